@@ -1,0 +1,161 @@
+// Each elementwise formula once, for every device: a functor with the value and the derivative as
+// templates over T, a scalar or a short array of scalars (an Eigen array on the CPU). The type lists
+// at the end build the kernel tables: adding an op is one functor, one entry there, one line in
+// autograd/ops.h and one row of the op table (docs/adding-an-op.md).
+#pragma once
+#include <cmath>
+#include <type_traits>
+
+namespace mullion {
+
+// Called unqualified below, so that an array type's own functions are found.
+using std::erf;
+using std::exp;
+using std::log;
+using std::sqrt;
+using std::tanh;
+
+// `value` where x > 0, else 0.
+template <typename T>
+T where_positive(const T& x, const T& value) {
+  if constexpr (std::is_floating_point_v<T>)
+    return x > 0 ? value : T(0);
+  else
+    return (x > 0).select(value, T::Zero());
+}
+
+struct Neg {
+  template <typename T>
+  static T value(const T& x) { return -x; }
+  template <typename T>
+  static T grad(const T&, const T&, const T& g) { return -g; }
+};
+struct Exp {
+  template <typename T>
+  static T value(const T& x) { return exp(x); }
+  template <typename T>
+  static T grad(const T&, const T& y, const T& g) { return g * y; }
+};
+struct Log {
+  template <typename T>
+  static T value(const T& x) { return log(x); }
+  template <typename T>
+  static T grad(const T& x, const T&, const T& g) { return g / x; }
+};
+struct Sqrt {
+  template <typename T>
+  static T value(const T& x) { return sqrt(x); }
+  template <typename T>
+  static T grad(const T&, const T& y, const T& g) { return g * 0.5f / y; }
+};
+struct Square {
+  template <typename T>
+  static T value(const T& x) { return x * x; }
+  template <typename T>
+  static T grad(const T& x, const T&, const T& g) { return g * x * 2.0f; }
+};
+struct Tanh {
+  template <typename T>
+  static T value(const T& x) { return tanh(x); }
+  template <typename T>
+  static T grad(const T&, const T& y, const T& g) { return g * (1.0f - y * y); }
+};
+struct Sigmoid {
+  template <typename T>
+  static T value(const T& x) { return 1.0f / (1.0f + exp(-x)); }
+  template <typename T>
+  static T grad(const T&, const T& y, const T& g) { return g * y * (1.0f - y); }
+};
+struct Relu {
+  template <typename T>
+  static T value(const T& x) { return where_positive(x, x); }
+  template <typename T>
+  static T grad(const T& x, const T&, const T& g) { return where_positive(x, g); }
+};
+// x * sigmoid(x)
+struct Silu {
+  template <typename T>
+  static T value(const T& x) { return x / (1.0f + exp(-x)); }
+  template <typename T>
+  static T grad(const T& x, const T&, const T& g) {
+    const T s = 1.0f / (1.0f + exp(-x));
+    return g * s * (1.0f + x * (1.0f - s));
+  }
+};
+// x * Phi(x), Phi the normal distribution by the error function (Hendrycks and Gimpel 2016).
+struct Gelu {
+  template <typename T>
+  static T value(const T& x) {
+    using S = std::remove_cvref_t<decltype(first(x))>;
+    return x * 0.5f * (1.0f + erf(T(x * S(0.70710678118654752440))));
+  }
+  template <typename T>
+  static T grad(const T& x, const T&, const T& g) {
+    using S = std::remove_cvref_t<decltype(first(x))>;
+    const T phi = 0.5f * (1.0f + erf(T(x * S(0.70710678118654752440))));
+    const T density = exp(T(x * x * -0.5f)) * S(0.39894228040143267794);
+    return g * (phi + x * density);
+  }
+
+ private:  // a scalar of T's kind, for its type
+  template <typename T>
+  static auto first(const T& x) {
+    if constexpr (std::is_floating_point_v<T>)
+      return x;
+    else
+      return typename T::Scalar();
+  }
+};
+// The approximation of Gelu by tanh.
+struct GeluTanh {
+  template <typename T>
+  static T value(const T& x) {
+    return x * 0.5f * (1.0f + tanh(inner(x)));
+  }
+  template <typename T>
+  static T grad(const T& x, const T&, const T& g) {
+    const T t = tanh(inner(x));
+    const T slope = (1.0f + x * x * 0.134145f) * 0.7978845608f;
+    return g * 0.5f * (1.0f + t + x * (1.0f - t * t) * slope);
+  }
+
+ private:  // sqrt(2 / pi) * (x + 0.044715 x^3)
+  template <typename T>
+  static T inner(const T& x) {
+    return x * (1.0f + x * x * 0.044715f) * 0.7978845608f;
+  }
+};
+
+struct Add {
+  template <typename T>
+  static T value(const T& a, const T& b) { return a + b; }
+};
+struct Sub {
+  template <typename T>
+  static T value(const T& a, const T& b) { return a - b; }
+};
+struct Mul {
+  template <typename T>
+  static T value(const T& a, const T& b) { return a * b; }
+};
+struct Div {
+  template <typename T>
+  static T value(const T& a, const T& b) { return a / b; }
+};
+
+template <typename... Ops>
+struct OpList {
+  static constexpr int size = sizeof...(Ops);
+  template <typename Op>
+  static constexpr int index_of() {
+    int index = 0, found = -1;
+    ((std::is_same_v<Op, Ops> ? found = index : 0, ++index), ...);
+    return found;
+  }
+};
+
+using UnaryOps =
+    OpList<Neg, Exp, Log, Sqrt, Square, Tanh, Sigmoid, Relu, Silu, Gelu, GeluTanh>;
+using BinaryOps = OpList<Add, Sub, Mul, Div>;
+
+}  // namespace mullion

@@ -1,0 +1,43 @@
+// Arguments of the matrix product and of the row lookups.
+#pragma once
+#include "tensor/dtype.h"
+
+namespace mullion {
+
+// For each of `batch`: C = alpha * op(A) op(B) + beta * C (+ bias in every row), row-major.
+// op(A) is m x k, op(B) is k x n; a transposed operand is stored as k x m (A) or n x k (B).
+// C has the type of A: f32 or f64. B may be bf16 where A is f32 (a frozen weight): it is widened,
+// or, with allow_bf16, A is rounded to bf16 as well where the machine has bf16 products.
+struct MatmulArgs {
+  const void *a, *b;
+  void* c;
+  const void* bias;  // n values of C's type, or null
+  DType a_type, b_type;
+  int64_t batch, m, n, k;
+  bool transpose_a, transpose_b;
+  int64_t lda, ldb, ldc;                 // distance between stored rows
+  int64_t stride_a, stride_b, stride_c;  // distance between matrices of the batch; 0 shares one
+  double alpha, beta;                    // with beta 0, C's old elements are not read
+  bool allow_bf16;
+};
+
+// y[i] = table[ids[i]], rows of `width`. The table may be bf16 where y is f32. Ids are checked by
+// the caller: 0 <= ids[i] < rows.
+struct EmbeddingArgs {
+  const void* table;
+  DType table_type;
+  const int64_t* ids;
+  void* y;
+  DType dtype;
+  int64_t count, rows, width;
+};
+// dtable[r] = sum of g[i] over the i with ids[i] = r, in the order of i: deterministic.
+struct EmbeddingGradArgs {
+  const void* g;
+  const int64_t* ids;
+  void* dtable;
+  DType dtype;
+  int64_t count, rows, width;
+};
+
+}  // namespace mullion

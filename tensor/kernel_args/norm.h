@@ -1,0 +1,83 @@
+// Arguments of the normalisations, the rotary embedding and the row-wise softmax and losses. All
+// rows are contiguous; f32 and f64.
+#pragma once
+#include "tensor/dtype.h"
+
+namespace mullion {
+
+// RMSNorm (Zhang and Sennrich 2019): y = x * rstd * weight, rstd = 1 / sqrt(mean(x^2) + eps).
+struct RmsNormArgs {
+  const void *x, *weight;
+  void *y, *rstd;  // rstd: one a row, kept for the backward
+  DType dtype;
+  int64_t rows, width;
+  double eps;
+};
+struct RmsNormGradArgs {
+  const void *x, *weight, *rstd, *g;
+  void *dx, *dweight;  // either may be null
+  DType dtype;
+  int64_t rows, width;
+};
+
+// LayerNorm: y = (x - mean) * rstd * weight + bias.
+struct LayerNormArgs {
+  const void *x, *weight, *bias;
+  void *y, *mean, *rstd;  // mean, rstd: one a row
+  DType dtype;
+  int64_t rows, width;
+  double eps;
+};
+struct LayerNormGradArgs {
+  const void *x, *weight, *mean, *rstd, *g;
+  void *dx, *dweight, *dbias;  // each may be null
+  DType dtype;
+  int64_t rows, width;
+};
+
+// Rotary position embedding in the half-split form: with a = x[.., i], b = x[.., i + D/2]:
+// y = (a cos - b sin, b cos + a sin). cos, sin: (tokens, D/2) of `dtype`. x and y: (batch, tokens,
+// heads, D), contiguous. The backward is the same with inverse = true (the angle negated).
+struct RopeArgs {
+  const void *x, *cos, *sin;
+  void* y;
+  DType dtype;
+  int64_t batch, tokens, heads, head_dim;
+  bool inverse;
+};
+
+struct SoftmaxArgs {
+  const void* x;
+  void* y;
+  DType dtype;
+  int64_t rows, width;
+};
+struct SoftmaxGradArgs {
+  const void *y, *g;
+  void* dx;
+  DType dtype;
+  int64_t rows, width;
+};
+
+// Cross-entropy against one class a row. loss[r] = logsumexp(row) - row[target], 0 where the target
+// is negative (ignored). With write_grad the logits are overwritten by softmax - onehot (0 in
+// ignored rows). A target >= width is the caller's to refuse.
+struct CrossEntropyArgs {
+  void* logits;
+  const int64_t* targets;
+  void* loss;
+  DType dtype;
+  int64_t rows, width;
+  bool write_grad;
+};
+
+// Cross-entropy against a distribution a row (mixup, cutmix, smoothing):
+// loss[r] = logsumexp(row) * sum(p) - sum(p * row). The gradient is softmax * sum(p) - p.
+struct SoftCrossEntropyArgs {
+  const void *logits, *probabilities;
+  void *loss, *dlogits;  // dlogits may be null
+  DType dtype;
+  int64_t rows, width;
+};
+
+}  // namespace mullion

@@ -1,0 +1,113 @@
+// Tensor: the one tensor type. A handle of 16 bytes on Storage x Layout x DType; copying a handle
+// shares the elements. Eager: every function returns with its result computed.
+//
+// This layer knows of gradients only the pointer `grad_data`, which autograd/ fills. The functions
+// in namespace raw are views without gradients; model code uses the differentiable ops of
+// autograd/ops.h instead.
+#pragma once
+#include <array>
+#include <memory>
+#include <vector>
+
+#include "tensor/dtype.h"
+#include "tensor/shape.h"
+#include "tensor/storage.h"
+
+namespace mullion {
+
+struct GradData;  // autograd/node.h
+
+template <typename T>
+constexpr DType dtype_of();
+template <> constexpr DType dtype_of<float>() { return DType::f32; }
+template <> constexpr DType dtype_of<double>() { return DType::f64; }
+template <> constexpr DType dtype_of<bf16>() { return DType::bf16; }
+template <> constexpr DType dtype_of<f16>() { return DType::f16; }
+template <> constexpr DType dtype_of<int32_t>() { return DType::i32; }
+template <> constexpr DType dtype_of<int64_t>() { return DType::i64; }
+template <> constexpr DType dtype_of<uint8_t>() { return DType::u8; }
+template <> constexpr DType dtype_of<bool>() { return DType::boolean; }
+
+class Tensor {
+ public:
+  Tensor() = default;  // undefined: no elements, no shape
+  static Tensor empty(Shape shape, DType dtype = DType::f32, Device device = {});
+  static Tensor zeros(Shape shape, DType dtype = DType::f32, Device device = {});
+  static Tensor full(Shape shape, double value, DType dtype = DType::f32, Device device = {});
+  // A tensor on the CPU with the given elements, in row-major order.
+  template <typename T>
+  static Tensor from(const std::vector<T>& values, Shape shape);
+
+  bool defined() const { return impl_ != nullptr; }
+  const Shape& shape() const { return impl().shape; }
+  const Shape& strides() const { return impl().strides; }  // in elements
+  int rank() const { return shape().rank(); }
+  int64_t dim(int axis) const;  // negative axes count from the end
+  int64_t numel() const { return shape().numel(); }
+  DType dtype() const { return impl().dtype; }
+  Device device() const { return impl().storage->device(); }
+  bool is_contiguous() const { return strides() == shape().strides() || numel() <= 1; }
+  int64_t bytes() const { return numel() * size_of(dtype()); }
+
+  // The first element. T must be the tensor's type (or void for any).
+  template <typename T>
+  T* data() const;
+  // The only element of a tensor of size 1, as a double.
+  double item() const;
+  // A copy of the elements in row-major order, converted to T.
+  template <typename T>
+  std::vector<T> to_vector() const;
+
+  // Two handles on the same object (not merely equal elements).
+  bool is_same(const Tensor& other) const { return impl_ == other.impl_; }
+  // True if nothing else refers to this tensor's object or bytes: writing in place is unseen.
+  bool is_sole_owner() const { return impl_.use_count() == 1 && impl_->storage.use_count() == 1; }
+
+  std::shared_ptr<GradData>& grad_data() const { return impl().grad_data; }
+
+  struct Impl {
+    std::shared_ptr<Storage> storage;
+    Shape shape, strides;
+    int64_t offset = 0;  // in elements
+    DType dtype = DType::f32;
+    std::shared_ptr<GradData> grad_data;
+  };
+  explicit Tensor(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
+  Impl& impl() const {
+    CHECK(impl_, "tensor: used before it was given a value");
+    return *impl_;
+  }
+
+ private:
+  std::shared_ptr<Impl> impl_;
+};
+
+// The sizes of a tensor of a known number of axes: auto [B, T, C] = dims<3>(x);
+template <int N>
+std::array<int64_t, N> dims(const Tensor& t) {
+  CHECK(t.rank() == N, "expected ", N, " axes, got shape ", t.shape());
+  std::array<int64_t, N> result;
+  for (int axis = 0; axis < N; ++axis) result[static_cast<size_t>(axis)] = t.shape()[axis];
+  return result;
+}
+
+// Views and copies without gradients. Views share the bytes of x.
+namespace raw {
+Tensor reshape(const Tensor& x, Shape shape);  // one size may be -1; copies if x is not contiguous
+Tensor permute(const Tensor& x, std::span<const int> axes);
+Tensor slice(const Tensor& x, int axis, int64_t begin, int64_t end);
+Tensor expand(const Tensor& x, Shape shape);  // size-1 axes repeated with stride 0
+Tensor contiguous(const Tensor& x);           // x itself where it is contiguous already
+Tensor cast(const Tensor& x, DType dtype);    // x itself where the type is the same
+Tensor clone(const Tensor& x);
+Tensor to_device(const Tensor& x, Device device);
+void copy_into(const Tensor& source, const Tensor& target);  // same shape; converts the type
+void fill(const Tensor& target, double value);
+}  // namespace raw
+
+// Errors that name the op: add: dtypes f32 and bf16 differ.
+void check_same_dtype(std::string_view op, const Tensor& a, const Tensor& b);
+void check_same_device(std::string_view op, const Tensor& a, const Tensor& b);
+void check_same_shape(std::string_view op, const Tensor& a, const Tensor& b);
+
+}  // namespace mullion
