@@ -1,7 +1,7 @@
 // Each elementwise formula once, for every device: a functor with the value and the derivative as
-// templates over T, a scalar or a short array of scalars (an Eigen array on the CPU). The type lists
-// at the end build the kernel tables: adding an op is one functor, one entry there, one line in
-// autograd/ops.h and one row of the op table (docs/adding-an-op.md).
+// templates over T, a scalar or a short array of scalars (an Eigen array on the CPU). The type
+// lists at the end build the kernel tables: adding an op is one functor, one entry there, one line
+// in autograd/ops.h and one row of the op table (docs/adding-an-op.md).
 #pragma once
 #include <cmath>
 #include <type_traits>
@@ -15,6 +15,18 @@ using std::log;
 using std::sqrt;
 using std::tanh;
 
+// The scalar type of T: T itself, or the element type of an array.
+template <typename T, typename = void>
+struct ScalarOfType {
+  using type = T;
+};
+template <typename T>
+struct ScalarOfType<T, std::void_t<typename T::Scalar>> {
+  using type = typename T::Scalar;
+};
+template <typename T>
+using ScalarOf = typename ScalarOfType<T>::type;
+
 // `value` where x > 0, else 0.
 template <typename T>
 T where_positive(const T& x, const T& value) {
@@ -26,56 +38,90 @@ T where_positive(const T& x, const T& value) {
 
 struct Neg {
   template <typename T>
-  static T value(const T& x) { return -x; }
+  static T value(const T& x) {
+    return -x;
+  }
   template <typename T>
-  static T grad(const T&, const T&, const T& g) { return -g; }
+  static T grad(const T&, const T&, const T& g) {
+    return -g;
+  }
 };
 struct Exp {
   template <typename T>
-  static T value(const T& x) { return exp(x); }
+  static T value(const T& x) {
+    return exp(x);
+  }
   template <typename T>
-  static T grad(const T&, const T& y, const T& g) { return g * y; }
+  static T grad(const T&, const T& y, const T& g) {
+    return g * y;
+  }
 };
 struct Log {
   template <typename T>
-  static T value(const T& x) { return log(x); }
+  static T value(const T& x) {
+    return log(x);
+  }
   template <typename T>
-  static T grad(const T& x, const T&, const T& g) { return g / x; }
+  static T grad(const T& x, const T&, const T& g) {
+    return g / x;
+  }
 };
 struct Sqrt {
   template <typename T>
-  static T value(const T& x) { return sqrt(x); }
+  static T value(const T& x) {
+    return sqrt(x);
+  }
   template <typename T>
-  static T grad(const T&, const T& y, const T& g) { return g * 0.5f / y; }
+  static T grad(const T&, const T& y, const T& g) {
+    return g * 0.5f / y;
+  }
 };
 struct Square {
   template <typename T>
-  static T value(const T& x) { return x * x; }
+  static T value(const T& x) {
+    return x * x;
+  }
   template <typename T>
-  static T grad(const T& x, const T&, const T& g) { return g * x * 2.0f; }
+  static T grad(const T& x, const T&, const T& g) {
+    return g * x * 2.0f;
+  }
 };
 struct Tanh {
   template <typename T>
-  static T value(const T& x) { return tanh(x); }
+  static T value(const T& x) {
+    return tanh(x);
+  }
   template <typename T>
-  static T grad(const T&, const T& y, const T& g) { return g * (1.0f - y * y); }
+  static T grad(const T&, const T& y, const T& g) {
+    return g * (1.0f - y * y);
+  }
 };
 struct Sigmoid {
   template <typename T>
-  static T value(const T& x) { return 1.0f / (1.0f + exp(-x)); }
+  static T value(const T& x) {
+    return 1.0f / (1.0f + exp(-x));
+  }
   template <typename T>
-  static T grad(const T&, const T& y, const T& g) { return g * y * (1.0f - y); }
+  static T grad(const T&, const T& y, const T& g) {
+    return g * y * (1.0f - y);
+  }
 };
 struct Relu {
   template <typename T>
-  static T value(const T& x) { return where_positive(x, x); }
+  static T value(const T& x) {
+    return where_positive(x, x);
+  }
   template <typename T>
-  static T grad(const T& x, const T&, const T& g) { return where_positive(x, g); }
+  static T grad(const T& x, const T&, const T& g) {
+    return where_positive(x, g);
+  }
 };
 // x * sigmoid(x)
 struct Silu {
   template <typename T>
-  static T value(const T& x) { return x / (1.0f + exp(-x)); }
+  static T value(const T& x) {
+    return x / (1.0f + exp(-x));
+  }
   template <typename T>
   static T grad(const T& x, const T&, const T& g) {
     const T s = 1.0f / (1.0f + exp(-x));
@@ -86,27 +132,21 @@ struct Silu {
 struct Gelu {
   template <typename T>
   static T value(const T& x) {
-    using S = std::remove_cvref_t<decltype(first(x))>;
-    return x * 0.5f * (1.0f + erf(T(x * S(0.70710678118654752440))));
+    return x * phi(x);
   }
   template <typename T>
   static T grad(const T& x, const T&, const T& g) {
-    using S = std::remove_cvref_t<decltype(first(x))>;
-    const T phi = 0.5f * (1.0f + erf(T(x * S(0.70710678118654752440))));
-    const T density = exp(T(x * x * -0.5f)) * S(0.39894228040143267794);
-    return g * (phi + x * density);
+    const T density = exp(T(x * x * -0.5f)) * ScalarOf<T>(0.39894228040143267794);
+    return g * (phi(x) + x * density);
   }
 
- private:  // a scalar of T's kind, for its type
+ private:
   template <typename T>
-  static auto first(const T& x) {
-    if constexpr (std::is_floating_point_v<T>)
-      return x;
-    else
-      return typename T::Scalar();
+  static T phi(const T& x) {
+    return 0.5f * (1.0f + erf(T(x * ScalarOf<T>(0.70710678118654752440))));
   }
 };
-// The approximation of Gelu by tanh.
+// The approximation of Gelu by tanh: inner(x) = sqrt(2 / pi) * (x + 0.044715 x^3).
 struct GeluTanh {
   template <typename T>
   static T value(const T& x) {
@@ -114,33 +154,43 @@ struct GeluTanh {
   }
   template <typename T>
   static T grad(const T& x, const T&, const T& g) {
+    using S = ScalarOf<T>;
     const T t = tanh(inner(x));
-    const T slope = (1.0f + x * x * 0.134145f) * 0.7978845608f;
+    const T slope = (1.0f + x * x * S(3 * 0.044715)) * S(0.79788456080286535588);
     return g * 0.5f * (1.0f + t + x * (1.0f - t * t) * slope);
   }
 
- private:  // sqrt(2 / pi) * (x + 0.044715 x^3)
+ private:
   template <typename T>
   static T inner(const T& x) {
-    return x * (1.0f + x * x * 0.044715f) * 0.7978845608f;
+    using S = ScalarOf<T>;
+    return x * (1.0f + x * x * S(0.044715)) * S(0.79788456080286535588);
   }
 };
 
 struct Add {
   template <typename T>
-  static T value(const T& a, const T& b) { return a + b; }
+  static T value(const T& a, const T& b) {
+    return a + b;
+  }
 };
 struct Sub {
   template <typename T>
-  static T value(const T& a, const T& b) { return a - b; }
+  static T value(const T& a, const T& b) {
+    return a - b;
+  }
 };
 struct Mul {
   template <typename T>
-  static T value(const T& a, const T& b) { return a * b; }
+  static T value(const T& a, const T& b) {
+    return a * b;
+  }
 };
 struct Div {
   template <typename T>
-  static T value(const T& a, const T& b) { return a / b; }
+  static T value(const T& a, const T& b) {
+    return a / b;
+  }
 };
 
 template <typename... Ops>
@@ -154,8 +204,7 @@ struct OpList {
   }
 };
 
-using UnaryOps =
-    OpList<Neg, Exp, Log, Sqrt, Square, Tanh, Sigmoid, Relu, Silu, Gelu, GeluTanh>;
+using UnaryOps = OpList<Neg, Exp, Log, Sqrt, Square, Tanh, Sigmoid, Relu, Silu, Gelu, GeluTanh>;
 using BinaryOps = OpList<Add, Sub, Mul, Div>;
 
 }  // namespace mullion

@@ -1,4 +1,5 @@
-// Shape: the sizes of a tensor's axes, held inline (at most 6 axes), and the strides that go with it.
+// Shape: the sizes of a tensor's axes, held inline (at most 6 axes), and the strides that go with
+// it.
 #pragma once
 #include <array>
 #include <cstdint>

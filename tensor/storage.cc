@@ -41,7 +41,9 @@ std::byte* fresh_block(int64_t capacity) {
 }
 
 int64_t rounded_up(int64_t bytes) {
-  const int64_t unit = bytes >= 4 * kHugePage ? kHugePage : bytes >= kSmallBlock ? 4096 : kAlignment;
+  const int64_t unit = bytes >= 4 * kHugePage ? kHugePage
+                       : bytes >= kSmallBlock ? 4096
+                                              : kAlignment;
   const int64_t rounded = (bytes + unit - 1) / unit * unit;
   return rounded >= kHugePage ? (rounded + kHugePage - 1) / kHugePage * kHugePage : rounded;
 }
@@ -69,8 +71,8 @@ Storage::Storage(int64_t bytes, Device device) : bytes_(bytes), device_(device) 
     release_cached_memory();
     data_ = fresh_block(capacity_);
   }
-  CHECK_AS(Fault::memory, data_, "out of memory: a tensor of ", bytes, " bytes was asked for while ",
-           memory_use().live, " were in use");
+  CHECK_AS(Fault::memory, data_, "out of memory: a tensor of ", bytes,
+           " bytes was asked for while ", memory_use().live, " were in use");
   {
     std::lock_guard lock(c.mutex);
     c.use.live += capacity_;

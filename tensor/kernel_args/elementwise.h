@@ -85,8 +85,9 @@ struct SwigluGradArgs {
   int64_t n;
 };
 
-// y = random numbers number 0 .. n-1 of (seed, stream). Element i takes word i % 4 of Philox counter
-// i / 4 (uniform, bernoulli), or words 0..3 of counter i (normal, by Box and Muller in double).
+// y = random numbers number 0 .. n-1 of (seed, stream). Element i takes word i % 4 of Philox
+// counter i / 4 (uniform, bernoulli), or words 0..3 of counter i (normal, by Box and Muller in
+// double).
 struct RandomArgs {
   enum class Kind { uniform, normal, bernoulli } kind;
   void* y;

@@ -1,0 +1,206 @@
+// Making, reading and viewing tensors. Views compute strides; every element is moved by the copy
+// kernel of the tensor's device.
+#include "tensor/tensor.h"
+
+#include "tensor/backend.h"
+#include "tensor/kernel_args/elementwise.h"
+
+namespace mullion {
+namespace {
+
+Tensor view_of(const Tensor& x, Shape shape, Shape strides, int64_t offset) {
+  auto impl = std::make_shared<Tensor::Impl>();
+  impl->storage = x.impl().storage;
+  impl->shape = shape;
+  impl->strides = strides;
+  impl->offset = offset;
+  impl->dtype = x.dtype();
+  return Tensor(std::move(impl));
+}
+
+int axis_in(const Tensor& x, int axis) {
+  CHECK(axis >= -x.rank() && axis < x.rank(), "axis ", axis, " of a tensor of shape ", x.shape());
+  return axis < 0 ? axis + x.rank() : axis;
+}
+
+}  // namespace
+
+Tensor Tensor::empty(Shape shape, DType dtype, Device device) {
+  int64_t n = 1;
+  for (int64_t size : shape) {
+    CHECK(size >= 0, "tensor: negative size in shape ", shape);
+    CHECK(!__builtin_mul_overflow(n, size, &n) && n < (int64_t{1} << 60), "tensor: shape ", shape,
+          " has too many elements");
+  }
+  auto impl = std::make_shared<Impl>();
+  impl->storage = std::make_shared<Storage>(n * size_of(dtype), device);
+  impl->shape = shape;
+  impl->strides = shape.strides();
+  impl->dtype = dtype;
+  return Tensor(std::move(impl));
+}
+
+Tensor Tensor::full(Shape shape, double value, DType dtype, Device device) {
+  Tensor t = empty(shape, dtype, device);
+  raw::fill(t, value);
+  return t;
+}
+
+Tensor Tensor::zeros(Shape shape, DType dtype, Device device) {
+  return full(shape, 0.0, dtype, device);
+}
+
+int64_t Tensor::dim(int axis) const { return shape()[axis_in(*this, axis)]; }
+
+template <typename T>
+T* Tensor::data() const {
+  if constexpr (!std::is_void_v<T>)
+    CHECK(dtype() == dtype_of<T>(), "tensor: elements read as ", name_of(dtype_of<T>()),
+          " are of type ", name_of(dtype()));
+  return reinterpret_cast<T*>(impl().storage->data() + impl().offset * size_of(dtype()));
+}
+template void* Tensor::data<void>() const;
+template float* Tensor::data<float>() const;
+template double* Tensor::data<double>() const;
+template bf16* Tensor::data<bf16>() const;
+template f16* Tensor::data<f16>() const;
+template int32_t* Tensor::data<int32_t>() const;
+template int64_t* Tensor::data<int64_t>() const;
+template uint8_t* Tensor::data<uint8_t>() const;
+template bool* Tensor::data<bool>() const;
+
+template <typename T>
+Tensor Tensor::from(const std::vector<T>& values, Shape shape) {
+  CHECK(static_cast<int64_t>(values.size()) == shape.numel(), "tensor: ", values.size(),
+        " values given for shape ", shape);
+  Tensor t = empty(shape, dtype_of<T>());
+  std::copy(values.begin(), values.end(), t.data<T>());
+  return t;
+}
+template Tensor Tensor::from(const std::vector<float>&, Shape);
+template Tensor Tensor::from(const std::vector<double>&, Shape);
+template Tensor Tensor::from(const std::vector<int32_t>&, Shape);
+template Tensor Tensor::from(const std::vector<int64_t>&, Shape);
+template Tensor Tensor::from(const std::vector<uint8_t>&, Shape);
+
+double Tensor::item() const {
+  CHECK(numel() == 1, "tensor: item() of shape ", shape());
+  return to_vector<double>()[0];
+}
+
+template <typename T>
+std::vector<T> Tensor::to_vector() const {
+  const Tensor host = raw::contiguous(raw::cast(raw::to_device(*this, Device{}), dtype_of<T>()));
+  const T* first = host.data<T>();
+  return std::vector<T>(first, first + host.numel());
+}
+template std::vector<float> Tensor::to_vector() const;
+template std::vector<double> Tensor::to_vector() const;
+template std::vector<int32_t> Tensor::to_vector() const;
+template std::vector<int64_t> Tensor::to_vector() const;
+template std::vector<uint8_t> Tensor::to_vector() const;
+
+namespace raw {
+
+Tensor reshape(const Tensor& x, Shape shape) {
+  int64_t known = 1;
+  int unknown = -1;
+  for (int axis = 0; axis < shape.rank(); ++axis) {
+    if (shape[axis] == -1 && unknown < 0)
+      unknown = axis;
+    else
+      known *= shape[axis];
+  }
+  if (unknown >= 0 && known > 0) shape[unknown] = x.numel() / known;
+  CHECK(shape.numel() == x.numel(), "reshape: ", x.shape(), " to ", shape);
+  const Tensor source = contiguous(x);
+  return view_of(source, shape, shape.strides(), source.impl().offset);
+}
+
+Tensor permute(const Tensor& x, std::span<const int> axes) {
+  CHECK(static_cast<int>(axes.size()) == x.rank(), "permute: ", axes.size(), " axes for shape ",
+        x.shape());
+  Shape shape, strides;
+  unsigned seen = 0;
+  for (int axis : axes) {
+    const int a = axis_in(x, axis);
+    CHECK(!(seen & (1u << a)), "permute: axis ", axis, " named twice");
+    seen |= 1u << a;
+    shape.push_back(x.shape()[a]);
+    strides.push_back(x.strides()[a]);
+  }
+  return view_of(x, shape, strides, x.impl().offset);
+}
+
+Tensor slice(const Tensor& x, int axis, int64_t begin, int64_t end) {
+  const int a = axis_in(x, axis);
+  CHECK(0 <= begin && begin <= end && end <= x.shape()[a], "slice: [", begin, ", ", end,
+        ") of axis ", a, " of shape ", x.shape());
+  Shape shape = x.shape();
+  shape[a] = end - begin;
+  return view_of(x, shape, x.strides(), x.impl().offset + begin * x.strides()[a]);
+}
+
+Tensor expand(const Tensor& x, Shape shape) {
+  const int added = shape.rank() - x.rank();
+  CHECK(added >= 0, "expand: ", x.shape(), " to ", shape);
+  Shape strides = shape;
+  for (int axis = 0; axis < shape.rank(); ++axis) {
+    const bool repeated = axis < added || x.shape()[axis - added] != shape[axis];
+    CHECK(axis < added || !repeated || x.shape()[axis - added] == 1, "expand: ", x.shape(), " to ",
+          shape);
+    strides[axis] = repeated ? 0 : x.strides()[axis - added];
+  }
+  return view_of(x, shape, strides, x.impl().offset);
+}
+
+Tensor contiguous(const Tensor& x) { return x.is_contiguous() ? x : clone(x); }
+
+Tensor cast(const Tensor& x, DType dtype) {
+  if (x.dtype() == dtype) return x;
+  Tensor y = Tensor::empty(x.shape(), dtype, x.device());
+  copy_into(x, y);
+  return y;
+}
+
+Tensor clone(const Tensor& x) {
+  Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
+  copy_into(x, y);
+  return y;
+}
+
+Tensor to_device(const Tensor& x, Device device) {
+  kernels(device);
+  CHECK(x.device() == device, "to_device: no copies between ", name_of(x.device()), " and ",
+        name_of(device), " in this build");
+  return x;
+}
+
+void copy_into(const Tensor& source, const Tensor& target) {
+  check_same_shape("copy", source, target);
+  check_same_device("copy", source, target);
+  kernels(source.device())
+      .copy({source.data<void>(), target.data<void>(), source.dtype(), target.dtype(),
+             source.shape(), source.strides(), target.strides()});
+}
+
+void fill(const Tensor& target, double value) {
+  CHECK(target.is_contiguous(), "fill: the tensor of shape ", target.shape(), " is a strided view");
+  kernels(target.device()).fill({target.data<void>(), target.dtype(), target.numel(), value});
+}
+
+}  // namespace raw
+
+void check_same_dtype(std::string_view op, const Tensor& a, const Tensor& b) {
+  CHECK(a.dtype() == b.dtype(), op, ": element types ", name_of(a.dtype()), " and ",
+        name_of(b.dtype()), " differ");
+}
+void check_same_device(std::string_view op, const Tensor& a, const Tensor& b) {
+  CHECK(a.device() == b.device(), op, ": devices ", name_of(a.device()), " and ",
+        name_of(b.device()), " differ");
+}
+void check_same_shape(std::string_view op, const Tensor& a, const Tensor& b) {
+  CHECK(a.shape() == b.shape(), op, ": shapes ", a.shape(), " and ", b.shape(), " differ");
+}
+
+}  // namespace mullion
