@@ -1,0 +1,179 @@
+// POSIX files. EINTR and short transfers are looped over; a failed fsync is final (the kernel may
+// have dropped the pages), so the attempt fails and its temporary file goes.
+#include "tensor/io/file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "tensor/check.h"
+
+namespace mullion {
+
+namespace {
+std::string why() { return std::strerror(errno); }
+
+class FileBytes : public ByteSource {
+ public:
+  FileBytes(int fd, std::string name) : fd_(fd), name_(std::move(name)) {
+    const bool known = ::fstat(fd_, &opened_) == 0;
+    if (!known || !S_ISREG(opened_.st_mode)) {
+      ::close(fd_);
+      fail(Fault::bad_file, name_, ": not a regular file");
+    }
+  }
+  ~FileBytes() override { ::close(fd_); }
+  uint64_t size() const override { return static_cast<uint64_t>(opened_.st_size); }
+  const std::string& name() const override { return name_; }
+
+  void read_at(uint64_t offset, std::span<std::byte> dst) const override {
+    CHECK_AS(Fault::bad_file, offset <= size() && dst.size() <= size() - offset, name_, ": bytes ",
+             offset, " + ", dst.size(), " are outside its ", size());
+    size_t done = 0;
+    while (done < dst.size()) {
+      const ssize_t n =
+          ::pread(fd_, dst.data() + done, dst.size() - done, static_cast<off_t>(offset + done));
+      if (n < 0 && errno == EINTR) continue;
+      CHECK_AS(Fault::bad_file, n >= 0, name_, ": cannot read: ", why());
+      CHECK_AS(Fault::bad_file, n > 0, name_, ": became shorter while it was read");
+      done += static_cast<size_t>(n);
+    }
+    struct stat now {};
+    CHECK_AS(Fault::bad_file,
+             ::fstat(fd_, &now) == 0 && now.st_size == opened_.st_size &&
+                 now.st_mtim.tv_sec == opened_.st_mtim.tv_sec &&
+                 now.st_mtim.tv_nsec == opened_.st_mtim.tv_nsec,
+             name_, ": changed while it was read");
+  }
+
+ private:
+  int fd_;
+  std::string name_;
+  struct stat opened_ {};
+};
+
+class MemoryBytes : public ByteSource {
+ public:
+  MemoryBytes(std::span<const std::byte> bytes, std::string name)
+      : bytes_(bytes), name_(std::move(name)) {}
+  uint64_t size() const override { return bytes_.size(); }
+  const std::string& name() const override { return name_; }
+  void read_at(uint64_t offset, std::span<std::byte> dst) const override {
+    CHECK_AS(Fault::bad_file, offset <= size() && dst.size() <= size() - offset, name_, ": bytes ",
+             offset, " + ", dst.size(), " are outside its ", size());
+    if (!dst.empty()) std::memcpy(dst.data(), bytes_.data() + offset, dst.size());
+  }
+
+ private:
+  std::span<const std::byte> bytes_;
+  std::string name_;
+};
+
+// O_NONBLOCK: opening a pipe must not wait for its writer; it has no effect on regular files.
+constexpr int kReadFlags = O_RDONLY | O_CLOEXEC | O_NONBLOCK;
+
+void sync_folder(const std::filesystem::path& folder) {
+  const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  CHECK_AS(Fault::disk, fd >= 0, folder.string(), ": cannot open the folder: ", why());
+  const bool synced = ::fsync(fd) == 0;
+  const std::string reason = synced ? "" : why();
+  ::close(fd);
+  CHECK_AS(Fault::disk, synced, folder.string(), ": cannot sync the folder: ", reason);
+}
+
+std::filesystem::path folder_of(const std::filesystem::path& path) {
+  return path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
+}
+}  // namespace
+
+std::unique_ptr<ByteSource> open_file(const std::filesystem::path& path) {
+  const int fd = ::open(path.c_str(), kReadFlags);
+  CHECK_AS(Fault::bad_file, fd >= 0, path.string(), ": cannot open: ", why());
+  return std::make_unique<FileBytes>(fd, path.string());
+}
+
+std::unique_ptr<ByteSource> open_beneath(const std::filesystem::path& folder,
+                                         const std::string& basename) {
+  const std::string shown = (folder / basename).string();
+  CHECK_AS(Fault::bad_file,
+           !basename.empty() && basename != "." && basename != ".." && basename.size() <= 255 &&
+               basename.find('/') == std::string::npos &&
+               basename.find('\\') == std::string::npos && basename.find('\0') == std::string::npos,
+           folder.string(), ": a file name of ", basename.size(),
+           " bytes is not the name of one file in this folder: ", basename);
+  const int directory = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  CHECK_AS(Fault::bad_file, directory >= 0, folder.string(), ": cannot open: ", why());
+  const int fd = ::openat(directory, basename.c_str(), kReadFlags | O_NOFOLLOW);
+  const int error = errno;
+  ::close(directory);
+  errno = error;
+  CHECK_AS(Fault::bad_file, fd >= 0, shown, ": cannot open: ",
+           error == ELOOP ? "a symbolic link; copy the file itself there" : why());
+  return std::make_unique<FileBytes>(fd, shown);
+}
+
+std::unique_ptr<ByteSource> view_bytes(std::span<const std::byte> bytes, std::string name) {
+  return std::make_unique<MemoryBytes>(bytes, std::move(name));
+}
+
+std::string read_whole_file(const std::filesystem::path& path, uint64_t max_bytes) {
+  const auto file = open_file(path);
+  CHECK_AS(Fault::bad_file, file->size() <= max_bytes, path.string(), ": ", file->size(),
+           " bytes, at most ", max_bytes, " are read");
+  std::string content(file->size(), '\0');
+  file->read_at(0, std::as_writable_bytes(std::span(content)));
+  return content;
+}
+
+AtomicFile::AtomicFile(std::filesystem::path path) : path_(std::move(path)) {
+  static std::atomic<unsigned> counter{0};
+  temporary_ = folder_of(path_) / concat(".", path_.filename().string(), ".tmp-", ::getpid(), "-",
+                                         counter.fetch_add(1));
+  fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666);
+  CHECK_AS(Fault::disk, fd_ >= 0, path_.string(), ": cannot create ", temporary_.string(), ": ",
+           why());
+}
+
+AtomicFile::~AtomicFile() {
+  if (fd_ >= 0) {
+    ::close(fd_);
+    ::unlink(temporary_.c_str());
+  }
+}
+
+void AtomicFile::write_at(uint64_t offset, std::span<const std::byte> bytes) {
+  size_t done = 0;
+  while (done < bytes.size()) {
+    const ssize_t n =
+        ::pwrite(fd_, bytes.data() + done, bytes.size() - done, static_cast<off_t>(offset + done));
+    if (n < 0 && errno == EINTR) continue;
+    CHECK_AS(Fault::disk, n > 0, path_.string(), ": cannot write ", bytes.size() - done,
+             " bytes: ", why());
+    done += static_cast<size_t>(n);
+  }
+}
+
+void AtomicFile::commit() {
+  CHECK_AS(Fault::disk, ::fsync(fd_) == 0, path_.string(), ": cannot sync: ", why());
+  const int fd = std::exchange(fd_, -1);
+  const bool closed = ::close(fd) == 0;
+  if (!closed || ::rename(temporary_.c_str(), path_.c_str()) != 0) {
+    const std::string reason = why();
+    ::unlink(temporary_.c_str());
+    fail(Fault::disk, path_.string(), ": cannot move ", temporary_.string(), " there: ", reason);
+  }
+  sync_folder(folder_of(path_));
+}
+
+void write_whole_file(const std::filesystem::path& path, std::string_view content) {
+  AtomicFile file(path);
+  file.write_at(0, std::as_bytes(std::span(content)));
+  file.commit();
+}
+
+}  // namespace mullion
