@@ -1,0 +1,65 @@
+// Nodes are visited in the reverse order of their making: whoever uses a tensor was made after it,
+// so a node is reached only when its whole gradient has been summed. The order is fixed, so the
+// sums are the same bits in every run.
+#include "autograd/engine.h"
+
+#include <map>
+
+#include "tensor/backend.h"
+#include "tensor/kernel_args/elementwise.h"
+
+namespace mullion {
+namespace {
+
+void accumulate(GradData& data, const Tensor& g, std::string_view op) {
+  CHECK(g.shape() == data.shape, op, ": its backward gave a gradient of shape ", g.shape(),
+        " for an input of shape ", data.shape);
+  CHECK(g.dtype() == data.dtype, op, ": its backward gave a gradient of type ", name_of(g.dtype()),
+        " for an input of type ", name_of(data.dtype));
+  if (!data.grad.defined()) {
+    data.grad = g;
+    return;
+  }
+  // The sum goes in place only where nobody else can see the first part.
+  if (!data.grad.is_sole_owner() || !data.grad.is_contiguous()) data.grad = raw::clone(data.grad);
+  const Tensor dense = raw::contiguous(g);
+  kernels(g.device())
+      .accumulate({dense.data<void>(), data.grad.data<void>(), g.dtype(), g.numel(), 1.0});
+}
+
+}  // namespace
+
+void backward(const Tensor& y, const Tensor& g) {
+  CHECK(requires_grad(y), "backward: nothing below the tensor needs a gradient");
+  CHECK(g.defined() || y.numel() == 1, "backward: a tensor of shape ", y.shape(),
+        " needs the gradient to start from");
+  NoGrad no_grad;
+  const Tensor start = g.defined() ? g : Tensor::full(y.shape(), 1.0, y.dtype(), y.device());
+  std::map<uint64_t, std::shared_ptr<GradData>, std::greater<>> waiting;
+  accumulate(*y.grad_data(), start, "backward");
+  if (y.grad_data()->node) waiting.emplace(y.grad_data()->node->sequence, y.grad_data());
+  while (!waiting.empty()) {
+    const std::shared_ptr<GradData> data = std::move(waiting.begin()->second);
+    waiting.erase(waiting.begin());
+    Node& node = *data->node;
+    CHECK(node.backward, node.op, ": backward ran twice through the same graph");
+    Gradients gradients;
+    {
+      const Tensor whole = raw::contiguous(data->grad);
+      data->grad = Tensor();
+      const BackwardFunction closure = std::move(node.backward);
+      node.backward = nullptr;
+      gradients = closure(whole);
+    }
+    DCHECK(gradients.size() == node.edges.size());
+    for (size_t i = 0; i < gradients.size(); ++i) {
+      if (!node.edges[i] || !gradients[i].defined()) continue;
+      accumulate(*node.edges[i], gradients[i], node.op);
+      gradients[i] = Tensor();
+      if (node.edges[i]->node) waiting.emplace(node.edges[i]->node->sequence, node.edges[i]);
+    }
+    node.edges.clear();
+  }
+}
+
+}  // namespace mullion

@@ -1,0 +1,76 @@
+// Recording: gradient data and nodes are made only where a gradient is needed.
+#include "autograd/node.h"
+
+#include <atomic>
+
+namespace mullion {
+namespace {
+thread_local bool recording = true;
+std::atomic<uint64_t> next_sequence{1};
+
+bool any_requires_grad(const std::vector<Tensor>& inputs) {
+  for (const Tensor& x : inputs)
+    if (x.defined() && requires_grad(x)) return true;
+  return false;
+}
+}  // namespace
+
+bool requires_grad(const Tensor& x) { return x.grad_data() && x.grad_data()->requires_grad; }
+
+void set_requires_grad(const Tensor& x, bool on) {
+  CHECK(!on || is_float(x.dtype()), "requires_grad: elements of type ", name_of(x.dtype()),
+        " have no gradient");
+  auto& data = x.grad_data();
+  CHECK(!data || !data->node, "requires_grad: set on the result of ", data->node->op);
+  if (!data && !on) return;
+  if (!data) data = std::make_shared<GradData>();
+  data->requires_grad = on;
+  data->shape = x.shape();
+  data->dtype = x.dtype();
+  if (!on) data->grad = Tensor();
+}
+
+Tensor grad(const Tensor& x) { return x.grad_data() ? x.grad_data()->grad : Tensor(); }
+
+void clear_grad(const Tensor& x) {
+  if (x.grad_data()) x.grad_data()->grad = Tensor();
+}
+
+Tensor detached(const Tensor& x) {
+  auto impl = std::make_shared<Tensor::Impl>(x.impl());
+  impl->grad_data = nullptr;
+  return Tensor(std::move(impl));
+}
+
+bool grad_enabled() { return recording; }
+NoGrad::NoGrad() : before_(recording) { recording = false; }
+NoGrad::~NoGrad() { recording = before_; }
+EnableGrad::EnableGrad() : before_(recording) { recording = true; }
+EnableGrad::~EnableGrad() { recording = before_; }
+
+Tensor record(std::string_view op, Tensor y, const std::vector<Tensor>& inputs,
+              BackwardFunction backward) {
+  if (!recording || !any_requires_grad(inputs)) return y;
+  auto node = std::make_shared<Node>();
+  node->op = op;
+  node->sequence = next_sequence++;
+  node->backward = std::move(backward);
+  for (const Tensor& x : inputs)
+    node->edges.push_back(x.defined() && requires_grad(x) ? x.grad_data() : nullptr);
+  auto data = std::make_shared<GradData>();
+  data->requires_grad = true;
+  data->shape = y.shape();
+  data->dtype = y.dtype();
+  data->node = std::move(node);
+  if (!y.is_sole_owner()) y = detached(y);  // a view or an input handed through
+  y.grad_data() = std::move(data);
+  return y;
+}
+
+Tensor record_without_backward(std::string_view op, Tensor y, const std::vector<Tensor>& inputs) {
+  CHECK(!recording || !any_requires_grad(inputs), op,
+        ": has no backward, but an input needs a gradient; evaluate under NoGrad");
+  return y;
+}
+
+}  // namespace mullion

@@ -1,0 +1,82 @@
+// The public differentiable ops. Each checks its shapes with errors "op: what: values", computes by
+// the kernel table and records its backward. Shape letters: B batch, T time, C channels, H heads, D
+// head width, V vocabulary. Every function here has a row in the op table (tests/autograd).
+#pragma once
+#include <span>
+#include <vector>
+
+#include "autograd/node.h"
+
+namespace mullion {
+
+// --- ops/elementwise.cc -------------------------------------------------------------------------
+Tensor neg(const Tensor& x);
+Tensor exp(const Tensor& x);
+Tensor log(const Tensor& x);
+Tensor sqrt(const Tensor& x);
+Tensor square(const Tensor& x);
+Tensor tanh(const Tensor& x);
+Tensor sigmoid(const Tensor& x);
+Tensor relu(const Tensor& x);
+Tensor silu(const Tensor& x);
+Tensor gelu(const Tensor& x);                                   // by the error function
+Tensor gelu_tanh(const Tensor& x);                              // by the tanh approximation
+Tensor affine(const Tensor& x, double alpha, double beta = 0);  // alpha x + beta
+// Two inputs of the same type; shapes broadcast as NumPy's do.
+Tensor add(const Tensor& a, const Tensor& b);
+Tensor sub(const Tensor& a, const Tensor& b);
+Tensor mul(const Tensor& a, const Tensor& b);
+Tensor div(const Tensor& a, const Tensor& b);
+// silu(gate) * up (Shazeer 2020); same shapes
+Tensor swiglu(const Tensor& gate, const Tensor& up);
+
+// --- ops/shape.cc: the same elements in another arrangement -------------------------------------
+Tensor reshape(const Tensor& x, Shape shape);  // one size may be -1
+Tensor permute(const Tensor& x, const std::vector<int>& axes);
+Tensor slice(const Tensor& x, int axis, int64_t begin, int64_t end);
+Tensor concat(const std::vector<Tensor>& parts, int axis);
+// y[.., i, ..] = x[.., (i - shift) mod n, ..] along the axis, as torch.roll
+Tensor roll(const Tensor& x, int axis, int64_t shift);
+
+// --- ops/reduce.cc ------------------------------------------------------------------------------
+Tensor sum(const Tensor& x);  // all elements, to a scalar
+Tensor sum(const Tensor& x, int axis, bool keep_axis = false);
+Tensor mean(const Tensor& x, int axis, bool keep_axis = false);
+
+// --- ops/linear.cc ------------------------------------------------------------------------------
+// a (.., M, K) times b (.., K, N); the leading axes are equal, or b has none.
+Tensor matmul(const Tensor& a, const Tensor& b);
+// x (.., in) W^T + bias; W (out, in), bias (out) or undefined. W may be bf16 if it needs no
+// gradient.
+Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {});
+// LoRA (Hu et al. 2021, eq. 3): x W^T + scale (x A^T) B^T; W (out, in), A (r, in), B (out, r).
+Tensor lora_linear(const Tensor& x, const Tensor& weight, const Tensor& lora_a,
+                   const Tensor& lora_b, double scale);
+// Rows of a table (V, C) by ids (..) of type i64: (.., C). An id outside [0, V) is an error.
+Tensor embedding(const Tensor& table, const Tensor& ids);
+
+// --- ops/norm.cc --------------------------------------------------------------------------------
+Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps);  // over the last axis
+Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, double eps);
+Tensor softmax(const Tensor& x);  // over the last axis
+// Rotary embedding, half-split: x (B, T, H, D); cos, sin (T, D/2).
+Tensor rope(const Tensor& x, const Tensor& cos, const Tensor& sin);
+
+// --- ops/loss.cc --------------------------------------------------------------------------------
+// Sum over rows of the cross-entropy of logits (N, V) with targets (N) of type i64, times `scale`;
+// a negative target is ignored. For a mean give scale = 1 / number of targets.
+Tensor cross_entropy(const Tensor& logits, const Tensor& targets, double scale);
+// The same against distributions (N, V).
+Tensor soft_cross_entropy(const Tensor& logits, const Tensor& probabilities, double scale);
+// cross_entropy(linear(x, weight), targets, scale) without logits of all N rows at once: rows go
+// through in chunks, and their gradients are made in the same pass. x (N, C), weight (V, C).
+Tensor linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor& targets,
+                            double scale, int64_t chunk_rows = 256);
+
+// --- ops/random.cc: y is a pure function of x and (seed, stream) --------------------------------
+// Elements zeroed with probability p, the others divided by 1 - p.
+Tensor dropout(const Tensor& x, double p, uint64_t seed, uint64_t stream);
+// Whole samples (axis 0) zeroed: stochastic depth (Huang et al. 2016).
+Tensor drop_path(const Tensor& x, double p, uint64_t seed, uint64_t stream);
+
+}  // namespace mullion

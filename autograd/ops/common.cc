@@ -1,0 +1,95 @@
+#include "autograd/ops/common.h"
+
+namespace mullion::detail {
+
+Tensor scaled(const Tensor& x, double alpha, double beta) {
+  const Tensor dense = raw::contiguous(x);
+  const Tensor y = empty_like(dense);
+  table(x).affine({dense.data<void>(), y.data<void>(), x.dtype(), x.numel(), alpha, beta});
+  return y;
+}
+
+Tensor sum_axis(const Tensor& x, int axis, double alpha) {
+  const Tensor dense = raw::contiguous(x);
+  Shape shape = x.shape();
+  int64_t outer = 1, inner = 1;
+  for (int a = 0; a < axis; ++a) outer *= shape[a];
+  for (int a = axis + 1; a < shape.rank(); ++a) inner *= shape[a];
+  const int64_t reduced = shape[axis];
+  shape[axis] = 1;
+  const Tensor y = empty(shape, x);
+  table(x).sum_axis({dense.data<void>(), y.data<void>(), x.dtype(), outer, reduced, inner, alpha});
+  return y;
+}
+
+Tensor sum_to_shape(const Tensor& g, const Shape& shape) {
+  if (g.shape() == shape) return g;
+  const int added = g.rank() - shape.rank();
+  Tensor result = g;
+  // Neighbouring repeated axes at the front are one long axis: sum them in one pass.
+  int64_t leading = 1;
+  for (int axis = 0; axis < added; ++axis) leading *= g.shape()[axis];
+  if (added > 0) {
+    Shape rest{leading};
+    for (int64_t size : shape) rest.push_back(size);
+    for (int axis = 0; axis < shape.rank(); ++axis) rest[axis + 1] = g.shape()[axis + added];
+    result = sum_axis(raw::reshape(result, rest), 0);
+    Shape without;
+    for (int axis = 1; axis < rest.rank(); ++axis) without.push_back(rest[axis]);
+    result = raw::reshape(result, without);
+  }
+  for (int axis = 0; axis < shape.rank(); ++axis)
+    if (shape[axis] == 1 && result.shape()[axis] != 1) result = sum_axis(result, axis);
+  return result;
+}
+
+Tensor broadcast_binary(std::string_view op, int index, const Tensor& a, const Tensor& b) {
+  check_same_dtype(op, a, b);
+  check_same_device(op, a, b);
+  const int rank = std::max(a.rank(), b.rank());
+  Shape shape;
+  for (int axis = 0; axis < rank; ++axis) {
+    const int ia = axis - (rank - a.rank()), ib = axis - (rank - b.rank());
+    const int64_t na = ia >= 0 ? a.shape()[ia] : 1, nb = ib >= 0 ? b.shape()[ib] : 1;
+    CHECK(na == nb || na == 1 || nb == 1, op, ": shapes ", a.shape(), " and ", b.shape(),
+          " do not broadcast");
+    shape.push_back(na == 1 ? nb : na);
+  }
+  const Tensor wide_a = raw::expand(a, shape), wide_b = raw::expand(b, shape);
+  const Tensor y = empty(shape, a);
+  table(a).binary[index]({wide_a.data<void>(), wide_b.data<void>(), y.data<void>(), a.dtype(),
+                          shape, wide_a.strides(), wide_b.strides()});
+  return y;
+}
+
+void multiply(const Tensor& a, const Tensor& b, const Tensor& c, Product how) {
+  DCHECK(a.rank() == 2 && b.rank() == 2 && c.rank() == 2);
+  DCHECK(a.is_contiguous() && b.is_contiguous() && c.is_contiguous());
+  const int64_t m = how.transpose_a ? a.dim(1) : a.dim(0),
+                k = how.transpose_a ? a.dim(0) : a.dim(1);
+  const int64_t n = how.transpose_b ? b.dim(0) : b.dim(1);
+  DCHECK(k == (how.transpose_b ? b.dim(1) : b.dim(0)) && c.dim(0) == m && c.dim(1) == n);
+  table(a).matmul({a.data<void>(),
+                   b.data<void>(),
+                   c.data<void>(),
+                   how.bias,
+                   a.dtype(),
+                   b.dtype(),
+                   1,
+                   m,
+                   n,
+                   k,
+                   how.transpose_a,
+                   how.transpose_b,
+                   a.dim(1),
+                   b.dim(1),
+                   n,
+                   0,
+                   0,
+                   0,
+                   how.alpha,
+                   how.beta,
+                   false});
+}
+
+}  // namespace mullion::detail

@@ -1,0 +1,39 @@
+// What the op families share: calls of kernels on whole tensors. No gradients here.
+#pragma once
+#include "autograd/node.h"
+#include "tensor/backend.h"
+#include "tensor/kernel_args/elementwise.h"
+#include "tensor/kernel_args/linear.h"
+#include "tensor/kernel_args/norm.h"
+
+namespace mullion::detail {
+
+inline Tensor empty_like(const Tensor& x) {
+  return Tensor::empty(x.shape(), x.dtype(), x.device());
+}
+inline Tensor empty(Shape shape, const Tensor& like) {
+  return Tensor::empty(shape, like.dtype(), like.device());
+}
+inline const KernelTable& table(const Tensor& x) { return kernels(x.device()); }
+
+// The number of rows when the last axis is the row.
+inline int64_t rows_of(const Tensor& x) { return x.dim(-1) ? x.numel() / x.dim(-1) : 0; }
+
+// alpha * x + beta, contiguous.
+Tensor scaled(const Tensor& x, double alpha, double beta = 0);
+// x summed over one axis.
+Tensor sum_axis(const Tensor& x, int axis, double alpha = 1);
+// The gradient of a broadcast: g summed over the axes along which `shape` was repeated.
+Tensor sum_to_shape(const Tensor& g, const Shape& shape);
+// y = a op b with broadcasting.
+Tensor broadcast_binary(std::string_view op, int index, const Tensor& a, const Tensor& b);
+
+// c = alpha * op(a) op(b) + beta * c for matrices whose rows are contiguous.
+struct Product {
+  bool transpose_a = false, transpose_b = false;
+  double alpha = 1, beta = 0;
+  const void* bias = nullptr;
+};
+void multiply(const Tensor& a, const Tensor& b, const Tensor& c, Product how = {});
+
+}  // namespace mullion::detail

@@ -1,0 +1,117 @@
+// Elementwise ops. The formulas are the functors of tensor/elementwise.h; broadcasting inputs get
+// their gradient by a sum over the axes along which they were repeated.
+#include "autograd/ops.h"
+#include "autograd/ops/common.h"
+
+namespace mullion {
+using namespace detail;  // NOLINT: the op families are written in terms of these helpers
+
+namespace {
+
+// y = f(x); dx = g * f'(x), where f' may be written in terms of x or of y.
+template <typename Op>
+Tensor unary(std::string_view name, const Tensor& input) {
+  constexpr int slot = UnaryOps::index_of<Op>();
+  const Tensor x = raw::contiguous(input);
+  const Tensor y = empty_like(x);
+  table(x).unary[slot]({x.data<void>(), y.data<void>(), x.dtype(), x.numel()});
+  return record(name, y, {input}, [x = detached(x), y = detached(y)](const Tensor& g) -> Gradients {
+    const Tensor dx = empty_like(x);
+    table(x).unary_grad[slot](
+        {x.data<void>(), y.data<void>(), g.data<void>(), dx.data<void>(), x.dtype(), x.numel()});
+    return {dx};
+  });
+}
+
+template <typename Op>
+Tensor product(const Tensor& a, const Tensor& b) {
+  return broadcast_binary("mul", BinaryOps::index_of<Op>(), a, b);
+}
+
+}  // namespace
+
+Tensor neg(const Tensor& x) { return unary<Neg>("neg", x); }
+Tensor exp(const Tensor& x) { return unary<Exp>("exp", x); }
+Tensor log(const Tensor& x) { return unary<Log>("log", x); }
+Tensor sqrt(const Tensor& x) { return unary<Sqrt>("sqrt", x); }
+Tensor square(const Tensor& x) { return unary<Square>("square", x); }
+Tensor tanh(const Tensor& x) { return unary<Tanh>("tanh", x); }
+Tensor sigmoid(const Tensor& x) { return unary<Sigmoid>("sigmoid", x); }
+Tensor relu(const Tensor& x) { return unary<Relu>("relu", x); }
+Tensor silu(const Tensor& x) { return unary<Silu>("silu", x); }
+Tensor gelu(const Tensor& x) { return unary<Gelu>("gelu", x); }
+Tensor gelu_tanh(const Tensor& x) { return unary<GeluTanh>("gelu_tanh", x); }
+
+// dx = alpha g
+Tensor affine(const Tensor& x, double alpha, double beta) {
+  return record("affine", scaled(raw::contiguous(x), alpha, beta), {x},
+                [alpha](const Tensor& g) -> Gradients { return {scaled(g, alpha)}; });
+}
+
+// da = g, db = g
+Tensor add(const Tensor& a, const Tensor& b) {
+  const Tensor y = broadcast_binary("add", BinaryOps::index_of<Add>(), a, b);
+  return record(
+      "add", y, {a, b},
+      [sa = a.shape(), sb = b.shape(), need_a = requires_grad(a),
+       need_b = requires_grad(b)](const Tensor& g) -> Gradients {
+        return {need_a ? sum_to_shape(g, sa) : Tensor(), need_b ? sum_to_shape(g, sb) : Tensor()};
+      });
+}
+
+// da = g, db = -g
+Tensor sub(const Tensor& a, const Tensor& b) {
+  const Tensor y = broadcast_binary("sub", BinaryOps::index_of<Sub>(), a, b);
+  return record("sub", y, {a, b},
+                [sa = a.shape(), sb = b.shape(), need_a = requires_grad(a),
+                 need_b = requires_grad(b)](const Tensor& g) -> Gradients {
+                  return {need_a ? sum_to_shape(g, sa) : Tensor(),
+                          need_b ? scaled(sum_to_shape(g, sb), -1) : Tensor()};
+                });
+}
+
+// da = g b, db = g a
+Tensor mul(const Tensor& a, const Tensor& b) {
+  const Tensor y = product<Mul>(a, b);
+  const Tensor kept_a = requires_grad(b) ? detached(a) : Tensor();
+  const Tensor kept_b = requires_grad(a) ? detached(b) : Tensor();
+  return record("mul", y, {a, b},
+                [sa = a.shape(), sb = b.shape(), kept_a, kept_b](const Tensor& g) -> Gradients {
+                  return {kept_b.defined() ? sum_to_shape(product<Mul>(g, kept_b), sa) : Tensor(),
+                          kept_a.defined() ? sum_to_shape(product<Mul>(g, kept_a), sb) : Tensor()};
+                });
+}
+
+// da = g / b, db = -g y / b
+Tensor div(const Tensor& a, const Tensor& b) {
+  const Tensor y = broadcast_binary("div", BinaryOps::index_of<Div>(), a, b);
+  const Tensor kept_y = requires_grad(b) ? detached(y) : Tensor();
+  return record("div", y, {a, b},
+                [sa = a.shape(), sb = b.shape(), need_a = requires_grad(a), b = detached(b),
+                 kept_y](const Tensor& g) -> Gradients {
+                  const Tensor scaled_g = product<Div>(g, b);
+                  Gradients result(2);
+                  if (need_a) result[0] = sum_to_shape(scaled_g, sa);
+                  if (kept_y.defined())
+                    result[1] = scaled(sum_to_shape(product<Mul>(scaled_g, kept_y), sb), -1);
+                  return result;
+                });
+}
+
+// y = silu(gate) up: dgate = g up silu'(gate), dup = g silu(gate)
+Tensor swiglu(const Tensor& gate, const Tensor& up) {
+  check_same_shape("swiglu", gate, up);
+  check_same_dtype("swiglu", gate, up);
+  const Tensor a = raw::contiguous(gate), b = raw::contiguous(up);
+  const Tensor y = empty_like(a);
+  table(a).swiglu({a.data<void>(), b.data<void>(), y.data<void>(), a.dtype(), a.numel()});
+  return record("swiglu", y, {gate, up},
+                [a = detached(a), b = detached(b)](const Tensor& g) -> Gradients {
+                  const Tensor da = empty_like(a), db = empty_like(b);
+                  table(a).swiglu_grad({a.data<void>(), b.data<void>(), g.data<void>(),
+                                        da.data<void>(), db.data<void>(), a.dtype(), a.numel()});
+                  return {da, db};
+                });
+}
+
+}  // namespace mullion

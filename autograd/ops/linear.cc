@@ -1,0 +1,211 @@
+// Matrix products and lookups. A weight that needs no gradient lets the op forget its input: the
+// gradient of the input alone is g W.
+#include "autograd/ops.h"
+#include "autograd/ops/common.h"
+
+namespace mullion {
+using namespace detail;  // NOLINT
+
+namespace {
+
+// x as a matrix of rows.
+Tensor as_rows(const Tensor& x) { return raw::reshape(x, {rows_of(x), x.dim(-1)}); }
+
+Shape with_last(Shape shape, int64_t last) {
+  shape[shape.rank() - 1] = last;
+  return shape;
+}
+
+void check_weight(std::string_view op, const Tensor& x, const Tensor& weight) {
+  CHECK(weight.rank() == 2, op, ": a weight of shape ", weight.shape(), ", expected (out, in)");
+  CHECK(x.rank() >= 1 && x.dim(-1) == weight.dim(1), op, ": input of shape ", x.shape(),
+        " for a weight of shape ", weight.shape());
+  check_same_device(op, x, weight);
+  const bool widened = x.dtype() == DType::f32 && weight.dtype() == DType::bf16;
+  if (!widened) check_same_dtype(op, x, weight);
+  CHECK(!widened || !requires_grad(weight), op,
+        ": a bf16 weight cannot be trained; load it as f32");
+}
+
+struct BatchedProduct {
+  int64_t batch, m, n, k;
+  int64_t stride_b;  // 0: every matrix of the batch meets the same b
+};
+
+// c = op(a) op(b) for each matrix of the batch; all contiguous.
+Tensor batched(const Tensor& a, bool transpose_a, const Tensor& b, bool transpose_b, Shape shape,
+               const BatchedProduct& p) {
+  const Tensor c = empty(shape, a);
+  table(a).matmul({a.data<void>(),
+                   b.data<void>(),
+                   c.data<void>(),
+                   nullptr,
+                   a.dtype(),
+                   b.dtype(),
+                   p.batch,
+                   p.m,
+                   p.n,
+                   p.k,
+                   transpose_a,
+                   transpose_b,
+                   transpose_a ? p.m : p.k,
+                   transpose_b ? p.k : p.n,
+                   p.n,
+                   p.m * p.k,
+                   p.stride_b,
+                   p.m * p.n,
+                   1.0,
+                   0.0,
+                   false});
+  return c;
+}
+
+}  // namespace
+
+// c = a b: da = g b^T, db = a^T g (summed over the batch where b is shared)
+Tensor matmul(const Tensor& a_in, const Tensor& b_in) {
+  check_same_dtype("matmul", a_in, b_in);
+  check_same_device("matmul", a_in, b_in);
+  const Tensor a = raw::contiguous(a_in), b = raw::contiguous(b_in);
+  CHECK(a.rank() >= 2 && b.rank() >= 2 && a.dim(-1) == b.dim(-2), "matmul: shapes ", a.shape(),
+        " and ", b.shape());
+  const bool shared = b.rank() == 2;
+  int64_t batch = 1;
+  for (int axis = 0; axis < a.rank() - 2; ++axis) {
+    CHECK(shared || (b.rank() == a.rank() && b.shape()[axis] == a.shape()[axis]),
+          "matmul: leading axes of ", a.shape(), " and ", b.shape(), " differ");
+    batch *= a.shape()[axis];
+  }
+  CHECK(shared || b.rank() == a.rank(), "matmul: shapes ", a.shape(), " and ", b.shape());
+  const int64_t m = a.dim(-2), k = a.dim(-1), n = b.dim(-1);
+  const Tensor c =
+      batched(a, false, b, false, with_last(a.shape(), n), {batch, m, n, k, shared ? 0 : k * n});
+  return record(
+      "matmul", c, {a_in, b_in},
+      [a = detached(a), b = detached(b), need_a = requires_grad(a_in), need_b = requires_grad(b_in),
+       shared, batch, m, n, k](const Tensor& g) -> Gradients {
+        Gradients result(2);
+        if (need_a)
+          result[0] = batched(g, false, b, true, a.shape(), {batch, m, k, n, shared ? 0 : k * n});
+        if (need_b && shared) {
+          result[1] = empty(b.shape(), b);
+          multiply(raw::reshape(a, {batch * m, k}), raw::reshape(g, {batch * m, n}), result[1],
+                   {.transpose_a = true});
+        } else if (need_b) {
+          result[1] = batched(a, true, g, false, b.shape(), {batch, k, n, m, m * n});
+        }
+        return result;
+      });
+}
+
+// y = x W^T + b: dx = g W, dW = g^T x, db = sum of g over rows
+Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  check_weight("linear", x, weight);
+  if (bias.defined()) {
+    check_same_dtype("linear", x, bias);
+    CHECK(bias.rank() == 1 && bias.dim(0) == weight.dim(0), "linear: a bias of shape ",
+          bias.shape(), " for a weight of shape ", weight.shape());
+  }
+  const Tensor rows = as_rows(x), w = raw::contiguous(weight);
+  const Tensor y = empty({rows.dim(0), weight.dim(0)}, x);
+  multiply(rows, w, y, {.transpose_b = true, .bias = bias.defined() ? bias.data<void>() : nullptr});
+  const Tensor kept = requires_grad(weight) ? detached(rows) : Tensor();
+  return record("linear", raw::reshape(y, with_last(x.shape(), weight.dim(0))), {x, weight, bias},
+                [kept, w = detached(w), shape = x.shape(), need_x = requires_grad(x),
+                 need_bias = bias.defined() && requires_grad(bias)](const Tensor& g) -> Gradients {
+                  const Tensor grad_rows = as_rows(g);
+                  Gradients result(3);
+                  if (need_x) {
+                    const Tensor dx = empty({grad_rows.dim(0), w.dim(1)}, g);
+                    multiply(grad_rows, w, dx);
+                    result[0] = raw::reshape(dx, shape);
+                  }
+                  if (kept.defined()) {
+                    result[1] = empty(w.shape(), g);
+                    multiply(grad_rows, kept, result[1], {.transpose_a = true});
+                  }
+                  if (need_bias) result[2] = raw::reshape(sum_axis(grad_rows, 0), {w.dim(0)});
+                  return result;
+                });
+}
+
+// y = x W^T + s h B^T with h = x A^T. With e = s g B: dx = g W + e A, dA = e^T x, dB = s g^T h, and
+// dW = g^T x where W is trained as well. A frozen W is used, never kept in another form.
+Tensor lora_linear(const Tensor& x, const Tensor& weight, const Tensor& lora_a,
+                   const Tensor& lora_b, double scale) {
+  check_weight("lora_linear", x, weight);
+  const int64_t in = weight.dim(1), out = weight.dim(0);
+  CHECK(lora_a.rank() == 2 && lora_b.rank() == 2 && lora_a.dim(1) == in && lora_b.dim(0) == out &&
+            lora_a.dim(0) == lora_b.dim(1),
+        "lora_linear: A of shape ", lora_a.shape(), " and B of shape ", lora_b.shape(),
+        " for a weight of shape ", weight.shape());
+  check_same_dtype("lora_linear", x, lora_a);
+  check_same_dtype("lora_linear", x, lora_b);
+  const Tensor rows = as_rows(x), w = raw::contiguous(weight);
+  const Tensor a = raw::contiguous(lora_a), b = raw::contiguous(lora_b);
+  const int64_t count = rows.dim(0);
+  const Tensor h = empty({count, a.dim(0)}, x), y = empty({count, out}, x);
+  multiply(rows, a, h, {.transpose_b = true});
+  multiply(rows, w, y, {.transpose_b = true});
+  multiply(h, b, y, {.transpose_b = true, .alpha = scale, .beta = 1});
+  const bool need_w = requires_grad(weight);
+  const bool keep_x = need_w || requires_grad(lora_a);
+  return record("lora_linear", raw::reshape(y, with_last(x.shape(), out)),
+                {x, weight, lora_a, lora_b},
+                [rows = keep_x ? detached(rows) : Tensor(), h, w = detached(w), a = detached(a),
+                 b = detached(b), shape = x.shape(), need_x = requires_grad(x), need_w,
+                 need_a = requires_grad(lora_a), need_b = requires_grad(lora_b),
+                 scale](const Tensor& g) -> Gradients {
+                  const Tensor grad_rows = as_rows(g);
+                  const Tensor e = empty(h.shape(), g);
+                  multiply(grad_rows, b, e, {.alpha = scale});
+                  Gradients result(4);
+                  if (need_x) {
+                    const Tensor dx = empty({e.dim(0), w.dim(1)}, g);
+                    multiply(grad_rows, w, dx);
+                    multiply(e, a, dx, {.beta = 1});
+                    result[0] = raw::reshape(dx, shape);
+                  }
+                  if (need_w) {
+                    result[1] = empty(w.shape(), g);
+                    multiply(grad_rows, rows, result[1], {.transpose_a = true});
+                  }
+                  if (need_a) {
+                    result[2] = empty(a.shape(), g);
+                    multiply(e, rows, result[2], {.transpose_a = true});
+                  }
+                  if (need_b) {
+                    result[3] = empty(b.shape(), g);
+                    multiply(grad_rows, h, result[3], {.transpose_a = true, .alpha = scale});
+                  }
+                  return result;
+                });
+}
+
+// y[i] = E[id_i]: dE[r] = sum of g[i] over the i with id_i = r
+Tensor embedding(const Tensor& table_in, const Tensor& ids_in) {
+  CHECK(table_in.rank() == 2, "embedding: a table of shape ", table_in.shape());
+  CHECK(ids_in.dtype() == DType::i64, "embedding: ids of type ", name_of(ids_in.dtype()));
+  check_same_device("embedding", table_in, ids_in);
+  const Tensor rows = raw::contiguous(table_in), ids = raw::contiguous(ids_in);
+  const int64_t count = ids.numel(), V = rows.dim(0), C = rows.dim(1);
+  const int64_t* id = ids.data<int64_t>();
+  for (int64_t i = 0; i < count; ++i)
+    CHECK(id[i] >= 0 && id[i] < V, "embedding: id ", id[i], " at position ", i,
+          " is outside the vocabulary of ", V);
+  Shape shape = ids.shape();
+  shape.push_back(C);
+  const DType dtype = rows.dtype() == DType::bf16 ? DType::f32 : rows.dtype();
+  CHECK(rows.dtype() == dtype || !requires_grad(table_in),
+        "embedding: a bf16 table cannot be trained; load it as f32");
+  const Tensor y = Tensor::empty(shape, dtype, rows.device());
+  table(rows).embedding({rows.data<void>(), rows.dtype(), id, y.data<void>(), dtype, count, V, C});
+  return record("embedding", y, {table_in}, [ids, V, C](const Tensor& g) -> Gradients {
+    const Tensor dtable = empty({V, C}, g);
+    table(g).embedding_grad(
+        {g.data<void>(), ids.data<int64_t>(), dtable.data<void>(), g.dtype(), ids.numel(), V, C});
+    return {dtable};
+  });
+}
+
+}  // namespace mullion

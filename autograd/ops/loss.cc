@@ -1,0 +1,95 @@
+// Losses. Each makes the gradient of its logits in the forward pass, where the softmax is at hand.
+#include "autograd/ops.h"
+#include "autograd/ops/common.h"
+
+namespace mullion {
+using namespace detail;  // NOLINT
+
+namespace {
+
+void check_targets(std::string_view op, const Tensor& targets, int64_t rows, int64_t V) {
+  CHECK(targets.dtype() == DType::i64 && targets.rank() == 1 && targets.dim(0) == rows, op,
+        ": targets of shape ", targets.shape(), " and type ", name_of(targets.dtype()), " for ",
+        rows, " rows");
+  const Tensor dense = raw::contiguous(targets);
+  for (int64_t i = 0; i < rows; ++i)
+    CHECK(dense.data<int64_t>()[i] < V, op, ": target ", dense.data<int64_t>()[i], " of row ", i,
+          " is outside the ", V, " classes");
+}
+
+Tensor total(const Tensor& row_losses, double scale) {
+  return raw::reshape(sum_axis(row_losses, 0, scale), {});
+}
+
+}  // namespace
+
+// loss = s sum(lse(z) - z[t]): dz = s g (softmax(z) - onehot(t))
+Tensor cross_entropy(const Tensor& logits, const Tensor& targets, double scale) {
+  const auto [N, V] = dims<2>(logits);
+  check_targets("cross_entropy", targets, N, V);
+  const bool need = grad_enabled() && requires_grad(logits);
+  const Tensor t = raw::contiguous(targets), z = raw::clone(logits), loss = empty({N}, z);
+  table(z).cross_entropy(
+      {z.data<void>(), t.data<int64_t>(), loss.data<void>(), z.dtype(), N, V, need});
+  return record("cross_entropy", total(loss, scale), {logits},
+                [z = detached(z), scale](const Tensor& g) -> Gradients {
+                  return {scaled(z, scale * g.item())};
+                });
+}
+
+// loss = s sum(lse(z) sum(p) - sum(p z)): dz = s g (softmax(z) sum(p) - p)
+Tensor soft_cross_entropy(const Tensor& logits, const Tensor& probabilities, double scale) {
+  check_same_shape("soft_cross_entropy", logits, probabilities);
+  check_same_dtype("soft_cross_entropy", logits, probabilities);
+  const auto [N, V] = dims<2>(logits);
+  CHECK(!requires_grad(probabilities), "soft_cross_entropy: has no gradient for the probabilities");
+  const Tensor z = raw::contiguous(logits), p = raw::contiguous(probabilities);
+  const bool need = grad_enabled() && requires_grad(logits);
+  const Tensor loss = empty({N}, z), dz = need ? empty_like(z) : Tensor();
+  table(z).soft_cross_entropy({z.data<void>(), p.data<void>(), loss.data<void>(),
+                               need ? dz.data<void>() : nullptr, z.dtype(), N, V});
+  return record(
+      "soft_cross_entropy", total(loss, scale), {logits},
+      [dz, scale](const Tensor& g) -> Gradients { return {scaled(dz, scale * g.item())}; });
+}
+
+// As cross_entropy after linear: with e = s (softmax - onehot), dx = g e W, dW = g e^T x. Logits
+// exist for chunk_rows rows at a time, and their product is made once.
+Tensor linear_cross_entropy(const Tensor& x_in, const Tensor& weight, const Tensor& targets,
+                            double scale, int64_t chunk_rows) {
+  const auto [N, C] = dims<2>(x_in);
+  CHECK(weight.rank() == 2 && weight.dim(1) == C, "linear_cross_entropy: x of shape ", x_in.shape(),
+        " and a weight of shape ", weight.shape());
+  CHECK(chunk_rows > 0, "linear_cross_entropy: chunks of ", chunk_rows, " rows");
+  const int64_t V = weight.dim(0);
+  check_targets("linear_cross_entropy", targets, N, V);
+  const bool widened = x_in.dtype() == DType::f32 && weight.dtype() == DType::bf16;
+  if (!widened) check_same_dtype("linear_cross_entropy", x_in, weight);
+  const bool need_x = grad_enabled() && requires_grad(x_in);
+  const bool need_w = grad_enabled() && requires_grad(weight);
+  CHECK(!widened || !need_w, "linear_cross_entropy: a bf16 weight cannot be trained");
+  const Tensor x = raw::contiguous(x_in), w = raw::contiguous(weight), t = raw::contiguous(targets);
+  const Tensor loss = empty({N}, x);
+  const Tensor dx = need_x ? empty_like(x) : Tensor();
+  const Tensor dw = need_w ? Tensor::zeros(w.shape(), w.dtype(), w.device()) : Tensor();
+  for (int64_t begin = 0; begin < N; begin += chunk_rows) {
+    const int64_t end = std::min(N, begin + chunk_rows);
+    const Tensor rows = raw::slice(x, 0, begin, end), part = raw::slice(loss, 0, begin, end);
+    const Tensor z = empty({end - begin, V}, x);
+    multiply(rows, w, z, {.transpose_b = true});
+    table(x).cross_entropy({z.data<void>(), t.data<int64_t>() + begin, part.data<void>(), z.dtype(),
+                            end - begin, V, need_x || need_w});
+    if (need_x) multiply(z, w, raw::slice(dx, 0, begin, end), {.alpha = scale});
+    if (need_w) multiply(z, rows, dw, {.transpose_a = true, .alpha = scale, .beta = 1});
+  }
+  return record("linear_cross_entropy", total(loss, scale), {x_in, weight},
+                [dx, dw](const Tensor& g) -> Gradients {
+                  const double factor = g.item();
+                  const auto times = [factor](const Tensor& d) {
+                    return !d.defined() || factor == 1.0 ? d : scaled(d, factor);
+                  };
+                  return {times(dx), times(dw)};
+                });
+}
+
+}  // namespace mullion

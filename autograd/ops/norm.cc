@@ -1,0 +1,100 @@
+// Normalisations, softmax and the rotary embedding, each one fused kernel forward and backward.
+#include "autograd/ops.h"
+#include "autograd/ops/common.h"
+
+namespace mullion {
+using namespace detail;  // NOLINT
+
+namespace {
+void check_row_parameter(std::string_view op, const Tensor& x, const Tensor& parameter) {
+  CHECK(x.rank() >= 1 && parameter.rank() == 1 && parameter.dim(0) == x.dim(-1), op,
+        ": a parameter of shape ", parameter.shape(), " for rows of shape ", x.shape());
+  check_same_dtype(op, x, parameter);
+  check_same_device(op, x, parameter);
+}
+}  // namespace
+
+// y = x r w, r = rsqrt(mean(x^2) + eps): with n = x r and u = g w,
+// dx = r (u - n mean(u n)), dw = sum over rows of g n
+Tensor rms_norm(const Tensor& x_in, const Tensor& weight, double eps) {
+  check_row_parameter("rms_norm", x_in, weight);
+  const Tensor x = raw::contiguous(x_in), w = raw::contiguous(weight);
+  const int64_t rows = rows_of(x), width = x.dim(-1);
+  const Tensor y = empty_like(x), rstd = empty({rows}, x);
+  table(x).rms_norm({x.data<void>(), w.data<void>(), y.data<void>(), rstd.data<void>(), x.dtype(),
+                     rows, width, eps});
+  return record(
+      "rms_norm", y, {x_in, weight},
+      [x = detached(x), w = detached(w), rstd, need_x = requires_grad(x_in),
+       need_w = requires_grad(weight), rows, width](const Tensor& g) -> Gradients {
+        Gradients result(2);
+        if (need_x) result[0] = empty_like(x);
+        if (need_w) result[1] = empty_like(w);
+        table(x).rms_norm_grad({x.data<void>(), w.data<void>(), rstd.data<void>(), g.data<void>(),
+                                need_x ? result[0].data<void>() : nullptr,
+                                need_w ? result[1].data<void>() : nullptr, x.dtype(), rows, width});
+        return result;
+      });
+}
+
+// y = n w + b, n = (x - mean) r: with u = g w, dx = r (u - mean(u) - n mean(u n)),
+// dw = sum over rows of g n, db = sum over rows of g
+Tensor layer_norm(const Tensor& x_in, const Tensor& weight, const Tensor& bias, double eps) {
+  check_row_parameter("layer_norm", x_in, weight);
+  check_row_parameter("layer_norm", x_in, bias);
+  const Tensor x = raw::contiguous(x_in), w = raw::contiguous(weight), b = raw::contiguous(bias);
+  const int64_t rows = rows_of(x), width = x.dim(-1);
+  const Tensor y = empty_like(x), mean = empty({rows}, x), rstd = empty({rows}, x);
+  table(x).layer_norm({x.data<void>(), w.data<void>(), b.data<void>(), y.data<void>(),
+                       mean.data<void>(), rstd.data<void>(), x.dtype(), rows, width, eps});
+  return record(
+      "layer_norm", y, {x_in, weight, bias},
+      [x = detached(x), w = detached(w), mean, rstd, need_x = requires_grad(x_in),
+       need_w = requires_grad(weight), need_b = requires_grad(bias), rows,
+       width](const Tensor& g) -> Gradients {
+        Gradients result(3);
+        if (need_x) result[0] = empty_like(x);
+        if (need_w) result[1] = empty_like(w);
+        if (need_b) result[2] = empty_like(w);
+        table(x).layer_norm_grad(
+            {x.data<void>(), w.data<void>(), mean.data<void>(), rstd.data<void>(), g.data<void>(),
+             need_x ? result[0].data<void>() : nullptr, need_w ? result[1].data<void>() : nullptr,
+             need_b ? result[2].data<void>() : nullptr, x.dtype(), rows, width});
+        return result;
+      });
+}
+
+// dx = y (g - sum(g y))
+Tensor softmax(const Tensor& x_in) {
+  const Tensor x = raw::contiguous(x_in);
+  CHECK(x.rank() >= 1 && x.dim(-1) > 0, "softmax: rows of shape ", x.shape());
+  const Tensor y = empty_like(x);
+  table(x).softmax({x.data<void>(), y.data<void>(), x.dtype(), rows_of(x), x.dim(-1)});
+  return record("softmax", y, {x_in}, [y = detached(y)](const Tensor& g) -> Gradients {
+    const Tensor dx = empty_like(y);
+    table(y).softmax_grad(
+        {y.data<void>(), g.data<void>(), dx.data<void>(), y.dtype(), rows_of(y), y.dim(-1)});
+    return {dx};
+  });
+}
+
+// A rotation: its transpose is the rotation by the negated angle.
+Tensor rope(const Tensor& x_in, const Tensor& cos, const Tensor& sin) {
+  const auto [B, T, H, D] = dims<4>(x_in);
+  CHECK(D % 2 == 0, "rope: head width ", D, " is odd");
+  CHECK(cos.shape() == (Shape{T, D / 2}) && sin.shape() == cos.shape(), "rope: tables of shape ",
+        cos.shape(), " and ", sin.shape(), " for x of shape ", x_in.shape());
+  check_same_dtype("rope", x_in, cos);
+  check_same_dtype("rope", x_in, sin);
+  const Tensor c = raw::contiguous(cos), s = raw::contiguous(sin);
+  const auto rotate = [c, s](const Tensor& x, bool inverse) {
+    const Tensor y = empty_like(x);
+    table(x).rope({x.data<void>(), c.data<void>(), s.data<void>(), y.data<void>(), x.dtype(),
+                   x.dim(0), x.dim(1), x.dim(2), x.dim(3), inverse});
+    return y;
+  };
+  return record("rope", rotate(raw::contiguous(x_in), false), {x_in},
+                [rotate](const Tensor& g) -> Gradients { return {rotate(g, true)}; });
+}
+
+}  // namespace mullion
