@@ -1,0 +1,48 @@
+#include "nn/linear.h"
+
+#include "autograd/ops.h"
+
+namespace mullion {
+
+Linear::Linear(int64_t in, int64_t out, bool with_bias) : weight(Tensor::empty({out, in})) {
+  if (with_bias) bias = Tensor::zeros({out});
+}
+
+Tensor Linear::operator()(const Tensor& x) const {
+  if (!has_lora()) return linear(x, weight, bias);
+  const Tensor y = lora_linear(x, weight, lora_a, lora_b, lora_scale);
+  return bias.defined() ? add(y, bias) : y;
+}
+
+void Linear::fields(Fields& fields) {
+  fields("weight", weight);
+  fields("bias", bias);
+  fields("lora_A.weight", lora_a);
+  fields("lora_B.weight", lora_b);
+}
+
+void Linear::add_lora(int64_t rank, double alpha) {
+  CHECK(rank > 0, "LoRA: rank ", rank);
+  lora_a = Tensor::empty({rank, weight.dim(1)});
+  lora_b = Tensor::zeros({weight.dim(0), rank});
+  lora_scale = alpha / static_cast<double>(rank);
+}
+
+Embedding::Embedding(int64_t rows, int64_t width) : weight(Tensor::empty({rows, width})) {}
+Tensor Embedding::operator()(const Tensor& ids) const { return embedding(weight, ids); }
+void Embedding::fields(Fields& fields) { fields("weight", weight); }
+
+RmsNorm::RmsNorm(int64_t width, double epsilon)
+    : weight(Tensor::full({width}, 1.0)), eps(epsilon) {}
+Tensor RmsNorm::operator()(const Tensor& x) const { return rms_norm(x, weight, eps); }
+void RmsNorm::fields(Fields& fields) { fields("weight", weight); }
+
+LayerNorm::LayerNorm(int64_t width, double epsilon)
+    : weight(Tensor::full({width}, 1.0)), bias(Tensor::zeros({width})), eps(epsilon) {}
+Tensor LayerNorm::operator()(const Tensor& x) const { return layer_norm(x, weight, bias, eps); }
+void LayerNorm::fields(Fields& fields) {
+  fields("weight", weight);
+  fields("bias", bias);
+}
+
+}  // namespace mullion

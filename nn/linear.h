@@ -1,0 +1,49 @@
+// Linear, with an optional LoRA pair beside its weight; Embedding; the two normalisations.
+#pragma once
+#include "nn/module.h"
+
+namespace mullion {
+
+// y = x W^T + b; W (out, in). With LoRA (Hu et al. 2021): + scale (x A^T) B^T, scale = alpha / r.
+class Linear : public Module {
+ public:
+  Linear(int64_t in, int64_t out, bool bias = false);
+  Tensor operator()(const Tensor& x) const;  // (.., in) -> (.., out)
+  void fields(Fields& fields) override;
+
+  // Gives the layer a pair A (r, in), B (out, r); A as yet uninitialised, B zero.
+  void add_lora(int64_t rank, double alpha);
+  bool has_lora() const { return lora_a.defined(); }
+
+  Tensor weight, bias;    // bias undefined where there is none
+  Tensor lora_a, lora_b;  // "lora_A.weight", "lora_B.weight"
+  double lora_scale = 0;
+};
+
+class Embedding : public Module {
+ public:
+  Embedding(int64_t rows, int64_t width);
+  Tensor operator()(const Tensor& ids) const;  // (..) of i64 -> (.., width)
+  void fields(Fields& fields) override;
+  Tensor weight;
+};
+
+class RmsNorm : public Module {
+ public:
+  RmsNorm(int64_t width, double epsilon);
+  Tensor operator()(const Tensor& x) const;
+  void fields(Fields& fields) override;
+  Tensor weight;
+  double eps;
+};
+
+class LayerNorm : public Module {
+ public:
+  explicit LayerNorm(int64_t width, double epsilon = 1e-5);
+  Tensor operator()(const Tensor& x) const;
+  void fields(Fields& fields) override;
+  Tensor weight, bias;
+  double eps;
+};
+
+}  // namespace mullion

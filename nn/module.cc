@@ -1,0 +1,48 @@
+#include "nn/module.h"
+
+namespace mullion {
+
+void Fields::operator()(const std::string& name, Module& child) {
+  const std::string before = prefix_;
+  prefix_ += name + ".";
+  child.fields(*this);
+  prefix_ = before;
+}
+
+void for_each_parameter(Module& module, const Fields::Visit& visit) {
+  Fields fields(visit);
+  module.fields(fields);
+}
+
+std::vector<NamedParameter> named_parameters(Module& module) {
+  std::vector<NamedParameter> result;
+  for_each_parameter(module, [&](const std::string& name, Tensor& parameter) {
+    result.push_back({name, parameter});
+  });
+  return result;
+}
+
+void set_trainable(Module& module, const std::function<bool(const std::string&)>& predicate) {
+  for_each_parameter(module, [&](const std::string& name, Tensor& parameter) {
+    set_requires_grad(parameter, predicate(name));
+  });
+}
+
+std::vector<NamedParameter> trainable_parameters(Module& module) {
+  std::vector<NamedParameter> result;
+  for (NamedParameter& p : named_parameters(module))
+    if (requires_grad(p.value)) result.push_back(std::move(p));
+  return result;
+}
+
+int64_t parameter_count(const std::vector<NamedParameter>& parameters) {
+  int64_t count = 0;
+  for (const NamedParameter& p : parameters) count += p.value.numel();
+  return count;
+}
+
+void clear_grads(const std::vector<NamedParameter>& parameters) {
+  for (const NamedParameter& p : parameters) clear_grad(p.value);
+}
+
+}  // namespace mullion

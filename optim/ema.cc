@@ -1,0 +1,34 @@
+#include "optim/ema.h"
+
+#include <algorithm>
+
+#include "tensor/backend.h"
+#include "tensor/kernel_args/optimizer.h"
+
+namespace mullion {
+
+Ema::Ema(const std::vector<NamedParameter>& parameters, double decay, bool warmup)
+    : live_(parameters), decay_(decay), warmup_(warmup) {
+  CHECK(decay >= 0 && decay < 1, "EMA: decay ", decay, ", expected at least 0 and below 1");
+  for (const NamedParameter& p : live_) averages_.push_back({p.name, raw::clone(p.value)});
+}
+
+void Ema::update() {
+  const double n = static_cast<double>(updates_++);
+  std::vector<OptimizerItem> items;
+  for (size_t i = 0; i < live_.size(); ++i)
+    items.push_back({averages_[i].value.data<float>(), live_[i].value.data<float>(), nullptr,
+                     nullptr, live_[i].value.numel(), 0, 0});
+  kernels({}).ema({items.data(), static_cast<int64_t>(items.size()),
+                   warmup_ ? std::min(decay_, (1 + n) / (10 + n)) : decay_});
+}
+
+void Ema::swap() {
+  for (size_t i = 0; i < live_.size(); ++i) {
+    const Tensor value = raw::clone(live_[i].value);
+    raw::copy_into(averages_[i].value, live_[i].value);
+    raw::copy_into(value, averages_[i].value);
+  }
+}
+
+}  // namespace mullion
