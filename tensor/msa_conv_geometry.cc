@@ -11,6 +11,10 @@ void check_msa_conv(const MsaConvGeometry& g) {
            g.head_dim, " channels");
   CHECK_AS(Fault::usage, g.kernel_h >= 1 && g.kernel_w >= 1 && g.dilation >= 1, "msa_conv: kernel ",
            g.kernel_h, "x", g.kernel_w, " with dilation ", g.dilation);
+  constexpr int64_t kLargest = int64_t{1} << 16;  // keeps every product of sizes below 2^63
+  for (int64_t size : {g.height, g.width, g.heads, g.head_dim, g.kernel_h, g.kernel_w, g.dilation,
+                       g.pool, g.shift_size})
+    CHECK_AS(Fault::usage, size <= kLargest, "msa_conv: a size of ", size, ", at most ", kLargest);
   const bool even = g.kernel_h % 2 == 0 || g.kernel_w % 2 == 0;
   CHECK_AS(Fault::usage, !even || g.dilation % 2 == 0, "msa_conv: kernel ", g.kernel_h, "x",
            g.kernel_w, " with dilation ", g.dilation,

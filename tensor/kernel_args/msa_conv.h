@@ -1,7 +1,8 @@
 // Arguments of MSA-Conv: multi-head self-attention in which a query sees the k x k (dilated) window
 // of keys around its own pixel (TiC, arXiv 2310.04134; docs name every choice that is ours). With
 // query r, head g and tap t at offset delta_t,
-//   L_t(r) = scale <q^g(r), k^g(r + delta_t)>,  a = softmax over t,  O^g(r) = sum_t a_t v^g(r + delta_t)
+//   L_t(r) = scale <q^g(r), k^g(r + delta_t)>,  a = softmax over t,  O^g(r) = sum_t a_t v^g(r +
+//   delta_t)
 // Maps are NHWC; pixel strides let q, k and v live in one packed (B, H, W, 3C) tensor.
 #pragma once
 #include <cstdint>
@@ -14,8 +15,8 @@ namespace mullion {
 enum class MsaBorder : uint8_t { zero_logit, masked };
 
 // Cyclic shift of K and V against Q. `directions`: head g is rolled by u in {(+s, 0), (-s, 0),
-// (0, +s), (0, -s)} number floor(4 g / heads); with fewer than 4 heads, channel n of all C is rolled
-// in direction floor(4 n / C). `one_direction`: all heads in direction number `direction`.
+// (0, +s), (0, -s)} number floor(4 g / heads); with fewer than 4 heads, channel n of all C is
+// rolled in direction floor(4 n / C). `one_direction`: all heads in direction number `direction`.
 enum class MsaShift : uint8_t { none, directions, one_direction };
 
 struct MsaConvGeometry {
@@ -30,9 +31,9 @@ struct MsaConvGeometry {
   // (y / pool, x / pool), rounded down.
   int64_t pool = 1;
   double scale = 1.0;  // head_dim^(-1/2) as published
-  // Dropout of the probabilities, survivors divided by 1 - dropout, not renormalised. Tap t of pixel
-  // n = ((b * heads + head) * H + y) * W + x is kept where word t % 4 of Philox counter
-  // n * ceil(T / 4) + t / 4 of (seed, stream), as a multiple of 2^-24 in [0, 1), is >= dropout.
+  // Dropout of the probabilities, survivors divided by 1 - dropout, not renormalised. Tap t of
+  // pixel n = ((b * heads + head) * H + y) * W + x is kept where word t % 4 of Philox counter n *
+  // ceil(T / 4) + t / 4 of (seed, stream), as a multiple of 2^-24 in [0, 1), is >= dropout.
   double dropout = 0.0;
   uint64_t seed = 0, stream = 0;
 

@@ -1,0 +1,157 @@
+// Backward of MSA-Conv: an item is one head of one batch entry, band after band, so that dK and dV
+// are summed in a fixed order without atomics. Per tap, with P computed again from the log-sum-exp,
+//   dL = scale P (<dO, v> - D),  D = <dO, O>,  dq = sum dL k,  dk = sum dL q,  dv = sum P dO.
+#include "tensor/check.h"
+#include "tensor/cpu/msa_conv_softmax.h"
+#include "tensor/cpu/msa_conv_taps.h"
+#include "tensor/kernel_args/msa_conv.h"
+#include "tensor/parallel.h"
+#include "tensor/scratch.h"
+
+namespace mullion::cpu {
+
+namespace {
+
+template <typename T>
+struct BackwardScratch {
+  BackwardScratch(const MsaPlan& plan) {
+    const int64_t c = plan.g.head_dim, taps = plan.g.taps();
+    const int64_t factors_size = plan.g.dropout > 0 ? taps * plan.query_plane : 0;
+    const int64_t total = c * (3 * plan.query_plane + 2 * plan.key_plane) +
+                          2 * (taps + 1) * plan.query_plane + plan.key_plane + factors_size;
+    T* at = reinterpret_cast<T*>(
+        thread_scratch(static_cast<size_t>(total) * (sizeof(T) / sizeof(float)), 0));
+    const auto take = [&at](int64_t n) { return std::exchange(at, at + n); };
+    queries = take(c * plan.query_plane);
+    grads = take(c * plan.query_plane);
+    query_planes = take(c * plan.query_plane);
+    keys = take(c * plan.key_plane);
+    key_planes = take(c * plan.key_plane);
+    weights = take(taps * plan.query_plane);
+    products = take(taps * plan.query_plane);
+    dot = take(plan.query_plane);
+    lse = take(plan.query_plane);
+    border = take(plan.key_plane);
+    factors = take(factors_size);
+  }
+  T *queries, *grads, *query_planes, *keys, *key_planes, *weights, *products, *dot, *lse, *border,
+      *factors;
+};
+
+template <typename T>
+struct HeadMaps {  // the first pixel's first channel of one head of one batch entry
+  const T *q, *k, *v, *o, *grad_o, *lse;
+  T *dq, *dk, *dv;
+};
+
+// D and the log-sum-exp of the band; 0 in the gaps and guards.
+template <typename T>
+void band_scalars(const MsaConvBackwardArgs& args, const MsaPlan& plan, const HeadMaps<T>& m,
+                  int64_t y0, int64_t rows, const BackwardScratch<T>& s) {
+  std::fill_n(s.dot, plan.query_plane, T(0));
+  std::fill_n(s.lse, plan.query_plane, T(0));
+  for (int64_t y = 0; y < rows; ++y)
+    for (int64_t x = 0; x < plan.g.width; ++x) {
+      const int64_t pixel = (y0 + y) * plan.g.width + x, at = plan.guard + y * plan.row + x;
+      const T* o = m.o + pixel * args.o_stride;
+      const T* g = m.grad_o + pixel * args.grad_o_stride;
+      T sum = 0;
+#pragma omp simd reduction(+ : sum)
+      for (int64_t c = 0; c < plan.g.head_dim; ++c) sum += o[c] * g[c];
+      s.dot[at] = sum;
+      s.lse[at] = m.lse[pixel];
+    }
+}
+
+// The weights are read up to the window's reach before and after the band, where queries are zero.
+template <typename T>
+void clear_guards(const MsaPlan& plan, int64_t n, T* planes) {
+  for (int64_t t = 0; t < plan.g.taps(); ++t) {
+    T* plane = planes + t * plan.query_plane;
+    std::fill(plane, plane + plan.guard, T(0));
+    std::fill(plane + plan.guard + n, plane + plan.query_plane, T(0));
+  }
+}
+
+template <typename T>
+void backward_band(const MsaConvBackwardArgs& args, const MsaPlan& plan, const HeadMaps<T>& m,
+                   int64_t b, int64_t head, int64_t band) {
+  const MsaConvGeometry& g = plan.g;
+  const int64_t y0 = plan.first_row(band), rows = plan.rows(band), n = rows * plan.row;
+  const ChannelRuns runs = channel_runs(g, head);
+  const BackwardScratch<T> s(plan);
+
+  pack_keys(plan, runs, y0, rows, m.v, args.v_stride, s.keys);
+  to_planes(s.keys, plan.key_plane, g.head_dim, T(1), s.key_planes);
+  pack_queries(plan, y0, rows, m.grad_o, args.grad_o_stride, s.grads);
+  to_planes(s.grads, plan.query_plane, g.head_dim, T(1), s.query_planes);
+  tap_products(plan, rows, s.query_planes, s.key_planes, s.products);
+
+  pack_keys(plan, runs, y0, rows, m.k, args.k_stride, s.keys);
+  to_planes(s.keys, plan.key_plane, g.head_dim, T(1), s.key_planes);
+  pack_queries(plan, y0, rows, m.q, args.q_stride, s.queries);
+  to_planes(s.queries, plan.query_plane, g.head_dim, static_cast<T>(g.scale * kLog2e),
+            s.query_planes);
+  tap_products(plan, rows, s.query_planes, s.key_planes, s.weights);
+
+  band_scalars(args, plan, m, y0, rows, s);
+  const bool masked = g.border == MsaBorder::masked;
+  if (masked) pack_border(plan, y0, rows, s.border);
+  if (g.dropout > 0) dropout_factors(plan, b, head, y0, rows, s.factors);
+  softmax_backward_over_taps(plan, n, masked ? s.border : nullptr,
+                             g.dropout > 0 ? s.factors : nullptr, s.lse, s.dot, s.weights,
+                             s.products);
+  clear_guards(plan, n, s.weights);
+  clear_guards(plan, n, s.products);
+
+  gather_at_queries(plan, y0, rows, s.products, s.keys, static_cast<const T*>(nullptr), m.dq,
+                    args.dq_stride);
+  gather_at_keys(plan, runs, y0, rows, s.products, s.queries, m.dk, args.dk_stride);
+  gather_at_keys(plan, runs, y0, rows, s.weights, s.grads, m.dv, args.dv_stride);
+}
+
+template <typename T>
+void backward_head(const MsaConvBackwardArgs& args, const MsaPlan& plan, int64_t b, int64_t head) {
+  const int64_t channel = head * plan.g.head_dim, key_pixels = plan.keys_h * plan.keys_w;
+  const auto in = [&](const void* p, int64_t pixels, int64_t stride) {
+    return static_cast<const T*>(p) + b * pixels * stride + channel;
+  };
+  const auto out = [&](void* p, int64_t pixels, int64_t stride) {
+    return static_cast<T*>(p) + b * pixels * stride + channel;
+  };
+  const int64_t pixels = plan.pixels();
+  const HeadMaps<T> m{in(args.q, pixels, args.q_stride),
+                      in(args.k, key_pixels, args.k_stride),
+                      in(args.v, key_pixels, args.v_stride),
+                      in(args.o, pixels, args.o_stride),
+                      in(args.grad_o, pixels, args.grad_o_stride),
+                      static_cast<const T*>(args.lse) + (b * plan.g.heads + head) * pixels,
+                      out(args.dq, pixels, args.dq_stride),
+                      out(args.dk, key_pixels, args.dk_stride),
+                      out(args.dv, key_pixels, args.dv_stride)};
+  for (int64_t i = 0; i < key_pixels; ++i) {
+    std::fill_n(m.dk + i * args.dk_stride, plan.g.head_dim, T(0));
+    std::fill_n(m.dv + i * args.dv_stride, plan.g.head_dim, T(0));
+  }
+  for (int64_t band = 0; band < plan.bands; ++band) backward_band(args, plan, m, b, head, band);
+}
+
+template <typename T>
+void backward(const MsaConvBackwardArgs& args) {
+  const MsaConvGeometry& g = args.geometry;
+  const MsaPlan plan = make_plan(g, 5 * g.head_dim + 2 * g.taps());
+  parallel_items(g.batch * g.heads, [&](int64_t item, int) {
+    backward_head<T>(args, plan, item / g.heads, item % g.heads);
+  });
+}
+
+}  // namespace
+
+void msa_conv_backward(const MsaConvBackwardArgs& args) {
+  check_msa_conv(args.geometry);
+  CHECK(args.dtype == DType::f32 || args.dtype == DType::f64, "msa_conv_backward: f32 or f64, not ",
+        name_of(args.dtype));
+  args.dtype == DType::f32 ? backward<float>(args) : backward<double>(args);
+}
+
+}  // namespace mullion::cpu

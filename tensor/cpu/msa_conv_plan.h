@@ -1,0 +1,88 @@
+// How MSA-Conv lays out one head's work in scratch memory. A band of query rows and the key rows it
+// sees become flat lines of `row` positions a map row, the last `reach_x` or more of them zero, so
+// that a tap is one flat offset and a vector may run over the ends of rows. Border, cyclic shift
+// and pooled keys are settled while packing: keys pooled by r are repeated r times, a plain window
+// with r times the dilation.
+#pragma once
+#include <array>
+#include <cstdint>
+
+#include "tensor/kernel_args/msa_conv.h"
+
+namespace mullion::cpu {
+
+// The channels [first, first + count) of a head, whose keys are read at r - (shift_y, shift_x).
+struct ChannelRun {
+  int64_t first, count, shift_y, shift_x;
+};
+
+struct MsaPlan {
+  MsaConvGeometry g;
+  int64_t keys_h, keys_w;    // the key map
+  int64_t up_h, up_w;        // ... repeated `pool` times
+  int64_t step;              // between neighbouring taps: dilation * pool
+  int64_t reach_y, reach_x;  // of the window on either side
+  int64_t row;               // positions of a flat row
+  int64_t band, bands;       // query rows of a band, number of bands
+  int64_t guard;             // zeros before and after a plane of queries
+  int64_t front;             // ... before the first key row
+  int64_t query_plane;       // positions of a plane of queries, guards included
+  int64_t key_plane;         // positions of a plane of keys
+
+  int64_t row_step() const { return step * row; }
+  int64_t pixels() const { return g.height * g.width; }
+  // Rows of band number `index`.
+  int64_t first_row(int64_t index) const { return index * band; }
+  int64_t rows(int64_t index) const {
+    return first_row(index) + band <= g.height ? band : g.height - first_row(index);
+  }
+  // Offset of tap t from a query's flat position to its key's, in a plane of keys.
+  int64_t key_offset(int64_t t) const {
+    return front + (t / g.kernel_w) * row_step() + (t % g.kernel_w) * step - reach_x;
+  }
+};
+
+// Sizes the band so that one band's buffers (about `floats_per_position` floats for each of its
+// positions) stay in the second-level cache.
+MsaPlan make_plan(const MsaConvGeometry& g, int64_t floats_per_position);
+
+// The runs of one head; at most four.
+struct ChannelRuns {
+  std::array<ChannelRun, 4> runs;
+  int count;
+  const ChannelRun* begin() const { return runs.data(); }
+  const ChannelRun* end() const { return runs.data() + count; }
+};
+ChannelRuns channel_runs(const MsaConvGeometry& g, int64_t head);
+
+// Copies the key rows that a band sees, of one batch entry and head, to out (key_plane, head_dim);
+// positions outside the map are zero. `keys` points to the head's first channel of its first pixel.
+template <typename T>
+void pack_keys(const MsaPlan& plan, const ChannelRuns& runs, int64_t first_row, int64_t rows,
+               const T* keys, int64_t stride, T* out);
+
+// Copies the rows of a map like Q to out (query_plane, head_dim); guards and gaps are zero.
+template <typename T>
+void pack_queries(const MsaPlan& plan, int64_t first_row, int64_t rows, const T* queries,
+                  int64_t stride, T* out);
+
+// out (channels, positions) = factor * in^T, in (positions, channels).
+template <typename T>
+void to_planes(const T* in, int64_t positions, int64_t channels, T factor, T* out);
+
+// Adds row `y` (up_w, head_dim) of the gradient of the repeated keys to the map: the way back of
+// pack_keys.
+template <typename T>
+void unpack_key_row(const MsaPlan& plan, const ChannelRuns& runs, int64_t y, const T* row, T* keys,
+                    int64_t stride);
+
+// 0 for the keys of the band inside the map, -infinity outside: (key_plane).
+template <typename T>
+void pack_border(const MsaPlan& plan, int64_t first_row, int64_t rows, T* out);
+
+// Factors of the dropout for the band's taps: (taps, query_plane), each 0 or 1 / (1 - dropout).
+template <typename T>
+void dropout_factors(const MsaPlan& plan, int64_t batch, int64_t head, int64_t first_row,
+                     int64_t rows, T* out);
+
+}  // namespace mullion::cpu
