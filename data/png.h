@@ -1,0 +1,20 @@
+// PNG files, decoded by stb_image behind our own checks: every chunk's length and CRC, the header's
+// fields, the order of the chunks. Only what the pixels need reaches stb, and stb may allocate no
+// more than the header's size justifies. All colour types, depths and both interlacings become
+// 8-bit RGB: 16 bits keep their high byte, alpha and tRNS are dropped (not composited), gamma and
+// profiles ignored, which is what the usual ImageNet loaders do.
+#pragma once
+#include "data/image.h"
+
+namespace mullion {
+
+ImageHeader read_png_header(Bytes file, const ImageLimits& limits, const std::string& name);
+
+// The whole picture; throws bad_file naming the chunk that is wrong.
+void decode_png(Bytes file, const ImageLimits& limits, Image& out, const std::string& name);
+
+// An 8-bit RGB file.
+std::vector<uint8_t> encode_png(const Image& image);
+void write_png(const std::string& path, const Image& image);
+
+}  // namespace mullion
