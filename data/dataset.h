@@ -1,0 +1,39 @@
+// What a loader draws from: numbered samples, each a function of (seed, epoch, index) alone, so
+// that neither order nor the number of worker threads can change a batch.
+#pragma once
+#include <cstdint>
+
+#include "tensor/random.h"
+
+namespace mullion {
+
+// What a stream of random numbers is for; streams of different purposes share nothing.
+enum class Purpose : uint32_t { order = 1, crop, flip, jitter, erase, mix, scene };
+
+struct SampleKey {
+  uint64_t seed = 0;
+  int64_t epoch = 0, index = 0;
+
+  Philox random(Purpose purpose) const {
+    const uint64_t place = mix_bits(static_cast<uint64_t>(epoch), static_cast<uint64_t>(index));
+    return {seed, mix_bits(place, static_cast<uint64_t>(purpose)), 0};
+  }
+};
+
+struct SampleShape {
+  int height = 0, width = 0, channels = 3;
+  int64_t floats() const { return int64_t{height} * width * channels; }
+};
+
+class Dataset {
+ public:
+  virtual ~Dataset() = default;
+  virtual int64_t size() const = 0;
+  virtual int num_classes() const = 0;
+  virtual SampleShape shape() const = 0;
+  // Writes sample key.index as [height, width, channels] normalised floats and returns its class.
+  // Called from several threads at once. A sample that cannot be had throws bad_file.
+  virtual int64_t load(const SampleKey& key, float* out) const = 0;
+};
+
+}  // namespace mullion
