@@ -113,6 +113,8 @@ AdapterConfig parse_adapter_config(const Json& json, const std::string& file) {
   config.r = static_cast<int64_t>(get_uint_or(json, file, "r", kMaxRank, 8));
   CHECK_AS(Fault::bad_file, config.r > 0, file, ": \"r\" is 0");
   config.lora_alpha = get_number_or(json, file, "lora_alpha", 8);
+  CHECK_AS(Fault::bad_file, config.lora_alpha > 0 && config.lora_alpha <= 1e6, file,
+           ": lora_alpha ", config.lora_alpha, " is not within 0 and 1e6");
   config.lora_dropout = get_number_or(json, file, "lora_dropout", 0);
   CHECK_AS(Fault::bad_file, config.lora_dropout >= 0 && config.lora_dropout < 1, file,
            ": lora_dropout ", config.lora_dropout, " is not within 0 and 1");
