@@ -1,0 +1,71 @@
+// The tokenizer that a GGUF file carries in its tokenizer.ggml.* keys, with the defaults that
+// llama.cpp applies where a key is absent.
+#include <algorithm>
+#include <array>
+
+#include "data/tokenizer.h"
+#include "tensor/check.h"
+#include "tensor/io/gguf.h"
+
+namespace mullion {
+namespace {
+
+std::string known_pre(const GgufFile& file) {
+  std::string pre = file.find_string("tokenizer.ggml.pre").value_or("default");
+  if (pre == "llama3" || pre == "llama-v3") return "llama-bpe";
+  return pre;
+}
+
+std::optional<int32_t> find_id(const GgufFile& file, const char* key) {
+  auto id = file.find_uint(std::string("tokenizer.ggml.") + key, INT32_MAX);
+  if (!id) return std::nullopt;
+  return static_cast<int32_t>(*id);
+}
+
+// Tokens that end a turn are not always listed under a key.
+void add_ends_by_text(TokenizerParts& parts) {
+  static constexpr std::array kEnds = {"<|eot_id|>", "<|im_end|>", "<|end_of_text|>",
+                                       "<|endoftext|>"};
+  for (size_t id = 0; id < parts.types.size() && id < parts.tokens.size(); ++id) {
+    bool end = std::find(kEnds.begin(), kEnds.end(), parts.tokens[id]) != kEnds.end();
+    if (end && parts.types[id] == TokenType::control) {
+      parts.more_eos.push_back(static_cast<int32_t>(id));
+    }
+  }
+}
+
+}  // namespace
+
+TokenizerParts tokenizer_parts(const GgufFile& file) {
+  auto key = [](const char* name) { return std::string("tokenizer.ggml.") + name; };
+  TokenizerParts parts;
+  parts.model = file.get_string(key("model"));
+  parts.tokens = file.get_strings(key("tokens"));
+  if (file.has(key("scores"))) parts.scores = file.get_floats(key("scores"));
+  if (file.has(key("token_type"))) {
+    for (int32_t type : file.get_ints(key("token_type"))) {
+      parts.types.push_back(static_cast<TokenType>(type));
+    }
+  }
+  if (parts.model == "gpt2") {
+    parts.pre = known_pre(file);
+    parts.ignore_merges = parts.pre == "llama-bpe";
+    parts.merges = file.get_strings(key("merges"));
+    parts.scores.clear();
+  }
+  parts.bos = find_id(file, "bos_token_id");
+  parts.eos = find_id(file, "eos_token_id");
+  parts.unk = find_id(file, "unknown_token_id");
+  parts.pad = find_id(file, "padding_token_id");
+  for (const char* name : {"eot_token_id", "eom_token_id"}) {
+    if (auto id = find_id(file, name)) parts.more_eos.push_back(*id);
+  }
+  add_ends_by_text(parts);
+  parts.add_bos = file.find_bool(key("add_bos_token"));
+  parts.add_eos = file.find_bool(key("add_eos_token")).value_or(false);
+  parts.add_space_prefix = file.find_bool(key("add_space_prefix")).value_or(true);
+  parts.chat_template = file.find_string("tokenizer.chat_template").value_or("");
+  return parts;
+}
+
+}  // namespace mullion

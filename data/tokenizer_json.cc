@@ -1,0 +1,307 @@
+// Reads Hugging Face's tokenizer.json. Two families are known: byte-level BPE (GPT-2, StarCoder,
+// SmolLM2, Llama 3) and SentencePiece BPE in its rewritten form (Llama 2: spaces become "▁", byte
+// fallback, merges in the order of the scores). Every component is compared with what these
+// families use; anything else is refused by its name rather than approximated.
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <unordered_map>
+
+#include "data/pre_tokenizer.h"
+#include "data/tokenizer.h"
+#include "tensor/check.h"
+#include "tensor/io/json.h"
+
+namespace mullion {
+namespace {
+
+using nlohmann::json;
+
+constexpr size_t kMaxTokens = 1'000'000;
+
+class JsonTokenizer {
+ public:
+  JsonTokenizer(const json& root, const std::string& file) : root_(root), file_(file) {}
+
+  TokenizerParts parts() {
+    read_model();
+    if (parts_.model == "gpt2") {
+      refuse_component("normalizer", root_);
+      parts_.pre = read_pre_tokenizer();
+      read_byte_level_decoder();
+    } else {
+      read_space_normalizer();
+    }
+    read_added_tokens();
+    for (size_t id = 0; id < parts_.tokens.size(); ++id) {
+      CHECK_AS(Fault::bad_file, !parts_.tokens[id].empty(), file_, ": no token has id ", id, " of ",
+               parts_.tokens.size());
+    }
+    if (const json* post = find_field(root_, file_, "post_processor")) read_post_processor(*post);
+    return std::move(parts_);
+  }
+
+ private:
+  std::string type_of(const json& object) const { return get_string_or(object, file_, "type", ""); }
+  [[noreturn]] void refuse(const std::string& component, const std::string& type) const {
+    fail(Fault::bad_file, file_, ": ", component, " '", type, "' is not supported");
+  }
+  void refuse_component(const std::string& name, const json& object) const {
+    if (const json* part = find_field(object, file_, name)) refuse(name, type_of(*part));
+  }
+  // The members of a Sequence; of anything else, itself.
+  std::vector<const json*> members(const json& part, const char* key) const {
+    if (type_of(part) != "Sequence") return {&part};
+    const json* list = find_field(part, file_, key);
+    CHECK_AS(Fault::bad_file, list && list->is_array(), file_, ": a Sequence without ", key);
+    std::vector<const json*> out;
+    for (const json& item : *list) out.push_back(&item);
+    return out;
+  }
+  void put(uint64_t id, const std::string& text, const char* where) {
+    CHECK_AS(Fault::bad_file, !text.empty(), file_, ": ", where, ": the token of id ", id,
+             " is empty");
+    if (id >= parts_.tokens.size()) parts_.tokens.resize(id + 1);
+    CHECK_AS(Fault::bad_file, parts_.tokens[id].empty() || parts_.tokens[id] == text, file_, ": ",
+             where, ": id ", id, " is both '", parts_.tokens[id], "' and '", text, "'");
+    parts_.tokens[id] = text;
+  }
+
+  void read_model() {
+    const json* model = find_field(root_, file_, "model");
+    CHECK_AS(Fault::bad_file, model, file_, ": no model");
+    std::string type = get_string_or(*model, file_, "type", "BPE");  // old files leave it out
+    if (type != "BPE") refuse("model", type);
+    CHECK_AS(Fault::bad_file, get_number_or(*model, file_, "dropout", 0) == 0, file_,
+             ": model.dropout is not supported");
+    for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
+      std::string affix = get_string_or(*model, file_, key, "");
+      CHECK_AS(Fault::bad_file, affix.empty(), file_, ": model.", key, " '", affix,
+               "' is not supported");
+    }
+    parts_.ignore_merges = get_bool_or(*model, file_, "ignore_merges", false);
+    bool byte_fallback = get_bool_or(*model, file_, "byte_fallback", false);
+    parts_.model = byte_fallback ? "llama" : "gpt2";
+    const json* vocab = find_field(*model, file_, "vocab");
+    CHECK_AS(Fault::bad_file, vocab && vocab->is_object(), file_, ": model.vocab is not an object");
+    CHECK_AS(Fault::bad_file, vocab->size() <= kMaxTokens, file_, ": model.vocab has ",
+             vocab->size(), " tokens, at most ", kMaxTokens);
+    for (const auto& [text, id] : vocab->items()) {
+      put(as_uint(id, file_, "model.vocab", kMaxTokens - 1), text, "model.vocab");
+    }
+    read_merges(*model);
+    std::string unknown = get_string_or(*model, file_, "unk_token", "");
+    if (auto id = find(unknown); id && !unknown.empty()) parts_.unk = id;
+  }
+
+  std::optional<int32_t> find(const std::string& text) const {
+    auto found = std::find(parts_.tokens.begin(), parts_.tokens.end(), text);
+    if (found == parts_.tokens.end()) return std::nullopt;
+    return static_cast<int32_t>(found - parts_.tokens.begin());
+  }
+
+  void read_merges(const json& model) {
+    const json* merges = find_field(model, file_, "merges");
+    CHECK_AS(Fault::bad_file, merges && merges->is_array(), file_, ": model.merges is not a list");
+    for (const json& merge : *merges) {
+      if (merge.is_string()) {
+        parts_.merges.push_back(merge.get<std::string>());
+        continue;
+      }
+      CHECK_AS(Fault::bad_file, merge.is_array() && merge.size() == 2, file_, ": model.merges[",
+               parts_.merges.size(), "] is neither \"a b\" nor [\"a\", \"b\"]");
+      parts_.merges.push_back(as_string(merge[0], file_, "model.merges") + " " +
+                              as_string(merge[1], file_, "model.merges"));
+    }
+    if (parts_.model == "llama") merges_to_scores();
+  }
+
+  // For a GGUF file, which has no merges of this kind: minus the rank of the first one that forms
+  // the piece.
+  void merges_to_scores() {
+    std::unordered_map<std::string, size_t> ranks;
+    for (size_t rank = 0; rank < parts_.merges.size(); ++rank) {
+      std::string joined = parts_.merges[rank];
+      std::erase(joined, ' ');
+      ranks.emplace(std::move(joined), rank);
+    }
+    for (const std::string& text : parts_.tokens) {
+      auto found = ranks.find(text);
+      size_t rank = found == ranks.end() ? parts_.merges.size() : found->second;
+      parts_.scores.push_back(-static_cast<float>(rank));
+    }
+  }
+
+  std::string read_pre_tokenizer() const {
+    const json* pre = find_field(root_, file_, "pre_tokenizer");
+    CHECK_AS(Fault::bad_file, pre, file_, ": no pre_tokenizer");
+    std::string name;
+    bool regex = false;  // of ByteLevel, which comes last
+    for (const json* part : members(*pre, "pretokenizers")) {
+      std::string type = type_of(*part);
+      CHECK_AS(Fault::bad_file, !regex, file_, ": pre_tokenizer: '", type, "' after ByteLevel");
+      if (type == "ByteLevel") {
+        CHECK_AS(Fault::bad_file, !get_bool_or(*part, file_, "add_prefix_space", true), file_,
+                 ": pre_tokenizer ByteLevel: add_prefix_space is not supported");
+        regex = get_bool_or(*part, file_, "use_regex", true);
+        if (!regex && name != "smollm" && !name.empty()) return name;  // Split came before
+        if (!regex) refuse("pre_tokenizer ByteLevel", "use_regex = false");
+      } else if (type == "Digits" && name.empty()) {
+        CHECK_AS(Fault::bad_file, get_bool_or(*part, file_, "individual_digits", false), file_,
+                 ": pre_tokenizer Digits: individual_digits = false is not supported");
+        name = "smollm";
+      } else if (type == "Split" && name.empty()) {
+        name = read_split(*part);
+      } else {
+        refuse("pre_tokenizer", type);
+      }
+    }
+    CHECK_AS(Fault::bad_file, regex && (name.empty() || name == "smollm"), file_,
+             ": pre_tokenizer: this combination of parts is not supported");
+    return name.empty() ? "gpt-2" : name;
+  }
+
+  std::string read_split(const json& split) const {
+    const json* pattern = find_field(split, file_, "pattern");
+    CHECK_AS(Fault::bad_file, pattern && pattern->is_object(), file_,
+             ": pre_tokenizer Split: no pattern");
+    std::string regex = get_string_or(*pattern, file_, "Regex", "");
+    std::string name = pre_of_split_regex(regex);
+    if (name.empty()) refuse("pre_tokenizer Split with the pattern", regex);
+    std::string behavior = get_string_or(split, file_, "behavior", "");
+    CHECK_AS(Fault::bad_file, behavior == "Isolated" && !get_bool_or(split, file_, "invert", false),
+             file_, ": pre_tokenizer Split: behavior '", behavior, "' is not supported");
+    return name;
+  }
+
+  void read_byte_level_decoder() const {
+    const json* decoder = find_field(root_, file_, "decoder");
+    if (decoder && type_of(*decoder) != "ByteLevel") refuse("decoder", type_of(*decoder));
+  }
+
+  // Llama 2: Prepend "▁", then Replace " " by "▁"; or the Metaspace pre-tokenizer, which says both.
+  void read_space_normalizer() {
+    parts_.add_space_prefix = false;
+    bool replaces = false;
+    if (const json* normalizer = find_field(root_, file_, "normalizer")) {
+      for (const json* part : members(*normalizer, "normalizers")) {
+        std::string type = type_of(*part);
+        if (type == "Prepend" && get_string(*part, file_, "prepend") == kSpace) {
+          parts_.add_space_prefix = true;
+        } else if (type == "Replace" && is_space_replacement(*part)) {
+          replaces = true;
+        } else {
+          refuse("normalizer", type);
+        }
+      }
+    }
+    if (const json* pre = find_field(root_, file_, "pre_tokenizer")) {
+      if (type_of(*pre) != "Metaspace" || replaces ||
+          get_string(*pre, file_, "replacement") != kSpace ||
+          get_bool_or(*pre, file_, "split", true)) {
+        refuse("pre_tokenizer with byte_fallback", type_of(*pre));
+      }
+      std::string scheme = get_string_or(*pre, file_, "prepend_scheme", "always");
+      parts_.add_space_prefix = scheme != "never";
+      parts_.prefix_after_control = scheme == "always";
+      replaces = true;
+    }
+    CHECK_AS(Fault::bad_file, replaces, file_,
+             ": model.byte_fallback without a Replace of spaces by U+2581 is not supported");
+  }
+
+  bool is_space_replacement(const json& replace) const {
+    const json* pattern = find_field(replace, file_, "pattern");
+    return pattern && pattern->is_object() && get_string_or(*pattern, file_, "String", "") == " " &&
+           get_string(replace, file_, "content") == kSpace;
+  }
+
+  void read_added_tokens() {
+    const size_t size = parts_.tokens.size();
+    parts_.types.assign(size, TokenType::normal);
+    if (parts_.model == "llama") mark_bytes();
+    if (const json* added = find_field(root_, file_, "added_tokens")) {
+      CHECK_AS(Fault::bad_file, added->is_array(), file_, ": added_tokens is not a list");
+      for (const json& token : *added) read_added_token(token);
+    }
+    parts_.scores.resize(parts_.model == "llama" ? parts_.tokens.size() : 0);
+  }
+
+  void read_added_token(const json& token) {
+    uint64_t id = get_uint(token, file_, "id", kMaxTokens - 1);
+    std::string text = get_string(token, file_, "content");
+    for (const char* flag : {"single_word", "lstrip", "rstrip"}) {
+      CHECK_AS(Fault::bad_file, !get_bool_or(token, file_, flag, false), file_, ": added token '",
+               text, "': ", flag, " is not supported");
+    }
+    put(id, text, "added_tokens");
+    parts_.types.resize(parts_.tokens.size(), TokenType::normal);
+    bool special = get_bool_or(token, file_, "special", false);
+    bool unknown = parts_.model == "llama" && parts_.unk && *parts_.unk == static_cast<int32_t>(id);
+    parts_.types[id] = unknown   ? TokenType::unknown
+                       : special ? TokenType::control
+                                 : TokenType::user_defined;
+  }
+
+  void mark_bytes() {
+    for (size_t id = 0; id < parts_.tokens.size(); ++id) {
+      const std::string& text = parts_.tokens[id];
+      if (text.size() == 6 && text.starts_with("<0x") && text[5] == '>') {
+        parts_.types[id] = TokenType::byte;
+      }
+    }
+  }
+
+  // TemplateProcessing says which specials stand around a text; ByteLevel only moves offsets.
+  void read_post_processor(const json& post) {
+    for (const json* part : members(post, "processors")) {
+      std::string type = type_of(*part);
+      if (type == "TemplateProcessing") {
+        read_template(*part);
+      } else if (type != "ByteLevel") {
+        refuse("post_processor", type);
+      }
+    }
+  }
+
+  void read_template(const json& part) {
+    const json* single = find_field(part, file_, "single");
+    CHECK_AS(Fault::bad_file, single && single->is_array(), file_,
+             ": post_processor TemplateProcessing: single is not a list");
+    std::optional<int32_t> before, after;
+    bool text = false;
+    for (const json& item : *single) {
+      const json* special = find_field(item, file_, "SpecialToken");
+      if (!special) {
+        CHECK_AS(Fault::bad_file, !text && find_field(item, file_, "Sequence"), file_,
+                 ": post_processor TemplateProcessing: single is not [BOS] text [EOS]");
+        text = true;
+        continue;
+      }
+      std::string name = get_string(*special, file_, "id");
+      std::optional<int32_t>& slot = text ? after : before;
+      CHECK_AS(Fault::bad_file, !slot && find(name), file_,
+               ": post_processor TemplateProcessing: '", name,
+               "' is a second token on its side or not in the vocabulary");
+      slot = find(name);
+    }
+    if (before) parts_.bos = before;
+    if (after) parts_.eos = after;
+    parts_.add_bos = before.has_value();
+    parts_.add_eos = after.has_value();
+  }
+
+  static constexpr const char* kSpace = "\xE2\x96\x81";
+  const json& root_;
+  const std::string& file_;
+  TokenizerParts parts_;
+};
+
+}  // namespace
+
+TokenizerParts parse_tokenizer_json(std::string_view bytes, const std::string& name) {
+  json root = parse_json(bytes, name);
+  CHECK_AS(Fault::bad_file, root.is_object(), name, ": not a JSON object");
+  return JsonTokenizer(root, name).parts();
+}
+
+}  // namespace mullion

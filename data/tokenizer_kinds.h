@@ -1,0 +1,33 @@
+// The two kinds of tokenizer behind make_tokenizer. Private to data/: users hold a Tokenizer.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <unordered_map>
+
+#include "data/bpe_merge.h"
+#include "data/tokenizer.h"
+
+namespace mullion {
+
+// Both take parts that make_tokenizer has checked and completed.
+std::unique_ptr<Tokenizer> make_sentencepiece_tokenizer(TokenizerParts parts);
+std::unique_ptr<Tokenizer> make_byte_level_tokenizer(TokenizerParts parts);
+
+// The pairs of parts().merges by their ids; a merge that names an absent token is refused.
+class MergeTable {
+ public:
+  explicit MergeTable(const Tokenizer& tokenizer);
+  bool empty() const { return merges_.empty(); }
+  BpeMerge find(int32_t left, int32_t right) const {
+    auto found = merges_.find(key(left, right));
+    return found == merges_.end() ? BpeMerge{} : found->second;
+  }
+
+ private:
+  static uint64_t key(int32_t left, int32_t right) {
+    return uint64_t{static_cast<uint32_t>(left)} << 32 | static_cast<uint32_t>(right);
+  }
+  std::unordered_map<uint64_t, BpeMerge> merges_;
+};
+
+}  // namespace mullion

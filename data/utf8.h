@@ -1,0 +1,39 @@
+// Steps through bytes that claim to be UTF-8 (RFC 3629: no overlong forms, no surrogates).
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace mullion {
+
+// Bytes of the well-formed character at the start of `text` (1 to 4); 0 where there is none.
+inline size_t utf8_character(std::string_view text) {
+  auto byte = [&](size_t i) { return i < text.size() ? static_cast<uint8_t>(text[i]) : 0u; };
+  auto tail = [&](size_t i) { return (byte(i) & 0xC0) == 0x80; };
+  if (text.empty()) return 0;
+  unsigned b = byte(0), c = byte(1);
+  if (b < 0x80) return 1;
+  if (b < 0xC2 || b > 0xF4 || !tail(1)) return 0;
+  if (b < 0xE0) return 2;
+  if (!tail(2)) return 0;
+  if (b < 0xF0) return (b == 0xE0 && c < 0xA0) || (b == 0xED && c > 0x9F) ? 0 : 3;
+  return !tail(3) || (b == 0xF0 && c < 0x90) || (b == 0xF4 && c > 0x8F) ? 0 : 4;
+}
+
+// Appends a code point below 0x110000.
+inline void append_utf8(std::string& out, uint32_t code) {
+  auto put = [&](uint32_t byte) { out += static_cast<char>(byte); };
+  if (code < 0x80) {
+    put(code);
+  } else if (code < 0x800) {
+    put(0xC0 | code >> 6), put(0x80 | (code & 63));
+  } else if (code < 0x10000) {
+    put(0xE0 | code >> 12), put(0x80 | (code >> 6 & 63)), put(0x80 | (code & 63));
+  } else {
+    put(0xF0 | code >> 18), put(0x80 | (code >> 12 & 63));
+    put(0x80 | (code >> 6 & 63)), put(0x80 | (code & 63));
+  }
+}
+
+}  // namespace mullion
