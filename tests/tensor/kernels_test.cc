@@ -1,0 +1,354 @@
+// Elementwise kernels, copies and reductions of the table against plain loops in double.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <functional>
+#include <numeric>
+
+#include "tensor/backend.h"
+#include "tensor/check.h"
+#include "tensor/kernel_args/elementwise.h"
+#include "tensor/parallel.h"
+#include "tensor/tensor.h"
+#include "tests/kernel_buffer.h"
+
+namespace mullion::test {
+namespace {
+
+const KernelTable& table() { return kernels({}); }
+constexpr int64_t kSizes[] = {1, 2, 15, 16, 17, 100, 70001};
+
+template <typename T>
+class Elementwise : public ::testing::Test {};
+using FloatTypes = ::testing::Types<float, double>;
+TYPED_TEST_SUITE(Elementwise, FloatTypes);
+
+using Function = double (*)(double);
+
+// One unary op against the C library, its derivative against central differences in double.
+template <typename T, typename Op>
+void check_unary(Function f, double low, double high) {
+  const int slot = UnaryOps::index_of<Op>();
+  for (int64_t n : kSizes) {
+    Buffer<T> x(n, 1, low, high), g(n, 2), y(n), dx(n);
+    table().unary[slot]({x.data(), y.data(), dtype_of<T>(), n});
+    table().unary_grad[slot]({x.data(), y.data(), g.data(), dx.data(), dtype_of<T>(), n});
+    for (int64_t i = 0; i < n; ++i) {
+      const double at = double{x[i]}, h = 1e-5;
+      expect_close(double{y[i]}, f(at), tolerance_of<T>(), i);
+      if (std::abs(at) < 2 * h) continue;  // relu has no derivative at 0
+      const double slope = (f(at + h) - f(at - h)) / (2 * h);
+      expect_close(double{dx[i]}, double{g[i]} * slope, sizeof(T) == 4 ? 4e-6 : 1e-8, i);
+    }
+  }
+}
+
+TYPED_TEST(Elementwise, UnaryOpsAndTheirDerivatives) {
+  using T = TypeParam;
+  check_unary<T, Neg>([](double x) { return -x; }, -5, 5);
+  check_unary<T, Exp>([](double x) { return std::exp(x); }, -5, 3);
+  check_unary<T, Log>([](double x) { return std::log(x); }, 0.5, 9);
+  check_unary<T, Sqrt>([](double x) { return std::sqrt(x); }, 0.5, 9);
+  check_unary<T, Square>([](double x) { return x * x; }, -3, 3);
+  check_unary<T, Tanh>([](double x) { return std::tanh(x); }, -6, 6);
+  check_unary<T, Sigmoid>([](double x) { return 1 / (1 + std::exp(-x)); }, -9, 9);
+  check_unary<T, Relu>([](double x) { return x > 0 ? x : 0; }, -3, 3);
+  check_unary<T, Silu>([](double x) { return x / (1 + std::exp(-x)); }, -9, 9);
+  check_unary<T, Gelu>([](double x) { return 0.5 * x * (1 + std::erf(x * M_SQRT1_2)); }, -5, 5);
+  check_unary<T, GeluTanh>(
+      [](double x) {
+        return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+      },
+      -5, 5);
+  static_assert(UnaryOps::size == 11, "a row here for every op");
+}
+
+TEST(Elementwise, SpecialValuesAreThoseOfTheCLibrary) {
+  const float inf = INFINITY;
+  const float x[] = {inf, -inf, NAN, 0.0f, -0.0f, -1.0f, 88.7f, 89.0f, -103.0f, 1e-45f, 3e38f};
+  constexpr int64_t n = std::size(x);
+  const auto check = [&](int slot, float (*f)(float)) {
+    Buffer<float> y(n);
+    table().unary[slot]({x, y.data(), DType::f32, n});
+    for (int64_t i = 0; i < n; ++i) expect_close(double{y[i]}, double{f(x[i])}, 1e-6, i);
+  };
+  check(UnaryOps::index_of<Exp>(), [](float v) { return std::exp(v); });
+  check(UnaryOps::index_of<Log>(), [](float v) { return std::log(v); });
+  check(UnaryOps::index_of<Tanh>(), [](float v) { return std::tanh(v); });
+  check(UnaryOps::index_of<Sqrt>(), [](float v) { return std::sqrt(v); });
+}
+
+TEST(Elementwise, OtherTypesAreRefusedByName) {
+  try {
+    table().affine({nullptr, nullptr, DType::bf16, 1, 1, 0});
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("affine"), std::string::npos);
+    EXPECT_NE(std::string(error.what()).find("bf16"), std::string::npos);
+  }
+}
+
+// A binary op over a shape, with the strides of its operands.
+template <typename T>
+void check_binary(Shape shape, Shape sa, Shape sb) {
+  const auto reach = [&](const Shape& strides) {
+    int64_t last = 0;
+    for (int axis = 0; axis < shape.rank(); ++axis) last += (shape[axis] - 1) * strides[axis];
+    return last + 1;
+  };
+  Buffer<T> a(reach(sa), 1), b(reach(sb), 2, 0.5, 2), y(shape.numel());
+  const std::function<double(double, double)> f[] = {std::plus<>(), std::minus<>(),
+                                                     std::multiplies<>(), std::divides<>()};
+  for (int op = 0; op < BinaryOps::size; ++op) {
+    table().binary[op]({a.data(), b.data(), y.data(), dtype_of<T>(), shape, sa, sb});
+    for (int64_t i = 0; i < shape.numel(); ++i) {
+      int64_t rest = i, at_a = 0, at_b = 0;
+      for (int axis = shape.rank() - 1; axis >= 0; --axis) {
+        at_a += rest % shape[axis] * sa[axis];
+        at_b += rest % shape[axis] * sb[axis];
+        rest /= shape[axis];
+      }
+      expect_close(double{y[i]}, f[op](double{a[at_a]}, double{b[at_b]}), tolerance_of<T>(), i);
+    }
+  }
+}
+
+TYPED_TEST(Elementwise, BinaryOpsBroadcast) {
+  using T = TypeParam;
+  check_binary<T>({}, {}, {});
+  check_binary<T>({1}, {0}, {1});
+  check_binary<T>({70001}, {1}, {1});
+  check_binary<T>({70001}, {1}, {0});
+  check_binary<T>({70001}, {0}, {1});
+  check_binary<T>({300, 131}, {131, 1}, {0, 1});         // a bias
+  check_binary<T>({300, 131}, {131, 1}, {1, 0});         // a column
+  check_binary<T>({30, 131}, {1, 0}, {0, 1});            // an outer product
+  check_binary<T>({30, 13}, {1, 30}, {13, 1});           // a transposed operand
+  check_binary<T>({30, 13}, {26, 2}, {1, 30});           // nothing contiguous
+  check_binary<T>({4, 3, 17}, {51, 17, 1}, {17, 0, 1});  // a broadcast axis inside
+  check_binary<T>({2, 3, 4, 5, 6, 7}, {2520, 840, 210, 42, 7, 1}, {0, 210, 0, 42, 0, 1});
+  check_binary<T>({2, 1, 3, 1}, {3, 99, 1, 99}, {1, 0, 2, 0});  // axes of size 1
+}
+
+TYPED_TEST(Elementwise, AffineAccumulateFill) {
+  using T = TypeParam;
+  for (int64_t n : kSizes) {
+    Buffer<T> x(n, 1), y(n), z(n, 2), old(n, 2), filled(n);
+    table().affine({x.data(), y.data(), dtype_of<T>(), n, 1.5, -0.25});
+    table().accumulate({x.data(), z.data(), dtype_of<T>(), n, -2});
+    table().fill({filled.data(), dtype_of<T>(), n, 0.5});
+    for (int64_t i = 0; i < n; ++i) {
+      expect_close(double{y[i]}, 1.5 * double{x[i]} - 0.25, tolerance_of<T>(), i);
+      expect_close(double{z[i]}, double{old[i]} - 2 * double{x[i]}, tolerance_of<T>(), i);
+      EXPECT_EQ(filled[i], T(0.5));
+    }
+  }
+}
+
+TYPED_TEST(Elementwise, Swiglu) {
+  using T = TypeParam;
+  const auto silu = [](double x) { return x / (1 + std::exp(-x)); };
+  for (int64_t n : {1, 17, 20000}) {
+    Buffer<T> gate(n, 1, -8, 8), up(n, 2), g(n, 3), y(n), dgate(n), dup(n), alone(n);
+    const void *pg = gate.data(), *pu = up.data();
+    table().swiglu({pg, pu, y.data(), dtype_of<T>(), n});
+    table().swiglu_grad({pg, pu, g.data(), dgate.data(), dup.data(), dtype_of<T>(), n});
+    table().swiglu_grad({pg, pu, g.data(), nullptr, alone.data(), dtype_of<T>(), n});
+    for (int64_t i = 0; i < n; ++i) {
+      const double x = double{gate[i]}, s = 1 / (1 + std::exp(-x));
+      expect_close(double{y[i]}, silu(x) * double{up[i]}, tolerance_of<T>(), i);
+      expect_close(double{dup[i]}, silu(x) * double{g[i]}, tolerance_of<T>(), i);
+      expect_close(double{dgate[i]}, double{g[i]} * double{up[i]} * s * (1 + x * (1 - s)),
+                   tolerance_of<T>() * 4, i);
+      EXPECT_EQ(alone[i], dup[i]);
+    }
+  }
+}
+
+TYPED_TEST(Elementwise, SumAxis) {
+  using T = TypeParam;
+  const int64_t sizes[][3] = {{1, 1, 1},     {1, 100001, 1}, {3, 40, 1},   {70, 1000, 1},
+                              {1, 1000, 96}, {5, 129, 7},    {300, 2, 33}, {2, 1, 100},
+                              {1, 3, 50000}, {4, 0, 5},      {4, 0, 1},    {1000, 17, 16}};
+  for (const auto& [outer, reduced, inner] : sizes) {
+    Buffer<T> x(outer * reduced * inner, 1), y(outer * inner);
+    table().sum_axis({x.data(), y.data(), dtype_of<T>(), outer, reduced, inner, 0.5});
+    for (int64_t o = 0; o < outer; ++o)
+      for (int64_t i = 0; i < inner; ++i) {
+        double sum = 0;
+        for (int64_t r = 0; r < reduced; ++r) sum += double{x[(o * reduced + r) * inner + i]};
+        expect_close(double{y[o * inner + i]}, 0.5 * sum,
+                     tolerance_of<T>() * std::sqrt(1.0 + static_cast<double>(reduced)),
+                     o * inner + i);
+      }
+  }
+}
+
+// Sums do not depend on the number of threads.
+TEST(Elementwise, SumsHaveTheSameBitsOnOneThread) {
+  Buffer<float> x(300 * 1000, 1), columns(300), again(300), whole(1), whole_again(1);
+  const auto sum = [&](float* y, float* w) {
+    table().sum_axis({x.data(), y, DType::f32, 1, 1000, 300, 1});
+    table().sum_axis({x.data(), w, DType::f32, 1, 300000, 1, 1});
+  };
+  sum(columns.data(), whole.data());
+  set_num_threads(1);
+  sum(again.data(), whole_again.data());
+  set_num_threads(0);
+  EXPECT_EQ(columns.values(), again.values());
+  EXPECT_EQ(whole[0], whole_again[0]);
+}
+
+// ---- copies ----
+
+template <typename T>
+double as_double(T x) {
+  if constexpr (std::is_same_v<T, bf16> || std::is_same_v<T, f16>)
+    return double{static_cast<float>(x)};
+  else
+    return static_cast<double>(x);
+}
+
+template <typename From, typename To>
+void check_conversion() {
+  constexpr int64_t n = 1003;
+  Buffer<From> source(n);
+  Buffer<To> target(n), strided(3 * n);
+  for (int64_t i = 0; i < n; ++i) source[i] = static_cast<From>(static_cast<float>(i % 120));
+  table().copy({source.data(), target.data(), dtype_of<From>(), dtype_of<To>(), {n}, {1}, {1}});
+  table().copy({source.data(), strided.data(), dtype_of<From>(), dtype_of<To>(), {n}, {1}, {3}});
+  for (int64_t i = 0; i < n; ++i) {
+    double expected = as_double(source[i]);
+    if (std::is_same_v<To, bool>) expected = expected != 0;
+    EXPECT_EQ(as_double(target[i]), expected)
+        << name_of(dtype_of<From>()) << " to " << name_of(dtype_of<To>()) << " at " << i;
+    EXPECT_EQ(as_double(strided[3 * i]), expected);
+  }
+}
+template <typename From>
+void check_conversions() {
+  check_conversion<From, float>();
+  check_conversion<From, bf16>();
+  check_conversion<From, f16>();
+  check_conversion<From, double>();
+  check_conversion<From, int32_t>();
+  check_conversion<From, int64_t>();
+  check_conversion<From, uint8_t>();
+  check_conversion<From, bool>();
+}
+
+TEST(Copy, ConvertsBetweenAllTypes) {
+  check_conversions<float>();
+  check_conversions<bf16>();
+  check_conversions<f16>();
+  check_conversions<double>();
+  check_conversions<int32_t>();
+  check_conversions<int64_t>();
+  check_conversions<uint8_t>();
+  check_conversions<bool>();
+}
+
+TEST(Copy, FloatsBeyondAnIntegerTypeSaturate) {
+  const float x[] = {1e20f, -1e20f, NAN, 300.5f, -3.7f};
+  int32_t i32[5];
+  uint8_t u8[5];
+  table().copy({x, i32, DType::f32, DType::i32, {5}, {1}, {1}});
+  table().copy({x, u8, DType::f32, DType::u8, {5}, {1}, {1}});
+  EXPECT_EQ(std::vector<int32_t>(i32, i32 + 5),
+            (std::vector<int32_t>{INT32_MAX, INT32_MIN, 0, 300, -3}));
+  EXPECT_EQ(std::vector<uint8_t>(u8, u8 + 5), (std::vector<uint8_t>{255, 0, 0, 255, 0}));
+}
+
+TEST(Copy, Bf16RoundsToNearestEvenAndKeepsNaN) {
+  constexpr int64_t n = 1 << 16;
+  Buffer<float> x(n);
+  Buffer<bf16> y(n);
+  for (int64_t i = 0; i < n; ++i)
+    x[i] = std::bit_cast<float>(static_cast<uint32_t>(i) * 65537u +
+                                0x7fffu * static_cast<uint32_t>(i % 3));
+  table().copy({x.data(), y.data(), DType::f32, DType::bf16, {n}, {1}, {1}});
+  for (int64_t i = 0; i < n; ++i)
+    if (std::isnan(x[i]))
+      EXPECT_TRUE(std::isnan(static_cast<float>(y[i])));
+    else
+      EXPECT_EQ(y[i].bits, bf16(x[i]).bits);
+}
+
+// Copies of a permuted space, in both directions: gather from it and scatter into it.
+template <typename T>
+void check_permuted(const Shape& shape, std::vector<int> axes) {
+  Shape permuted, strides;
+  for (int axis : axes) {
+    permuted.push_back(shape[axis]);
+    strides.push_back(shape.strides()[axis]);
+  }
+  const int64_t n = shape.numel();
+  Buffer<T> x(n, 1, 0, 100), gathered(n), back(n);
+  const DType type = dtype_of<T>();
+  table().copy({x.data(), gathered.data(), type, type, permuted, strides, permuted.strides()});
+  table().copy({gathered.data(), back.data(), type, type, permuted, permuted.strides(), strides});
+  for (int64_t i = 0; i < n; ++i) {
+    int64_t rest = i, at = 0;
+    for (int axis = permuted.rank() - 1; axis >= 0; --axis) {
+      at += rest % permuted[axis] * strides[axis];
+      rest /= permuted[axis];
+    }
+    ASSERT_EQ(as_double(gathered[i]), as_double(x[at])) << i;
+    ASSERT_EQ(as_double(back[i]), as_double(x[i])) << i;
+  }
+}
+
+TEST(Copy, PermutedAxes) {
+  check_permuted<float>({300, 211}, {1, 0});
+  check_permuted<double>({33, 31}, {1, 0});
+  check_permuted<uint8_t>({64, 65}, {1, 0});
+  check_permuted<float>({5, 33, 40}, {0, 2, 1});
+  check_permuted<float>({5, 33, 40}, {2, 1, 0});
+  check_permuted<float>({5, 33, 40}, {2, 0, 1});
+  check_permuted<float>({2, 37, 5, 64}, {0, 2, 1, 3});  // tokens and heads
+  check_permuted<bf16>({2, 3, 4, 5, 6, 7}, {5, 3, 1, 0, 2, 4});
+  check_permuted<int64_t>({1, 7, 1, 3}, {3, 2, 1, 0});
+}
+
+TEST(Copy, BroadcastSourceAndViewTarget) {
+  Buffer<float> x(7, 1), y(35), view(100, 2), before(100, 2);
+  table().copy({x.data(), y.data(), DType::f32, DType::f32, {5, 7}, {0, 1}, {7, 1}});
+  for (int64_t i = 0; i < 35; ++i) EXPECT_EQ(y[i], x[i % 7]);
+  table().copy({x.data(), view.data() + 11, DType::f32, DType::f32, {7}, {1}, {10}});
+  for (int64_t i = 0; i < 100; ++i) {
+    const bool inside = i >= 11 && (i - 11) % 10 == 0 && (i - 11) / 10 < 7;
+    EXPECT_EQ(view[i], inside ? x[(i - 11) / 10] : before[i]);
+  }
+  table().copy({nullptr, nullptr, DType::f32, DType::f32, {0, 3}, {3, 1}, {3, 1}});  // nothing
+}
+
+// ---- random numbers ----
+
+TYPED_TEST(Elementwise, RandomFollowsTheCounter) {
+  using T = TypeParam;
+  constexpr int64_t n = 40003;
+  constexpr uint64_t seed = 11, stream = 5;
+  Buffer<T> uniform(n), normal(n), kept(n);
+  const DType type = dtype_of<T>();
+  using Kind = RandomArgs::Kind;
+  table().random({Kind::uniform, uniform.data(), type, n, -2, 3, seed, stream});
+  table().random({Kind::normal, normal.data(), type, n, 1, 2, seed, stream});
+  table().random({Kind::bernoulli, kept.data(), type, n, 0.8, 1.25, seed, stream});
+  double sum = 0, squares = 0, count = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    const uint32_t word = philox(seed, stream, static_cast<uint64_t>(i / 4)).v[i % 4];
+    const double u = double{uniform_from_bits(word)};
+    expect_close(double{uniform[i]}, -2 + 5 * u, tolerance_of<T>(), i);
+    EXPECT_LT(uniform[i], T(3));
+    EXPECT_EQ(double{kept[i]}, uniform_from_bits(word) < 0.8f ? 1.25 : 0);
+    sum += double{normal[i]};
+    squares += double{normal[i]} * double{normal[i]};
+    count += kept[i] != 0;
+  }
+  EXPECT_NEAR(sum / n, 1, 0.05);
+  EXPECT_NEAR(squares / n, 5, 0.2);
+  EXPECT_NEAR(count / n, 0.8, 0.01);
+}
+
+}  // namespace
+}  // namespace mullion::test
