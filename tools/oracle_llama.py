@@ -141,7 +141,7 @@ def load_tokens(args):
 
 
 def window_nll(model, ids, first):
-    """Negative log-likelihoods of ids[first + 1:], each given everything before it in the window."""
+    """Negative log-likelihoods of ids[first + 1:], each given all before it in the window."""
     logits = model(ids[None]).logits[0, first:-1].float()
     return torch.nn.functional.cross_entropy(logits, ids[first + 1 :], reduction="none").double()
 

@@ -329,7 +329,8 @@ def macs(o, height, width):
             ratio = o["mlp_ratio"]
             dwconv = 9 * ratio * dim if o["mlp_dwconv"] else 0
             total += depth * pixels * (dim * dim + 2 * ratio * dim * dim + dwconv)
-            total += 0 if last else height * width * 2 * dim * dim * (1 if o["pool"] == "inter" else 4)
+            taps = 1 if o["pool"] == "inter" else 4
+            total += 0 if last else height * width * 2 * dim * dim * taps
         dim *= 1 if last else 2
     return total + dim * o["num_classes"]
 
