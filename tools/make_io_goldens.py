@@ -7,8 +7,12 @@ changes this script runs it.
   blocks.gguf           one tensor of each GGUF type that is read, random blocks, metadata of each kind
   blocks.safetensors    the same tensors in f32, dequantised by the gguf package
   permute.safetensors   q rows in both orders, reordered as llama.cpp's converter does
+
+and tests/fuzz/corpus: seeds of the fuzz harnesses.
 """
+import json
 import pathlib
+import shutil
 
 import gguf
 import numpy as np
@@ -103,8 +107,71 @@ def write_permutation():
               out / "permute.safetensors", {"format": "pt"})
 
 
+def interleave(rows, heads):
+    shape = rows.shape
+    return rows.reshape(heads, 2, shape[0] // heads // 2, shape[1]).swapaxes(1, 2).reshape(shape)
+
+
+def write_tiny_llama(path):
+    """One layer, width 8, two query heads, one key-value head, heads of 4, ten tokens."""
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_context_length(64)
+    writer.add_embedding_length(8)
+    writer.add_block_count(1)
+    writer.add_feed_forward_length(12)
+    writer.add_head_count(2)
+    writer.add_head_count_kv(1)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_vocab_size(10)
+    writer.add_bos_token_id(1)
+    writer.add_token_list([f"t{i}" for i in range(10)])
+    shapes = {"token_embd": (10, 8), "output_norm": (8,), "blk.0.attn_norm": (8,),
+              "blk.0.attn_q": (8, 8), "blk.0.attn_k": (4, 8), "blk.0.attn_v": (4, 8),
+              "blk.0.attn_output": (8, 8), "blk.0.ffn_norm": (8,), "blk.0.ffn_gate": (12, 8),
+              "blk.0.ffn_up": (12, 8), "blk.0.ffn_down": (8, 12)}
+    for name, shape in shapes.items():
+        data = rng.normal(0, 1, shape).astype(np.float32)
+        if name.endswith(("attn_q", "attn_k")):
+            data = np.ascontiguousarray(interleave(data, 2 if name.endswith("q") else 1))
+        writer.add_tensor(name + ".weight", data)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def write_corpus():
+    corpus = out.parent.parent / "fuzz" / "corpus"
+    for name in ("gguf", "safetensors", "json"):
+        (corpus / name).mkdir(parents=True, exist_ok=True)
+    write_tiny_llama(corpus / "gguf" / "llama.gguf")
+    shutil.copyfile(out / "blocks.gguf", corpus / "gguf" / "blocks.gguf")
+    shutil.copyfile(out / "types.safetensors", corpus / "safetensors" / "types.safetensors")
+    shutil.copyfile(out / "permute.safetensors", corpus / "safetensors" / "permute.safetensors")
+    model = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 512,
+             "hidden_size": 64, "intermediate_size": 172, "num_hidden_layers": 5,
+             "num_attention_heads": 8, "num_key_value_heads": 4, "hidden_act": "silu",
+             "max_position_embeddings": 512, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
+             "tie_word_embeddings": True, "bos_token_id": 1, "eos_token_id": [2, 3],
+             "pad_token_id": None, "torch_dtype": "bfloat16"}
+    scalings = {"none": None, "linear": {"type": "linear", "factor": 4.0},
+                "llama3": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+                           "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}}
+    for name, scaling in scalings.items():
+        text = json.dumps(model | {"rope_scaling": scaling})
+        (corpus / "json" / f"model_{name}.json").write_text(text)
+    adapter = {"peft_type": "LORA", "r": 8, "lora_alpha": 16, "lora_dropout": 0.0, "bias": "none",
+               "target_modules": ["q_proj", "k_proj"], "modules_to_save": ["embed_tokens", "norm"],
+               "rank_pattern": {}, "use_dora": False, "use_rslora": True}
+    (corpus / "json" / "adapter.json").write_text(json.dumps(adapter, indent=2))
+    odd = '[0, -0, 1e3, 1.5e-7, 18446744073709551616, "\\u00e9\\ud83d\\ude00\\n", {"": [[], {}]}, null, true]'
+    (corpus / "json" / "values.json").write_text(odd)
+
+
 if __name__ == "__main__":
     out.mkdir(parents=True, exist_ok=True)
     write_types()
     write_blocks()
     write_permutation()
+    write_corpus()

@@ -118,13 +118,13 @@ void extend_context(LlamaConfig& config, int64_t target) {
   const int64_t original = scaling.original_max_position_embeddings > 0
                                ? scaling.original_max_position_embeddings
                                : config.max_position_embeddings;
-  scaling.kind = Kind::linear;
-  scaling.factor *= static_cast<double>((target + usable - 1) / usable);
-  CHECK_AS(Fault::usage, scaling.factor <= kMaxFactor, "a context of ", target,
-           " tokens needs a rope factor of ", scaling.factor, ", at most ", kMaxFactor);
-  scaling.original_max_position_embeddings = original;
-  config.max_position_embeddings =
-      static_cast<int64_t>(static_cast<double>(original) * scaling.factor);
+  const double factor = scaling.factor * static_cast<double>((target + usable - 1) / usable);
+  const double extended = static_cast<double>(original) * factor;
+  CHECK_AS(Fault::usage, factor <= kMaxFactor && extended <= static_cast<double>(kMaxContext),
+           "a context of ", target, " tokens needs a rope factor of ", factor, " over ", original,
+           " positions, at most ", kMaxFactor, " and ", kMaxContext, " in all are possible");
+  scaling = {Kind::linear, factor, 1, 4, original};
+  config.max_position_embeddings = static_cast<int64_t>(extended);
 }
 
 }  // namespace mullion

@@ -1,0 +1,50 @@
+// libFuzzer harness of the GGUF reader, its accessors, and the LLaMA configuration and view on it.
+#include "models/llama/checkpoint.h"
+#include "models/llama/checkpoint_names.h"
+#include "tensor/check.h"
+
+namespace {
+using mullion::GgufFile;
+
+template <typename Call>
+void unless_refused(const Call& call) {
+  try {
+    call();
+  } catch (const mullion::Error&) {
+  }
+}
+
+void read_values(const GgufFile& file) {
+  for (const std::string& key : file.keys()) {
+    unless_refused([&] { file.get_uint(key, UINT64_MAX); });
+    unless_refused([&] { file.get_number(key); });
+    unless_refused([&] { file.get_bool(key); });
+    unless_refused([&] { file.get_string(key); });
+    unless_refused([&] { file.get_strings(key); });
+    unless_refused([&] { file.get_floats(key); });
+    unless_refused([&] { file.get_ints(key); });
+  }
+}
+
+void read_tensors(const mullion::TensorSource& source, size_t size) {
+  for (const mullion::TensorEntry& entry : source.entries()) {
+    if (entry.bytes > size) __builtin_trap();  // a tensor never exceeds the file
+    std::vector<float> values(entry.count);
+    unless_refused([&] { source.read_f32(entry.name, values.data()); });
+  }
+}
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  unless_refused([&] {
+    const auto file = std::make_shared<GgufFile>(
+        mullion::view_bytes(std::as_bytes(std::span(data, size)), "fuzz"));
+    read_values(*file);
+    read_tensors(*file, size);
+    const mullion::LlamaConfig config = mullion::llama_config_of(*file);
+    const auto view = mullion::hf_view(file, config);
+    unless_refused([&] { mullion::check_llama_tensors(config, *view); });
+    read_tensors(*view, size);
+  });
+  return 0;
+}
