@@ -129,7 +129,7 @@ void backward_head(const MsaConvBackwardArgs& args, const MsaPlan& plan, int64_t
                       out(args.dq, pixels, args.dq_stride),
                       out(args.dk, key_pixels, args.dk_stride),
                       out(args.dv, key_pixels, args.dv_stride)};
-  for (int64_t i = 0; i < key_pixels; ++i) {
+  for (int64_t i = 0; plan.g.pool > 1 && i < key_pixels; ++i) {
     std::fill_n(m.dk + i * args.dk_stride, plan.g.head_dim, T(0));
     std::fill_n(m.dv + i * args.dv_stride, plan.g.head_dim, T(0));
   }

@@ -229,9 +229,8 @@ void blocked_gather_at_keys(const MsaPlan& plan, const ChannelRuns& runs, int64_
     const int64_t first = i - rows + 1;
     const int64_t i0 = first > 0 ? (first + plan.step - 1) / plan.step : 0;
     const int64_t i1 = std::min(plan.g.kernel_h, i / plan.step + 1);
-    if (i0 >= i1) continue;
     row(g, i * plan.row, plan.up_w, i0, i1, nullptr, line, channels);
-    unpack_key_row(plan, runs, y, line, map, stride);
+    unpack_key_row(plan, runs, first_row, y, line, map, stride);
   }
 }
 

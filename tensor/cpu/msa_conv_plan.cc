@@ -2,7 +2,6 @@
 #include "tensor/cpu/msa_conv_plan.h"
 
 #include <algorithm>
-#include <cstring>
 #include <limits>
 
 #include "tensor/cpu/simd.h"
@@ -15,23 +14,25 @@ namespace {
 int64_t round_up(int64_t n, int64_t m) { return (n + m - 1) / m * m; }
 int64_t wrap(int64_t i, int64_t n) { return ((i % n) + n) % n; }
 
+// Pixels of one head are far apart in a packed tensor, and hardware prefetchers stop at pages.
+constexpr int64_t kPrefetchPixels = 24;
+
 // `count` channels of n pixels, by vectors where the count allows it.
 template <typename T>
 void copy_pixels(const T* in, int64_t in_stride, int64_t n, int64_t count, T* out,
                  int64_t out_stride) {
   if constexpr (std::is_same_v<T, float>) {
-    constexpr int L = simd::kLanes;
-    if (count == L) {
+    const auto by_vectors = [&]<int N>(std::integral_constant<int, N>) {
+      const int64_t ahead = kPrefetchPixels * in_stride;
       for (int64_t i = 0; i < n; ++i)
-        simd::store(out + i * out_stride, simd::load(in + i * in_stride));
-      return;
-    }
-    if (count % L == 0) {
-      for (int64_t i = 0; i < n; ++i)
-        for (int64_t c = 0; c < count; c += L)
-          simd::store(out + i * out_stride + c, simd::load(in + i * in_stride + c));
-      return;
-    }
+        for (int64_t c = 0; c < count; c += N) {
+          const float* from = in + i * in_stride + c;
+          __builtin_prefetch(from + ahead);
+          simd::store(out + i * out_stride + c, simd::load<simd::Vector<N>>(from));
+        }
+    };
+    if (count % simd::kLanes == 0) return by_vectors(std::integral_constant<int, simd::kLanes>());
+    if (count % 4 == 0) return by_vectors(std::integral_constant<int, 4>());
   }
   for (int64_t i = 0; i < n; ++i)
     for (int64_t c = 0; c < count; ++c) out[i * out_stride + c] = in[i * in_stride + c];
@@ -107,11 +108,14 @@ template <typename T>
 void pack_keys(const MsaPlan& plan, const ChannelRuns& runs, int64_t first_row, int64_t rows,
                const T* keys, int64_t stride, T* out) {
   const int64_t channels = plan.g.head_dim;
-  std::memset(out, 0, static_cast<size_t>(plan.key_plane * channels) * sizeof(T));
+  T* const end = out + plan.key_plane * channels;
+  T* line = std::fill_n(out, plan.front * channels, T(0));
   for (int64_t i = 0; i < rows + 2 * plan.reach_y; ++i) {
     const int64_t y = first_row - plan.reach_y + i;
-    if (y < 0 || y >= plan.up_h) continue;
-    T* line = out + (plan.front + i * plan.row) * channels;
+    if (y < 0 || y >= plan.up_h) {
+      line = std::fill_n(line, plan.row * channels, T(0));
+      continue;
+    }
     for (const ChannelRun& run : runs) {
       const T* source = keys +
                         wrap(y / plan.g.pool - run.shift_y, plan.keys_h) * plan.keys_w * stride +
@@ -121,17 +125,23 @@ void pack_keys(const MsaPlan& plan, const ChannelRuns& runs, int64_t first_row, 
                     channels);
       });
     }
+    line = std::fill_n(line + plan.up_w * channels, (plan.row - plan.up_w) * channels, T(0));
   }
+  std::fill(line, end, T(0));
 }
 
 template <typename T>
 void pack_queries(const MsaPlan& plan, int64_t first_row, int64_t rows, const T* queries,
                   int64_t stride, T* out) {
   const int64_t channels = plan.g.head_dim;
-  std::memset(out, 0, static_cast<size_t>(plan.query_plane * channels) * sizeof(T));
-  for (int64_t y = 0; y < rows; ++y)
+  T* const end = out + plan.query_plane * channels;
+  T* line = std::fill_n(out, plan.guard * channels, T(0));
+  for (int64_t y = 0; y < rows; ++y) {
     copy_pixels(queries + (first_row + y) * plan.g.width * stride, stride, plan.g.width, channels,
-                out + (plan.guard + y * plan.row) * channels, channels);
+                line, channels);
+    line = std::fill_n(line + plan.g.width * channels, (plan.row - plan.g.width) * channels, T(0));
+  }
+  std::fill(line, end, T(0));
 }
 
 template <typename T>
@@ -158,18 +168,19 @@ void to_planes(const T* in, int64_t positions, int64_t channels, T factor, T* ou
 }
 
 template <typename T>
-void unpack_key_row(const MsaPlan& plan, const ChannelRuns& runs, int64_t y, const T* row, T* keys,
-                    int64_t stride) {
+void unpack_key_row(const MsaPlan& plan, const ChannelRuns& runs, int64_t first_row, int64_t y,
+                    const T* row, T* keys, int64_t stride) {
   const int64_t channels = plan.g.head_dim;
+  const bool add = plan.g.pool > 1 || (first_row > 0 && y < first_row + plan.reach_y);
   for (const ChannelRun& run : runs) {
     T* target =
         keys + wrap(y / plan.g.pool - run.shift_y, plan.keys_h) * plan.keys_w * stride + run.first;
     each_piece(plan, run.shift_x, [&](int64_t x, int64_t sx, int64_t n) {
-      for (int64_t i = 0; i < n; ++i) {
-        const T* from = row + (x + i) * channels + run.first;
-        T* to = target + (sx + i) * stride;
-        for (int64_t c = 0; c < run.count; ++c) to[c] += from[c];
-      }
+      const T* from = row + x * channels + run.first;
+      T* to = target + sx * stride;
+      if (!add) return copy_pixels(from, channels, n, run.count, to, stride);
+      for (int64_t i = 0; i < n; ++i)
+        for (int64_t c = 0; c < run.count; ++c) to[i * stride + c] += from[i * channels + c];
     });
   }
 }
@@ -211,7 +222,7 @@ void dropout_factors(const MsaPlan& plan, int64_t batch, int64_t head, int64_t f
                           T*);                                                                     \
   template void pack_queries(const MsaPlan&, int64_t, int64_t, const T*, int64_t, T*);             \
   template void to_planes(const T*, int64_t, int64_t, T, T*);                                      \
-  template void unpack_key_row(const MsaPlan&, const ChannelRuns&, int64_t, const T*, T*,          \
+  template void unpack_key_row(const MsaPlan&, const ChannelRuns&, int64_t, int64_t, const T*, T*, \
                                int64_t);                                                           \
   template void pack_border(const MsaPlan&, int64_t, int64_t, T*);                                 \
   template void dropout_factors(const MsaPlan&, int64_t, int64_t, int64_t, int64_t, T*);

@@ -70,11 +70,12 @@ void pack_queries(const MsaPlan& plan, int64_t first_row, int64_t rows, const T*
 template <typename T>
 void to_planes(const T* in, int64_t positions, int64_t channels, T factor, T* out);
 
-// Adds row `y` (up_w, head_dim) of the gradient of the repeated keys to the map: the way back of
-// pack_keys.
+// The way back of pack_keys for row `y` (up_w, head_dim) of the gradient of the repeated keys, from
+// the band that begins at first_row: added to the map, or stored where no band before this one saw
+// the row. Bands come in order; where keys are pooled the map must be zero at first.
 template <typename T>
-void unpack_key_row(const MsaPlan& plan, const ChannelRuns& runs, int64_t y, const T* row, T* keys,
-                    int64_t stride);
+void unpack_key_row(const MsaPlan& plan, const ChannelRuns& runs, int64_t first_row, int64_t y,
+                    const T* row, T* keys, int64_t stride);
 
 // 0 for the keys of the band inside the map, -infinity outside: (key_plane).
 template <typename T>

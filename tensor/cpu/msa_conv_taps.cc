@@ -87,7 +87,7 @@ void planar_at_keys(const MsaPlan& plan, const ChannelRuns& runs, int64_t first_
     for (int64_t c = 0; c < channels; ++c)
       for (int64_t x = 0; x < plan.up_w; ++x)
         line[x * channels + c] = sums[c * plan.key_plane + plan.front + i * plan.row + x];
-    unpack_key_row(plan, runs, y, line, map, stride);
+    unpack_key_row(plan, runs, first_row, y, line, map, stride);
   }
 }
 

@@ -19,8 +19,9 @@ void gather_at_queries(const MsaPlan& plan, int64_t first_row, int64_t rows, con
                        const T* keys, const T* factor, T* map, int64_t stride);
 
 // map(r) += sum over t of weights_t(r - delta_t) queries(r - delta_t), for the keys that the band
-// sees: the transposed product. queries: (query_plane, head_dim), zero outside the band's pixels,
-// where the weights must be finite.
+// sees: the transposed product. Where no band before saw a key, it is stored (see unpack_key_row).
+// queries: (query_plane, head_dim), zero outside the band's pixels, where the weights must be
+// finite.
 template <typename T>
 void gather_at_keys(const MsaPlan& plan, const ChannelRuns& runs, int64_t first_row, int64_t rows,
                     const T* weights, const T* queries, T* map, int64_t stride);

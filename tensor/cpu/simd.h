@@ -4,7 +4,6 @@
 #pragma once
 #include <bit>
 #include <cstdint>
-#include <cstring>
 #include <utility>
 
 #if defined(__clang__)
@@ -28,6 +27,8 @@ template <int N>
 struct VectorOf {
   typedef float Float __attribute__((vector_size(N * sizeof(float))));
   typedef int32_t Int __attribute__((vector_size(N * sizeof(int32_t))));
+  // As it lies in memory, at any address of a float.
+  typedef float Stored __attribute__((vector_size(N * sizeof(float)), aligned(4), may_alias));
 };
 template <int N>
 using Vector = typename VectorOf<N>::Float;
@@ -38,13 +39,11 @@ constexpr int lanes_of = static_cast<int>(sizeof(V) / sizeof(float));
 
 template <class V = Vec>
 MULLION_INLINE V load(const float* p) {
-  V v;
-  std::memcpy(&v, p, sizeof v);
-  return v;
+  return *reinterpret_cast<const typename VectorOf<lanes_of<V>>::Stored*>(p);
 }
 template <class V>
 MULLION_INLINE void store(float* p, V v) {
-  std::memcpy(p, &v, sizeof v);
+  *reinterpret_cast<typename VectorOf<lanes_of<V>>::Stored*>(p) = v;
 }
 template <class V = Vec>
 MULLION_INLINE V splat(float s) {
