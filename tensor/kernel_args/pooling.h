@@ -1,0 +1,105 @@
+// Arguments of the local, convolution-like kernels of TiC: pooling, the depthwise 3x3 convolution
+// and the unfolding of patches. Maps are contiguous NHWC; dtype is f32 or f64, for every pointer.
+#pragma once
+#include <cstdint>
+
+#include "tensor/dtype.h"
+
+namespace mullion {
+
+// MaxPool 2x2, stride 2: y is (B, ceil(H/2), ceil(W/2), C); a window at an odd edge is cut off.
+// `chosen` (like y, u8) gets the position of the maximum in its window, 2 dy + dx; the first of
+// equals, and a NaN wins. It may be null where no backward follows.
+struct MaxPool2Args {
+  DType dtype = DType::f32;
+  int64_t batch = 0, height = 0, width = 0, channels = 0;  // of x
+  const void* x = nullptr;
+  void* y = nullptr;
+  uint8_t* chosen = nullptr;
+};
+struct MaxPool2BackwardArgs {
+  DType dtype = DType::f32;
+  int64_t batch = 0, height = 0, width = 0, channels = 0;  // of dx
+  const void* grad_y = nullptr;
+  const uint8_t* chosen = nullptr;
+  void* dx = nullptr;
+};
+
+// Mean over r x r with stride r: y is (B, ceil(H/r), ceil(W/r), C). A window cut off at the edge is
+// divided by the pixels it has. x and y may have pixels further apart than C elements.
+struct AveragePoolArgs {
+  DType dtype = DType::f32;
+  int64_t batch = 0, height = 0, width = 0, channels = 0;  // of x
+  int64_t ratio = 1;
+  const void* x = nullptr;
+  void* y = nullptr;
+  int64_t x_stride = 0, y_stride = 0;  // between pixels
+};
+struct AveragePoolBackwardArgs {
+  DType dtype = DType::f32;
+  int64_t batch = 0, height = 0, width = 0, channels = 0;  // of dx
+  int64_t ratio = 1;
+  const void* grad_y = nullptr;
+  void* dx = nullptr;
+  int64_t grad_y_stride = 0, dx_stride = 0;
+};
+
+// Depthwise 3x3 convolution, padding 1: y(r, c) = bias(c) + sum over t of weight(c, t) x(r + d_t,
+// c). weight is (C, 3, 3) as in PyTorch's (C, 1, 3, 3); bias (C) may be null.
+struct DepthwiseConv3Args {
+  DType dtype = DType::f32;
+  int64_t batch = 0, height = 0, width = 0, channels = 0;
+  const void *x = nullptr, *weight = nullptr, *bias = nullptr;
+  void* y = nullptr;
+};
+// dx, dweight and dbias may each be null where it is not wanted.
+struct DepthwiseConv3BackwardArgs {
+  DType dtype = DType::f32;
+  int64_t batch = 0, height = 0, width = 0, channels = 0;
+  const void *x = nullptr, *weight = nullptr, *grad_y = nullptr;
+  void *dx = nullptr, *dweight = nullptr, *dbias = nullptr;
+};
+
+// The geometry of a convolution as a matrix product: rows (B, Ho, Wo), columns (kh, kw, C) with
+// Ho = (H + 2 pad - kh) / stride + 1. With stride = kernel and no padding it cuts patches.
+struct PatchGeometry {
+  int64_t batch = 0, height = 0, width = 0, channels = 0;
+  int64_t kernel_h = 1, kernel_w = 1, stride = 1, pad_h = 0, pad_w = 0, dilation = 1;
+
+  int64_t out_height() const {
+    return (height + 2 * pad_h - dilation * (kernel_h - 1) - 1) / stride + 1;
+  }
+  int64_t out_width() const {
+    return (width + 2 * pad_w - dilation * (kernel_w - 1) - 1) / stride + 1;
+  }
+  int64_t row_size() const { return kernel_h * kernel_w * channels; }
+};
+// rows = the window of each output pixel, zeros outside the map.
+struct Im2ColArgs {
+  DType dtype = DType::f32;
+  PatchGeometry geometry;
+  const void* x = nullptr;  // (B, H, W, C)
+  void* rows = nullptr;     // (B, Ho, Wo, kh, kw, C)
+};
+// x = the sum of all row elements that came from each pixel: the transpose of im2col.
+struct Col2ImArgs {
+  DType dtype = DType::f32;
+  PatchGeometry geometry;
+  const void* rows = nullptr;
+  void* x = nullptr;
+};
+// Throws Error (Fault::usage) where a size is below 1 or the kernel does not fit the padded map.
+void check_patches(const PatchGeometry& geometry);
+
+namespace cpu {
+void max_pool2(const MaxPool2Args& args);
+void max_pool2_backward(const MaxPool2BackwardArgs& args);
+void average_pool(const AveragePoolArgs& args);
+void average_pool_backward(const AveragePoolBackwardArgs& args);
+void depthwise_conv3(const DepthwiseConv3Args& args);
+void depthwise_conv3_backward(const DepthwiseConv3BackwardArgs& args);
+void im2col(const Im2ColArgs& args);
+void col2im(const Col2ImArgs& args);
+}  // namespace cpu
+
+}  // namespace mullion
