@@ -30,6 +30,9 @@ struct SoftmaxArgs;
 struct SoftmaxGradArgs;
 struct CrossEntropyArgs;
 struct SoftCrossEntropyArgs;
+struct AttentionSizes;
+struct AttentionForwardArgs;
+struct AttentionBackwardArgs;
 struct AdamWArgs;
 struct SgdArgs;
 struct EmaArgs;
@@ -62,6 +65,10 @@ struct KernelTable {
   void (*softmax_grad)(const SoftmaxGradArgs&);
   void (*cross_entropy)(const CrossEntropyArgs&);
   void (*soft_cross_entropy)(const SoftCrossEntropyArgs&);
+  // attention (kernel_args/attention.h); the size of the backward's scratch is in bytes
+  void (*attention_forward)(const AttentionForwardArgs&);
+  void (*attention_backward)(const AttentionBackwardArgs&);
+  size_t (*attention_backward_scratch)(const AttentionSizes&);
   // optimizers (kernel_args/optimizer.h)
   void (*adamw)(const AdamWArgs&);
   void (*sgd)(const SgdArgs&);

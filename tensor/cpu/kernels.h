@@ -39,6 +39,10 @@ void softmax(const SoftmaxArgs&);
 void softmax_grad(const SoftmaxGradArgs&);
 void cross_entropy(const CrossEntropyArgs&);
 void soft_cross_entropy(const SoftCrossEntropyArgs&);
+// attention.cc (one token: attention_decode.cc), attention_backward.cc
+void attention_forward(const AttentionForwardArgs&);
+void attention_backward(const AttentionBackwardArgs&);
+size_t attention_backward_scratch(const AttentionSizes&);
 // optimizer.cc
 void adamw(const AdamWArgs&);
 void sgd(const SgdArgs&);

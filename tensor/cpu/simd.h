@@ -54,13 +54,13 @@ MULLION_INLINE V max(V a, V b) {
   return a > b ? a : b;
 }
 
-// 2^x to 2 ulp for x in [-120, 127]; a smaller x, -infinity too, gives 2^-120. The sum with 1.5 *
+// 2^x to 2 ulp for x in [-120, 127]; a smaller x, -infinity too, gives 2^-120, NaN stays NaN. The sum with 1.5 *
 // 2^23 rounds x to an integer n, whose bits shifted into the exponent multiply 2^(x - n) by 2^n.
 template <class V = Vec>
 MULLION_INLINE V exp2(V x) {
   using Int = typename VectorOf<lanes_of<V>>::Int;
   constexpr float kRound = 12582912.0f;
-  x = max(x, splat<V>(-120.0f));
+  x = x < -120.0f ? splat<V>(-120.0f) : x;
   const V shifted = x + kRound;
   const V f = x - (shifted - kRound);
   V p = 1.5453163e-4f * f + 1.3390863e-3f;  // (2^f - 1) / f, interpolated at Chebyshev nodes

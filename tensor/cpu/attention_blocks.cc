@@ -1,0 +1,181 @@
+#include "tensor/cpu/attention_blocks.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "tensor/check.h"
+#include "tensor/parallel.h"
+
+namespace mullion::cpu {
+
+void check_attention(const AttentionSizes& s, bool backward) {
+  CHECK(s.B > 0 && s.T > 0 && s.S > 0 && s.D > 0 && s.Hkv > 0 && s.H % s.Hkv == 0, "attention: B ",
+        s.B, ", T ", s.T, ", S ", s.S, ", H ", s.H, ", Hkv ", s.Hkv, ", D ", s.D,
+        ": sizes must be positive and Hkv must divide H");
+  CHECK(s.dtype == DType::f32 || s.dtype == DType::f64, "attention: ", name_of(s.dtype),
+        " is neither f32 nor f64");
+  CHECK(s.S < (int64_t{1} << 31), "attention: ", s.S, " keys are too many");
+  DCHECK(s.pattern != nullptr);
+  const AttentionPattern& p = *s.pattern;
+  CHECK(p.kind == PatternKind::full || p.group > 0, "attention: a pattern with groups of ",
+        p.group);
+  CHECK(p.kind == PatternKind::full || p.n_heads == s.H, "attention: a pattern for ", p.n_heads,
+        " heads used with ", s.H);
+  const bool self = s.query_offset == 0 && s.T == s.S;
+  CHECK(!p.causal || (s.query_offset >= 0 && s.query_offset + s.T <= s.S), "attention: ", s.T,
+        " queries from position ", s.query_offset, " but ", s.S, " keys");
+  CHECK(p.wrap == Wrap::split || (self && p.context == s.T), "attention: a rolled pattern for ",
+        p.context, " tokens used with ", s.T, " queries and ", s.S, " keys");
+  CHECK(!backward || (p.causal ? self : s.query_offset == 0), "attention: backward of ", s.T,
+        " queries from position ", s.query_offset, " over ", s.S, " keys is not supported");
+}
+
+std::vector<HeadGroup> head_groups(const AttentionSizes& s) {
+  std::vector<HeadGroup> groups;
+  const int64_t share = s.H / s.Hkv;
+  for (int64_t b = 0; b < s.B; ++b)
+    for (int64_t kv = 0; kv < s.Hkv; ++kv) {
+      int64_t rank = 0;
+      for (int64_t h = kv * share, end; h < (kv + 1) * share; h = end) {
+        for (end = h + 1; end < (kv + 1) * share && same_view(*s.pattern, h, end);) ++end;
+        groups.push_back({b, kv, h, end - h, rank++});
+      }
+    }
+  return groups;
+}
+
+namespace {
+
+int64_t count_pairs(const std::vector<KeyRange>& ranges, int64_t i0, int64_t i1) {
+  int64_t pairs = 0;
+  for (const KeyRange& r : ranges) {
+    pairs += (i1 - i0) * (r.end - r.begin);
+    if (r.rule == KeyRule::causal) pairs -= (i1 - i0) * (i1 - i0 - 1) / 2;
+  }
+  return pairs;
+}
+
+template <typename Item>
+void costly_first(std::vector<Item>& items) {
+  std::stable_sort(items.begin(), items.end(),
+                   [](const Item& a, const Item& b) { return a.cost > b.cost; });
+}
+
+}  // namespace
+
+void append_blocks(const AttentionSizes& s, const HeadGroup& group, int64_t i0, int64_t i1,
+                   int64_t rows, std::vector<QueryBlock>& blocks) {
+  const int64_t tokens = std::max<int64_t>(1, rows / group.heads);
+  std::vector<KeyRange> ranges;
+  while (i0 < i1) {
+    const int64_t pane = std::min(i1, pane_end(*s.pattern, group.first_head, i0, s.S));
+    const int64_t end = std::min(pane, i0 + tokens);
+    key_ranges(*s.pattern, group.first_head, i0, end, s.S, ranges);
+    blocks.push_back({group, i0, end, count_pairs(ranges, i0, end) * group.heads});
+    i0 = end;
+  }
+}
+
+std::vector<QueryBlock> forward_blocks(const AttentionSizes& s, int64_t strip, int64_t max_rows) {
+  const int64_t share = s.B * s.H * s.T / (4 * num_threads());
+  const int64_t rows = std::clamp((share + strip - 1) / strip * strip, strip, max_rows);
+  std::vector<QueryBlock> blocks;
+  for (const HeadGroup& group : head_groups(s))
+    append_blocks(s, group, s.query_offset, s.query_offset + s.T, rows, blocks);
+  costly_first(blocks);
+  return blocks;
+}
+
+namespace {
+
+// Segments own their keys: nobody else but for the sinks adds to their gradients.
+bool segments_own_keys(const AttentionPattern& p) {
+  return p.kind == PatternKind::segments && p.wrap == Wrap::split && !p.sink_query_noncausal;
+}
+
+// How many items to make of each group where keys are shared: as few as balance the threads, since
+// each but one costs a buffer.
+int64_t shards_per_group(int64_t groups, int64_t tokens) {
+  const int64_t threads = num_threads(), most = std::clamp<int64_t>(tokens / 64, 1, 16);
+  int64_t shards = 1;
+  while (shards < most && groups * shards % threads != 0 && groups * shards < 4 * threads) ++shards;
+  return shards;
+}
+
+class Planner {
+ public:
+  Planner(const AttentionSizes& s, int64_t block_rows) : s_(s), rows_(block_rows) {}
+
+  BackwardPlan plan() {
+    const std::vector<HeadGroup> groups = head_groups(s_);
+    const int64_t shards = shards_per_group(static_cast<int64_t>(groups.size()), s_.T);
+    for (const HeadGroup& group : groups) {
+      if (segments_own_keys(*s_.pattern))
+        add_segments(group);
+      else
+        add_shards(group, shards);
+    }
+    costly_first(plan_.items);
+    return std::move(plan_);
+  }
+
+ private:
+  int64_t reserve(const HeadGroup& g, int64_t begin, int64_t end) {
+    const int64_t offset = plan_.scratch;
+    plan_.sums.push_back({g.batch, g.kv_head, begin, end, offset});
+    plan_.scratch += (2 * (end - begin) * s_.D + 15) / 16 * 16;
+    return offset;
+  }
+
+  void add_segments(const HeadGroup& group) {
+    std::vector<KeyRange> ranges;
+    for (int64_t i0 = 0, i1; i0 < s_.T; i0 = i1) {
+      i1 = std::min(s_.T, pane_end(*s_.pattern, group.first_head, i0, s_.S));
+      key_ranges(*s_.pattern, group.first_head, i0, i1, s_.S, ranges);
+      BackwardItem item{.group = group, .i0 = i0, .i1 = i1};
+      item.own_begin = i0;
+      item.own_end = i1;
+      item.cost = count_pairs(ranges, i0, i1) * group.heads;
+      if (group.rank > 0) item.buffer = reserve(group, i0, i1);
+      const int64_t sinks = std::min(s_.pattern->sinks, i0);
+      if (sinks > 0) item.side = reserve(group, 0, sinks);
+      plan_.items.push_back(item);
+    }
+  }
+
+  void add_shards(const HeadGroup& group, int64_t shards) {
+    std::vector<QueryBlock> blocks;
+    append_blocks(s_, group, 0, s_.T, rows_, blocks);
+    const auto total = std::accumulate(blocks.begin(), blocks.end(), 0.0, [](double sum, auto& b) {
+      return sum + static_cast<double>(b.cost);
+    });
+    double done = 0;
+    size_t next = 0;
+    for (int64_t shard = 1; shard <= shards && next < blocks.size(); ++shard) {
+      BackwardItem item{.group = group, .i0 = blocks[next].i0};
+      const double goal = total * static_cast<double>(shard) / static_cast<double>(shards);
+      do {
+        done += static_cast<double>(blocks[next].cost);
+        item.cost += blocks[next].cost;
+        item.i1 = blocks[next++].i1;
+      } while (next < blocks.size() && (shard == shards || done < goal));
+      const bool last = next == blocks.size();
+      const bool prefix = s_.pattern->causal && s_.pattern->kind != PatternKind::segments;
+      item.own_end = prefix && !last ? item.i1 : s_.S;
+      if (!last || group.rank > 0) item.buffer = reserve(group, 0, item.own_end);
+      plan_.items.push_back(item);
+    }
+  }
+
+  const AttentionSizes& s_;
+  const int64_t rows_;
+  BackwardPlan plan_;
+};
+
+}  // namespace
+
+BackwardPlan plan_backward(const AttentionSizes& size, int64_t block_rows) {
+  return Planner(size, block_rows).plan();
+}
+
+}  // namespace mullion::cpu

@@ -1,0 +1,52 @@
+// Arguments of the attention kernels: softmax(scale * q k^T) v over the pairs that a pattern lets
+// see each other. Queries B x T x H x D, keys and values B x S x Hkv x D with Hkv dividing H (query
+// head h uses key head h / (H / Hkv)); any strides, but the D elements of a row lie side by side.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "tensor/attention_pattern.h"
+#include "tensor/dtype.h"
+
+namespace mullion {
+
+struct AttentionStrides {  // in elements
+  int64_t batch = 0, token = 0, head = 0;
+};
+
+struct AttentionSizes {
+  int64_t B = 0, T = 0, S = 0, H = 0, Hkv = 0, D = 0;
+  double scale = 1;
+  int64_t query_offset = 0;  // position of query 0 among the keys: the tokens in a KV cache
+  DType dtype = DType::f32;  // f32 or f64, of every array
+  const AttentionPattern* pattern = nullptr;
+};
+
+struct AttentionForwardArgs {
+  AttentionSizes size;
+  const void* q = nullptr;
+  const void* k = nullptr;
+  const void* v = nullptr;
+  void* o = nullptr;    // B x T x H x D
+  void* lse = nullptr;  // B x H x T without gaps: log of the sum of exp(scale * q k); may be null
+  AttentionStrides q_stride, k_stride, v_stride, o_stride;
+};
+
+// Needs query_offset 0 and T == S. dq, dk, dv are overwritten.
+struct AttentionBackwardArgs {
+  AttentionSizes size;
+  const void* q = nullptr;
+  const void* k = nullptr;
+  const void* v = nullptr;
+  const void* o = nullptr;    // as the forward kernel left it
+  const void* lse = nullptr;  // the same
+  const void* d_o = nullptr;  // gradient with respect to o
+  void* dq = nullptr;
+  void* dk = nullptr;
+  void* dv = nullptr;
+  void* scratch = nullptr;  // attention_backward_scratch(size) bytes, 64-byte aligned
+  AttentionStrides q_stride, k_stride, v_stride, o_stride, d_o_stride, dq_stride, dk_stride,
+      dv_stride;
+};
+
+}  // namespace mullion
