@@ -152,11 +152,28 @@ def resized():
                    kind="resize", filter=filter_name, box=box or [0, 0, 53, 41])
 
 
+def transformed():
+    """What the usual training and evaluation transforms make of a JPEG, before normalisation."""
+    image = Image.open(os.path.join(OUT, "rgb420.jpg")).convert("RGB")
+    for i, (x, y, w, h, size) in enumerate([(0, 0, 61, 47, (48, 40)), (13, 5, 30, 33, (24, 24)),
+                                            (20, 30, 9, 7, (32, 32)), (7, 9, 50, 38, (16, 20))]):
+        result = image.crop((x, y, x + w, y + h)).resize(size, Image.BICUBIC)
+        pixels("rgb420.jpg", np.asarray(result), name=f"crop{i}", kind="crop", crop=[x, y, w, h])
+    for i, (size, percent) in enumerate([(28, 0.875), (32, 1.0), (64, 0.9)]):
+        short = int(size / percent + 1e-6)
+        resized_image = image.resize((int(short * W / H), short), Image.BICUBIC)
+        left = int(round((resized_image.width - size) / 2.0))
+        top = int(round((resized_image.height - size) / 2.0))
+        result = resized_image.crop((left, top, left + size, top + size))
+        pixels("rgb420.jpg", np.asarray(result), name=f"eval{i}", kind="eval", crop_pct=percent)
+
+
 if __name__ == "__main__":
     os.makedirs(OUT, exist_ok=True)
     jpegs()
     pngs()
     resized()
+    transformed()
     with open(os.path.join(OUT, "index.json"), "w") as f:
         f.write("[\n" + ",\n".join(json.dumps(entry) for entry in index) + "\n]\n")
     print(f"{len(index)} entries in {os.path.normpath(OUT)}", file=sys.stderr)
