@@ -17,6 +17,7 @@ import time
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.utils import logging
 
 
 def build(args):
@@ -54,6 +55,7 @@ def main():
     parser.add_argument("--train-also", choices=["none", "embed,norm"], default="none")
     parser.add_argument("--gradient-checkpointing", action="store_true")
     args = parser.parse_args()
+    logging.set_verbosity_error()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     model, vocabulary = build(args)
