@@ -47,9 +47,10 @@ void forward_band(const MsaConvArgs& args, const MsaPlan& plan, int64_t b, int64
     return static_cast<const T*>(p) + b * pixels * stride + channel;
   };
   pack_queries(plan, y0, rows, map(args.q, plan.pixels(), args.q_stride), args.q_stride, s.pixels);
-  to_planes(s.pixels, plan.query_plane, g.head_dim, static_cast<T>(g.scale * kLog2e), s.queries);
+  to_planes(s.pixels, plan.query_plane, plan.guard, plan.guard + n, g.head_dim,
+            static_cast<T>(g.scale * kLog2e), s.queries);
   pack_keys(plan, runs, y0, rows, map(args.k, key_pixels, args.k_stride), args.k_stride, s.keys);
-  to_planes(s.keys, plan.key_plane, g.head_dim, T(1), s.planes);
+  to_planes(s.keys, plan.key_plane, 0, plan.key_extent(rows), g.head_dim, T(1), s.planes);
   tap_products(plan, rows, s.queries, s.planes, s.weights);
 
   const bool masked = g.border == MsaBorder::masked;
@@ -74,7 +75,7 @@ void forward_band(const MsaConvArgs& args, const MsaPlan& plan, int64_t b, int64
 template <typename T>
 void forward(const MsaConvArgs& args) {
   const MsaConvGeometry& g = args.geometry;
-  const MsaPlan plan = make_plan(g, 4 * g.head_dim + g.taps());
+  const MsaPlan plan = make_plan(g, 4 * g.head_dim + g.taps(), line_chunk<T>(g));
   parallel_items(g.batch * g.heads * plan.bands, [&](int64_t item, int) {
     const int64_t map = item / plan.bands;
     forward_band<T>(args, plan, map / g.heads, map % g.heads, item % plan.bands);

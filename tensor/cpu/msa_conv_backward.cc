@@ -44,32 +44,34 @@ struct HeadMaps {  // the first pixel's first channel of one head of one batch e
   T *dq, *dk, *dv;
 };
 
-// D and the log-sum-exp of the band; 0 in the gaps and guards.
+// D and the log-sum-exp of the band; 0 in the gaps. The gradient of O is read as packed.
 template <typename T>
 void band_scalars(const MsaConvBackwardArgs& args, const MsaPlan& plan, const HeadMaps<T>& m,
                   int64_t y0, int64_t rows, const BackwardScratch<T>& s) {
-  std::fill_n(s.dot, plan.query_plane, T(0));
-  std::fill_n(s.lse, plan.query_plane, T(0));
+  constexpr int64_t kPrefetchPixels = 24;
+  const int64_t width = plan.g.width, channels = plan.g.head_dim;
+  std::fill_n(s.dot + plan.guard, rows * plan.row, T(0));
+  std::fill_n(s.lse + plan.guard, rows * plan.row, T(0));
   for (int64_t y = 0; y < rows; ++y)
-    for (int64_t x = 0; x < plan.g.width; ++x) {
-      const int64_t pixel = (y0 + y) * plan.g.width + x, at = plan.guard + y * plan.row + x;
+    for (int64_t x = 0; x < width; ++x) {
+      const int64_t pixel = (y0 + y) * width + x, at = plan.guard + y * plan.row + x;
       const T* o = m.o + pixel * args.o_stride;
-      const T* g = m.grad_o + pixel * args.grad_o_stride;
+      const T* g = s.grads + at * channels;
+      __builtin_prefetch(o + kPrefetchPixels * args.o_stride);
       T sum = 0;
 #pragma omp simd reduction(+ : sum)
-      for (int64_t c = 0; c < plan.g.head_dim; ++c) sum += o[c] * g[c];
+      for (int64_t c = 0; c < channels; ++c) sum += o[c] * g[c];
       s.dot[at] = sum;
       s.lse[at] = m.lse[pixel];
     }
 }
 
-// The weights are read up to the window's reach before and after the band, where queries are zero.
+// Makes the weights finite up to the window's reach before and after the band.
 template <typename T>
 void clear_guards(const MsaPlan& plan, int64_t n, T* planes) {
   for (int64_t t = 0; t < plan.g.taps(); ++t) {
-    T* plane = planes + t * plan.query_plane;
-    std::fill(plane, plane + plan.guard, T(0));
-    std::fill(plane + plan.guard + n, plane + plan.query_plane, T(0));
+    T* begin = planes + t * plan.query_plane + plan.guard;
+    for (int64_t i = 0; i < plan.reach_x; ++i) begin[i - plan.reach_x] = begin[n + i] = T(0);
   }
 }
 
@@ -82,16 +84,17 @@ void backward_band(const MsaConvBackwardArgs& args, const MsaPlan& plan, const H
   const BackwardScratch<T> s(plan);
 
   pack_keys(plan, runs, y0, rows, m.v, args.v_stride, s.keys);
-  to_planes(s.keys, plan.key_plane, g.head_dim, T(1), s.key_planes);
+  to_planes(s.keys, plan.key_plane, 0, plan.key_extent(rows), g.head_dim, T(1), s.key_planes);
   pack_queries(plan, y0, rows, m.grad_o, args.grad_o_stride, s.grads);
-  to_planes(s.grads, plan.query_plane, g.head_dim, T(1), s.query_planes);
+  to_planes(s.grads, plan.query_plane, plan.guard, plan.guard + n, g.head_dim, T(1),
+            s.query_planes);
   tap_products(plan, rows, s.query_planes, s.key_planes, s.products);
 
   pack_keys(plan, runs, y0, rows, m.k, args.k_stride, s.keys);
-  to_planes(s.keys, plan.key_plane, g.head_dim, T(1), s.key_planes);
+  to_planes(s.keys, plan.key_plane, 0, plan.key_extent(rows), g.head_dim, T(1), s.key_planes);
   pack_queries(plan, y0, rows, m.q, args.q_stride, s.queries);
-  to_planes(s.queries, plan.query_plane, g.head_dim, static_cast<T>(g.scale * kLog2e),
-            s.query_planes);
+  to_planes(s.queries, plan.query_plane, plan.guard, plan.guard + n, g.head_dim,
+            static_cast<T>(g.scale * kLog2e), s.query_planes);
   tap_products(plan, rows, s.query_planes, s.key_planes, s.weights);
 
   band_scalars(args, plan, m, y0, rows, s);
@@ -139,7 +142,7 @@ void backward_head(const MsaConvBackwardArgs& args, const MsaPlan& plan, int64_t
 template <typename T>
 void backward(const MsaConvBackwardArgs& args) {
   const MsaConvGeometry& g = args.geometry;
-  const MsaPlan plan = make_plan(g, 5 * g.head_dim + 2 * g.taps());
+  const MsaPlan plan = make_plan(g, 5 * g.head_dim + 2 * g.taps(), line_chunk<T>(g));
   parallel_items(g.batch * g.heads, [&](int64_t item, int) {
     backward_head<T>(args, plan, item / g.heads, item % g.heads);
   });

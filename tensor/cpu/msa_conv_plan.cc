@@ -17,6 +17,18 @@ int64_t wrap(int64_t i, int64_t n) { return ((i % n) + n) % n; }
 // Pixels of one head are far apart in a packed tensor, and hardware prefetchers stop at pages.
 constexpr int64_t kPrefetchPixels = 24;
 
+// Sets n elements to zero; n is often one vector, for which a call of memset costs more than it
+// does.
+#if defined(__GNUC__) && !defined(__clang__)
+__attribute__((optimize("no-tree-loop-distribute-patterns")))
+#endif
+void clear(float* p, int64_t n) {
+  constexpr int L = simd::kLanes;
+  for (; n >= L; n -= L, p += L) simd::store(p, simd::Vec{});
+  for (; n > 0; --n) *p++ = 0;
+}
+void clear(double* p, int64_t n) { std::fill_n(p, n, 0.0); }
+
 // `count` channels of n pixels, by vectors where the count allows it.
 template <typename T>
 void copy_pixels(const T* in, int64_t in_stride, int64_t n, int64_t count, T* out,
@@ -52,8 +64,8 @@ void each_piece(const MsaPlan& plan, int64_t shift_x, const F& f) {
 
 }  // namespace
 
-MsaPlan make_plan(const MsaConvGeometry& g, int64_t floats_per_position) {
-  constexpr int64_t kBandFloats = 96 * 1024, kFewRows = 4, kChunk = 64;
+MsaPlan make_plan(const MsaConvGeometry& g, int64_t floats_per_position, int64_t chunk) {
+  constexpr int64_t kBandFloats = 96 * 1024, kFewRows = 4;
   MsaPlan p{};
   p.g = g;
   p.keys_h = g.key_height();
@@ -71,7 +83,7 @@ MsaPlan make_plan(const MsaConvGeometry& g, int64_t floats_per_position) {
   p.bands = (g.height + p.band - 1) / p.band;
   p.guard = round_up(std::max<int64_t>(p.reach_x, simd::kLanes), 16);
   p.front = round_up(p.reach_x, 16);
-  const int64_t n = round_up(p.band * p.row, kChunk);
+  const int64_t n = round_up(p.band * p.row, chunk);
   p.query_plane = p.guard + n + p.guard;
   p.key_plane = round_up(p.front + n + 2 * p.reach_y * p.row + p.reach_x + simd::kLanes, 16);
   // Planes a multiple of 4 KB apart would share the sets of the first-level cache.
@@ -108,12 +120,15 @@ template <typename T>
 void pack_keys(const MsaPlan& plan, const ChannelRuns& runs, int64_t first_row, int64_t rows,
                const T* keys, int64_t stride, T* out) {
   const int64_t channels = plan.g.head_dim;
-  T* const end = out + plan.key_plane * channels;
-  T* line = std::fill_n(out, plan.front * channels, T(0));
+  const auto zeros = [channels](T* at, int64_t positions) {
+    clear(at, positions * channels);
+    return at + positions * channels;
+  };
+  T* line = zeros(out, plan.front);
   for (int64_t i = 0; i < rows + 2 * plan.reach_y; ++i) {
     const int64_t y = first_row - plan.reach_y + i;
     if (y < 0 || y >= plan.up_h) {
-      line = std::fill_n(line, plan.row * channels, T(0));
+      line = zeros(line, plan.row);
       continue;
     }
     for (const ChannelRun& run : runs) {
@@ -125,46 +140,47 @@ void pack_keys(const MsaPlan& plan, const ChannelRuns& runs, int64_t first_row, 
                     channels);
       });
     }
-    line = std::fill_n(line + plan.up_w * channels, (plan.row - plan.up_w) * channels, T(0));
+    line = zeros(line + plan.up_w * channels, plan.row - plan.up_w);
   }
-  std::fill(line, end, T(0));
+  zeros(line, plan.reach_x);
 }
 
 template <typename T>
 void pack_queries(const MsaPlan& plan, int64_t first_row, int64_t rows, const T* queries,
                   int64_t stride, T* out) {
-  const int64_t channels = plan.g.head_dim;
-  T* const end = out + plan.query_plane * channels;
-  T* line = std::fill_n(out, plan.guard * channels, T(0));
-  for (int64_t y = 0; y < rows; ++y) {
-    copy_pixels(queries + (first_row + y) * plan.g.width * stride, stride, plan.g.width, channels,
-                line, channels);
-    line = std::fill_n(line + plan.g.width * channels, (plan.row - plan.g.width) * channels, T(0));
+  const int64_t channels = plan.g.head_dim, width = plan.g.width;
+  T* line = out + plan.guard * channels;
+  clear(line - plan.reach_x * channels, plan.reach_x * channels);
+  for (int64_t y = 0; y < rows; ++y, line += plan.row * channels) {
+    copy_pixels(queries + (first_row + y) * width * stride, stride, width, channels, line,
+                channels);
+    clear(line + width * channels, (plan.row - width) * channels);
   }
-  std::fill(line, end, T(0));
+  clear(line, plan.reach_x * channels);
 }
 
 template <typename T>
-void to_planes(const T* in, int64_t positions, int64_t channels, T factor, T* out) {
+void to_planes(const T* in, int64_t plane, int64_t begin, int64_t end, int64_t channels, T factor,
+               T* out) {
   if constexpr (std::is_same_v<T, float>) {
-    constexpr int L = simd::kLanes >= 8 ? 8 : 4, L2 = simd::kLanes;
     const auto tiles = [&]<int N>(std::integral_constant<int, N>) {
       using V = simd::Vector<N>;
-      for (int64_t p = 0; p < positions; p += N)
+      for (int64_t p = begin; p < end; p += N)
         for (int64_t c = 0; c < channels; c += N) {
           V tile[N];
           MULLION_UNROLL for (int i = 0; i < N; ++i) tile[i] =
               simd::load<V>(in + (p + i) * channels + c) * factor;
           simd::transpose(tile);
           MULLION_UNROLL for (int i = 0; i < N; ++i)
-              simd::store(out + (c + i) * positions + p, tile[i]);
+              simd::store(out + (c + i) * plane + p, tile[i]);
         }
     };
-    if (channels % L2 == 0) return tiles(std::integral_constant<int, L2>());
+    constexpr int L = simd::kLanes, L2 = simd::kLanes >= 8 ? 8 : 4;
     if (channels % L == 0) return tiles(std::integral_constant<int, L>());
+    if (channels % L2 == 0) return tiles(std::integral_constant<int, L2>());
   }
   for (int64_t c = 0; c < channels; ++c)
-    for (int64_t p = 0; p < positions; ++p) out[c * positions + p] = in[p * channels + c] * factor;
+    for (int64_t p = begin; p < end; ++p) out[c * plane + p] = in[p * channels + c] * factor;
 }
 
 template <typename T>
@@ -221,7 +237,7 @@ void dropout_factors(const MsaPlan& plan, int64_t batch, int64_t head, int64_t f
   template void pack_keys(const MsaPlan&, const ChannelRuns&, int64_t, int64_t, const T*, int64_t, \
                           T*);                                                                     \
   template void pack_queries(const MsaPlan&, int64_t, int64_t, const T*, int64_t, T*);             \
-  template void to_planes(const T*, int64_t, int64_t, T, T*);                                      \
+  template void to_planes(const T*, int64_t, int64_t, int64_t, int64_t, T, T*);                    \
   template void unpack_key_row(const MsaPlan&, const ChannelRuns&, int64_t, int64_t, const T*, T*, \
                                int64_t);                                                           \
   template void pack_border(const MsaPlan&, int64_t, int64_t, T*);                                 \

@@ -30,6 +30,8 @@ struct MsaPlan {
   int64_t key_plane;         // positions of a plane of keys
 
   int64_t row_step() const { return step * row; }
+  // Positions of a key plane that the queries of `rows` rows can see, from its start.
+  int64_t key_extent(int64_t rows) const { return front + (rows + 2 * reach_y) * row + reach_x; }
   int64_t pixels() const { return g.height * g.width; }
   // Rows of band number `index`.
   int64_t first_row(int64_t index) const { return index * band; }
@@ -43,8 +45,8 @@ struct MsaPlan {
 };
 
 // Sizes the band so that one band's buffers (about `floats_per_position` floats for each of its
-// positions) stay in the second-level cache.
-MsaPlan make_plan(const MsaConvGeometry& g, int64_t floats_per_position);
+// positions) stay in the second-level cache. Lines may be read in chunks of `chunk` positions.
+MsaPlan make_plan(const MsaConvGeometry& g, int64_t floats_per_position, int64_t chunk);
 
 // The runs of one head; at most four.
 struct ChannelRuns {
@@ -56,19 +58,23 @@ struct ChannelRuns {
 ChannelRuns channel_runs(const MsaConvGeometry& g, int64_t head);
 
 // Copies the key rows that a band sees, of one batch entry and head, to out (key_plane, head_dim);
-// positions outside the map are zero. `keys` points to the head's first channel of its first pixel.
+// positions outside the map are zero, those beyond key_extent(rows) undefined. `keys` points to the
+// head's first channel of its first pixel.
 template <typename T>
 void pack_keys(const MsaPlan& plan, const ChannelRuns& runs, int64_t first_row, int64_t rows,
                const T* keys, int64_t stride, T* out);
 
-// Copies the rows of a map like Q to out (query_plane, head_dim); guards and gaps are zero.
+// Copies the rows of a map like Q to out (query_plane, head_dim); gaps and the guards' nearest
+// reach_x positions are zero, the rest is undefined.
 template <typename T>
 void pack_queries(const MsaPlan& plan, int64_t first_row, int64_t rows, const T* queries,
                   int64_t stride, T* out);
 
-// out (channels, positions) = factor * in^T, in (positions, channels).
+// out (channels, plane) = factor * in^T, in (plane, channels), for the positions [begin, end) and
+// those that fill up the last vector. begin is a multiple of 16.
 template <typename T>
-void to_planes(const T* in, int64_t positions, int64_t channels, T factor, T* out);
+void to_planes(const T* in, int64_t plane, int64_t begin, int64_t end, int64_t channels, T factor,
+               T* out);
 
 // The way back of pack_keys for row `y` (up_w, head_dim) of the gradient of the repeated keys, from
 // the band that begins at first_row: added to the map, or stored where no band before this one saw

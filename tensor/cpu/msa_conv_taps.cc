@@ -11,7 +11,7 @@ namespace mullion::cpu {
 
 namespace {
 
-constexpr int64_t kChunk = 64;  // divides the length of the lines of a plan
+constexpr int64_t kChunk = 64;
 
 template <typename T>
 T* typed_scratch(int64_t n, int slot) {
@@ -43,7 +43,7 @@ void planar_at_queries(const MsaPlan& plan, int64_t first_row, int64_t rows, con
   const int64_t channels = plan.g.head_dim, taps = plan.g.taps(), n = rows * plan.row;
   T* planes = typed_scratch<T>(channels * (plan.key_plane + plan.query_plane), 1);
   T* sums = planes + channels * plan.key_plane;
-  to_planes(keys, plan.key_plane, channels, T(1), planes);
+  to_planes(keys, plan.key_plane, 0, plan.key_extent(rows), channels, T(1), planes);
   for (int64_t c = 0; c < channels; ++c)
     for (int64_t p = 0; p < n; p += kChunk) {
       T acc[kChunk] = {};
@@ -71,7 +71,7 @@ void planar_at_keys(const MsaPlan& plan, const ChannelRuns& runs, int64_t first_
   T* planes = typed_scratch<T>(channels * (plan.query_plane + plan.key_plane + plan.up_w), 1);
   T* sums = planes + channels * plan.query_plane;
   T* line = sums + channels * plan.key_plane;
-  to_planes(queries, plan.query_plane, channels, T(1), planes);
+  to_planes(queries, plan.query_plane, plan.guard, plan.guard + n, channels, T(1), planes);
   std::fill(sums, sums + channels * plan.key_plane, T(0));
   for (int64_t c = 0; c < channels; ++c)
     for (int64_t t = 0; t < taps; ++t) {
@@ -92,6 +92,11 @@ void planar_at_keys(const MsaPlan& plan, const ChannelRuns& runs, int64_t first_
 }
 
 }  // namespace
+
+template <typename T>
+int64_t line_chunk(const MsaConvGeometry& g) {
+  return std::is_same_v<T, float> && has_blocked_taps(g) ? 16 : kChunk;
+}
 
 template <typename T>
 void tap_products(const MsaPlan& plan, int64_t rows, const T* q, const T* k, T* out) {
@@ -119,6 +124,7 @@ void gather_at_keys(const MsaPlan& plan, const ChannelRuns& runs, int64_t first_
 }
 
 #define MULLION_INSTANTIATE(T)                                                                    \
+  template int64_t line_chunk<T>(const MsaConvGeometry&);                                         \
   template void tap_products(const MsaPlan&, int64_t, const T*, const T*, T*);                    \
   template void gather_at_queries(const MsaPlan&, int64_t, int64_t, const T*, const T*, const T*, \
                                   T*, int64_t);                                                   \

@@ -6,6 +6,10 @@
 
 namespace mullion::cpu {
 
+// The chunk of positions in which the products of a geometry may read and write lines.
+template <typename T>
+int64_t line_chunk(const MsaConvGeometry& g);
+
 // out_t[p] = sum over c of q_c[p] k_c[p + offset_t]. q: (head_dim, query_plane), k: (head_dim,
 // key_plane), out: (taps, query_plane); its guards are undefined afterwards.
 template <typename T>
