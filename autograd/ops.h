@@ -9,6 +9,9 @@
 
 namespace mullion {
 
+struct AttentionPattern;  // tensor/attention_pattern.h
+struct MsaConvGeometry;   // tensor/kernel_args/msa_conv.h
+
 // --- ops/elementwise.cc -------------------------------------------------------------------------
 Tensor neg(const Tensor& x);
 Tensor exp(const Tensor& x);
@@ -61,6 +64,29 @@ Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, dou
 Tensor softmax(const Tensor& x);  // over the last axis
 // Rotary embedding, half-split: x (B, T, H, D); cos, sin (T, D/2).
 Tensor rope(const Tensor& x, const Tensor& cos, const Tensor& sin);
+
+// --- ops/attention.cc ---------------------------------------------------------------------------
+// softmax(scale q k^T) v over the pairs that the pattern lets see each other; no T x S buffer.
+// q (B, T, H, D); k, v (B, S, Hkv, D), Hkv dividing H. query_offset is the position of query 0
+// among the keys (the tokens already in a KV cache); with S > T there is no backward.
+Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionPattern& pattern,
+                 double scale, int64_t query_offset = 0);
+
+// --- ops/msa_conv.cc: maps are (B, H, W, C) -----------------------------------------------------
+// Windowed attention inside a convolution (TiC, arXiv 2310.04134). qkv (B, H, W, 3C): q, k, v side
+// by side; the geometry's batch, height and width are taken from it. Result (B, H, W, C).
+Tensor msa_conv(const Tensor& qkv, const MsaConvGeometry& geometry);
+// The same with k and v apart, of size ceil(H / pool) x ceil(W / pool).
+Tensor msa_conv(const Tensor& q, const Tensor& k, const Tensor& v, const MsaConvGeometry& geometry);
+
+// --- ops/conv.cc: maps are (B, H, W, C) ---------------------------------------------------------
+Tensor max_pool2x2(const Tensor& x);  // stride 2; odd sizes are rounded up
+Tensor avg_pool(const Tensor& x,
+                int64_t r);  // r x r, stride r; a cut cell is the mean of its inside
+// Each channel by its own 3x3 kernel, padding 1: weight (C, 1, 3, 3), bias (C).
+Tensor depthwise_conv3x3(const Tensor& x, const Tensor& weight, const Tensor& bias);
+// weight (out, C, kh, kw), padding floor(dilation (k - 1) / 2), no bias.
+Tensor conv2d(const Tensor& x, const Tensor& weight, int64_t stride, int64_t dilation);
 
 // --- ops/loss.cc --------------------------------------------------------------------------------
 // Sum over rows of the cross-entropy of logits (N, V) with targets (N) of type i64, times `scale`;

@@ -33,6 +33,16 @@ struct SoftCrossEntropyArgs;
 struct AttentionSizes;
 struct AttentionForwardArgs;
 struct AttentionBackwardArgs;
+struct MsaConvArgs;
+struct MsaConvBackwardArgs;
+struct MaxPool2Args;
+struct MaxPool2BackwardArgs;
+struct AveragePoolArgs;
+struct AveragePoolBackwardArgs;
+struct DepthwiseConv3Args;
+struct DepthwiseConv3BackwardArgs;
+struct Im2ColArgs;
+struct Col2ImArgs;
 struct AdamWArgs;
 struct SgdArgs;
 struct EmaArgs;
@@ -69,6 +79,18 @@ struct KernelTable {
   void (*attention_forward)(const AttentionForwardArgs&);
   void (*attention_backward)(const AttentionBackwardArgs&);
   size_t (*attention_backward_scratch)(const AttentionSizes&);
+  // windowed attention on maps (kernel_args/msa_conv.h)
+  void (*msa_conv)(const MsaConvArgs&);
+  void (*msa_conv_grad)(const MsaConvBackwardArgs&);
+  // pooling and convolution on maps (kernel_args/pooling.h)
+  void (*max_pool2)(const MaxPool2Args&);
+  void (*max_pool2_backward)(const MaxPool2BackwardArgs&);
+  void (*average_pool)(const AveragePoolArgs&);
+  void (*average_pool_backward)(const AveragePoolBackwardArgs&);
+  void (*depthwise_conv3)(const DepthwiseConv3Args&);
+  void (*depthwise_conv3_backward)(const DepthwiseConv3BackwardArgs&);
+  void (*im2col)(const Im2ColArgs&);
+  void (*col2im)(const Col2ImArgs&);
   // optimizers (kernel_args/optimizer.h)
   void (*adamw)(const AdamWArgs&);
   void (*sgd)(const SgdArgs&);

@@ -55,7 +55,8 @@ MULLION_HD inline double normal_from_block(const PhiloxBlock& block) {
   const uint64_t a = (uint64_t{block.v[0]} << 32 | block.v[1]) >> 11;
   const uint64_t b = (uint64_t{block.v[2]} << 32 | block.v[3]) >> 11;
   const double u = (static_cast<double>(a) + 0.5) * 0x1p-53;
-  return sqrt(-2.0 * log(u)) * cos(6.283185307179586 * (static_cast<double>(b) * 0x1p-53));
+  return std::sqrt(-2.0 * std::log(u)) *
+         std::cos(6.283185307179586 * (static_cast<double>(b) * 0x1p-53));
 }
 
 // Joins words into the name of a stream, e.g. mix_bits(mix_bits(epoch, index), purpose); the

@@ -1,5 +1,7 @@
 // The CPU's kernel table.
 #include "tensor/cpu/kernels.h"
+#include "tensor/kernel_args/msa_conv.h"
+#include "tensor/kernel_args/pooling.h"
 
 namespace mullion {
 namespace {
@@ -33,6 +35,16 @@ constexpr KernelTable make_table(OpList<UnaryOp...>, OpList<BinaryOp...>) {
       .attention_forward = cpu::attention_forward,
       .attention_backward = cpu::attention_backward,
       .attention_backward_scratch = cpu::attention_backward_scratch,
+      .msa_conv = cpu::msa_conv,
+      .msa_conv_grad = cpu::msa_conv_backward,
+      .max_pool2 = cpu::max_pool2,
+      .max_pool2_backward = cpu::max_pool2_backward,
+      .average_pool = cpu::average_pool,
+      .average_pool_backward = cpu::average_pool_backward,
+      .depthwise_conv3 = cpu::depthwise_conv3,
+      .depthwise_conv3_backward = cpu::depthwise_conv3_backward,
+      .im2col = cpu::im2col,
+      .col2im = cpu::col2im,
       .adamw = cpu::adamw,
       .sgd = cpu::sgd,
       .ema = cpu::ema,

@@ -1,0 +1,84 @@
+// Attention by the fused kernels: the forward keeps the output and one log-sum-exp a query and
+// head, the backward computes the probabilities again.
+#include "tensor/kernel_args/attention.h"
+#include "autograd/ops.h"
+#include "autograd/ops/common.h"
+
+namespace mullion {
+using namespace detail;  // NOLINT
+
+namespace {
+
+// A kernel takes any strides, but the elements of a row lie side by side.
+Tensor dense_rows(const Tensor& x) { return x.strides()[3] == 1 ? x : raw::contiguous(x); }
+AttentionStrides strides_of(const Tensor& x) {
+  return {x.strides()[0], x.strides()[1], x.strides()[2]};
+}
+
+}  // namespace
+
+Tensor attention(const Tensor& q_in, const Tensor& k_in, const Tensor& v_in,
+                 const AttentionPattern& pattern, double scale, int64_t query_offset) {
+  const auto [B, T, H, D] = dims<4>(q_in);
+  const auto [Bk, S, Hkv, Dk] = dims<4>(k_in);
+  CHECK(Bk == B && Dk == D && Hkv > 0 && H % Hkv == 0, "attention: q of shape ", q_in.shape(),
+        " and k of shape ", k_in.shape());
+  check_same_shape("attention", k_in, v_in);
+  CHECK(query_offset >= 0 && query_offset + T <= S, "attention: queries ", query_offset, " to ",
+        query_offset + T, " of ", S, " keys");
+  CHECK(pattern.n_heads == 0 || pattern.n_heads == H, "attention: a pattern of ", pattern.n_heads,
+        " heads for q of shape ", q_in.shape());
+  for (const Tensor& other : {k_in, v_in}) {
+    check_same_dtype("attention", q_in, other);
+    check_same_device("attention", q_in, other);
+  }
+  const Tensor q = dense_rows(q_in), k = dense_rows(k_in), v = dense_rows(v_in);
+  const AttentionSizes size{B, T, S, H, Hkv, D, scale, query_offset, q.dtype(), &pattern};
+  const bool need =
+      grad_enabled() && (requires_grad(q_in) || requires_grad(k_in) || requires_grad(v_in));
+  const Tensor o = empty({B, T, H, D}, q);
+  const Tensor lse = need ? empty({B, H, T}, q) : Tensor();
+  table(q).attention_forward({size, q.data<void>(), k.data<void>(), v.data<void>(), o.data<void>(),
+                              need ? lse.data<void>() : nullptr, strides_of(q), strides_of(k),
+                              strides_of(v), strides_of(o)});
+  if (!need) return o;
+  CHECK(T == S, "attention: has a backward only over whole sequences, not for ", T,
+        " queries over ", S, " keys");
+  // With P = softmax(s q k^T) and D_i = sum_d do_id o_id:
+  // dv = P^T do, dP = do v^T, dS = P (dP - D), dq = s dS k, dk = s dS^T q
+  return record("attention", o, {q_in, k_in, v_in},
+                [q = detached(q), k = detached(k), v = detached(v), o = detached(o), lse, pattern,
+                 size](const Tensor& g) -> Gradients {
+                  AttentionSizes s = size;
+                  s.pattern = &pattern;
+                  const Tensor dq = Tensor::empty(q.shape(), q.dtype(), q.device());
+                  const Tensor dk = Tensor::empty(k.shape(), k.dtype(), k.device());
+                  const Tensor dv = Tensor::empty(v.shape(), v.dtype(), v.device());
+                  const Tensor scratch =
+                      Tensor::empty({static_cast<int64_t>(table(q).attention_backward_scratch(s))},
+                                    DType::u8, q.device());
+                  AttentionBackwardArgs args{s,
+                                             q.data<void>(),
+                                             k.data<void>(),
+                                             v.data<void>(),
+                                             o.data<void>(),
+                                             lse.data<void>(),
+                                             g.data<void>(),
+                                             dq.data<void>(),
+                                             dk.data<void>(),
+                                             dv.data<void>(),
+                                             scratch.data<void>(),
+                                             strides_of(q),
+                                             strides_of(k),
+                                             strides_of(v),
+                                             strides_of(o),
+                                             strides_of(g),
+                                             strides_of(dq),
+                                             strides_of(dk),
+                                             strides_of(dv)};
+                  table(q).attention_backward(args);
+                  return {dq, dk, dv};
+                });
+}
+
+}  // namespace mullion

@@ -1,0 +1,182 @@
+#include "models/llama/load.h"
+
+#include <algorithm>
+#include <functional>
+#include <map>
+
+#include "models/state.h"
+#include "nn/init.h"
+#include "tensor/io/json.h"
+#include "tensor/io/safetensors.h"
+
+#include <nlohmann/json.hpp>
+
+namespace mullion {
+namespace {
+
+// Every projection with its path, "model.layers.0.self_attn.q_proj".
+void for_each_projection(Llama& model,
+                         const std::function<void(const std::string&, Linear&)>& visit) {
+  for (size_t i = 0; i < model.layers().size(); ++i) {
+    const std::string layer = "model.layers." + std::to_string(i);
+    LlamaAttention& a = model.layers()[i]->self_attn;
+    LlamaMlp& m = model.layers()[i]->mlp;
+    visit(layer + ".self_attn.q_proj", a.q_proj);
+    visit(layer + ".self_attn.k_proj", a.k_proj);
+    visit(layer + ".self_attn.v_proj", a.v_proj);
+    visit(layer + ".self_attn.o_proj", a.o_proj);
+    visit(layer + ".mlp.gate_proj", m.gate_proj);
+    visit(layer + ".mlp.up_proj", m.up_proj);
+    visit(layer + ".mlp.down_proj", m.down_proj);
+  }
+}
+
+bool ends_with(const std::string& text, const std::string& end) {
+  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
+}
+
+// The parts of a trained parameter's name as an adapter key.
+AdapterKey key_of(const std::string& name) {
+  using Kind = AdapterKey::Kind;
+  for (const auto& [end, kind] : {std::pair{".lora_A.weight", Kind::lora_a},
+                                  {".lora_B.weight", Kind::lora_b},
+                                  {".weight", Kind::full}})
+    if (ends_with(name, end)) return {kind, name.substr(0, name.size() - std::string(end).size())};
+  fail(Fault::other, "adapter: the trained parameter ", name, " has no place in an adapter");
+}
+
+std::string parameter_name(const AdapterKey& key) {
+  if (key.kind == AdapterKey::Kind::lora_a) return key.module + ".lora_A.weight";
+  if (key.kind == AdapterKey::Kind::lora_b) return key.module + ".lora_B.weight";
+  return key.weight();
+}
+
+bool is_norm(const std::string& name) { return name.find("norm") != std::string::npos; }
+constexpr const char* kEmbedding = "model.embed_tokens.weight";
+
+// The embedding gets values of its own type and a head that no longer follows it.
+void own_embedding(Llama& model) {
+  model.untie_head();
+  for_each_parameter(model, [](const std::string& name, Tensor& p) {
+    if (name == kEmbedding) p = raw::cast(p, DType::f32);
+  });
+}
+
+std::map<std::string, Tensor> by_name(Llama& model) {
+  std::map<std::string, Tensor> result;
+  for (NamedParameter& p : named_parameters(model)) result.emplace(p.name, p.value);
+  return result;
+}
+
+// Copies every tensor of the adapter into the parameter it names; returns the names.
+std::vector<std::string> fill(Llama& model, const TensorSource& source) {
+  const auto parameters = by_name(model);
+  std::vector<std::string> filled;
+  for (const TensorEntry& entry : source.entries()) {
+    const std::string name = parameter_name(parse_adapter_key(entry.name, source.name()));
+    const auto found = parameters.find(name);
+    CHECK_AS(Fault::bad_file, found != parameters.end(), source.name(), ": ", entry.name,
+             " belongs to no part of the model");
+    const Tensor& target = found->second;
+    CHECK_AS(Fault::bad_file,
+             entry.shape == std::vector<int64_t>(target.shape().begin(), target.shape().end()),
+             "loading ", entry.name, ": ", shape_text(entry.shape), " in ", source.name(), ", ",
+             target.shape(), " in the model");
+    source.read_f32(entry.name, target.data<float>());
+    filled.push_back(name);
+  }
+  return filled;
+}
+
+}  // namespace
+
+std::unique_ptr<Llama> load_llama(const LlamaCheckpoint& checkpoint,
+                                  const LlamaLoadOptions& options) {
+  LlamaConfig config = checkpoint.config;
+  if (options.context) extend_context(config, options.context);
+  auto model = std::make_unique<Llama>(config);
+  for_each_parameter(*model, [&](const std::string& name, Tensor& p) {
+    if (p.rank() == 2 && options.matrix_dtype != p.dtype())
+      p = Tensor::empty(p.shape(), options.matrix_dtype);
+    load_tensor(*checkpoint.weights, name, p);
+  });
+  for_each_parameter(*model, [](const std::string&, Tensor&) {});  // a tied head follows
+  return model;
+}
+
+void save_llama(const std::filesystem::path& folder, Llama& model) {
+  std::filesystem::create_directories(folder);
+  LlamaConfig config = model.config();
+  config.tie_word_embeddings = model.head_is_tied();
+  write_json_file(folder / "config.json", to_json(config));
+  save_tensors(folder / "model.safetensors", named_parameters(model));
+}
+
+void add_lora(Llama& model, const LoraOptions& options, uint64_t seed) {
+  std::map<std::string, int> matched;
+  for (const std::string& target : options.targets) matched[target] = 0;
+  for_each_projection(model, [&](const std::string& path, Linear& projection) {
+    for (auto& [target, count] : matched) {
+      if (!ends_with(path, "." + target)) continue;
+      projection.add_lora(options.rank, options.alpha);
+      init::kaiming_uniform(projection.lora_a, seed, init::stream_of(path + ".lora_A.weight"));
+      ++count;
+    }
+  });
+  for (const auto& [target, count] : matched)
+    CHECK_AS(Fault::usage, count > 0, "LoRA: no projection of the model is called ", target);
+  if (options.train_embedding) own_embedding(model);
+  set_trainable(model, [&](const std::string& name) {
+    return name.find(".lora_") != std::string::npos ||
+           (options.train_embedding && name == kEmbedding) ||
+           (options.train_norms && is_norm(name));
+  });
+}
+
+void save_adapter(const std::filesystem::path& folder, Llama& model, const LoraOptions& options,
+                  const std::string& base_name) {
+  std::filesystem::create_directories(folder);
+  AdapterConfig config;
+  config.r = options.rank;
+  config.lora_alpha = options.alpha;
+  config.target_modules = options.targets;
+  if (options.train_embedding) config.modules_to_save.push_back("embed_tokens");
+  if (options.train_norms)
+    for (const char* norm : {"input_layernorm", "post_attention_layernorm", "norm"})
+      config.modules_to_save.emplace_back(norm);
+  config.base_model_name_or_path = base_name;
+  write_adapter_config(folder, config);
+  std::vector<NamedParameter> tensors;
+  for (const NamedParameter& p : trainable_parameters(model))
+    tensors.push_back({adapter_key_text(key_of(p.name)), p.value});
+  save_tensors(folder / "adapter_model.safetensors", tensors);
+}
+
+AdapterConfig load_adapter(Llama& model, const std::filesystem::path& folder) {
+  const AdapterConfig config = read_adapter_config(folder);
+  for_each_projection(model, [&](const std::string& path, Linear& projection) {
+    if (!config.targets(path)) return;
+    projection.add_lora(config.r, config.lora_alpha);
+    projection.lora_scale = config.scale();
+  });
+  const auto source = open_safetensors(folder, "adapter_model");
+  for (const TensorEntry& entry : source->entries())
+    if (parse_adapter_key(entry.name, source->name()).weight() == kEmbedding) own_embedding(model);
+  const std::vector<std::string> filled = fill(model, *source);
+  for (const NamedParameter& p : named_parameters(model))
+    if (p.name.find(".lora_") != std::string::npos)
+      CHECK_AS(Fault::bad_file, std::count(filled.begin(), filled.end(), p.name), source->name(),
+               ": ", p.name, " is missing, though adapter_config.json targets its module");
+  set_trainable(model, [](const std::string&) { return false; });
+  return config;
+}
+
+void load_adapter_values(Llama& model, const std::filesystem::path& folder) {
+  const auto source = open_safetensors(folder, "adapter_model");
+  const std::vector<std::string> filled = fill(model, *source);
+  for (const NamedParameter& p : trainable_parameters(model))
+    CHECK_AS(Fault::bad_file, std::count(filled.begin(), filled.end(), p.name), source->name(),
+             ": ", p.name, ", which is to be trained, is missing");
+}
+
+}  // namespace mullion

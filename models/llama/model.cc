@@ -1,0 +1,144 @@
+#include "models/llama/model.h"
+
+#include <cmath>
+
+#include "autograd/checkpoint.h"
+#include "autograd/ops.h"
+#include "nn/init.h"
+
+namespace mullion {
+
+LlamaAttention::LlamaAttention(const LlamaConfig& c)
+    : q_proj(c.hidden_size, c.num_attention_heads * c.head_dim),
+      k_proj(c.hidden_size, c.num_key_value_heads * c.head_dim),
+      v_proj(c.hidden_size, c.num_key_value_heads * c.head_dim),
+      o_proj(c.num_attention_heads * c.head_dim, c.hidden_size),
+      heads_(c.num_attention_heads),
+      kv_heads_(c.num_key_value_heads),
+      head_dim_(c.head_dim) {}
+
+Tensor LlamaAttention::operator()(const Tensor& x, const LlamaContext& context,
+                                  int64_t layer) const {
+  const auto [B, T, C] = dims<3>(x);
+  const auto heads = [&, B = B, T = T](const Tensor& y, int64_t count) {
+    return reshape(y, {B, T, count, head_dim_});
+  };
+  const Tensor q = rope(heads(q_proj(x), heads_), context.rope.cos, context.rope.sin);
+  const Tensor k = rope(heads(k_proj(x), kv_heads_), context.rope.cos, context.rope.sin);
+  const Tensor v = heads(v_proj(x), kv_heads_);
+  const double scale = 1 / std::sqrt(static_cast<double>(head_dim_));
+  Tensor o;
+  if (context.cache) {
+    const KvCache::View seen = context.cache->append(layer, k, v);
+    o = attention(q, seen.k, seen.v, *context.pattern, scale, seen.query_offset);
+  } else {
+    o = attention(q, k, v, *context.pattern, scale);
+  }
+  return o_proj(reshape(o, {B, T, heads_ * head_dim_}));
+}
+
+void LlamaAttention::fields(Fields& fields) {
+  fields("q_proj", q_proj);
+  fields("k_proj", k_proj);
+  fields("v_proj", v_proj);
+  fields("o_proj", o_proj);
+}
+
+LlamaMlp::LlamaMlp(const LlamaConfig& c)
+    : gate_proj(c.hidden_size, c.intermediate_size),
+      up_proj(c.hidden_size, c.intermediate_size),
+      down_proj(c.intermediate_size, c.hidden_size) {}
+
+Tensor LlamaMlp::operator()(const Tensor& x) const {
+  return down_proj(swiglu(gate_proj(x), up_proj(x)));
+}
+
+void LlamaMlp::fields(Fields& fields) {
+  fields("gate_proj", gate_proj);
+  fields("up_proj", up_proj);
+  fields("down_proj", down_proj);
+}
+
+LlamaBlock::LlamaBlock(const LlamaConfig& c)
+    : input_layernorm(c.hidden_size, c.rms_norm_eps),
+      self_attn(c),
+      post_attention_layernorm(c.hidden_size, c.rms_norm_eps),
+      mlp(c) {}
+
+Tensor LlamaBlock::operator()(const Tensor& x, const LlamaContext& context, int64_t layer) const {
+  const Tensor y = add(x, self_attn(input_layernorm(x), context, layer));
+  return add(y, mlp(post_attention_layernorm(y)));
+}
+
+void LlamaBlock::fields(Fields& fields) {
+  fields("self_attn", self_attn);
+  fields("mlp", mlp);
+  fields("input_layernorm", input_layernorm);
+  fields("post_attention_layernorm", post_attention_layernorm);
+}
+
+Llama::Llama(const LlamaConfig& c)
+    : config_(c),
+      embed_tokens_(c.vocab_size, c.hidden_size),
+      norm_(c.hidden_size, c.rms_norm_eps),
+      head_(c.tie_word_embeddings ? embed_tokens_.weight
+                                  : Tensor::empty({c.vocab_size, c.hidden_size})),
+      rope_(rope_inv_freq(c)) {
+  for (int64_t i = 0; i < c.num_hidden_layers; ++i)
+    layers_.push_back(std::make_unique<LlamaBlock>(c));
+}
+
+void Llama::fields(Fields& fields) {
+  const bool tied = head_is_tied();
+  fields("model.embed_tokens", embed_tokens_);
+  fields("model.layers", layers_);
+  fields("model.norm", norm_);
+  if (tied)
+    head_ = embed_tokens_.weight;  // follows where a visitor gave the embedding another tensor
+  else
+    fields("lm_head.weight", head_);
+}
+
+void Llama::untie_head() {
+  if (head_is_tied()) head_ = raw::clone(embed_tokens_.weight);
+}
+
+void Llama::initialize(uint64_t seed) {
+  for_each_parameter(*this, [&](const std::string& name, Tensor& p) {
+    if (p.rank() == 2)
+      init::normal(p, config_.initializer_range, seed, init::stream_of(name));
+    else
+      init::constant(p, 1);
+  });
+}
+
+Tensor Llama::hidden(const Tensor& ids, KvCache* cache) const {
+  const auto [B, T] = dims<2>(ids);
+  const int64_t begin = cache ? cache->position() : 0;
+  CHECK_AS(Fault::usage, begin + T <= usable_context(config_), "llama: ", begin + T,
+           " tokens, but the model's context is ", usable_context(config_),
+           "; extend it by rope scaling");
+  const LlamaContext context{rope_.at(begin, T), &pattern_, cache};
+  Tensor x = embed_tokens_(ids);
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    const auto block = [layer = layers_[i].get(), context, i](const Tensor& input) {
+      return (*layer)(input, context, static_cast<int64_t>(i));
+    };
+    x = checkpointing_ && !cache ? checkpoint(block, x) : block(x);
+  }
+  return norm_(x);
+}
+
+Tensor Llama::logits(const Tensor& ids, KvCache* cache) const {
+  return linear(hidden(ids, cache), head_);
+}
+
+Tensor Llama::loss(const Tensor& ids, const Tensor& targets, double scale) const {
+  check_same_shape("llama: loss", ids, targets);
+  const Tensor x = hidden(ids);
+  const int64_t rows = ids.numel();
+  return linear_cross_entropy(reshape(x, {rows, config_.hidden_size}), head_,
+                              raw::reshape(targets, {rows}), scale);
+}
+
+}  // namespace mullion

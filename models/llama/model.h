@@ -1,0 +1,92 @@
+// LLaMA (Touvron et al. 2023): pre-norm blocks of grouped-query attention with rotary positions and
+// SwiGLU. Parameters have Hugging Face's names. Attention takes any AttentionPattern, so that full,
+// S2 and SF attention are the same model with another piece of data.
+#pragma once
+#include <memory>
+
+#include "models/llama/config.h"
+#include "nn/kv_cache.h"
+#include "nn/linear.h"
+#include "nn/rope.h"
+#include "tensor/attention_pattern.h"
+
+namespace mullion {
+
+// What a pass through the blocks needs besides x.
+struct LlamaContext {
+  RopeTable::Slice rope;
+  const AttentionPattern* pattern;
+  KvCache* cache = nullptr;
+};
+
+class LlamaAttention : public Module {
+ public:
+  explicit LlamaAttention(const LlamaConfig& config);
+  Tensor operator()(const Tensor& x, const LlamaContext& context, int64_t layer) const;
+  void fields(Fields& fields) override;
+  Linear q_proj, k_proj, v_proj, o_proj;
+
+ private:
+  int64_t heads_, kv_heads_, head_dim_;
+};
+
+class LlamaMlp : public Module {
+ public:
+  explicit LlamaMlp(const LlamaConfig& config);
+  Tensor operator()(const Tensor& x) const;
+  void fields(Fields& fields) override;
+  Linear gate_proj, up_proj, down_proj;
+};
+
+class LlamaBlock : public Module {
+ public:
+  explicit LlamaBlock(const LlamaConfig& config);
+  Tensor operator()(const Tensor& x, const LlamaContext& context, int64_t layer) const;
+  void fields(Fields& fields) override;
+  RmsNorm input_layernorm;
+  LlamaAttention self_attn;
+  RmsNorm post_attention_layernorm;
+  LlamaMlp mlp;
+};
+
+class Llama : public Module {
+ public:
+  // Parameters are allocated and not yet given values: load or initialize them.
+  explicit Llama(const LlamaConfig& config);
+
+  // ids (B, T) of i64 -> the normed last hidden states (B, T, C). With a cache, the tokens follow
+  // those the cache has seen. T beyond the configuration's context is an error.
+  Tensor hidden(const Tensor& ids, KvCache* cache = nullptr) const;
+  // (B, T, V); for evaluation and generation.
+  Tensor logits(const Tensor& ids, KvCache* cache = nullptr) const;
+  // Sum over targets (B, T), each the token to follow ids there (negative: none), of their
+  // cross-entropy times `scale`. Logits never exist whole.
+  Tensor loss(const Tensor& ids, const Tensor& targets, double scale) const;
+
+  void set_pattern(const AttentionPattern& pattern) { pattern_ = pattern; }
+  const AttentionPattern& pattern() const { return pattern_; }
+  // Recompute the inside of each block in the backward pass.
+  void set_checkpointing(bool on) { checkpointing_ = on; }
+  // The output projection gets values of its own: those the embedding has now. A tied model whose
+  // embedding is trained beside LoRA keeps its old head, as PEFT does.
+  void untie_head();
+  bool head_is_tied() const { return head_.is_same(embed_tokens_.weight); }
+  // Matrices of deviation initializer_range (GPT-2's practice), norms 1.
+  void initialize(uint64_t seed);
+
+  void fields(Fields& fields) override;
+  const LlamaConfig& config() const { return config_; }
+  std::vector<std::unique_ptr<LlamaBlock>>& layers() { return layers_; }
+
+ private:
+  LlamaConfig config_;
+  AttentionPattern pattern_;
+  bool checkpointing_ = false;
+  Embedding embed_tokens_;
+  std::vector<std::unique_ptr<LlamaBlock>> layers_;
+  RmsNorm norm_;
+  Tensor head_;  // (V, C); the embedding's own tensor where tied
+  mutable RopeTable rope_;
+};
+
+}  // namespace mullion

@@ -1,0 +1,60 @@
+#include "models/state.h"
+
+#include <cmath>
+#include <set>
+
+#include "tensor/io/safetensors.h"
+
+namespace mullion {
+namespace {
+
+std::vector<int64_t> sizes_of(const Tensor& t) { return {t.shape().begin(), t.shape().end()}; }
+
+}  // namespace
+
+void load_tensor(const TensorSource& source, const std::string& name, const Tensor& target) {
+  const TensorEntry& entry = source.at(name);
+  CHECK_AS(Fault::bad_file, entry.shape == sizes_of(target), "loading ", name, ": ",
+           shape_text(entry.shape), " in ", source.name(), ", ", target.shape(), " in the model");
+  DCHECK(target.is_contiguous());
+  if (target.dtype() == DType::bf16)
+    source.read_bf16(name, target.data<bf16>());
+  else
+    source.read_f32(name, target.data<float>());
+}
+
+void load_tensors(const TensorSource& source, const std::vector<NamedParameter>& tensors) {
+  std::set<std::string> expected;
+  for (const NamedParameter& t : tensors) expected.insert(t.name);
+  for (const TensorEntry& entry : source.entries())
+    CHECK_AS(Fault::bad_file, expected.count(entry.name), source.name(), ": tensor ", entry.name,
+             " ", shape_text(entry.shape), " is no part of the model");
+  for (const NamedParameter& t : tensors) load_tensor(source, t.name, t.value);
+}
+
+void save_tensors(const std::filesystem::path& path, const std::vector<NamedParameter>& tensors,
+                  const std::map<std::string, std::string>& metadata) {
+  std::vector<TensorSpec> specs;
+  for (const NamedParameter& t : tensors)
+    specs.push_back({t.name, t.value.dtype(), sizes_of(t.value)});
+  SafetensorsWriter writer(path, std::move(specs), metadata);
+  for (const NamedParameter& t : tensors) {
+    const Tensor dense = raw::contiguous(t.value);
+    writer.write(t.name, {static_cast<const std::byte*>(dense.data<void>()),
+                          static_cast<size_t>(dense.bytes())});
+  }
+  writer.commit();
+}
+
+int64_t count_nonfinite(const std::vector<NamedParameter>& tensors) {
+  int64_t count = 0;
+  for (const NamedParameter& t : tensors) {
+    if (t.value.dtype() != DType::f32) continue;
+    const Tensor dense = raw::contiguous(t.value);
+    const float* x = dense.data<float>();
+    for (int64_t i = 0; i < dense.numel(); ++i) count += !std::isfinite(x[i]);
+  }
+  return count;
+}
+
+}  // namespace mullion

@@ -1,0 +1,24 @@
+// Parameters in files: a list of named tensors to and from safetensors.
+#pragma once
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "nn/module.h"
+#include "tensor/io/tensor_source.h"
+
+namespace mullion {
+
+// Fills one f32 or bf16 tensor. Errors name source, tensor and both shapes:
+// "loading layers.3.q_proj.weight: [64, 64] in FILE, [64, 128] in the model".
+void load_tensor(const TensorSource& source, const std::string& name, const Tensor& target);
+// Fills every one of the tensors; one that the source lacks, or has beyond them, is an error.
+void load_tensors(const TensorSource& source, const std::vector<NamedParameter>& tensors);
+// Writes f32, bf16 and i64 tensors of the CPU, atomically.
+void save_tensors(const std::filesystem::path& path, const std::vector<NamedParameter>& tensors,
+                  const std::map<std::string, std::string>& metadata = {});
+// Elements that are not finite, over all tensors: what a checkpoint is refused for.
+int64_t count_nonfinite(const std::vector<NamedParameter>& tensors);
+
+}  // namespace mullion

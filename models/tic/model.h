@@ -1,0 +1,81 @@
+// TiC: a stem of patches, stages of MSA-Conv blocks with pooling between them, a linear head. No
+// parameter depends on the image's size, so one set of weights serves every size. Inside the model
+// maps are NHWC; parameters have the names and orders of checkpoints in timm's manner.
+#pragma once
+#include "models/tic/config.h"
+#include "nn/msa_conv.h"
+
+namespace mullion {
+
+// Stochastic depth in training: a function of (seed, step), so that a resumed run drops the same.
+struct TicTraining {
+  double drop_path = 0;  // of the last block; grows linearly from 0 at the first
+  uint64_t seed = 0, step = 0;
+};
+
+// A convolution's parameters in PyTorch's form: weight (out, in, kh, kw), optional bias (out).
+class Conv2d : public Module {
+ public:
+  Conv2d(int64_t in, int64_t out, int64_t kernel_h, int64_t kernel_w, bool bias);
+  void fields(Fields& fields) override;
+  Tensor weight, bias;
+};
+
+class TicBlock : public Module {
+ public:
+  // out_channels differs from channels only in the last released block of a stage, which has
+  // stride 2 in place of a downsampling layer.
+  TicBlock(const TicConfig& config, int64_t channels, int64_t out_channels,
+           const MsaConvGeometry& geometry, int64_t map_roll);
+  // rate is the drop-path probability; (seed, stream) name the block's random draws.
+  Tensor operator()(const Tensor& x, double rate, uint64_t seed, uint64_t stream) const;
+  void fields(Fields& fields) override;
+
+ private:
+  Tensor mlp(const Tensor& x) const;
+  bool released_;
+  int64_t dilation_;
+  LayerNorm norm1_;
+  MsaConv2d attn_;
+  std::unique_ptr<LayerNorm> norm2_;
+  std::unique_ptr<Linear> fc1_, fc2_;
+  std::unique_ptr<Conv2d> dwconv_, conv_;
+};
+
+class TicStage : public Module {
+ public:
+  TicStage(const TicConfig& config, size_t stage, int64_t blocks_before, int64_t shifted_before);
+  Tensor operator()(const Tensor& x, const TicTraining* training, int64_t total_blocks) const;
+  void fields(Fields& fields) override;
+  int64_t shifted_blocks() const { return shifted_; }
+
+ private:
+  std::vector<std::unique_ptr<TicBlock>> blocks_;
+  std::unique_ptr<Conv2d> down_;
+  std::unique_ptr<LayerNorm> down_norm_;
+  bool pooled_;
+  int64_t before_, shifted_ = 0;
+};
+
+class Tic : public Module {
+ public:
+  explicit Tic(const TicConfig& config);
+  // images (B, H, W, in_chans) of any size -> (B, num_classes). Drop path only with `training`.
+  Tensor operator()(const Tensor& images, const TicTraining* training = nullptr) const;
+  // The normed map before the global pooling: (B, H', W', C).
+  Tensor features(const Tensor& images, const TicTraining* training = nullptr) const;
+  void fields(Fields& fields) override;
+  // Weights from truncated normals of deviation 0.02, biases 0.
+  void initialize(uint64_t seed);
+  const TicConfig& config() const { return config_; }
+
+ private:
+  TicConfig config_;
+  Conv2d stem_;
+  LayerNorm stem_norm_;
+  std::vector<std::unique_ptr<TicStage>> stages_;
+  LayerNorm norm_;
+  Linear head_;
+};
+
+}  // namespace mullion

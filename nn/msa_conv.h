@@ -1,0 +1,22 @@
+// MSA-Conv as a layer: the projections around the windowed attention (TiC, arXiv 2310.04134).
+#pragma once
+#include "nn/linear.h"
+#include "tensor/kernel_args/msa_conv.h"
+
+namespace mullion {
+
+class MsaConv2d : public Module {
+ public:
+  // `geometry` without the map's size; head_dim and scale follow from the channels. With
+  // map_roll = s the whole map is rolled by (-s, -s) before and back after, as Swin does.
+  MsaConv2d(int64_t channels, const MsaConvGeometry& geometry, bool project, int64_t map_roll);
+  Tensor operator()(const Tensor& x) const;  // (B, H, W, C) -> (B, H, W, C)
+  void fields(Fields& fields) override;
+
+  Linear qkv;                    // rows: q, then k, then v
+  std::unique_ptr<Linear> proj;  // absent in the released operator
+  MsaConvGeometry geometry;
+  int64_t map_roll;
+};
+
+}  // namespace mullion

@@ -1,0 +1,27 @@
+// Tables of the rotary position embedding (Su et al. 2021) for the positions a model has met so
+// far.
+#pragma once
+#include <vector>
+
+#include "tensor/tensor.h"
+
+namespace mullion {
+
+class RopeTable {
+ public:
+  // inv_freq: D / 2 angles a position, scaling included.
+  explicit RopeTable(std::vector<float> inv_freq) : inv_freq_(std::move(inv_freq)) {}
+
+  struct Slice {
+    Tensor cos, sin;  // (tokens, D / 2)
+  };
+  // Positions begin to begin + tokens - 1. Not for several threads at once.
+  Slice at(int64_t begin, int64_t tokens);
+
+ private:
+  void grow(int64_t positions);
+  std::vector<float> inv_freq_;
+  Tensor cos_, sin_;
+};
+
+}  // namespace mullion
