@@ -1,0 +1,39 @@
+// Values of options: their kinds, how they are read from text and written as TOML, and the limits
+// that an option puts on them. Errors are Error(usage) and name the option, the value, the limits.
+#pragma once
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+namespace mullion {
+
+// monostate: an option without a default that nobody set.
+using OptionValue =
+    std::variant<std::monostate, bool, int64_t, double, std::string, std::vector<int64_t>,
+                 std::vector<double>, std::vector<std::string>>;
+
+enum class OptionKind { boolean = 1, integer, real, text, integers, reals, texts };
+
+// What a value has to satisfy. Integers are refused below 0 unless a range says otherwise.
+struct OptionLimits {
+  double low = -std::numeric_limits<double>::infinity();
+  double high = std::numeric_limits<double>::infinity();
+  std::vector<std::string> choices;  // of a text, or of each element of a list; empty: any
+};
+
+std::string kind_name(OptionKind kind);  // "integer", "list of text"
+bool is_list(OptionKind kind);
+// "in [1, 64]", "at least 0", "one of a, b", or ""
+std::string limits_text(OptionKind kind, const OptionLimits& limits);
+
+// `name` is the flag or key for the error. Lists take one text a element; texts with commas count
+// as several elements.
+OptionValue parse_option(OptionKind kind, const std::vector<std::string>& texts,
+                         const std::string& name);
+void check_limits(const OptionValue& value, const OptionLimits& limits, const std::string& name);
+std::string toml_text(const OptionValue& value);
+
+}  // namespace mullion

@@ -1,0 +1,35 @@
+// Requests to stop. TERM, USR1 and INT set one flag, which every long loop polls: training,
+// evaluation, data preparation. The loop finishes its step, saves, and the program exits with 75
+// (kExitStopped). A second INT leaves at once with 130. HUP is ignored: a closed terminal does not
+// end a run.
+#pragma once
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace mullion {
+
+inline constexpr int kExitStopped = 75;       // stopped on request, saved, resumable (EX_TEMPFAIL)
+inline constexpr int kExitInterrupted = 130;  // second Ctrl-C
+
+// `signals`: names without "SIG"; an unknown name is an Error(usage). Those not named keep their
+// usual effect.
+void catch_stop_signals(const std::vector<std::string>& signals = {"TERM", "USR1", "INT"});
+bool stop_requested();
+std::string stop_reason();  // "SIGTERM", "RUN/STOP", or "" where nothing was asked
+void request_stop(const std::string& reason);
+void clear_stop_request();  // for tests, and for programs that go on after Ctrl-C (chat)
+
+// The files RUN/SAVE (save and go on) and RUN/STOP (save and end), made by `touch`; each is removed
+// when it is seen.
+class RunSwitches {
+ public:
+  explicit RunSwitches(std::filesystem::path run) : run_(std::move(run)) {}
+  bool save_requested();
+  bool stop_requested();  // a STOP file, or a signal
+
+ private:
+  std::filesystem::path run_;
+};
+
+}  // namespace mullion
