@@ -65,6 +65,7 @@ CLI::Option* declare(CLI::App& app, const OptionSpec& spec, bool lists_take_many
   if (is_list(spec.kind)) {
     const bool many = spec.positional() || lists_take_many;
     return option->expected(1, many ? CLI::detail::expected_max_vector_size : 1)
+        ->allow_extra_args(many)
         ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   }
   // The later of two equal flags wins, as the later of two files does.

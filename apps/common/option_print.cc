@@ -1,5 +1,6 @@
 // What a table and its values look like: --help and --print-config.
 #include <algorithm>
+#include <cstring>
 
 #include "apps/common/options.h"
 
@@ -48,8 +49,11 @@ std::string default_text(const OptionSpec& spec) {
   if (const auto* text = std::get_if<std::string>(&spec.fallback)) {
     return text->empty() ? "" : *text;
   }
-  const std::string text = toml_text(spec.fallback);
-  return text == "[]" ? "" : text;
+  // Lists as they are written on the command line: without brackets and quotes.
+  std::string text = toml_text(spec.fallback);
+  if (is_list(spec.kind))
+    std::erase_if(text, [](char c) { return std::strchr("[]\" ", c) != nullptr; });
+  return text;
 }
 
 std::string row(std::string left, const std::string& right) {
