@@ -1,0 +1,138 @@
+// load_tokenizer on Hugging Face folders: which file is read, what the files beside it add, and
+// that one vocabulary gives one hash whatever it was read from.
+#include <gtest/gtest.h>
+
+#include "data/tokenizer.h"
+#include "tensor/check.h"
+#include "tensor/io/file.h"
+#include "tests/data/tokenizer_samples.h"
+
+namespace mullion {
+namespace {
+
+using nlohmann::json;
+using Ids = std::vector<int32_t>;
+
+class TokenizerFolder : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::string name = ::testing::UnitTest::GetInstance()->current_test_info()->name();
+    folder_ = std::filesystem::temp_directory_path() /
+              ("mullion_tokenizer_" + name + std::to_string(::getpid()));
+    std::filesystem::create_directories(folder_);
+  }
+  void TearDown() override { std::filesystem::remove_all(folder_); }
+  void put(const std::string& name, const std::string& text) const {
+    write_whole_file(folder_ / name, text);
+  }
+  std::unique_ptr<Tokenizer> load() const { return load_tokenizer(folder_); }
+
+  std::filesystem::path folder_;
+};
+
+// The tokenizer.json that is made from a SentencePiece vocabulary: all halves of a piece are
+// merges, in the order of its score.
+json rewritten(const test::SpmSample& sample) {
+  json vocab = json::object(), merges = json::array(), added = json::array();
+  for (size_t id = 0; id < sample.pieces.size(); ++id) vocab[sample.pieces[id].text] = id;
+  for (const test::Piece& piece : sample.pieces) {  // the sample's scores descend
+    for (size_t cut = 1; piece.type == 1 && cut < piece.text.size(); ++cut) {
+      std::string left = piece.text.substr(0, cut), right = piece.text.substr(cut);
+      bool character = (static_cast<uint8_t>(right[0]) & 0xC0) != 0x80;
+      if (character && vocab.contains(left) && vocab.contains(right)) {
+        merges.push_back({left, right});
+      }
+    }
+  }
+  for (int id : {0, 1, 2}) {
+    added.push_back({{"id", id}, {"content", sample.pieces[id].text}, {"special", true}});
+  }
+  return {{"added_tokens", added},
+          {"normalizer",
+           {{"type", "Sequence"},
+            {"normalizers",
+             {{{"type", "Prepend"}, {"prepend", "▁"}},
+              {{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", "▁"}}}}}},
+          {"pre_tokenizer", nullptr},
+          {"model",
+           {{"type", "BPE"},
+            {"unk_token", "<unk>"},
+            {"byte_fallback", true},
+            {"vocab", vocab},
+            {"merges", merges}}}};
+}
+
+TEST_F(TokenizerFolder, FilesBesideTheTokenizerSayTheRest) {
+  put("tokenizer.json", test::json_sample().dump());
+  EXPECT_FALSE(load()->bos());
+  put("config.json", R"({"bos_token_id": 5, "eos_token_id": 6})");
+  EXPECT_EQ(load()->bos(), 5);
+  EXPECT_EQ(load()->eos_ids(), Ids{6});
+  put("tokenizer_config.json",
+      R"({"bos_token": {"content": "<|end|>"}, "eos_token": "<|end|>", "add_bos_token": true,
+          "chat_template": "<|im_start|>"})");
+  put("generation_config.json", R"({"eos_token_id": [264, 7, 7]})");
+  auto tokenizer = load();
+  EXPECT_EQ(tokenizer->bos(), 264);
+  EXPECT_EQ(tokenizer->eos(), 264);
+  EXPECT_EQ(tokenizer->eos_ids(), (Ids{264, 7}));
+  EXPECT_TRUE(tokenizer->add_bos());
+  EXPECT_EQ(tokenizer->parts().chat_template, "<|im_start|>");
+  put("chat_template.jinja", "[INST]");
+  EXPECT_EQ(load()->parts().chat_template, "[INST]");
+}
+
+TEST_F(TokenizerFolder, WrongIdsAndFilesAreRefused) {
+  EXPECT_THROW(load(), Error);
+  put("tokenizer.json", test::json_sample().dump());
+  put("generation_config.json", R"({"eos_token_id": 265})");
+  EXPECT_THROW(load(), Error);
+  put("generation_config.json", R"({"eos_token_id": -1})");
+  EXPECT_THROW(load(), Error);
+  put("generation_config.json", R"({"eos_token_id": 1, "eos_token_id": 2})");
+  EXPECT_THROW(load(), Error);
+}
+
+TEST_F(TokenizerFolder, TheRewrittenVocabularyGivesTheSameTokens) {
+  test::SpmSample sample = test::spm_sample();
+  put("tokenizer.model", sample.bytes());
+  auto model = load();
+  put("tokenizer.json", rewritten(sample).dump());
+  auto both = load();
+  EXPECT_EQ(both->hash(), model->hash());
+  std::filesystem::remove(folder_ / "tokenizer.model");
+  auto alone = load();
+  std::mt19937 random(4);
+  for (int round = 0; round < 200; ++round) {
+    std::string text = test::random_bytes(random, random() % 60);
+    ASSERT_EQ(alone->encode(text), model->encode(text));
+    ASSERT_EQ(alone->decode(alone->encode(text)), text);
+  }
+}
+
+TEST_F(TokenizerFolder, AnUnknownTokenizerJsonYieldsToTheModelFile) {
+  json root = test::json_sample();
+  root["normalizer"] = {{"type", "NFC"}};
+  put("tokenizer.json", root.dump());
+  EXPECT_THROW(load(), Error);
+  put("tokenizer.model", test::spm_sample().bytes());
+  EXPECT_EQ(load()->parts().model, "llama");
+}
+
+TEST_F(TokenizerFolder, TokensAddedToAModelFile) {
+  put("tokenizer.model", test::spm_sample().bytes());
+  int32_t size = load()->vocab_size();
+  json added = {{std::to_string(size), {{"content", "<pad>"}, {"special", true}}},
+                {"1", {{"content", "<s>"}}}};
+  put("tokenizer_config.json",
+      json({{"added_tokens_decoder", added}, {"pad_token", "<pad>"}}).dump());
+  EXPECT_EQ(load()->vocab_size(), size + 1);
+  EXPECT_EQ(load()->pad(), size);
+  EXPECT_EQ(load()->type(size), TokenType::control);
+  added[std::to_string(size + 7)] = {{"content", "<gap>"}};
+  put("tokenizer_config.json", json({{"added_tokens_decoder", added}}).dump());
+  EXPECT_THROW(load(), Error);
+}
+
+}  // namespace
+}  // namespace mullion
