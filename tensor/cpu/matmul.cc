@@ -1,16 +1,27 @@
-// The matrix product of the kernel table: batches, a bias, a bf16 operand, on top of gemm().
+// The matrix product of the kernel table. Thin products (row vectors, few columns) go to
+// dot_products(), a bf16 operand to oneDNN's bf16 product where allowed and else through blocks
+// widened within the second-level cache, everything else to gemm(). Batches of small matrices are
+// split over the threads, large matrices inside.
 #include <algorithm>
-#include <vector>
 
+#include "tensor/cpu/bf16_product.h"
 #include "tensor/cpu/dispatch.h"
+#include "tensor/cpu/dot_products.h"
 #include "tensor/cpu/gemm.h"
 #include "tensor/cpu/kernels.h"
+#include "tensor/cpu/matmul.h"
 #include "tensor/cpu/pack.h"
 #include "tensor/kernel_args/linear.h"
 #include "tensor/parallel.h"
+#include "tensor/scratch.h"
 
 namespace mullion::cpu {
 namespace {
+
+constexpr int kScratchSlot = 6;
+constexpr int64_t kThin = 4;               // rows of a row-vector product
+constexpr int64_t kFewColumns = 16;        // columns of a LoRA projection
+constexpr int64_t kCacheFloats = 1 << 16;  // floats that share the second-level cache with others
 
 template <typename T>
 void add_bias(const T* bias, T* c, int64_t m, int64_t n, int64_t ldc) {
@@ -22,61 +33,186 @@ void add_bias(const T* bias, T* c, int64_t m, int64_t n, int64_t ldc) {
   });
 }
 
+// C = beta * C + bias: the product where the inner size is 0.
 template <typename T>
-void scale(T* c, int64_t m, int64_t n, int64_t ldc, T beta) {
-  for (int64_t r = 0; r < m; ++r)
-    for (int64_t i = 0; i < n; ++i) c[r * ldc + i] = beta == T(0) ? T(0) : beta * c[r * ldc + i];
+void without_product(const Gemm<T>& p, const T* bias) {
+  for (int64_t r = 0; r < p.m; ++r)
+    for (int64_t i = 0; i < p.n; ++i) {
+      T& c = p.c[r * p.ldc + i];
+      c = (p.beta == T(0) ? T(0) : p.beta * c) + (bias ? bias[i] : T(0));
+    }
 }
 
-template <typename T>
-void one_product(const MatmulArgs& args, const T* b, int64_t ldb, int64_t index) {
-  T* c = static_cast<T*>(args.c) + index * args.stride_c;
-  if (args.k == 0)
-    scale(c, args.m, args.n, args.ldc, static_cast<T>(args.beta));
-  else
-    gemm(Gemm<T>{args.transpose_a, args.transpose_b, args.m, args.n, args.k,
-                 static_cast<T>(args.alpha), static_cast<const T*>(args.a) + index * args.stride_a,
-                 args.lda, b, ldb, static_cast<T>(args.beta), c, args.ldc});
-  if (args.bias) add_bias(static_cast<const T*>(args.bias), c, args.m, args.n, args.ldc);
+// The transpose of a stored matrix of rows x columns, without padding.
+void transpose(const float* x, int64_t ld, int64_t rows, int64_t columns, float* y) {
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t i = 0; i < columns; ++i) y[i * rows + r] = x[r * ld + i];
 }
 
+// Few columns and A stored transposed (the gradient of a LoRA factor): C^T = op(B)^T op(A)^T is a
+// product of few rows, which the libraries do well; its small result is transposed into C.
+void transposed_product(const Gemm<float>& p, const float* bias) {
+  float* ct = thread_scratch(static_cast<size_t>(p.m * p.n), kScratchSlot);
+  gemm(Gemm<float>{!p.transpose_b, !p.transpose_a, p.n, p.m, p.k, p.alpha, p.b, p.ldb, p.a, p.lda,
+                   0, ct, p.m});
+  for (int64_t r = 0; r < p.m; ++r)
+    for (int64_t i = 0; i < p.n; ++i) {
+      float& c = p.c[r * p.ldc + i];
+      const float value = ct[i * p.m + r] + (bias ? bias[i] : 0);
+      c = p.beta == 0 ? value : value + p.beta * c;
+    }
+}
+
+// Takes the product if it is a thin one.
+bool thin_product(const Gemm<float>& p, const float* bias) {
+  if (matmul_backend() != MatmulBackend::automatic) return false;
+  if (p.transpose_a) {
+    if (p.n > kFewColumns || p.m < 2 * p.n || p.m * p.n > kCacheFloats) return false;
+    transposed_product(p, bias);
+    return true;
+  }
+  const bool few_columns = p.n <= kFewColumns && p.k >= 64;
+  if (p.m > kThin && !few_columns) return false;
+  const float* b = p.b;
+  int64_t ldb = p.ldb;
+  if (!p.transpose_b) {
+    if (p.k * p.n > kCacheFloats || p.m < p.n) return false;
+    float* bt = thread_scratch(static_cast<size_t>(p.k * p.n), kScratchSlot);
+    transpose(b, ldb, p.k, p.n, bt);
+    b = bt;
+    ldb = p.k;
+  }
+  dot_products(
+      DotProducts<float>{p.m, p.n, p.k, p.a, p.lda, b, ldb, p.c, p.ldc, p.alpha, p.beta, bias});
+  return true;
+}
+bool thin_product(const Gemm<double>&, const double*) { return false; }
+
 template <typename T>
-void batched(const MatmulArgs& args) {
-  const auto* b = static_cast<const T*>(args.b);
-  const double work =
-      2.0 * static_cast<double>(args.m) * static_cast<double>(args.n) * static_cast<double>(args.k);
-  // Small matrices are handed out whole; a large one is split inside.
-  const int64_t grain =
-      work < 2e8 ? std::max<int64_t>(1, static_cast<int64_t>(1e6 / work)) : args.batch;
-  parallel_for(args.batch, grain, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) one_product(args, b + i * args.stride_b, args.ldb, i);
+void product(const Gemm<T>& p, const T* bias) {
+  if (p.k == 0) return without_product(p, bias);
+  if (thin_product(p, bias)) return;
+  // A tall product with a bias goes in blocks of rows, so that the bias finds its block in cache.
+  const int64_t rows = std::max<int64_t>(64, kCacheFloats / p.n);
+  if (bias && !p.transpose_a && p.k * p.n <= kCacheFloats / 4 && p.m >= 4 * rows) {
+    const int64_t blocks = (p.m + rows - 1) / rows;
+    return parallel_for(blocks, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin * rows; r < std::min(p.m, end * rows); r += rows) {
+        Gemm<T> part = p;
+        part.m = std::min(rows, p.m - r);
+        part.a += r * p.lda;
+        part.c += r * p.ldc;
+        gemm(part);
+        add_bias(bias, part.c, part.m, p.n, p.ldc);
+      }
+    });
+  }
+  gemm(p);
+  if (bias) add_bias(bias, p.c, p.m, p.n, p.ldc);
+}
+
+// B in bf16, exactly: blocks of B that stay in cache are widened and multiplied one by one, each
+// thread on its own columns of C.
+void widened_product(const Gemm<float>& p, const bf16* b, const float* bias) {
+  if (p.k == 0) return without_product(p, bias);
+  if (p.m <= kThin && p.transpose_b && !p.transpose_a)
+    return dot_products(
+        DotProducts<bf16>{p.m, p.n, p.k, p.a, p.lda, b, p.ldb, p.c, p.ldc, p.alpha, p.beta, bias});
+  const int64_t deep = std::min<int64_t>(p.k, 1024), wide = kCacheFloats / deep;
+  const auto block = [&](int64_t n0, int64_t columns, int64_t k0, int64_t depth) {
+    const int64_t rows = p.transpose_b ? columns : depth, length = p.transpose_b ? depth : columns;
+    const bf16* source = b + (p.transpose_b ? n0 * p.ldb + k0 : k0 * p.ldb + n0);
+    float* target = thread_scratch(static_cast<size_t>(rows * length), kScratchSlot);
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t i = 0; i < length; ++i)
+        target[r * length + i] = static_cast<float>(source[r * p.ldb + i]);
+    Gemm<float> part = p;
+    part.n = columns;
+    part.k = depth;
+    part.a += p.transpose_a ? k0 * p.lda : k0;
+    part.b = target;
+    part.ldb = length;
+    part.c += n0;
+    if (k0 > 0) part.beta = 1;
+    gemm(part);
+  };
+  const double work = static_cast<double>(p.m) * static_cast<double>(p.k);
+  const auto grain = static_cast<int64_t>(1 + 1e6 / work);
+  parallel_for(p.n, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t n0 = begin; n0 < end; n0 += wide) {
+      const int64_t columns = std::min(wide, end - n0);
+      for (int64_t k0 = 0; k0 < p.k; k0 += deep) block(n0, columns, k0, std::min(deep, p.k - k0));
+      if (bias) add_bias(bias + n0, p.c + n0, p.m, columns, p.ldc);
+    }
   });
 }
 
-void widened(const MatmulArgs& args) {
-  const int64_t rows = args.transpose_b ? args.n : args.k;
-  const int64_t columns = args.transpose_b ? args.k : args.n;
-  std::vector<float> wide(static_cast<size_t>(rows * columns));
-  for (int64_t index = 0; index < args.batch; ++index) {
-    const auto* b = static_cast<const bf16*>(args.b) + index * args.stride_b;
-    if (index == 0 || args.stride_b != 0)
-      parallel_for(rows, rows_of_grain(columns), [&](int64_t begin, int64_t end) {
-        for (int64_t r = begin; r < end; ++r)
-          for (int64_t i = 0; i < columns; ++i)
-            wide[static_cast<size_t>(r * columns + i)] = static_cast<float>(b[r * args.ldb + i]);
-      });
-    one_product<float>(args, wide.data(), columns, index);
+template <typename T>
+Gemm<T> matrix_of(const MatmulArgs& args, int64_t index) {
+  const bool same_type = args.a_type == args.b_type;
+  return {args.transpose_a,
+          args.transpose_b,
+          args.m,
+          args.n,
+          args.k,
+          static_cast<T>(args.alpha),
+          static_cast<const T*>(args.a) + index * args.stride_a,
+          args.lda,
+          same_type ? static_cast<const T*>(args.b) + index * args.stride_b : nullptr,
+          args.ldb,
+          static_cast<T>(args.beta),
+          static_cast<T*>(args.c) + index * args.stride_c,
+          args.ldc};
+}
+
+// f(index) for every matrix: small ones handed out whole, large ones split inside.
+template <typename F>
+void for_batch(const MatmulArgs& args, F f) {
+  const double work =
+      2.0 * static_cast<double>(args.m) * static_cast<double>(args.n) * static_cast<double>(args.k);
+  const int64_t grain = work < 2e8 ? static_cast<int64_t>(1 + 1e6 / (work + 1)) : args.batch;
+  parallel_for(args.batch, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) f(i);
+  });
+}
+
+void with_bf16(const MatmulArgs& args) {
+  const auto* bias = static_cast<const float*>(args.bias);
+  // oneDNN applies alpha to the bias as well; there the exact path serves.
+  const bool rounds = args.allow_bf16 && args.m > kThin && args.k > 0 &&
+                      (!bias || args.alpha == 1) && has_bf16_products() &&
+                      matmul_backend() != MatmulBackend::eigen;
+  for_batch(args, [&](int64_t index) {
+    const auto p = matrix_of<float>(args, index);
+    const bf16* b = static_cast<const bf16*>(args.b) + index * args.stride_b;
+    rounds ? bf16_product(args, p.a, b, p.c) : widened_product(p, b, bias);
+  });
+}
+
+// One taller product where the matrices of A and C follow each other and share B.
+MatmulArgs folded(MatmulArgs args) {
+  if (args.batch > 1 && args.stride_b == 0 && !args.transpose_a &&
+      args.stride_a == args.m * args.lda && args.stride_c == args.m * args.ldc) {
+    args.m *= args.batch;
+    args.batch = 1;
   }
+  return args;
 }
 
 }  // namespace
 
-void matmul(const MatmulArgs& args) {
-  if (args.batch == 0 || args.m == 0 || args.n == 0) return;
-  if (args.a_type == DType::f32 && args.b_type == DType::bf16) return widened(args);
+void matmul(const MatmulArgs& given) {
+  if (given.batch == 0 || given.m == 0 || given.n == 0) return;
+  const MatmulArgs args = folded(given);
+  if (args.a_type == DType::f32 && args.b_type == DType::bf16) return with_bf16(args);
   CHECK_AS(Fault::usage, args.a_type == args.b_type, "matmul: operands of ", name_of(args.a_type),
            " and ", name_of(args.b_type));
-  dispatch_float("matmul", args.a_type, [&](auto zero) { batched<decltype(zero)>(args); });
+  dispatch_float("matmul", args.a_type, [&](auto zero) {
+    using T = decltype(zero);
+    for_batch(args, [&](int64_t index) {
+      product(matrix_of<T>(args, index), static_cast<const T*>(args.bias));
+    });
+  });
 }
 
 }  // namespace mullion::cpu

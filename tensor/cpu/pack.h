@@ -5,6 +5,9 @@
 #pragma once
 #include <cstdint>
 #include <cstring>
+#include <utility>
+
+#include "tensor/dtype.h"
 
 namespace mullion::cpu {
 
@@ -59,6 +62,20 @@ struct Pack {
     for (int64_t i = 0; i < count; ++i) x.v[i] = p[i];
     return x;
   }
+  // bf16 elements, widened.
+  static Pack load(const bf16* p) {
+    static_assert(sizeof(T) == 4);
+    typedef uint16_t Halves __attribute__((vector_size(kPackBytes / 2)));
+    typedef uint32_t Words __attribute__((vector_size(kPackBytes)));
+    Halves halves;
+    std::memcpy(&halves, p, sizeof halves);
+    return Pack(reinterpret_cast<Raw>(__builtin_convertvector(halves, Words) << 16));
+  }
+  static Pack load(const bf16* p, int64_t count) {
+    Pack x = Zero();
+    for (int64_t i = 0; i < count; ++i) x.v[i] = static_cast<float>(p[i]);
+    return x;
+  }
   void store(T* p) const { std::memcpy(p, &v, sizeof v); }
   void store(T* p, int64_t count) const {
     for (int64_t i = 0; i < count; ++i) p[i] = v[i];
@@ -82,18 +99,24 @@ struct Pack {
 
   // Sum and largest of the lanes, by halves: a fixed order.
   T sum() const {
-    T part[kLanes];
-    store(part);
-    for (int half = kLanes / 2; half > 0; half /= 2)
-      for (int i = 0; i < half; ++i) part[i] += part[i + half];
-    return part[0];
+    return fold<kLanes / 2>(*this, [](Pack a, Pack b) { return a + b; }).v[0];
   }
   T largest() const {
-    T part[kLanes];
-    store(part);
-    for (int half = kLanes / 2; half > 0; half /= 2)
-      for (int i = 0; i < half; ++i) part[i] = part[i] < part[i + half] ? part[i + half] : part[i];
-    return part[0];
+    return fold<kLanes / 2>(*this, [](Pack a, Pack b) { return max(a, b); }).v[0];
+  }
+
+ private:
+  template <int kBy, size_t... I>
+  Pack rotated(std::index_sequence<I...>) const {
+    return Pack(__builtin_shufflevector(v, v, ((static_cast<int>(I) + kBy) % kLanes)...));
+  }
+  template <int kHalf, typename F>
+  static Pack fold(const Pack& x, F f) {
+    const Pack y = f(x, x.template rotated<kHalf>(std::make_index_sequence<kLanes>()));
+    if constexpr (kHalf > 1)
+      return fold<kHalf / 2>(y, f);
+    else
+      return y;
   }
 };
 

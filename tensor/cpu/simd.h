@@ -54,8 +54,9 @@ MULLION_INLINE V max(V a, V b) {
   return a > b ? a : b;
 }
 
-// 2^x to 2 ulp for x in [-120, 127]; a smaller x, -infinity too, gives 2^-120, NaN stays NaN. The sum with 1.5 *
-// 2^23 rounds x to an integer n, whose bits shifted into the exponent multiply 2^(x - n) by 2^n.
+// 2^x to 2 ulp for x in [-120, 127]; a smaller x, -infinity too, gives 2^-120, NaN stays NaN. The
+// sum with 1.5 * 2^23 rounds x to an integer n, whose bits shifted into the exponent multiply 2^(x
+// - n) by 2^n.
 template <class V = Vec>
 MULLION_INLINE V exp2(V x) {
   using Int = typename VectorOf<lanes_of<V>>::Int;

@@ -115,7 +115,7 @@ double peak_gflops() {
     parallel_for(threads, 1, [&](int64_t begin, int64_t end) {
       for (int64_t t = begin; t < end; ++t) {
         P sum[12];
-        for (P& s : sum) s = static_cast<float>(t);
+        for (int s = 0; s < 12; ++s) sum[s] = static_cast<float>(t + s);
         P factor(0.999f), term(1e-3f);
         asm volatile("" : "+m"(factor), "+m"(term));
         for (int64_t i = 0; i < kRounds; ++i)

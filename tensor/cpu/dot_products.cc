@@ -1,0 +1,97 @@
+// Dot products of blocks of 4 x 4 rows: 16 running registers, 8 loads for 16 multiply-adds. The
+// longer side is split over the threads; a row of B is read once for up to four rows of A, which
+// for a row vector means at the speed of memory.
+#include "tensor/cpu/dot_products.h"
+
+#include <algorithm>
+
+#include "tensor/cpu/dispatch.h"
+#include "tensor/cpu/pack.h"
+#include "tensor/parallel.h"
+
+namespace mullion::cpu {
+namespace {
+
+using P = Pack<float>;
+constexpr int kSide = 4;
+
+template <int M, int J, typename B>
+void block(const DotProducts<B>& p, int64_t i, int64_t j) {
+  const float* a = p.a + i * p.lda;
+  const B* b = p.b + j * p.ldb;
+  P sum[M][J];
+  for (auto& row : sum)
+    for (P& s : row) s = P::Zero();
+  const auto add = [&](const P(&x)[M], const P(&y)[J]) {
+    for (int r = 0; r < M; ++r)
+      for (int c = 0; c < J; ++c) sum[r][c] += x[r] * y[c];
+  };
+  for_packs<float>(
+      0, p.k,
+      [&](int64_t q) {
+        P x[M], y[J];
+        for (int r = 0; r < M; ++r) x[r] = P::load(a + r * p.lda + q);
+        for (int c = 0; c < J; ++c) y[c] = P::load(b + c * p.ldb + q);
+        add(x, y);
+      },
+      [&](int64_t q, int64_t count) {
+        P x[M], y[J];
+        for (int r = 0; r < M; ++r) x[r] = P::load(a + r * p.lda + q, count);
+        for (int c = 0; c < J; ++c) y[c] = P::load(b + c * p.ldb + q, count);
+        add(x, y);
+      });
+  for (int r = 0; r < M; ++r)
+    for (int c = 0; c < J; ++c) {
+      float& target = p.c[(i + r) * p.ldc + j + c];
+      float value = p.alpha * sum[r][c].sum();
+      if (p.beta != 0) value += p.beta * target;
+      target = p.bias ? value + p.bias[j + c] : value;
+    }
+}
+
+template <int M, typename B>
+void rows(const DotProducts<B>& p, int64_t i, int64_t j0, int64_t j1) {
+  int64_t j = j0;
+  for (; j + kSide <= j1; j += kSide) block<M, kSide>(p, i, j);
+  switch (j1 - j) {
+    case 3:
+      return block<M, 3>(p, i, j);
+    case 2:
+      return block<M, 2>(p, i, j);
+    case 1:
+      return block<M, 1>(p, i, j);
+  }
+}
+
+template <typename B>
+void part(const DotProducts<B>& p, int64_t i0, int64_t i1, int64_t j0, int64_t j1) {
+  int64_t i = i0;
+  for (; i + kSide <= i1; i += kSide) rows<kSide>(p, i, j0, j1);
+  switch (i1 - i) {
+    case 3:
+      return rows<3>(p, i, j0, j1);
+    case 2:
+      return rows<2>(p, i, j0, j1);
+    case 1:
+      return rows<1>(p, i, j0, j1);
+  }
+}
+
+template <typename B>
+void split(const DotProducts<B>& p) {
+  const bool by_rows = p.m > p.n;
+  const int64_t size = by_rows ? p.m : p.n, other = by_rows ? p.n : p.m;
+  const int64_t units = (size + kSide - 1) / kSide;
+  const int64_t grain = rows_of_grain(p.k * kSide * std::max<int64_t>(1, other / kSide));
+  parallel_for(units, grain, [&](int64_t begin, int64_t end) {
+    const int64_t first = begin * kSide, last = std::min(size, end * kSide);
+    by_rows ? part(p, first, last, 0, p.n) : part(p, 0, p.m, first, last);
+  });
+}
+
+}  // namespace
+
+void dot_products(const DotProducts<float>& p) { split(p); }
+void dot_products(const DotProducts<bf16>& p) { split(p); }
+
+}  // namespace mullion::cpu
