@@ -18,6 +18,7 @@ class ByteLevelTokenizer : public Tokenizer {
   explicit ByteLevelTokenizer(TokenizerParts given)
       : Tokenizer(std::move(given)), pre_tokenizer_(parts().pre), merges_(*this) {
     std::vector<std::string> bytes;
+    bytes.reserve(parts().tokens.size());
     for (int32_t id = 0; id < vocab_size(); ++id) {
       std::optional<std::string> decoded;
       if (type(id) == TokenType::normal) decoded = byte_level_decode(token_text(id));

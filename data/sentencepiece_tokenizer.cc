@@ -54,6 +54,7 @@ class SentencePieceTokenizer : public Tokenizer {
       : Tokenizer(std::move(given)), merges_(*this) {
     std::fill(std::begin(byte_ids_), std::end(byte_ids_), -1);
     std::vector<std::string> bytes;
+    bytes.reserve(parts().tokens.size());
     for (int32_t id = 0; id < vocab_size(); ++id) bytes.push_back(add_piece(id));
     int known = 256 - static_cast<int>(std::count(std::begin(byte_ids_), std::end(byte_ids_), -1));
     CHECK_AS(Fault::bad_file, known == 0 || known == 256, "tokenizer: ", known,

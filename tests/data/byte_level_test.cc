@@ -2,6 +2,9 @@
 // package tokenizers 0.21; ids are checked by hand on a vocabulary of 264 tokens.
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+#include <filesystem>
+
 #include "data/pre_tokenizer.h"
 #include "data/tokenizer.h"
 #include "tensor/check.h"
@@ -147,6 +150,25 @@ TEST(ByteLevel, AnyBytesComeBack) {
       ASSERT_EQ(tokenizer->decode(parsed, {.specials = true}), bytes);
     }
   }
+}
+
+// Ids by llama.cpp (Python package llama-cpp-python 0.3.9).
+TEST(ByteLevel, SmolLM2EqualsLlamaCpp) {
+  const char* given = std::getenv("MULLION_SMOLLM2");
+  std::filesystem::path file = given ? std::filesystem::path(given)
+                                     : std::filesystem::path(MULLION_SOURCE_DIR) / "models_cache" /
+                                           "SmolLM2-135M-Instruct.Q4_1.gguf";
+  if (!std::filesystem::exists(file)) {
+    GTEST_SKIP() << "needs SmolLM2 (tools/fetch_smollm2.sh) or MULLION_SMOLLM2";
+  }
+  auto tokenizer = load_tokenizer(file);
+  EXPECT_EQ(tokenizer->encode("In 1984, it's   naïve:\n\t42 🙂 日本"),
+            (Ids{788,   216, 33,   41, 40, 36,    28,    357, 506, 256,  15486,
+                 46494, 42,  3354, 36, 34, 47526, 17097, 241, 115, 40993}));
+  EXPECT_EQ(tokenizer->encode("<|im_start|>user\nHi<|im_end|>", {.parse_specials = true}),
+            (Ids{1, 4093, 198, 26843, 2}));
+  EXPECT_TRUE(tokenizer->is_eos(2));
+  EXPECT_FALSE(tokenizer->add_bos());
 }
 
 TEST(ByteLevel, AMillionLettersInOneWord) {

@@ -1,0 +1,321 @@
+// Prepares text for the language models:
+//   data_llama tokenize --model DIR --data book.txt --output book.bin
+//   data_llama info book.bin        data_llama show book.bin --model DIR
+//   data_llama check book.bin --model DIR        data_llama split book.bin --val-size 0.1
+// Each document becomes [BOS] text [EOS] as the tokenizer's own policy says, one after another in
+// one token file (data/token_file.h).
+#include <algorithm>
+#include <cmath>
+#include <iostream>
+
+#include "apps/common/log.h"
+#include "apps/common/main.h"
+#include "apps/common/progress.h"
+#include "apps/common/signals.h"
+#include "data/text_documents.h"
+#include "data/token_file.h"
+#include "data/tokenizer.h"
+#include "tensor/check.h"
+
+namespace mullion {
+namespace {
+
+using std::filesystem::path;
+constexpr uint64_t kCopyTokens = 1 << 16;
+
+std::optional<TokenWidth> width_option(const Options& options) {
+  if (!options.has("tokens.dtype")) return std::nullopt;
+  return options.get<std::string>("tokens.dtype") == "u16" ? TokenWidth::u16 : TokenWidth::u32;
+}
+
+void add_width(OptionTable& table, const std::string& help) {
+  table.add_optional<std::string>("tokens.dtype", "--token-dtype", help).one_of({"u16", "u32"});
+}
+
+void add_model(OptionTable& table) {
+  table.add_optional<path>("model.path", "-m,--model,--tokenizer",
+                           "folder, .gguf or tokenizer file that has the tokenizer");
+}
+
+std::unique_ptr<Tokenizer> tokenizer_option(const Options& options) {
+  if (!options.has("model.path")) return nullptr;
+  return load_tokenizer(options.get<path>("model.path"));
+}
+
+// A token as it looks in a listing: 278 'the', with line breaks and the like escaped.
+std::string listed(const Tokenizer& tokenizer, int32_t id) {
+  return concat(id, " ", json_string(tokenizer.token_text(id)));
+}
+
+JsonObject describe(const Tokenizer& tokenizer) {
+  JsonObject out;
+  out.set("kind", tokenizer.parts().model == "llama" ? "SentencePiece BPE" : "byte-level BPE");
+  if (!tokenizer.parts().pre.empty()) out.set("pre_tokenizer", tokenizer.parts().pre);
+  out.set("vocab_size", tokenizer.vocab_size());
+  if (tokenizer.bos()) out.set("bos", *tokenizer.bos());
+  out.set("eos", tokenizer.eos_ids());
+  out.set("add_bos", tokenizer.add_bos()).set("add_eos", tokenizer.add_eos());
+  return out.set("sha256", tokenizer.hash());
+}
+
+JsonObject describe(const TokenFile& file) {
+  JsonObject out;
+  out.set("file", file.name()).set("tokens", file.size());
+  out.set("dtype", file.width() == TokenWidth::u16 ? "u16" : "u32");
+  out.set("header", file.has_header()).set("max_id", file.max_id());
+  const TokenFileNotes& notes = file.notes();
+  if (!notes.documents.empty()) out.set("documents", notes.documents.size());
+  if (!notes.tokenizer_sha256.empty()) {
+    out.set("bos", notes.bos).set("eos", notes.eos).set("tokenizer_sha256", notes.tokenizer_sha256);
+  }
+  return out;
+}
+
+// What is written for people goes to stdout, and --json's object after it on a line of its own.
+void print_lines(const Options& options, const std::string& text) {
+  if (!options.json) std::cout << text << std::flush;
+}
+
+OptionTable tokenize_table() {
+  OptionTable table("data_llama tokenize", "Turns text into a token file");
+  add_model(table);
+  table
+      .add_optional<std::vector<path>>("data.files", "--data",
+                                       "text files, .jsonl, .json, or folders of them")
+      .required();
+  table.add("data.field", "--text-field", std::string("text"), "the field of JSON documents");
+  table.add_optional<path>("output.file", "-o,--output", "token file to write").required();
+  table.add_optional<bool>("tokens.bos", "--bos",
+                           "BOS before each document (unset: as the tokenizer does)");
+  table.add_optional<bool>("tokens.eos", "--eos",
+                           "EOS after each document (unset: as the tokenizer does)");
+  table.add("tokens.parse_specials", "--parse-specials", false,
+            "let texts like </s> become control tokens");
+  add_width(table, "write ids without a header, as u16 or u32 (unset: with a header)");
+  return table;
+}
+
+Outcome tokenize(const Options& options) {
+  CHECK_AS(Fault::usage, options.has("model.path"), "--model is needed: whose tokenizer?");
+  const auto tokenizer = tokenizer_option(options);
+  EncodeOptions encode;
+  encode.bos = options.has("tokens.bos") ? options.get<bool>("tokens.bos") : tokenizer->add_bos();
+  encode.eos = options.has("tokens.eos") ? options.get<bool>("tokens.eos") : tokenizer->add_eos();
+  encode.parse_specials = options.get<bool>("tokens.parse_specials");
+  TokenFileNotes notes;
+  notes.tokenizer_sha256 = tokenizer->hash();
+  notes.bos = encode.bos;
+  notes.eos = encode.eos;
+  const auto plain = width_option(options);
+  const path output = options.get<path>("output.file");
+  const auto files = document_files(options.get<std::vector<path>>("data.files"));
+  if (options.dry_run) return JsonObject().set("files", files.size());
+
+  TokenFileWriter writer(output, plain.value_or(token_width(tokenizer->vocab_size())), notes,
+                         !plain);
+  DocumentOptions reading;
+  reading.field = options.get<std::string>("data.field");
+  catch_stop_signals();
+  Progress progress("tokenize", 0);
+  DocumentCounts counts = read_documents(files, reading, [&](const std::string& text) {
+    std::vector<int32_t> ids = tokenizer->encode(text, encode);
+    if (writer.size() == 0) {
+      std::string first;
+      for (size_t i = 0; i < std::min<size_t>(8, ids.size()); ++i) {
+        first += (i > 0 ? "  " : "") + listed(*tokenizer, ids[i]);
+      }
+      log_info("first ids: ", first);
+    }
+    writer.begin_document();
+    writer.append(ids);
+    progress.update(static_cast<int64_t>(writer.size()), "tokens");
+    return !stop_requested();
+  });
+  progress.finish();
+  CHECK(!stop_requested(), "stopped by ", stop_reason(), "; nothing was written");
+  CHECK_AS(Fault::bad_file, counts.documents > 0, "no documents in the data (", counts.empty,
+           " empty)");
+  writer.finish();
+  if (counts.bad > 0) log_warning(counts.bad, " bad lines left out; the first: ", counts.first_bad);
+  log_info(output.string(), ": ", writer.size(), " tokens of ", counts.documents, " documents, ",
+           counts.bytes, " bytes; ", counts.empty, " empty left out");
+  return JsonObject()
+      .set("output", output.string())
+      .set("tokens", writer.size())
+      .set("documents", counts.documents)
+      .set("bytes", counts.bytes)
+      .set("empty", counts.empty)
+      .set("bad", counts.bad)
+      .set("bos", encode.bos)
+      .set("eos", encode.eos)
+      .set("tokenizer_sha256", tokenizer->hash());
+}
+
+TokenFile open_tokens(const Options& options, const Tokenizer* tokenizer) {
+  TokenFileOptions reading;
+  reading.width = width_option(options);
+  if (tokenizer) reading.vocab_size = tokenizer->vocab_size();
+  return TokenFile(options.get<path>("tokens.file"), reading);
+}
+
+void add_token_file(OptionTable& table) {
+  table.add_optional<path>("tokens.file", "FILE", "token file").required();
+  add_width(table, "the ids of a file without a header (unset: u16)");
+}
+
+OptionTable info_table() {
+  OptionTable table("data_llama info", "Describes a token file, a tokenizer, or both");
+  table.add_optional<path>("tokens.file", "FILE", "token file");
+  add_width(table, "the ids of a file without a header (unset: u16)");
+  add_model(table);
+  return table;
+}
+
+Outcome info(const Options& options) {
+  const auto tokenizer = tokenizer_option(options);
+  CHECK_AS(Fault::usage, tokenizer || options.has("tokens.file"),
+           "info needs a token file, --model, or both");
+  JsonObject out;
+  if (options.has("tokens.file")) out = describe(open_tokens(options, tokenizer.get()));
+  if (tokenizer) out.set("tokenizer", describe(*tokenizer));
+  print_lines(options, out.text() + "\n");
+  return out;
+}
+
+OptionTable check_table() {
+  OptionTable table("data_llama check", "Checks a token file against a model's tokenizer");
+  add_token_file(table);
+  add_model(table);
+  return table;
+}
+
+Outcome check(const Options& options) {
+  const auto tokenizer = tokenizer_option(options);
+  TokenFile file = open_tokens(options, tokenizer.get());
+  if (tokenizer) file.require_tokenizer(*tokenizer);
+  bool compared = tokenizer && !file.notes().tokenizer_sha256.empty();
+  print_lines(options,
+              concat(file.name(), ": ", file.size(), " tokens, all ids in range; tokenizer ",
+                     compared ? "the same" : "not compared", "\n"));
+  return describe(file).set("ok", true).set("tokenizer_compared", compared);
+}
+
+OptionTable show_table() {
+  OptionTable table("data_llama show", "Prints tokens of a file, or of a text, with their ids");
+  table.add_optional<path>("tokens.file", "FILE", "token file");
+  add_width(table, "the ids of a file without a header (unset: u16)");
+  add_model(table);
+  table.add_optional<std::string>("show.text", "--text", "show this text instead of a file");
+  table.add("show.begin", "--begin", 0, "first token");
+  table.add_optional<int64_t>("show.document", "--document", "begin at this document, from 0");
+  table.add("show.count", "-n,--count", 64, "number of tokens").at_least(1);
+  return table;
+}
+
+std::vector<int32_t> shown_ids(const Options& options, const Tokenizer& tokenizer) {
+  if (options.has("show.text")) {
+    EncodeOptions encode;
+    encode.bos = tokenizer.add_bos();
+    encode.eos = tokenizer.add_eos();
+    encode.parse_specials = true;
+    return tokenizer.encode(options.get<std::string>("show.text"), encode);
+  }
+  CHECK_AS(Fault::usage, options.has("tokens.file"), "show needs a token file or --text");
+  TokenFile file = open_tokens(options, &tokenizer);
+  file.require_tokenizer(tokenizer);
+  auto begin = options.get<uint64_t>("show.begin");
+  if (options.has("show.document")) {
+    auto document = options.get<uint64_t>("show.document");
+    const auto& documents = file.notes().documents;
+    CHECK_AS(Fault::usage, document < documents.size(), "--document ", document, ": the file has ",
+             documents.size(), " (from 0)");
+    begin += documents[document];
+  }
+  CHECK_AS(Fault::usage, begin < file.size(), "--begin ", begin, ": the file has ", file.size(),
+           " tokens");
+  return file.read(begin, std::min(options.get<uint64_t>("show.count"), file.size() - begin));
+}
+
+Outcome show(const Options& options) {
+  const auto tokenizer = tokenizer_option(options);
+  CHECK_AS(Fault::usage, tokenizer, "--model is needed: whose tokenizer?");
+  const std::vector<int32_t> ids = shown_ids(options, *tokenizer);
+  const std::string text = tokenizer->decode(ids, {.specials = true});
+  std::string lines;
+  for (int32_t id : ids) lines += listed(*tokenizer, id) + "\n";
+  print_lines(options, lines + "\n" + text + "\n");
+  return JsonObject().set("tokens", ids.size()).set("ids", ids).set("text", text);
+}
+
+OptionTable split_table() {
+  OptionTable table("data_llama split",
+                    "Cuts a token file in two: the last documents become validation data");
+  add_token_file(table);
+  table.add("split.val_size", "--val-size", 0.01, "fraction of the tokens for validation")
+      .range(1e-9, 1 - 1e-9);
+  table.add_optional<path>("split.train", "--train-output", "unset: FILE with -train in its name");
+  table.add_optional<path>("split.val", "--val-output", "unset: FILE with -val in its name");
+  return table;
+}
+
+// The tokens [begin, end) of `file` with the documents that begin among them.
+void copy_tokens(const TokenFile& file, uint64_t begin, uint64_t end, const path& output) {
+  TokenFileWriter writer(output, file.width(), file.notes(), file.has_header());
+  const auto& documents = file.notes().documents;
+  auto next = std::lower_bound(documents.begin(), documents.end(), begin);
+  while (begin < end) {
+    if (next != documents.end() && *next == begin) {
+      writer.begin_document();
+      ++next;
+    }
+    uint64_t stop = std::min(end, begin + kCopyTokens);
+    if (next != documents.end()) stop = std::min(stop, *next);
+    writer.append(file.read(begin, stop - begin));
+    begin = stop;
+  }
+  writer.finish();
+}
+
+Outcome split(const Options& options) {
+  const path input = options.get<path>("tokens.file");
+  auto named = [&](const char* key, const char* suffix) {
+    if (options.has(key)) return options.get<path>(key);
+    return input.parent_path() / (input.stem().string() + suffix + input.extension().string());
+  };
+  const path train = named("split.train", "-train"), val = named("split.val", "-val");
+  TokenFile file = open_tokens(options, nullptr);
+  const double wanted =
+      (1 - options.get<double>("split.val_size")) * static_cast<double>(file.size());
+  auto cut = static_cast<uint64_t>(std::llround(wanted));
+  // At the document that begins nearest to it, never the first; without documents, at the token.
+  const auto& documents = file.notes().documents;
+  if (documents.size() > 1) {
+    auto after = std::lower_bound(documents.begin() + 1, documents.end(), cut);
+    bool earlier = after == documents.end() ||
+                   (after - documents.begin() > 1 && cut - *(after - 1) < *after - cut);
+    cut = earlier ? *(after - 1) : *after;
+  }
+  CHECK_AS(Fault::usage, cut > 0 && cut < file.size(), input.string(), ": ", file.size(),
+           " tokens are too few for this --val-size");
+  copy_tokens(file, 0, cut, train);
+  copy_tokens(file, cut, file.size(), val);
+  log_info(train.string(), ": ", cut, " tokens; ", val.string(), ": ", file.size() - cut);
+  return JsonObject()
+      .set("train", train.string())
+      .set("train_tokens", cut)
+      .set("val", val.string())
+      .set("val_tokens", file.size() - cut);
+}
+
+}  // namespace
+}  // namespace mullion
+
+int main(int argc, char** argv) {
+  using namespace mullion;
+  return run_program(argc, argv, "Prepares text for the language models.",
+                     {{tokenize_table(), tokenize},
+                      {info_table(), info},
+                      {check_table(), check},
+                      {show_table(), show},
+                      {split_table(), split}});
+}
