@@ -1,0 +1,136 @@
+// eval_tic: the accuracy of a trained TiC on a folder of images (or on the generated cue task), at
+// any number of sizes. No parameter depends on the size, so one set of weights serves them all.
+#include <cstdio>
+#include <fstream>
+
+#include "apps/common/log.h"
+#include "apps/common/main.h"
+#include "apps/common/signals.h"
+#include "apps/tic/evaluate.h"
+#include "apps/tic/model_folder.h"
+#include "data/cue_task.h"
+#include "data/image_folder.h"
+#include "tensor/parallel.h"
+
+namespace mullion {
+namespace {
+
+struct Size {
+  int height, width;
+  std::string text() const {
+    return height == width ? std::to_string(height) : concat(height, "x", width);
+  }
+};
+
+// "224" or "224x320" (height x width)
+Size parse_size(const std::string& text) {
+  int height = 0, width = 0, used = 0;
+  const bool pair = std::sscanf(text.c_str(), "%dx%d%n", &height, &width, &used) == 2;
+  if (!pair && std::sscanf(text.c_str(), "%d%n", &height, &used) == 1) width = height;
+  CHECK_AS(Fault::usage,
+           used == static_cast<int>(text.size()) && height > 0 && width > 0 && height <= 1 << 14 &&
+               width <= 1 << 14,
+           "--img-size: ", text, ", expected e.g. 224 or 224x320, at most 16384");
+  return {height, width};
+}
+
+OptionTable make_table() {
+  OptionTable table("eval_tic", "Accuracy of a trained TiC on images, at one or several sizes.");
+  table
+      .add_optional<std::string>("data.dir", "--data-dir",
+                                 "image folder, or \"cue\" for generated scenes")
+      .required();
+  table.add("data.val_split", "--val-split", "val",
+            "folder below --data-dir; used where it exists");
+  table.add_optional<std::string>("model.checkpoint", "--checkpoint", "model folder or run")
+      .required();
+  table.add("model.use_ema", "--use-ema", false, "the averaged weights");
+  table.add("data.img_size", "--img-size", std::vector<std::string>{},
+            "sizes, e.g. 160,224,224x320 (default: the model's)");
+  table
+      .add_optional<double>("data.crop_pct", "--crop-pct",
+                            "share of the image kept by the centre crop")
+      .range(0.01, 1);
+  table.add("data.batch_size", "-b,--batch-size", 64, "images a step").at_least(1);
+  table.add("data.workers", "-j,--workers", 1, "threads that read images").range(0, 256);
+  table.add("data.cue_count", "--cue-count", 1000, "scenes of the cue task").at_least(1);
+  table.add("data.cue_seed", "--cue-seed", 1000003, "seed of the cue task's scenes");
+  table.add_optional<std::string>("log.results_file", "--results-file", "CSV file, a row a size");
+  table.add_common();
+  return table;
+}
+
+std::unique_ptr<Dataset> dataset(const Options& o, const TicDescription& d, Size size) {
+  const std::string root = o.get<std::string>("data.dir");
+  if (root == "cue") {
+    CHECK_AS(Fault::usage, size.height >= 32 && size.width >= 32, "--img-size: ", size.text(),
+             ": a scene of the cue task has at least 32x32 pixels");
+    return std::make_unique<CueDataset>(CueOptions{size.height, size.width, false},
+                                        o.get<int64_t>("data.cue_count"),
+                                        o.get<uint64_t>("data.cue_seed"), false);
+  }
+  const std::filesystem::path split =
+      std::filesystem::path(root) / o.get<std::string>("data.val_split");
+  FolderOptions folder;
+  folder.classes = &d.classes;
+  EvalTransform transform{size.height, size.width, d.crop_pct, d.interpolation, d.normalization};
+  if (o.has("data.crop_pct")) transform.crop_pct = o.get<float>("data.crop_pct");
+  return std::make_unique<ImageFolderDataset>(
+      std::make_shared<ImageFolder>(std::filesystem::is_directory(split) ? split.string() : root,
+                                    folder),
+      transform);
+}
+
+JsonObject result_of(const Accuracy& a, const Size& size) {
+  JsonObject result;
+  result.set("top1", a.top1).set("top5", a.top5).set("loss", a.loss).set("count", a.count);
+  if (size.height == size.width)
+    result.set("img_size", size.height);
+  else
+    result.set("img_size", size.text());
+  return result;
+}
+
+Outcome run(const Options& options) {
+  set_num_threads(options.threads());
+  const LoadedTic loaded =
+      load_tic(options.get<std::string>("model.checkpoint"), options.get<bool>("model.use_ema"));
+  auto sizes = options.get<std::vector<std::string>>("data.img_size");
+  if (sizes.empty()) sizes.push_back(std::to_string(loaded.description.img_size));
+  std::ofstream csv;
+  if (options.has("log.results_file")) {
+    csv.open(options.get<std::string>("log.results_file"));
+    CHECK_AS(Fault::disk, csv.is_open(), options.get<std::string>("log.results_file"),
+             ": cannot be written");
+    csv << "model,img_size,top1,top1_err,top5,top5_err,param_count,crop_pct,interpolation\n";
+  }
+  const double millions =
+      static_cast<double>(parameter_count(named_parameters(*loaded.model))) / 1e6;
+  std::vector<JsonObject> results;
+  for (const std::string& text : sizes) {
+    const Size size = parse_size(text);
+    const auto data = dataset(options, loaded.description, size);
+    const Accuracy a = evaluate(*loaded.model, *data, options.get<int>("data.batch_size"),
+                                options.get<int>("data.workers"), "eval " + size.text());
+    char line[160];
+    std::snprintf(line, sizeof line, " * %s: Acc@1 %.3f (%.3f) Acc@5 %.3f (%.3f), %lld images",
+                  size.text().c_str(), a.top1, 100 - a.top1, a.top5, 100 - a.top5,
+                  static_cast<long long>(a.count));
+    log_info(line, a.unreadable ? concat(", ", a.unreadable, " unreadable") : "");
+    if (csv.is_open())
+      csv << loaded.description.config.preset << ',' << size.text() << ',' << a.top1 << ','
+          << 100 - a.top1 << ',' << a.top5 << ',' << 100 - a.top5 << ',' << millions << ','
+          << loaded.description.crop_pct << ",bicubic\n";
+    results.push_back(result_of(a, size));
+    if (!a.complete) return Outcome(results.back(), kExitStopped);
+  }
+  if (results.size() == 1) return results[0];
+  return JsonObject().set("results", results);
+}
+
+}  // namespace
+}  // namespace mullion
+
+int main(int argc, char** argv) {
+  return mullion::run_program(argc, argv, mullion::make_table(), mullion::run);
+}

@@ -1,0 +1,23 @@
+// Accuracy of a TiC over a data set.
+#pragma once
+#include "data/loader.h"
+#include "models/tic/model.h"
+
+namespace mullion {
+
+struct Accuracy {
+  double top1 = 0, top5 = 0;  // percent
+  double loss = 0;            // mean cross-entropy, nats
+  int64_t count = 0;          // images scored; unreadable ones are left out and counted here:
+  int64_t unreadable = 0;
+  bool complete = true;  // false: stopped by a signal
+};
+
+// `label`: for the progress line; empty shows none.
+Accuracy evaluate(const Tic& model, const Dataset& data, int batch_size, int workers,
+                  const std::string& label);
+
+// The batch's images as a tensor (count, H, W, C).
+Tensor images_of(const Batch& batch, const SampleShape& shape);
+
+}  // namespace mullion

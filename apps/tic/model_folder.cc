@@ -1,0 +1,108 @@
+#include "apps/tic/model_folder.h"
+
+#include <nlohmann/json.hpp>
+
+#include "models/state.h"
+#include "tensor/io/json.h"
+#include "tensor/io/safetensors.h"
+
+namespace mullion {
+namespace {
+
+namespace fs = std::filesystem;
+constexpr const char* kInterpolations[] = {"bilinear", "bicubic"};
+
+std::array<float, 3> three_numbers(const nlohmann::json& object, const std::string& file,
+                                   const char* key) {
+  const nlohmann::json* field = find_field(object, file, key);
+  CHECK_AS(Fault::bad_file, field && field->is_array() && field->size() == 3, file, ": ", key,
+           " is not a list of 3 numbers");
+  std::array<float, 3> result{};
+  for (size_t i = 0; i < 3; ++i) {
+    CHECK_AS(Fault::bad_file, (*field)[i].is_number(), file, ": ", key, "[", i,
+             "] is not a number");
+    result[i] = (*field)[i].get<float>();
+  }
+  return result;
+}
+
+}  // namespace
+
+Interpolation interpolation_of(const std::string& name) {
+  for (int i = 0; i < 2; ++i)
+    if (name == kInterpolations[i]) return static_cast<Interpolation>(i);
+  fail(Fault::usage, "interpolation: ", name, " is not one of bilinear, bicubic");
+}
+
+void write_tic_config(const fs::path& folder, const TicDescription& d) {
+  const int64_t features = d.config.width(d.config.depths.size() - 1);
+  const nlohmann::json pretrained = {
+      {"tag", "mullion"},
+      {"input_size", {d.config.in_chans, d.img_size, d.img_size}},
+      {"fixed_input_size", false},
+      {"interpolation", kInterpolations[static_cast<int>(d.interpolation)]},
+      {"crop_pct", d.crop_pct},
+      {"crop_mode", "center"},
+      {"mean", d.normalization.mean},
+      {"std", d.normalization.std},
+      {"num_classes", d.config.num_classes},
+      {"pool_size", nullptr},
+      {"first_conv", "stem.conv"},
+      {"classifier", "head"}};
+  write_json_file(folder / "config.json", {{"architecture", d.config.preset},
+                                           {"num_classes", d.config.num_classes},
+                                           {"num_features", features},
+                                           {"global_pool", "avg"},
+                                           {"label_names", d.classes},
+                                           {"model_args", tic_model_args(d.config)},
+                                           {"pretrained_cfg", pretrained}});
+}
+
+TicDescription read_tic_config(const fs::path& folder) {
+  const std::string file = (folder / "config.json").string();
+  const nlohmann::json json = read_json_file(file);
+  const nlohmann::json* args = find_field(json, file, "model_args");
+  const nlohmann::json* pretrained = find_field(json, file, "pretrained_cfg");
+  CHECK_AS(Fault::bad_file, args && args->is_object(), file, ": model_args is missing");
+  CHECK_AS(Fault::bad_file, pretrained && pretrained->is_object(), file,
+           ": pretrained_cfg is missing");
+  TicDescription d;
+  d.config = tic_from_model_args(*args, file);
+  d.classes = get_strings(json, file, "label_names");
+  CHECK_AS(Fault::bad_file, static_cast<int64_t>(d.classes.size()) == d.config.num_classes, file,
+           ": label_names has ", d.classes.size(), " names for ", d.config.num_classes, " classes");
+  d.normalization.mean = three_numbers(*pretrained, file, "mean");
+  d.normalization.std = three_numbers(*pretrained, file, "std");
+  for (const float s : d.normalization.std)
+    CHECK_AS(Fault::bad_file, s > 0, file, ": std: ", s, " is not positive");
+  d.crop_pct = static_cast<float>(get_number(*pretrained, file, "crop_pct"));
+  CHECK_AS(Fault::bad_file, d.crop_pct > 0 && d.crop_pct <= 1, file, ": crop_pct: ", d.crop_pct,
+           ", expected above 0 and at most 1");
+  try {
+    d.interpolation = interpolation_of(get_string(*pretrained, file, "interpolation"));
+  } catch (const Error& e) {
+    fail(Fault::bad_file, file, ": ", e.what());
+  }
+  const nlohmann::json* size = find_field(*pretrained, file, "input_size");
+  CHECK_AS(Fault::bad_file, size && size->is_array() && size->size() == 3, file,
+           ": input_size is not a list of 3 numbers");
+  d.img_size = static_cast<int>(as_uint((*size)[1], file, "input_size", 1 << 16));
+  return d;
+}
+
+LoadedTic load_tic(const fs::path& path, bool ema) {
+  fs::path folder = path;
+  for (const char* link : {"best", "last"})
+    if (!fs::exists(folder / "config.json") && fs::exists(path / link)) folder = path / link;
+  CHECK_AS(Fault::bad_file, fs::exists(folder / "config.json"), path.string(),
+           ": neither a model folder (config.json, model.safetensors) nor a run with checkpoints");
+  LoadedTic loaded{read_tic_config(folder), nullptr};
+  loaded.model = std::make_unique<Tic>(loaded.description.config);
+  const fs::path weights = folder / (ema ? "model_ema.safetensors" : "model.safetensors");
+  CHECK_AS(Fault::bad_file, fs::exists(weights), weights.string(), ": is missing",
+           ema ? "; the run kept no average (--model-ema)" : "");
+  load_tensors(*open_safetensors(weights), named_parameters(*loaded.model));
+  return loaded;
+}
+
+}  // namespace mullion

@@ -1,0 +1,36 @@
+// A trained TiC as a folder in timm's form: model.safetensors and config.json, which holds what is
+// needed to use the weights: the architecture, the classes in order, and how images are prepared.
+#pragma once
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "data/augment.h"
+#include "models/tic/model.h"
+
+namespace mullion {
+
+struct TicDescription {
+  TicConfig config;
+  std::vector<std::string> classes;  // label i is classes[i]
+  Normalization normalization;
+  float crop_pct = 0.875f;
+  Interpolation interpolation = Interpolation::bicubic;
+  int img_size = 224;
+};
+
+void write_tic_config(const std::filesystem::path& folder, const TicDescription& description);
+TicDescription read_tic_config(const std::filesystem::path& folder);
+
+struct LoadedTic {
+  TicDescription description;
+  std::unique_ptr<Tic> model;
+};
+// `path`: such a folder, or a run, whose best (else last) checkpoint is taken. With `ema`, the
+// averaged weights beside the raw ones; an error where the folder has none.
+LoadedTic load_tic(const std::filesystem::path& path, bool ema);
+
+Interpolation interpolation_of(const std::string& name);  // bilinear, bicubic
+
+}  // namespace mullion

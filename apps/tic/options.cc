@@ -1,0 +1,148 @@
+// The options of train_tic, in the names and defaults of timm where it has them.
+#include "apps/common/run_folder.h"
+#include "apps/tic/training.h"
+
+namespace mullion {
+
+OptionTable train_tic_table() {
+  OptionTable t("train_tic",
+                "Trains a TiC, a vision transformer of MSA-Conv, on a folder of images.");
+  t.add_optional<std::string>("data.dir", "--data-dir", "folder with train and val, or \"cue\"")
+      .required();
+  t.add("data.train_split", "--train-split", "train", "folder below --data-dir");
+  t.add("data.val_split", "--val-split", "", "folder below --data-dir (default: val, else test)");
+  t.add("data.img_size", "--img-size", 0, "side of the images, pixels (0: 224; cue: 32)")
+      .range(0, 1 << 13);
+  t.add("data.crop_pct", "--crop-pct", 0.875, "share kept by the centre crop of evaluation")
+      .range(0.01, 1);
+  t.add("data.interpolation", "--interpolation", "bicubic", "of resizing")
+      .one_of({"bilinear", "bicubic"});
+  t.add("data.workers", "-j,--workers", 1, "threads that make batches")
+      .range(0, 256)
+      .free_on_resume();
+  t.add("data.cue_count", "--cue-count", 12000, "scenes an epoch of the cue task").at_least(1);
+
+  t.add("model.name", "--model", "tic-t", "preset").one_of(tic_presets());
+  t.add("model.patch", "--patch-size", 0, "side of the stem's patches (0: the preset's)")
+      .range(0, 64);
+  t.add("model.kernel", "--msa-kernel", 0, "side of the attention window (0: the preset's)")
+      .range(0, 63);
+  t.add("model.dilation", "--msa-dilation", 1, "of the window").range(1, 16);
+  t.add("model.variant", "--msa-variant", "standard", "of MSA-Conv")
+      .one_of({"standard", "dilated", "depthwise"});
+  t.add("model.border", "--msa-border", "zero_logit", "keys outside the map")
+      .one_of({"zero_logit", "masked"});
+  t.add("model.shift", "--shift", "default", "cyclic shift of odd blocks (default: the preset's)")
+      .one_of({"default", "group", "roll_map", "per_layer", "off"});
+  t.add("model.shift_size", "--shift-size", 0, "pixels of the shift (0: the kernel)")
+      .range(0, 1024);
+  t.add("model.pool", "--pool", "inter", "between stages, or of keys")
+      .one_of({"inter", "kv", "off"});
+  t.add("model.mlp_dwconv", "--mlp-dwconv", false, "a depthwise convolution in the MLP");
+  t.add_optional<std::string>("model.initial_checkpoint", "--initial-checkpoint",
+                              "weights to start from");
+  t.add("model.ema", "--model-ema", false, "keep an average of the weights");
+  t.add("model.ema_decay", "--model-ema-decay", 0.9998, "of the average").range(0, 0.999999999);
+  t.add("model.ema_warmup", "--model-ema-warmup", true, "smaller decay at first");
+
+  t.add("augment.mode", "--aug", "auto",
+        "random resized crop, or padding and crop (auto: at 64 pixels and below)")
+      .one_of({"auto", "crop", "pad-crop", "none"});
+  t.add("augment.pad", "--pad", 4, "pixels of padding of pad-crop").range(0, 1024);
+  t.add("augment.scale", "--scale", std::vector<double>{0.08, 1.0},
+        "area of the random resized crop")
+      .range(0.001, 1);
+  t.add("augment.flip", "--hflip", 0.5, "probability").range(0, 1);
+  t.add("augment.color_jitter", "--color-jitter", 0.0, "strength").range(0, 1);
+  t.add("augment.auto", "--aa", "none", "automatic augmentation; only none").one_of({"none"});
+  t.add("augment.mixup", "--mixup", 0.0, "alpha of Beta; 0: off").range(0, 100);
+  t.add("augment.cutmix", "--cutmix", 0.0, "alpha of Beta; 0: off").range(0, 100);
+  t.add("augment.mixup_prob", "--mixup-prob", 1.0, "that a batch is mixed").range(0, 1);
+  t.add("augment.mixup_switch_prob", "--mixup-switch-prob", 0.5, "of cutmix where both are on")
+      .range(0, 1);
+  t.add("augment.smoothing", "--smoothing", 0.1, "of the labels").range(0, 0.999);
+  t.add("augment.reprob", "--reprob", 0.0, "probability of random erasing").range(0, 1);
+
+  t.add("optim.name", "--opt", "adamw", "optimizer").one_of({"adamw", "sgd"});
+  t.add_optional<double>("optim.lr", "--lr", "highest learning rate (default: from --lr-base)")
+      .range(0, 100);
+  t.add("optim.lr_base", "--lr-base", 5e-4, "learning rate for --lr-base-size images a step")
+      .range(0, 100);
+  t.add("optim.lr_base_size", "--lr-base-size", 512, "images").at_least(1);
+  t.add("optim.weight_decay", "--weight-decay", 0.05, "none on norms and biases").range(0, 10);
+  t.add("optim.betas", "--opt-betas", std::vector<double>{0.9, 0.999}, "of AdamW")
+      .range(0, 0.999999);
+  t.add("optim.eps", "--opt-eps", 1e-8, "of AdamW").range(0, 1);
+  t.add("optim.momentum", "--momentum", 0.9, "of SGD").range(0, 0.9999);
+  t.add("optim.clip_grad", "--clip-grad", 5.0, "largest norm of the gradient; 0: any").at_least(0);
+
+  t.add("schedule.kind", "--sched", "cosine", "after the warm-up")
+      .one_of({"cosine", "linear", "constant_with_warmup"});
+  t.add("schedule.epochs", "--epochs", 300, "passes over the images").at_least(1);
+  t.add("schedule.warmup_epochs", "--warmup-epochs", 20.0, "of rising rate").at_least(0);
+  t.add("schedule.warmup_lr", "--warmup-lr", 5e-7, "first rate").at_least(0);
+  t.add("schedule.min_lr", "--min-lr", 5e-6, "last rate").at_least(0);
+  t.add("schedule.max_steps", "--max-steps", 0, "steps in all, instead of --epochs; 0: by epochs")
+      .at_least(0);
+
+  t.add("train.batch_size", "-b,--batch-size", 128, "images a micro-step").at_least(1);
+  t.add("train.grad_accum_steps", "--grad-accum-steps", 1, "micro-steps a step").at_least(1);
+  t.add("train.drop_path", "--drop-path", 0.2, "stochastic depth of the last block").range(0, 0.99);
+  t.add("train.val_interval", "--val-interval", 1, "epochs between evaluations").at_least(1);
+  RunDefaults run;
+  run.save_every = 1;
+  run.save_unit = "epochs";
+  run.keep = 3;
+  run.log_every = 50;
+  add_run_options(t, run);
+  t.add_common();
+  return t;
+}
+
+TicConfig tic_config_of(const Options& o, int64_t num_classes) {
+  TicConfig c = tic_preset(o.get<std::string>("model.name"));
+  c.num_classes = num_classes;
+  if (o.get<int64_t>("model.patch")) c.patch = o.get<int64_t>("model.patch");
+  if (o.get<int64_t>("model.kernel")) c.kernel_h = c.kernel_w = o.get<int64_t>("model.kernel");
+  c.dilation = o.get<int64_t>("model.dilation");
+  from_name(o.get<std::string>("model.variant"), c.variant);
+  from_name(o.get<std::string>("model.border"), c.border);
+  if (o.get<std::string>("model.shift") != "default")
+    from_name(o.get<std::string>("model.shift"), c.shift);
+  c.shift_size = o.get<int64_t>("model.shift_size");
+  from_name(o.get<std::string>("model.pool"), c.pool);
+  c.mlp_dwconv = o.get<bool>("model.mlp_dwconv");
+  c.check();
+  return c;
+}
+
+TicSchedule tic_schedule_of(const Options& o, int64_t train_size) {
+  TicSchedule s;
+  const int64_t batch = o.get<int64_t>("train.batch_size"),
+                accum = o.get<int64_t>("train.grad_accum_steps");
+  s.global_batch = batch * accum;
+  CHECK_AS(Fault::usage, train_size >= s.global_batch, "--batch-size: a step of ", s.global_batch,
+           " images is larger than the training set of ", train_size);
+  s.steps_per_epoch = train_size / batch / accum;
+  const int64_t max_steps = o.get<int64_t>("schedule.max_steps");
+  s.total_steps = max_steps ? max_steps : o.get<int64_t>("schedule.epochs") * s.steps_per_epoch;
+  s.schedule.kind = schedule_kind(o.get<std::string>("schedule.kind"));
+  const double base = o.get<double>("optim.lr_base");
+  s.schedule.lr = o.has("optim.lr") ? o.get<double>("optim.lr")
+                                    : base * static_cast<double>(s.global_batch) /
+                                          static_cast<double>(o.get<int64_t>("optim.lr_base_size"));
+  s.schedule.warmup_lr = o.get<double>("schedule.warmup_lr");
+  s.schedule.min_lr = o.get<double>("schedule.min_lr");
+  s.schedule.warmup_steps = static_cast<int64_t>(o.get<double>("schedule.warmup_epochs") *
+                                                 static_cast<double>(s.steps_per_epoch));
+  s.schedule.total_steps = s.total_steps;
+  s.explanation = concat(
+      "effective batch ", s.global_batch, " = ", batch, " x ", accum, ", lr ", s.schedule.lr,
+      o.has("optim.lr")
+          ? ""
+          : concat(" = ", base, " x ", s.global_batch, "/", o.get<int64_t>("optim.lr_base_size")),
+      ", ", s.steps_per_epoch, " steps an epoch, ", s.total_steps, " in all");
+  return s;
+}
+
+}  // namespace mullion

@@ -1,0 +1,153 @@
+#include "apps/tic/training.h"
+
+#include <cmath>
+
+#include "apps/common/log.h"
+#include "apps/tic/evaluate.h"
+#include "autograd/engine.h"
+#include "autograd/ops.h"
+#include "data/cue_task.h"
+#include "data/image_folder.h"
+#include "models/state.h"
+#include "tensor/io/safetensors.h"
+
+namespace mullion {
+namespace {
+
+namespace fs = std::filesystem;
+
+TrainTransform train_transform(const Options& o, int size, const Normalization& normalization) {
+  TrainTransform t;
+  t.height = t.width = size;
+  t.normalization = normalization;
+  t.interpolation = interpolation_of(o.get<std::string>("data.interpolation"));
+  const std::string mode = o.get<std::string>("augment.mode");
+  if (mode == "none") {
+    t.pad = 0;
+    t.flip = 0;
+    return t;
+  }
+  if (mode == "pad-crop" || (mode == "auto" && size <= 64)) t.pad = o.get<int>("augment.pad");
+  const auto scale = o.get<std::vector<double>>("augment.scale");
+  CHECK_AS(Fault::usage, scale.size() == 2 && scale[0] <= scale[1],
+           "--scale: expected two rising numbers");
+  t.crop.scale_min = static_cast<float>(scale[0]);
+  t.crop.scale_max = static_cast<float>(scale[1]);
+  t.flip = o.get<float>("augment.flip");
+  t.jitter = o.get<float>("augment.color_jitter");
+  t.erase = o.get<float>("augment.reprob");
+  return t;
+}
+
+std::string val_folder(const Options& o, const fs::path& root) {
+  const std::string given = o.get<std::string>("data.val_split");
+  if (!given.empty()) return (root / given).string();
+  for (const char* name : {"val", "test"})
+    if (fs::is_directory(root / name)) return (root / name).string();
+  fail(Fault::bad_file, root.string(), ": has neither a folder val nor a folder test");
+}
+
+}  // namespace
+
+TicData open_tic_data(const Options& o) {
+  TicData d;
+  const std::string root = o.get<std::string>("data.dir");
+  const bool cue = root == "cue";
+  const int size = o.get<int>("data.img_size") ? o.get<int>("data.img_size") : cue ? 32 : 224;
+  if (cue) {
+    const CueOptions scene{size, size, false};
+    d.classes = cue_class_names();
+    d.normalization = CueDataset::normalization();
+    d.train = std::make_unique<CueDataset>(scene, o.get<int64_t>("data.cue_count"), o.seed(), true);
+    d.val = std::make_unique<CueDataset>(scene, 1000, 1000003, false);
+    return d;
+  }
+  const auto train = std::make_shared<ImageFolder>(
+      (fs::path(root) / o.get<std::string>("data.train_split")).string());
+  d.classes = train->classes();
+  FolderOptions same_classes;
+  same_classes.classes = &d.classes;
+  const auto val = std::make_shared<ImageFolder>(val_folder(o, root), same_classes);
+  d.train = std::make_unique<ImageFolderDataset>(train, train_transform(o, size, d.normalization));
+  const EvalTransform transform{size, size, size <= 64 ? 1.0f : o.get<float>("data.crop_pct"),
+                                interpolation_of(o.get<std::string>("data.interpolation")),
+                                d.normalization};
+  d.val = std::make_unique<ImageFolderDataset>(val, transform);
+  return d;
+}
+
+LoaderOptions train_loader_options(const Options& o, const TicSchedule& s, int64_t step) {
+  LoaderOptions l;
+  l.batch_size = o.get<int>("train.batch_size");
+  l.workers = o.get<int>("data.workers");
+  l.seed = o.seed();
+  l.shuffle = l.drop_last = true;
+  l.epochs = -1;
+  l.first_epoch = step / s.steps_per_epoch;
+  l.first_batch = step % s.steps_per_epoch * o.get<int64_t>("train.grad_accum_steps");
+  l.bad_sample = BadSample::substitute;
+  l.mix.mixup = o.get<float>("augment.mixup");
+  l.mix.cutmix = o.get<float>("augment.cutmix");
+  l.mix.probability = o.get<float>("augment.mixup_prob");
+  l.mix.switch_to_cutmix = o.get<float>("augment.mixup_switch_prob");
+  l.mix.smoothing = o.get<float>("augment.smoothing");
+  return l;
+}
+
+TicState make_tic_state(const Options& o, const TicConfig& config) {
+  TicState s;
+  s.model = std::make_unique<Tic>(config);
+  s.model->initialize(o.seed());
+  if (o.has("model.initial_checkpoint")) {
+    const fs::path folder = o.get<std::string>("model.initial_checkpoint");
+    load_tensors(*open_safetensors(folder / "model.safetensors"), named_parameters(*s.model));
+  }
+  set_trainable(*s.model, [](const std::string&) { return true; });
+  s.parameters = trainable_parameters(*s.model);
+  ParameterGroup decayed{{}, 1, o.get<double>("optim.weight_decay")}, plain{{}, 1, 0};
+  for (const NamedParameter& p : s.parameters)
+    (p.value.rank() >= 2 ? decayed : plain).parameters.push_back(p);
+  const auto betas = o.get<std::vector<double>>("optim.betas");
+  CHECK_AS(Fault::usage, betas.size() == 2, "--opt-betas: ", betas.size(), " numbers, expected 2");
+  s.optimizer =
+      o.get<std::string>("optim.name") == "sgd"
+          ? make_sgd({decayed, plain}, {o.get<double>("optim.momentum"), false})
+          : make_adamw({decayed, plain}, {betas[0], betas[1], o.get<double>("optim.eps")});
+  if (o.get<bool>("model.ema"))
+    s.ema = std::make_unique<Ema>(s.parameters, o.get<double>("model.ema_decay"),
+                                  o.get<bool>("model.ema_warmup"));
+  return s;
+}
+
+StepResult tic_step(TicState& s, const std::vector<Batch>& micro, const SampleShape& shape,
+                    const Options& o, double lr) {
+  StepResult r;
+  r.lr = lr;
+  int64_t images = 0;
+  for (const Batch& batch : micro) images += batch.count;
+  clear_grads(s.parameters);
+  uint64_t draw = static_cast<uint64_t>(s.step) * micro.size();
+  for (const Batch& batch : micro) {
+    const TicTraining training{o.get<double>("train.drop_path"), o.seed(), draw++};
+    const Tensor logits = (*s.model)(images_of(batch, shape), &training);
+    const double scale = 1.0 / static_cast<double>(images);
+    const Tensor loss =
+        batch.targets.empty()
+            ? cross_entropy(logits, Tensor::from(batch.labels, {batch.count}), scale)
+            : soft_cross_entropy(logits, Tensor::from(batch.targets, logits.shape()), scale);
+    r.loss += loss.item();
+    backward(loss);
+  }
+  r.grad_norm = global_grad_norm(s.parameters);
+  r.applied = std::isfinite(r.loss) && std::isfinite(r.grad_norm);
+  if (!r.applied) {
+    ++s.skipped;
+    return r;
+  }
+  s.optimizer->step(lr, clip_factor(r.grad_norm, o.get<double>("optim.clip_grad")));
+  if (s.ema) s.ema->update();
+  s.epoch_loss += r.loss;
+  return r;
+}
+
+}  // namespace mullion

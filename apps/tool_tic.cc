@@ -1,0 +1,121 @@
+// tool_tic: what a TiC is (info: parameters and multiply-adds) and what it says (predict).
+#include <algorithm>
+#include <cstdio>
+#include <numeric>
+
+#include "apps/common/log.h"
+#include "apps/common/main.h"
+#include "apps/tic/model_folder.h"
+#include "autograd/ops.h"
+#include "data/decode.h"
+#include "tensor/parallel.h"
+
+namespace mullion {
+namespace {
+
+OptionTable info_table() {
+  OptionTable table("tool_tic info",
+                    "Parameters and multiply-adds (MACs) of a model, by image size.");
+  table.add("model.name", "--model", "tic-t", "a preset").one_of(tic_presets());
+  table.add_optional<std::string>("model.checkpoint", "--checkpoint",
+                                  "model folder or run, instead of a preset");
+  table
+      .add("model.img_size", "--img-size", std::vector<int>{},
+           "sizes (default: 224,384,512,1024; tic-n: 32)")
+      .range(1, 1 << 14);
+  table.add_common();
+  return table;
+}
+
+Outcome info(const Options& options) {
+  const TicConfig config =
+      options.has("model.checkpoint")
+          ? load_tic(options.get<std::string>("model.checkpoint"), false).description.config
+          : tic_preset(options.get<std::string>("model.name"));
+  Tic model(config);
+  const int64_t params = parameter_count(named_parameters(model));
+  auto sizes = options.get<std::vector<int>>("model.img_size");
+  if (sizes.empty())
+    sizes = config.preset == "tic-n" ? std::vector<int>{32} : std::vector<int>{224, 384, 512, 1024};
+  std::printf("%s (this project's reconstruction): %.3f M parameters\n", config.preset.c_str(),
+              static_cast<double>(params) / 1e6);
+  std::vector<JsonObject> by_size;
+  for (const int size : sizes) {
+    const int64_t macs = tic_macs(config, size, size);
+    std::printf("  %5d x %-5d %10.4f GMACs\n", size, size, static_cast<double>(macs) / 1e9);
+    by_size.push_back(JsonObject().set("img_size", size).set("macs", macs));
+  }
+  return JsonObject()
+      .set("model", config.preset)
+      .set("params", params)
+      .set("macs", tic_macs(config, sizes[0], sizes[0]))
+      .set("sizes", by_size);
+}
+
+OptionTable predict_table() {
+  OptionTable table("tool_tic predict", "The most likely classes of images.");
+  table.add_optional<std::string>("model.checkpoint", "--checkpoint", "model folder or run")
+      .required();
+  table.add("model.use_ema", "--use-ema", false, "the averaged weights");
+  table.add_optional<int>("data.img_size", "--img-size", "side of the centre crop, pixels")
+      .range(1, 1 << 14);
+  table
+      .add_optional<double>("data.crop_pct", "--crop-pct",
+                            "share of the image kept by the centre crop")
+      .range(0.01, 1);
+  table.add("log.probabilities", "--probabilities", false,
+            "also give the probabilities of all classes");
+  table.add_optional<std::vector<std::string>>("data.images", "IMAGE", "JPEG and PNG files")
+      .required();
+  table.add_common();
+  return table;
+}
+
+Outcome predict(const Options& options) {
+  set_num_threads(options.threads());
+  const LoadedTic loaded =
+      load_tic(options.get<std::string>("model.checkpoint"), options.get<bool>("model.use_ema"));
+  const TicDescription& d = loaded.description;
+  EvalTransform transform;
+  transform.height = transform.width =
+      options.has("data.img_size") ? options.get<int>("data.img_size") : d.img_size;
+  transform.crop_pct =
+      options.has("data.crop_pct") ? options.get<float>("data.crop_pct") : d.crop_pct;
+  transform.interpolation = d.interpolation;
+  transform.normalization = d.normalization;
+  NoGrad no_grad;
+  TransformScratch scratch;
+  std::vector<JsonObject> images;
+  for (const auto& file : options.get<std::vector<std::string>>("data.images")) {
+    std::vector<uint8_t> bytes;
+    read_regular_file(file, bytes);
+    const Tensor input = Tensor::empty({1, transform.height, transform.width, 3});
+    apply(transform, EncodedImage(bytes, file), scratch, input.data<float>());
+    const auto p = softmax((*loaded.model)(input)).to_vector<float>();
+    std::vector<size_t> order(p.size());
+    std::iota(order.begin(), order.end(), size_t{0});
+    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return p[a] > p[b]; });
+    order.resize(std::min<size_t>(5, order.size()));
+    std::vector<std::string> names;
+    std::printf("%s:", printable(file).c_str());
+    for (const size_t c : order) {
+      names.push_back(d.classes[c]);
+      std::printf("  %s %.4f", d.classes[c].c_str(), p[c]);
+    }
+    std::printf("\n");
+    JsonObject image;
+    image.set("file", file).set("top5", names);
+    if (options.get<bool>("log.probabilities")) image.set("probabilities", p);
+    images.push_back(image);
+  }
+  return JsonObject().set("images", images);
+}
+
+}  // namespace
+}  // namespace mullion
+
+int main(int argc, char** argv) {
+  using namespace mullion;
+  return run_program(argc, argv, "Looks into a TiC: its size, its answers.",
+                     {{info_table(), info}, {predict_table(), predict}});
+}
