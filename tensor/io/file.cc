@@ -1,5 +1,5 @@
-// POSIX files. EINTR and short transfers are looped over; a failed fsync is final (the kernel may
-// have dropped the pages), so the attempt fails and its temporary file goes.
+// POSIX files, read here and written through file_ops.h. When a step of writing fails, the attempt
+// fails and its temporary file goes.
 #include "tensor/io/file.h"
 
 #include <fcntl.h>
@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "tensor/check.h"
+#include "tensor/io/file_ops.h"
 
 namespace mullion {
 
@@ -77,15 +78,6 @@ class MemoryBytes : public ByteSource {
 // O_NONBLOCK: opening a pipe must not wait for its writer; it has no effect on regular files.
 constexpr int kReadFlags = O_RDONLY | O_CLOEXEC | O_NONBLOCK;
 
-void sync_folder(const std::filesystem::path& folder) {
-  const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  CHECK_AS(Fault::disk, fd >= 0, folder.string(), ": cannot open the folder: ", why());
-  const bool synced = ::fsync(fd) == 0;
-  const std::string reason = synced ? "" : why();
-  ::close(fd);
-  CHECK_AS(Fault::disk, synced, folder.string(), ": cannot sync the folder: ", reason);
-}
-
 std::filesystem::path folder_of(const std::filesystem::path& path) {
   return path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
 }
@@ -134,9 +126,11 @@ AtomicFile::AtomicFile(std::filesystem::path path) : path_(std::move(path)) {
   static std::atomic<unsigned> counter{0};
   temporary_ = folder_of(path_) / concat(".", path_.filename().string(), ".tmp-", ::getpid(), "-",
                                          counter.fetch_add(1));
-  fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666);
-  CHECK_AS(Fault::disk, fd_ >= 0, path_.string(), ": cannot create ", temporary_.string(), ": ",
-           why());
+  try {
+    fd_ = create_file(temporary_);
+  } catch (const Error& error) {
+    throw error.in(path_.string());
+  }
 }
 
 AtomicFile::~AtomicFile() {
@@ -147,25 +141,21 @@ AtomicFile::~AtomicFile() {
 }
 
 void AtomicFile::write_at(uint64_t offset, std::span<const std::byte> bytes) {
-  size_t done = 0;
-  while (done < bytes.size()) {
-    const ssize_t n =
-        ::pwrite(fd_, bytes.data() + done, bytes.size() - done, static_cast<off_t>(offset + done));
-    if (n < 0 && errno == EINTR) continue;
-    CHECK_AS(Fault::disk, n > 0, path_.string(), ": cannot write ", bytes.size() - done,
-             " bytes: ", why());
-    done += static_cast<size_t>(n);
+  try {
+    write_file(fd_, temporary_, offset, bytes);
+  } catch (const Error& error) {
+    throw error.in(path_.string());
   }
 }
 
 void AtomicFile::commit() {
-  CHECK_AS(Fault::disk, ::fsync(fd_) == 0, path_.string(), ": cannot sync: ", why());
-  const int fd = std::exchange(fd_, -1);
-  const bool closed = ::close(fd) == 0;
-  if (!closed || ::rename(temporary_.c_str(), path_.c_str()) != 0) {
-    const std::string reason = why();
+  try {
+    sync_file(fd_, temporary_);
+    close_file(std::exchange(fd_, -1), temporary_);
+    rename_over(temporary_, path_);
+  } catch (const Error& error) {
     ::unlink(temporary_.c_str());
-    fail(Fault::disk, path_.string(), ": cannot move ", temporary_.string(), " there: ", reason);
+    throw error.in(path_.string());
   }
   sync_folder(folder_of(path_));
 }
