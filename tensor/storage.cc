@@ -19,12 +19,15 @@ namespace {
 constexpr int64_t kAlignment = 64;
 constexpr int64_t kHugePage = 2 << 20;
 constexpr int64_t kSmallBlock = 64 << 10;   // below it malloc's own cache is good enough
-constexpr int64_t kMostCached = 512 << 20;  // freed bytes kept at most
+// Freed blocks are kept as long as, with the live ones, they stay below the most that was ever live
+// plus this: a training step then finds every block of the step before, and no memory is held that
+// was not needed once.
+constexpr int64_t kSlack = 64 << 20;
 
 struct Cache {
   std::mutex mutex;
   std::multimap<int64_t, std::byte*> freed;  // by capacity
-  int64_t cached = 0;
+  int64_t cached = 0, most_live = 0;
   MemoryUse use;
 };
 Cache& cache() {
@@ -77,6 +80,7 @@ Storage::Storage(int64_t bytes, Device device) : bytes_(bytes), device_(device) 
     std::lock_guard lock(c.mutex);
     c.use.live += capacity_;
     c.use.peak = std::max(c.use.peak, c.use.live);
+    c.most_live = std::max(c.most_live, c.use.live);
   }
   if (poison) std::memset(data_, 0xff, static_cast<size_t>(capacity_));
 }
@@ -91,7 +95,7 @@ Storage::~Storage() {
   }
   c.freed.emplace(capacity_, data_);
   c.cached += capacity_;
-  while (c.cached > kMostCached) {  // the largest go first
+  while (c.cached > 0 && c.use.live + c.cached > c.most_live + kSlack) {  // the largest go first
     auto largest = std::prev(c.freed.end());
     c.cached -= largest->first;
     std::free(largest->second);
