@@ -64,9 +64,7 @@ class ByteLevelTokenizer : public Tokenizer {
     }
     std::vector<BpeSymbol>& symbols = merger.symbols();
     symbols.clear();
-    for (size_t i = 0; i < word.size(); ++i) {
-      symbols.push_back({byte_id(word[i]), static_cast<uint32_t>(i), 1, -1, -1});
-    }
+    for (char c : word) put_byte(c, symbols);
     merger.run([&](const BpeSymbol& left, const BpeSymbol& right) {
       return merges_.find(left.id, right.id);
     });
@@ -75,11 +73,23 @@ class ByteLevelTokenizer : public Tokenizer {
     }
   }
 
-  int32_t byte_id(char c) const {
-    auto byte = static_cast<uint8_t>(c);
-    int32_t id = byte_ids_[byte] >= 0 ? byte_ids_[byte] : unk().value_or(-1);
-    CHECK(id >= 0, "encode: byte ", int{byte}, " of the text is not in the vocabulary");
-    return id;
+  // SmolLM2 lacks the bytes that no UTF-8 text has: they become U+FFFD, as where broken text is
+  // read elsewhere; without its bytes <unk>.
+  void put_byte(char c, std::vector<BpeSymbol>& symbols) const {
+    auto put = [&](int32_t id) {
+      symbols.push_back({id, static_cast<uint32_t>(symbols.size()), 1, -1, -1});
+    };
+    const auto byte = static_cast<uint8_t>(c);
+    const int32_t replacement[] = {byte_ids_[0xEF], byte_ids_[0xBF], byte_ids_[0xBD]};
+    if (byte_ids_[byte] >= 0) {
+      put(byte_ids_[byte]);
+    } else if (std::find(std::begin(replacement), std::end(replacement), -1) ==
+               std::end(replacement)) {
+      for (int32_t id : replacement) put(id);
+    } else {
+      CHECK(unk(), "encode: byte ", int{byte}, " of the text is not in the vocabulary");
+      put(*unk());
+    }
   }
 
   PreTokenizer pre_tokenizer_;

@@ -222,16 +222,27 @@ TEST(ByteLevel, RefusesContradictions) {
   expect_refused("/added_tokens", json::object({{"a", 1}}), "added_tokens");
 }
 
-TEST(ByteLevel, AMissingByteIsAnErrorOfTheText) {
-  json root = test::json_sample();
+json without(json root, const std::string& bytes) {
   json vocab = json::object();
   for (const auto& [text, id] : root["model"]["vocab"].items()) {
-    vocab[text == "z" ? "zz" : text] = id;
+    bool missing = bytes.find(byte_level_decode(text).value()) != std::string::npos;
+    vocab[missing ? text + text : text] = id;
   }
   root["model"]["vocab"] = vocab;
-  auto tokenizer = load(root);
-  EXPECT_EQ(tokenizer->encode("the").size(), 2u);
-  EXPECT_THROW(tokenizer->encode("z"), Error);
+  return root;
+}
+
+TEST(ByteLevel, AMissingByteBecomesTheReplacementCharacter) {
+  auto tokenizer = load(without(test::json_sample(), "\xFF"));
+  EXPECT_EQ(tokenizer->decode(tokenizer->encode("a\xFF z")), "a\uFFFD z");
+}
+
+TEST(ByteLevel, AMissingByteIsUnknownOrAnErrorOfTheText) {
+  json root = without(test::json_sample(), "z\xEF");
+  EXPECT_EQ(load(root)->encode("the").size(), 2u);
+  EXPECT_THROW(load(root)->encode("z"), Error);
+  root["model"]["unk_token"] = "q";
+  EXPECT_EQ(load(root)->encode("z"), load(root)->encode("q"));
 }
 
 }  // namespace
