@@ -2,6 +2,7 @@
 //   data_llama tokenize --model DIR --data book.txt --output book.bin
 //   data_llama info book.bin        data_llama show book.bin --model DIR
 //   data_llama check book.bin --model DIR        data_llama split book.bin --val-size 0.1
+//   data_llama lexicon --rows 1000 --length 128 --output made.bin --model-dir tiny
 // Each document becomes [BOS] text [EOS] as the tokenizer's own policy says, one after another in
 // one token file (data/token_file.h).
 #include <algorithm>
@@ -12,10 +13,13 @@
 #include "apps/common/main.h"
 #include "apps/common/progress.h"
 #include "apps/common/signals.h"
+#include "data/lexicon.h"
 #include "data/text_documents.h"
 #include "data/token_file.h"
 #include "data/tokenizer.h"
+#include "models/llama/config.h"
 #include "tensor/check.h"
+#include "tensor/io/json.h"
 
 namespace mullion {
 namespace {
@@ -307,6 +311,64 @@ Outcome split(const Options& options) {
       .set("val_tokens", file.size() - cut);
 }
 
+OptionTable lexicon_table() {
+  OptionTable table("data_llama lexicon",
+                    "Makes documents of a small language with a lexicon of its own in each");
+  table.add_optional<path>("output.file", "-o,--output", "token file to write").required();
+  table.add_optional<path>("output.model_dir", "--model-dir",
+                           "also write config.json and a tokenizer for a tiny model");
+  table.add("lexicon.rows", "--rows", 1000, "documents").range(1, 100'000'000);
+  table.add("lexicon.length", "--length", 128, "tokens of each").range(2, 1 << 20);
+  table.add("lexicon.first", "--first-row", 0, "number of the first document");
+  table.add_common();
+  return table;
+}
+
+// 0.7 M parameters: large enough for the circuit that looks up what followed a key before.
+LlamaConfig lexicon_model(int64_t context) {
+  LlamaConfig config;
+  config.vocab_size = kLexiconVocab;
+  config.hidden_size = 128;
+  config.intermediate_size = 384;
+  config.num_hidden_layers = 3;
+  config.num_attention_heads = config.num_key_value_heads = 4;
+  config.head_dim = 32;
+  config.max_position_embeddings = context;
+  config.rms_norm_eps = 1e-5;
+  config.bos_token_id = kLexiconBos;
+  config.eos_token_ids = {kLexiconEos};
+  return config;
+}
+
+Outcome lexicon(const Options& options) {
+  const path output = options.get<path>("output.file");
+  const auto rows = options.get<uint64_t>("lexicon.rows");
+  const auto first = options.get<uint64_t>("lexicon.first");
+  std::vector<int32_t> row(options.get<size_t>("lexicon.length"));
+  if (options.dry_run) return JsonObject().set("tokens", rows * row.size());
+  if (options.has("output.model_dir")) {
+    const path folder = options.get<path>("output.model_dir");
+    std::filesystem::create_directories(folder);
+    write_lexicon_tokenizer(folder);
+    write_json_file(folder / "config.json", to_json(lexicon_model(std::ssize(row))));
+  }
+  TokenFileNotes notes;
+  notes.bos = true;
+  if (options.has("output.model_dir")) {
+    notes.tokenizer_sha256 = load_tokenizer(options.get<path>("output.model_dir"))->hash();
+  }
+  TokenFileWriter writer(output, TokenWidth::u16, notes);
+  const Lexicon language(options.seed());
+  for (uint64_t number = first; number < first + rows; ++number) {
+    language.document(number, row);
+    writer.begin_document();
+    writer.append(row);
+  }
+  writer.finish();
+  log_info(output.string(), ": ", rows, " documents of ", row.size(), " tokens");
+  return JsonObject().set("output", output.string()).set("tokens", writer.size());
+}
+
 }  // namespace
 }  // namespace mullion
 
@@ -317,5 +379,6 @@ int main(int argc, char** argv) {
                       {info_table(), info},
                       {check_table(), check},
                       {show_table(), show},
-                      {split_table(), split}});
+                      {split_table(), split},
+                      {lexicon_table(), lexicon}});
 }

@@ -6,6 +6,7 @@
 
 #include "data/token_file.h"
 #include "data/tokenizer.h"
+#include "models/llama/config.h"
 #include "tensor/io/file.h"
 #include "tests/data/tokenizer_samples.h"
 
@@ -66,6 +67,18 @@ TEST_F(DataLlama, WithoutBosAndWithoutHeader) {
   run("tokenize --model tokenizer.model --data text/a.txt --output t.bin --no-bos "
       "--token-dtype u16");
   EXPECT_EQ(fs::file_size(folder_ / "t.bin"), 6u);  // three words
+}
+
+TEST_F(DataLlama, LexiconMakesRowsAndATinyModel) {
+  run("lexicon --rows 3 --length 33 --output made.bin --model-dir tiny --seed 5");
+  TokenFile file(folder_ / "made.bin");
+  EXPECT_EQ(file.notes().documents, (std::vector<uint64_t>{0, 33, 66}));
+  EXPECT_EQ(read_llama_config(folder_ / "tiny/config.json").max_position_embeddings, 33);
+  auto result = nlohmann::json::parse(run("check made.bin --model tiny --json"));
+  EXPECT_EQ(result["tokenizer_compared"], true);
+  // The same documents where a later one comes first.
+  run("lexicon --rows 1 --first-row 2 --length 33 --output third.bin --seed 5");
+  EXPECT_EQ(TokenFile(folder_ / "third.bin").read(0, 33), file.read(66, 33));
 }
 
 TEST_F(DataLlama, ExitCodesNameTheFault) {
