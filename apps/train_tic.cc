@@ -1,29 +1,37 @@
 // train_tic: trains a TiC on a folder of images, or on the generated cue task.
 #include "apps/common/log.h"
 #include "apps/common/main.h"
-#include "apps/common/signals.h"
-#include "apps/tic/run.h"
+#include "apps/tic/trainer.h"
 #include "tensor/parallel.h"
 
 namespace mullion {
 namespace {
 
-Outcome train(const Options& options) {
+Outcome train(const Options& given) {
+  Options options = given;
   set_num_threads(options.threads());
   TicData data = open_tic_data(options);
+  const TicSchedule schedule = tic_schedule_of(options, data.train->size());
+  derive_intervals(options, schedule.steps_per_epoch);
   if (options.dry_run) {
     const TicConfig config = tic_config_of(options, static_cast<int64_t>(data.classes.size()));
     Tic model(config);
-    const int size = data.train->shape().height;
-    log_info(tic_schedule_of(options, data.train->size()).explanation);
+    log_info(schedule.explanation);
     return JsonObject()
         .set("params", parameter_count(named_parameters(model)))
-        .set("macs", tic_macs(config, size, size));
+        .set("macs", tic_macs(config, data.train->shape().height, data.train->shape().width));
   }
-  catch_stop_signals(options.get<std::vector<std::string>>("save.signals"));
-  TicRun run(options, std::move(data));
-  run.train();
-  return Outcome(run.result(), run.stopped() ? kExitStopped : 0);
+  TicTrainer trainer(options, std::move(data));
+  TrainingRun run(options, trainer.settings());
+  trainer.describe();
+  if (run.checkpoint()) trainer.restore(*run.checkpoint());
+  trainer.start(run.path(), run.step());
+  while (run.more()) {
+    run.record(trainer.step(run.step()));
+    if (run.evaluation_due()) run.record_evaluation(trainer.evaluate(run.step()));
+    if (run.save_due()) run.save(trainer.state());
+  }
+  return run.outcome();
 }
 
 }  // namespace

@@ -1,5 +1,4 @@
 // The options of train_tic, in the names and defaults of timm where it has them.
-#include "apps/common/run_folder.h"
 #include "apps/tic/training.h"
 
 namespace mullion {
@@ -90,13 +89,19 @@ OptionTable train_tic_table() {
   t.add("train.drop_path", "--drop-path", 0.2, "stochastic depth of the last block").range(0, 0.99);
   t.add("train.val_interval", "--val-interval", 1, "epochs between evaluations").at_least(1);
   RunDefaults run;
-  run.save_every = 1;
-  run.save_unit = "epochs";
+  run.save_every = -1;
+  run.save_unit = "steps (-1: an epoch)";
   run.keep = 3;
   run.log_every = 50;
-  add_run_options(t, run);
+  add_training_options(t, run);
   t.add_common();
   return t;
+}
+
+void derive_intervals(Options& o, int64_t steps_per_epoch) {
+  if (o.get<int64_t>("eval.every") == 0)
+    o.set("eval.every", o.get<int64_t>("train.val_interval") * steps_per_epoch, "derived");
+  if (o.get<int64_t>("save.every") < 0) o.set("save.every", steps_per_epoch, "derived");
 }
 
 TicConfig tic_config_of(const Options& o, int64_t num_classes) {

@@ -47,6 +47,11 @@ std::string val_folder(const Options& o, const fs::path& root) {
   fail(Fault::bad_file, root.string(), ": has neither a folder val nor a folder test");
 }
 
+// Small images are evaluated whole.
+float crop_pct_of(const Options& o, int size) {
+  return size <= 64 && o.is_default("data.crop_pct") ? 1.0f : o.get<float>("data.crop_pct");
+}
+
 }  // namespace
 
 TicData open_tic_data(const Options& o) {
@@ -69,7 +74,7 @@ TicData open_tic_data(const Options& o) {
   same_classes.classes = &d.classes;
   const auto val = std::make_shared<ImageFolder>(val_folder(o, root), same_classes);
   d.train = std::make_unique<ImageFolderDataset>(train, train_transform(o, size, d.normalization));
-  const EvalTransform transform{size, size, size <= 64 ? 1.0f : o.get<float>("data.crop_pct"),
+  const EvalTransform transform{size, size, crop_pct_of(o, size),
                                 interpolation_of(o.get<std::string>("data.interpolation")),
                                 d.normalization};
   d.val = std::make_unique<ImageFolderDataset>(val, transform);
@@ -119,18 +124,24 @@ TicState make_tic_state(const Options& o, const TicConfig& config) {
   return s;
 }
 
-StepResult tic_step(TicState& s, const std::vector<Batch>& micro, const SampleShape& shape,
-                    const Options& o, double lr) {
-  StepResult r;
-  r.lr = lr;
-  int64_t images = 0;
-  for (const Batch& batch : micro) images += batch.count;
+TicDescription describe_tic(const Options& o, const TicConfig& config, const TicData& data) {
+  const int size = data.train->shape().height;
+  return {config,
+          data.classes,
+          data.normalization,
+          crop_pct_of(o, size),
+          interpolation_of(o.get<std::string>("data.interpolation")),
+          size};
+}
+
+void tic_step(TicState& s, const std::vector<Batch>& micro, const SampleShape& shape,
+              const Options& o, int64_t number, StepReport& r) {
   clear_grads(s.parameters);
-  uint64_t draw = static_cast<uint64_t>(s.step) * micro.size();
+  uint64_t draw = static_cast<uint64_t>(number) * micro.size();
   for (const Batch& batch : micro) {
     const TicTraining training{o.get<double>("train.drop_path"), o.seed(), draw++};
     const Tensor logits = (*s.model)(images_of(batch, shape), &training);
-    const double scale = 1.0 / static_cast<double>(images);
+    const double scale = 1.0 / static_cast<double>(r.items);
     const Tensor loss =
         batch.targets.empty()
             ? cross_entropy(logits, Tensor::from(batch.labels, {batch.count}), scale)
@@ -140,14 +151,11 @@ StepResult tic_step(TicState& s, const std::vector<Batch>& micro, const SampleSh
   }
   r.grad_norm = global_grad_norm(s.parameters);
   r.applied = std::isfinite(r.loss) && std::isfinite(r.grad_norm);
-  if (!r.applied) {
-    ++s.skipped;
-    return r;
-  }
-  s.optimizer->step(lr, clip_factor(r.grad_norm, o.get<double>("optim.clip_grad")));
+  if (!r.applied) return;
+  s.optimizer->step(r.lr, clip_factor(r.grad_norm, o.get<double>("optim.clip_grad")));
   if (s.ema) s.ema->update();
   s.epoch_loss += r.loss;
-  return r;
+  ++s.epoch_steps;
 }
 
 }  // namespace mullion

@@ -2,7 +2,7 @@
 #pragma once
 #include <memory>
 
-#include "apps/common/options.h"
+#include "apps/common/training_run.h"
 #include "apps/tic/model_folder.h"
 #include "data/loader.h"
 #include "optim/ema.h"
@@ -12,6 +12,8 @@
 namespace mullion {
 
 OptionTable train_tic_table();
+// The intervals that are given in epochs, as steps: "eval.every", and "save.every" where unset.
+void derive_intervals(Options& options, int64_t steps_per_epoch);
 
 struct TicData {
   std::unique_ptr<Dataset> train, val;
@@ -32,26 +34,24 @@ TicSchedule tic_schedule_of(const Options& options, int64_t train_size);
 LoaderOptions train_loader_options(const Options& options, const TicSchedule& schedule,
                                    int64_t step);
 
+// What goes into config.json beside the weights.
+TicDescription describe_tic(const Options& options, const TicConfig& config, const TicData& data);
+
 // Everything a step changes, and so everything a checkpoint holds.
 struct TicState {
   std::unique_ptr<Tic> model;
   std::vector<NamedParameter> parameters;
   std::unique_ptr<Optimizer> optimizer;
   std::unique_ptr<Ema> ema;  // null without --model-ema
-  int64_t step = 0;          // done
-  int64_t skipped = 0;       // steps whose loss or gradient was not finite
-  double epoch_loss = 0;     // of this epoch's steps so far, summed
-  double best = -1;          // top-1 of the best epoch
+  double epoch_loss = 0;     // summed over the steps since the last evaluation
+  int64_t epoch_steps = 0;
 };
 // Weight decay on matrices and kernels, none on norms and biases.
 TicState make_tic_state(const Options& options, const TicConfig& config);
 
-struct StepResult {
-  double loss = 0, grad_norm = 0, lr = 0;
-  bool applied = true;
-};
-// One update from `micro` batches: the gradient of the mean loss over all their images.
-StepResult tic_step(TicState& state, const std::vector<Batch>& micro, const SampleShape& shape,
-                    const Options& options, double lr);
+// One update from `micro` batches, by the gradient of the mean loss over all their images; fills
+// the report's loss, gradient norm and `applied`. report.lr is the rate.
+void tic_step(TicState& state, const std::vector<Batch>& micro, const SampleShape& shape,
+              const Options& options, int64_t number, StepReport& report);
 
 }  // namespace mullion

@@ -1,0 +1,36 @@
+// The steps of train_tic: what TrainingRun surrounds with folder, metrics and checkpoints.
+#pragma once
+#include "apps/common/training_run.h"
+#include "apps/tic/training.h"
+
+namespace mullion {
+
+class TicTrainer {
+ public:
+  TicTrainer(const Options& options, TicData data);
+
+  RunSettings settings() const;
+  void restore(const CheckpointInfo& checkpoint);
+  // Makes the loader and the summary of a run that starts, or goes on, at `step`.
+  void start(const std::filesystem::path& run, int64_t step);
+  StepReport step(int64_t number);
+  // Top-1 and top-5 of the weights and of their average, on the validation images; one row of
+  // summary.csv.
+  Evaluation evaluate(int64_t step);
+  TrainingState state() const;
+  void describe() const;  // into the log
+
+ private:
+  void write(CheckpointWriter& writer) const;
+
+  Options options_;
+  TicData data_;
+  TicConfig config_;
+  TicSchedule schedule_;
+  TicState state_;
+  std::unique_ptr<Loader> loader_;
+  std::optional<SummaryCsv> summary_;
+  std::vector<Batch> micro_;
+};
+
+}  // namespace mullion
