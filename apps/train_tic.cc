@@ -26,10 +26,11 @@ Outcome train(const Options& given) {
   trainer.describe();
   if (run.checkpoint()) trainer.restore(*run.checkpoint());
   trainer.start(run.path(), run.step());
-  while (run.more()) {
-    run.record(trainer.step(run.step()));
+  while (true) {
     if (run.evaluation_due()) run.record_evaluation(trainer.evaluate(run.step()));
     if (run.save_due()) run.save(trainer.state());
+    if (!run.more()) break;
+    run.record(trainer.step(run.step()));
   }
   return run.outcome();
 }

@@ -168,8 +168,8 @@ void TrainingRun::record(const StepReport& r) {
 }
 
 bool TrainingRun::evaluation_due() {
-  if (step_ == evaluated_step_) return false;
-  if (evaluation_pending_) return true;
+  if (step_ == evaluated_step_ || step_ == 0) return false;
+  if (evaluation_pending_) return true;  // a signal ended it; first thing when the run goes on
   return every(step_, options_.get<int64_t>("eval.every")) || step_ == settings_.total_steps;
 }
 
@@ -195,13 +195,14 @@ void TrainingRun::record_evaluation(const Evaluation& e) {
     history_.best_metric = e.metric;
     history_.best_model_checkpoint = checkpoint_name(step_);
     best_step_ = step_;
+    if (saved_step_ == step_ && checkpoint_) store_.mark_best(*checkpoint_);
   }
 }
 
 bool TrainingRun::save_due() {
   const bool asked = switches_.save_requested();
   const bool stopping = switches_.stop_requested();
-  if (saved_step_ == step_) return false;
+  if (saved_step_ == step_ || step_ == 0) return false;
   return asked || stopping || every(step_, options_.get<int64_t>("save.every")) ||
          step_ == settings_.total_steps;
 }

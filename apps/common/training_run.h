@@ -3,10 +3,11 @@
 //
 //   TrainingRun run(options, settings);
 //   if (run.checkpoint()) trainer.restore(*run.checkpoint());
-//   while (run.more()) {
-//     run.record(trainer.step(run.step()));
+//   while (true) {
 //     if (run.evaluation_due()) run.record_evaluation(trainer.evaluate());
 //     if (run.save_due()) run.save(trainer.state());
+//     if (!run.more()) break;
+//     run.record(trainer.step(run.step()));
 //   }
 //   return run.outcome();
 //
