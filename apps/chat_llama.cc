@@ -1,0 +1,108 @@
+// Text from a LLaMA:
+//   chat_llama complete -m DIR -p "Once upon a time" -n 100
+// Greedy unless --temp says otherwise.
+#include <fstream>
+#include <iostream>
+#include <iterator>
+
+#include "apps/common/log.h"
+#include "apps/common/main.h"
+#include "apps/common/signals.h"
+#include "apps/llama/model_options.h"
+#include "models/llama/generate.h"
+#include "tensor/io/file.h"
+
+namespace mullion {
+namespace {
+
+constexpr uint64_t kMaxPromptBytes = 64 << 20;
+
+OptionTable complete_table() {
+  OptionTable table("chat_llama complete", "Continues a text");
+  add_model_options(table);
+  table.add_optional<std::string>("prompt.text", "-p,--prompt", "the text to continue");
+  table.add_optional<std::filesystem::path>("prompt.file", "-f,--file",
+                                            "a file with it; - is standard input");
+  table.add_optional<bool>("prompt.bos", "--bos", "BOS first (unset: as the tokenizer does)");
+  table.add("generate.tokens", "-n,--n-predict,--max-tokens", 256,
+            "tokens at most; 0: as many as the context holds");
+  table.add("generate.context", "--ctx-size", 0, "context to check for; 0: the model's");
+  table.add("generate.temperature", "--temp", 0.0, "temperature; 0: the likeliest token")
+      .at_least(0);
+  table.add("generate.top_k", "--top-k", 0, "keep the k likeliest; 0: all");
+  table.add("generate.top_p", "--top-p", 1.0, "keep the likeliest with this sum").range(1e-9, 1);
+  table.add("generate.min_p", "--min-p", 0.0, "drop those below this part of the likeliest")
+      .range(0, 1);
+  table.add("generate.ignore_eos", "--ignore-eos", false, "go on after an end-of-text token");
+  table.add("run.seed", "-s,--seed", 42, "of the random numbers");
+  return table;
+}
+
+std::string prompt_text(const Options& options) {
+  CHECK_AS(Fault::usage, !options.has("prompt.text") || !options.has("prompt.file"),
+           "--prompt and --file: only one of them");
+  if (options.has("prompt.text")) return options.get<std::string>("prompt.text");
+  if (!options.has("prompt.file")) return "";
+  const auto file = options.get<std::filesystem::path>("prompt.file");
+  if (file == "-") return {std::istreambuf_iterator<char>(std::cin), {}};
+  return read_whole_file(file, kMaxPromptBytes);
+}
+
+GenerateOptions generate_options(const Options& options) {
+  GenerateOptions result;
+  result.max_tokens = options.get<int64_t>("generate.tokens");
+  result.sampling = {options.get<double>("generate.temperature"),
+                     options.get<int64_t>("generate.top_k"), options.get<double>("generate.top_p"),
+                     options.get<double>("generate.min_p"), options.seed()};
+  return result;
+}
+
+Outcome complete(const Options& options) {
+  const OpenedLlama opened = open_llama(options, options.get<int64_t>("generate.context"));
+  const auto tokenizer = open_tokenizer(options, opened.model->config());
+  const std::string prompt = prompt_text(options);
+  EncodeOptions encode;
+  encode.bos = options.has("prompt.bos") ? options.get<bool>("prompt.bos") : tokenizer->add_bos();
+  encode.parse_specials = true;
+  const std::vector<int32_t> ids = tokenizer->encode(prompt, encode);
+
+  GenerateOptions how = generate_options(options);
+  if (!options.get<bool>("generate.ignore_eos")) {
+    how.stop_ids = tokenizer->eos_ids();
+    for (const int64_t id : opened.model->config().eos_token_ids)
+      how.stop_ids.push_back(static_cast<int32_t>(id));
+  }
+  // The space that a SentencePiece text begins with belongs to the prompt where there is one.
+  const DecodeOptions decode{.strip_space_prefix = prompt.empty()};
+  std::vector<int32_t> so_far;
+  std::string shown;
+  if (!options.json) std::cout << prompt << std::flush;
+  catch_stop_signals();
+  how.on_token = [&](int32_t id) {
+    if (!options.json) {
+      so_far.push_back(id);
+      const std::string text = tokenizer->decode(so_far, decode);
+      if (text.starts_with(shown)) std::cout << text.substr(shown.size()) << std::flush;
+      shown = text;
+    }
+    return !stop_requested();
+  };
+  const Generated generated = generate(*opened.model, ids, how);
+  if (!options.json) std::cout << "\n" << std::flush;
+  return JsonObject()
+      .set("prompt", prompt)
+      .set("text", tokenizer->decode(generated.ids, decode))
+      .set("prompt_tokens", ids.size())
+      .set("tokens", generated.ids.size())
+      .set("ids", generated.ids)
+      .set("stop", generated.stop);
+}
+
+}  // namespace
+}  // namespace mullion
+
+int main(int argc, char** argv) {
+  using namespace mullion;
+  return run_program(argc, argv, "Text from a LLaMA, with a KV cache.",
+                     {{complete_table(), complete}});
+}

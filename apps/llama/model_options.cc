@@ -1,0 +1,151 @@
+#include "apps/llama/model_options.h"
+
+#include <charconv>
+#include <cmath>
+
+#include "apps/common/log.h"
+#include "tensor/io/sha256.h"
+
+namespace mullion {
+
+namespace {
+namespace fs = std::filesystem;
+using Kind = RopeScaling::Kind;
+
+// The number behind --rope-factor; nothing for "auto".
+std::optional<double> rope_factor(const Options& options) {
+  const auto text = options.get<std::string>("context.rope_factor");
+  if (text == "auto") return std::nullopt;
+  double factor = 0;
+  const auto end = std::from_chars(text.data(), text.data() + text.size(), factor);
+  CHECK_AS(
+      Fault::usage,
+      end.ec == std::errc() && end.ptr == text.data() + text.size() && factor >= 1 && factor <= 1e6,
+      "--rope-factor: ", text, " is neither auto nor a number from 1 to 1e6");
+  return factor;
+}
+
+int64_t original_context(const LlamaConfig& config) {
+  const int64_t original = config.rope_scaling.original_max_position_embeddings;
+  return original > 0 ? original : config.max_position_embeddings;
+}
+
+void interpolate(LlamaConfig& config, double factor) {
+  CHECK_AS(Fault::usage, config.rope_scaling.kind != Kind::llama3,
+           "--rope-scaling linear: the model has llama3 scaling, on which none can be put");
+  const int64_t original = original_context(config);
+  const double total = config.rope_scaling.factor * factor;
+  if (total == 1) return;
+  config.rope_scaling = {Kind::linear, total, 1, 4, original};
+  config.max_position_embeddings = static_cast<int64_t>(static_cast<double>(original) * total);
+}
+
+// The adapter's scaling, over the base's own context.
+void apply_note(LlamaConfig& config, const LongContextNote& note) {
+  const int64_t original = original_context(config);
+  config.rope_scaling = note.rope_scaling;
+  if (config.rope_scaling.kind == Kind::linear &&
+      config.rope_scaling.original_max_position_embeddings == 0)
+    config.rope_scaling.original_max_position_embeddings = original;
+  config.max_position_embeddings = note.max_position_embeddings;
+}
+}  // namespace
+
+void add_rope_options(OptionTable& table) {
+  table
+      .add("context.rope_scaling", "--rope-scaling", "auto",
+           "auto: as the model or its adapter says, extended in training; none, linear")
+      .one_of({"auto", "none", "linear"});
+  table.add("context.rope_factor", "--rope-factor", "auto",
+            "factor of linear scaling (Position Interpolation), or auto: what the context needs");
+}
+
+void add_model_options(OptionTable& table) {
+  table
+      .add_optional<fs::path>("model.path", "-m,--model",
+                              "Hugging Face folder of a LLaMA, or a .gguf file")
+      .free_on_resume();
+  table.add_optional<fs::path>("model.adapter", "--adapter", "PEFT adapter folder to put on it");
+  table.add("model.dtype", "--dtype", "f32", "how the matrices are held in memory: f32 or bf16")
+      .one_of({"f32", "bf16"});
+  add_rope_options(table);
+}
+
+void apply_rope_options(LlamaConfig& config, const Options& options, int64_t context, bool extend,
+                        const std::optional<LongContextNote>& note) {
+  const auto kind = options.get<std::string>("context.rope_scaling");
+  const std::optional<double> factor = rope_factor(options);
+  CHECK_AS(Fault::usage, kind != "none" || !factor, "--rope-factor ", factor.value_or(1),
+           " contradicts --rope-scaling none");
+  if (kind == "auto" && !factor) {
+    if (note) apply_note(config, *note);
+    if (extend) extend_context(config, context);
+  } else if (kind != "none") {
+    if (factor)
+      interpolate(config, *factor);
+    else
+      extend_context(config, context);
+  }
+  if (context <= usable_context(config)) return;
+  throw Error(concat("a context of ", context, " tokens, but the model has ",
+                     usable_context(config), " (", describe_rope(config), ")"),
+              Fault::usage, "--rope-scaling linear extends it by Position Interpolation");
+}
+
+std::string describe_rope(const LlamaConfig& config) {
+  const RopeScaling& s = config.rope_scaling;
+  if (s.kind == Kind::none)
+    return concat("rope unscaled, ", config.max_position_embeddings, " positions");
+  return concat("rope ", s.kind == Kind::linear ? "linear" : "llama3", ", factor ", s.factor, ", ",
+                original_context(config), " -> ", usable_context(config), " positions");
+}
+
+std::string fingerprint(const TensorSource& weights) {
+  Sha256 hash;
+  std::vector<std::byte> head(4096);
+  for (const TensorEntry& entry : weights.entries()) {
+    hash.update(entry.name + shape_text(entry.shape));
+    const size_t size = std::min<uint64_t>(entry.bytes, head.size());
+    weights.read_bytes(entry, 0, std::span(head).first(size));
+    hash.update(head.data(), size);
+  }
+  return hash.hex();
+}
+
+OpenedLlama open_llama(const Options& options, int64_t context) {
+  CHECK_AS(Fault::usage, options.has("model.path"), "--model is needed: a folder or a .gguf file");
+  OpenedLlama result;
+  result.path = options.get<fs::path>("model.path");
+  LlamaCheckpoint checkpoint = open_llama_checkpoint(result.path);
+  std::optional<LongContextNote> note;
+  fs::path adapter;
+  if (options.has("model.adapter")) {
+    adapter = options.get<fs::path>("model.adapter");
+    if (fs::is_directory(adapter / "adapter")) adapter /= "adapter";  // a checkpoint of a run
+    note = read_longctx(adapter);
+  }
+  apply_rope_options(checkpoint.config, options, context, false, note);
+  const bool narrow = options.get<std::string>("model.dtype") == "bf16";
+  result.model = load_llama(checkpoint, {.matrix_dtype = narrow ? DType::bf16 : DType::f32});
+  if (!adapter.empty()) {
+    if (note && !note->base_sha256.empty() && note->base_sha256 != fingerprint(*checkpoint.weights))
+      log_warning(adapter.string(), ": was trained on other weights than ", result.path.string());
+    load_adapter(*result.model, adapter);
+  }
+  set_trainable(*result.model, [](const std::string&) { return false; });
+  log_info(result.path.string(), adapter.empty() ? "" : " + " + adapter.string(), ": ",
+           parameter_count(named_parameters(*result.model)), " parameters, ",
+           describe_rope(result.model->config()));
+  return result;
+}
+
+std::unique_ptr<Tokenizer> open_tokenizer(const Options& options, const LlamaConfig& config) {
+  const auto path = options.get<fs::path>("model.path");
+  auto tokenizer = load_tokenizer(path);
+  CHECK_AS(Fault::bad_file, tokenizer->vocab_size() <= config.vocab_size, path.string(),
+           ": the tokenizer has ", tokenizer->vocab_size(), " tokens, the model ",
+           config.vocab_size);
+  return tokenizer;
+}
+
+}  // namespace mullion
