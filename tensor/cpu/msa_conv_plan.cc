@@ -44,6 +44,8 @@ void copy_pixels(const T* in, int64_t in_stride, int64_t n, int64_t count, T* ou
         }
     };
     if (count % simd::kLanes == 0) return by_vectors(std::integral_constant<int, simd::kLanes>());
+    if constexpr (simd::kLanes > 8)
+      if (count % 8 == 0) return by_vectors(std::integral_constant<int, 8>());
     if (count % 4 == 0) return by_vectors(std::integral_constant<int, 4>());
   }
   for (int64_t i = 0; i < n; ++i)

@@ -27,6 +27,7 @@ template <int N>
 struct VectorOf {
   typedef float Float __attribute__((vector_size(N * sizeof(float))));
   typedef int32_t Int __attribute__((vector_size(N * sizeof(int32_t))));
+  typedef uint32_t Bits __attribute__((vector_size(N * sizeof(uint32_t))));
   // As it lies in memory, at any address of a float.
   typedef float Stored __attribute__((vector_size(N * sizeof(float)), aligned(4), may_alias));
 };
@@ -59,7 +60,7 @@ MULLION_INLINE V max(V a, V b) {
 // - n) by 2^n.
 template <class V = Vec>
 MULLION_INLINE V exp2(V x) {
-  using Int = typename VectorOf<lanes_of<V>>::Int;
+  using Bits = typename VectorOf<lanes_of<V>>::Bits;
   constexpr float kRound = 12582912.0f;
   x = x < -120.0f ? splat<V>(-120.0f) : x;
   const V shifted = x + kRound;
@@ -70,16 +71,17 @@ MULLION_INLINE V exp2(V x) {
   p = p * f + 2.4022651e-1f;
   p = p * f + 6.9314719e-1f;
   p = p * f + 1.0f;
-  return std::bit_cast<V>(std::bit_cast<Int>(p) + (std::bit_cast<Int>(shifted) << 23));
+  return std::bit_cast<V>(std::bit_cast<Bits>(p) + (std::bit_cast<Bits>(shifted) << 23));
 }
 
 // log2 x for normal x > 0: x = m 2^e with m in [sqrt(1/2), sqrt(2)), log m = 2 atanh((m-1)/(m+1)).
 template <class V = Vec>
 MULLION_INLINE V log2(V x) {
   using Int = typename VectorOf<lanes_of<V>>::Int;
-  const Int bits = std::bit_cast<Int>(x);
-  const Int e = (bits - 0x3f3504f3) >> 23;  // 0x3f3504f3: sqrt(1/2)
-  const V m = std::bit_cast<V>(bits - (e << 23));
+  using Bits = typename VectorOf<lanes_of<V>>::Bits;
+  const Bits bits = std::bit_cast<Bits>(x);
+  const Int e = std::bit_cast<Int>(bits - 0x3f3504f3u) >> 23;  // 0x3f3504f3: sqrt(1/2)
+  const V m = std::bit_cast<V>(bits - (std::bit_cast<Bits>(e) << 23));
   const V s = (m - 1.0f) / (m + 1.0f), z = s * s;
   V p = 0.32059890f * z + 0.41219858f;  // (2 / ln 2) / 9, / 7, / 5, / 3
   p = p * z + 0.57707802f;
