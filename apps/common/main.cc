@@ -10,6 +10,7 @@
 
 #include "apps/common/log.h"
 #include "apps/common/nearest.h"
+#include "apps/common/signals.h"
 #include "tensor/check.h"
 #include "tensor/parallel.h"
 
@@ -30,6 +31,7 @@ void settle_process(char** argv) {
   wait_passively(argv);
   // A reader that goes away (`| head`) ends its output, not the run.
   ::signal(SIGPIPE, SIG_IGN);
+  divert_stop_signals();
 }
 
 void print(const std::string& text) {

@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <cstring>
+#include <thread>
 
 #include "tensor/check.h"
 
@@ -33,6 +34,17 @@ bool take_file(const std::filesystem::path& file) {
   return true;
 }
 }  // namespace
+
+void divert_stop_signals() {
+  sigset_t all;
+  sigemptyset(&all);
+  for (const auto& known : kSignals) sigaddset(&all, known.number);
+  ::pthread_sigmask(SIG_BLOCK, &all, nullptr);  // also in every thread made from here on
+  std::thread([all] {
+    ::pthread_sigmask(SIG_UNBLOCK, &all, nullptr);
+    while (true) ::pause();  // handlers run here
+  }).detach();
+}
 
 void catch_stop_signals(const std::vector<std::string>& signals) {
   struct sigaction action {};

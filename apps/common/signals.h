@@ -12,6 +12,12 @@ namespace mullion {
 inline constexpr int kExitStopped = 75;       // stopped on request, saved, resumable (EX_TEMPFAIL)
 inline constexpr int kExitInterrupted = 130;  // second Ctrl-C
 
+// From now on the stop signals reach one thread that does nothing else. Called first thing in a
+// program, before any other thread exists.
+// Note [Signals and generated code]: oneDNN's machine code may use the stack pointer for purposes
+// of its own, and a signal frame written there destroys whatever it points to; so no thread that
+// computes may ever take a signal.
+void divert_stop_signals();
 // `signals`: names without "SIG"; an unknown name is an Error(usage). Those not named keep their
 // usual effect.
 void catch_stop_signals(const std::vector<std::string>& signals = {"TERM", "USR1", "INT"});

@@ -97,6 +97,8 @@ bool TrainingRun::more() {
   if (step_ >= settings_.total_steps) return false;
   if (stop_requested()) {
     progress_.reset();
+    CHECK_AS(Fault::disk, saved_step_ == step_ || step_ == 0, folder_.path().string(),
+             ": stopped by ", stop_reason(), " at step ", step_, ", which could not be saved");
     log_info("stopped by ", stop_reason(), " at step ", step_,
              saved_step_ == step_ ? ", saved" : ", before the first step");
     return false;
