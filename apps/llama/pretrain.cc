@@ -1,0 +1,381 @@
+#include "apps/llama/pretrain.h"
+
+#include <chrono>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "apps/common/log.h"
+#include "apps/llama/attention_options.h"
+#include "apps/llama/model_options.h"
+#include "autograd/engine.h"
+#include "models/llama/checkpoint_names.h"
+#include "models/state.h"
+#include "tensor/io/json.h"
+#include "tensor/io/safetensors.h"
+#include "tensor/io/sha256.h"
+
+namespace mullion {
+
+namespace {
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+constexpr char kStepFile[] = "train_state.json";
+constexpr char kOptimizerFile[] = "optimizer.safetensors";
+
+bool contains(const std::vector<std::string>& list, const std::string& item) {
+  return std::find(list.begin(), list.end(), item) != list.end();
+}
+
+int64_t elements(const LlamaConfig& config, bool (*counted)(const std::string&)) {
+  int64_t count = 0;
+  for (const auto& [name, shape] : llama_tensors(config)) {
+    int64_t size = 1;
+    for (const int64_t n : shape) size *= n;
+    if (counted(name)) count += size;
+  }
+  return count;
+}
+
+// The factors of all pairs, from the shapes of the projections.
+int64_t lora_elements(const LlamaConfig& config, const LoraOptions& lora) {
+  int64_t count = 0;
+  for (const auto& [name, shape] : llama_tensors(config))
+    for (const std::string& target : lora.targets)
+      if (name.ends_with("." + target + ".weight")) count += lora.rank * (shape[0] + shape[1]);
+  return count;
+}
+
+LlamaConfig scratch_config(const fs::path& file) {
+  const nlohmann::json json = read_json_file(file);
+  const std::vector<std::string> unknown = unknown_llama_config_keys(json);
+  CHECK_AS(Fault::usage, unknown.empty(), file.string(), ": ", unknown.empty() ? "" : unknown[0],
+           " is no key of a LLaMA configuration");
+  LlamaConfig config = parse_llama_config(json, file.string());
+  config.dtype = DType::f32;
+  return config;
+}
+
+std::string tokenizer_hash(const fs::path& path) {
+  try {
+    return load_tokenizer(path)->hash();
+  } catch (const Error& error) {
+    log_verbose("no tokenizer: ", error.what());
+    return "";
+  }
+}
+
+// Beside the weights of a folder, so that the result is a model by itself.
+void copy_tokenizer(const fs::path& base, const fs::path& folder) {
+  if (!fs::is_directory(base)) return;
+  for (const char* name : {"tokenizer.json", "tokenizer.model", "tokenizer_config.json",
+                           "special_tokens_map.json", "generation_config.json"})
+    if (fs::exists(base / name)) fs::copy_file(base / name, folder / name);
+}
+
+// Where the flags say nothing, the adapter's own rank, scale, targets and trained parts.
+void follow_adapter(LoraOptions& lora, const Options& options, const AdapterConfig& adapter) {
+  if (options.is_default("lora.rank")) lora.rank = adapter.r;
+  if (options.is_default("lora.alpha")) lora.alpha = adapter.lora_alpha;
+  if (options.is_default("lora.targets")) lora.targets = adapter.target_modules;
+  if (options.is_default("lora.train_also")) {
+    lora.train_embedding = adapter.saves("model.embed_tokens");
+    lora.train_norms = adapter.saves("model.norm");
+  }
+  CHECK_AS(Fault::usage, lora.rank == adapter.r, "--lora-rank ", lora.rank,
+           ": the initial adapter has rank ", adapter.r);
+  CHECK_AS(Fault::usage, !adapter.use_rslora,
+           "--initial-adapter: an adapter with rslora scaling cannot be continued");
+}
+}  // namespace
+
+Pretraining::Pretraining(const Options& options)
+    : options_(options),
+      context_(options.get<int64_t>("context.size")),
+      batch_(options.get<int64_t>("train.batch_size")),
+      accumulate_(options.get<int64_t>("train.grad_accum_steps")) {
+  const bool scratch = options.has("model.config");
+  CHECK_AS(Fault::usage, scratch != options.has("model.path"),
+           "either --model or --model-config is needed, and only one of them");
+  CHECK_AS(Fault::usage, options.has("data.train"), "--data is needed: token files");
+  const auto betas = options.get<std::vector<double>>("optim.betas");
+  CHECK_AS(Fault::usage, betas.size() == 2 && betas[0] < 1 && betas[1] < 1,
+           "--opt-betas: two numbers below 1 are needed");
+  schedule_.kind = schedule_kind(options.get<std::string>("optim.schedule"));
+  schedule_.lr = options.get<double>("optim.lr");
+  schedule_.min_lr = options.get<double>("optim.min_lr");
+  schedule_.warmup_steps = options.get<int64_t>("optim.warmup_steps");
+  schedule_.total_steps = options.get<int64_t>("train.max_steps");
+  open_model();
+}
+
+void Pretraining::open_model() {
+  const bool scratch = options_.has("model.config");
+  std::optional<LlamaCheckpoint> base;
+  if (scratch) {
+    const auto file = options_.get<fs::path>("model.config");
+    config_ = scratch_config(file);
+    base_name_ = file.string();
+  } else {
+    base = open_llama_checkpoint(options_.get<fs::path>("model.path"));
+    config_ = base->config;
+    base_name_ = options_.get<fs::path>("model.path").string();
+  }
+  apply_rope_options(config_, options_, context_, !scratch);
+  pattern_ = attention_pattern(options_, config_, context_);
+  const TokenFileOptions reading = token_file_options(options_, config_.vocab_size);
+  rows_ = std::make_unique<TokenRows>(options_.get<std::vector<std::string>>("data.train"), reading,
+                                      context_);
+  if (options_.has("data.val"))
+    validation_ = std::make_unique<TokenRows>(options_.get<std::vector<std::string>>("data.val"),
+                                              reading, context_);
+  order_.emplace(rows_->size(), options_.seed(), options_.get<bool>("data.shuffle"));
+  choose_trained(base ? &*base : nullptr);
+  if (!lora_) config_.dtype = DType::f32;  // what is trained and saved
+  if (options_.dry_run) return print_banner();
+  if (scratch) {
+    model_ = std::make_unique<Llama>(config_);
+    model_->initialize(options_.seed());
+  } else {
+    base_fingerprint_ = fingerprint(*base->weights);
+    tokenizer_hash_ = tokenizer_hash(options_.get<fs::path>("model.path"));
+    base->config = config_;
+    const bool narrow = options_.get<std::string>("model.dtype") == "bf16";
+    model_ = load_llama(*base, {.matrix_dtype = narrow ? DType::bf16 : DType::f32});
+  }
+  model_->set_pattern(pattern_);
+  model_->set_checkpointing(options_.get<bool>("model.grad_checkpointing"));
+  if (lora_)
+    add_lora(*model_, *lora_, options_.seed());
+  else
+    set_trainable(*model_, [](const std::string&) { return true; });
+  if (options_.has("lora.initial_adapter"))
+    load_adapter_values(*model_, options_.get<fs::path>("lora.initial_adapter"));
+  make_optimizer();
+  print_banner();
+}
+
+void Pretraining::choose_trained(const LlamaCheckpoint* base) {
+  const bool narrow = options_.get<std::string>("model.dtype") == "bf16";
+  if (!base || options_.get<bool>("lora.full")) {
+    CHECK_AS(Fault::usage, !narrow, "--dtype bf16: only frozen matrices can be held so; ",
+             base ? "--full" : "--model-config", " trains all");
+    CHECK_AS(Fault::usage, !options_.has("lora.initial_adapter"),
+             "--initial-adapter: nothing to put it on where every parameter is trained");
+    return;
+  }
+  LoraOptions lora;
+  lora.rank = options_.get<int64_t>("lora.rank");
+  lora.alpha = options_.get<double>("lora.alpha");
+  lora.targets = options_.get<std::vector<std::string>>("lora.targets");
+  const auto also = options_.get<std::vector<std::string>>("lora.train_also");
+  CHECK_AS(Fault::usage, also.size() == 1 || !contains(also, "none"),
+           "--train-also: none, or a list without it");
+  lora.train_embedding = contains(also, "embed");
+  lora.train_norms = contains(also, "norm");
+  if (options_.has("lora.initial_adapter"))
+    follow_adapter(lora, options_,
+                   read_adapter_config(options_.get<fs::path>("lora.initial_adapter")));
+  lora_ = lora;
+}
+
+// Norms are not decayed, as in Hugging Face's Trainer.
+void Pretraining::make_optimizer() {
+  trained_ = trainable_parameters(*model_);
+  ParameterGroup norms, embedding, others;
+  others.weight_decay = embedding.weight_decay = options_.get<double>("optim.weight_decay");
+  if (options_.has("optim.lr_embed") && schedule_.lr > 0)
+    embedding.lr_scale = options_.get<double>("optim.lr_embed") / schedule_.lr;
+  for (const NamedParameter& p : trained_) {
+    const bool norm = p.name.find("norm") != std::string::npos;
+    const bool embed = p.name.find("embed") != std::string::npos;
+    (norm ? norms : embed ? embedding : others).parameters.push_back(p);
+  }
+  const auto betas = options_.get<std::vector<double>>("optim.betas");
+  optimizer_ = make_adamw({norms, embedding, others},
+                          {betas[0], betas[1], options_.get<double>("optim.eps")});
+}
+
+void Pretraining::print_banner() const {
+  const auto betas = options_.get<std::vector<double>>("optim.betas");
+  const JsonObject facts = estimate();
+  log_info("model      ", base_name_, options_.has("model.config") ? " (from scratch)" : "");
+  log_info("context    ", context_, " tokens, ", describe_rope(config_));
+  log_info("attention  ", options_.get<std::string>("attention.kind"), ": ", describe(pattern_));
+  log_info("trained    ", lora_ ? concat("LoRA r ", lora_->rank, ", alpha ", lora_->alpha) : "all",
+           lora_ && lora_->train_embedding ? " + embedding" : "",
+           lora_ && lora_->train_norms ? " + norms" : "");
+  log_info("data       ", rows_->tokens(), " tokens, ", rows_->size(), " rows; ",
+           batch_ * accumulate_, " a step = ", batch_, " x ", accumulate_);
+  log_info("optimizer  AdamW, betas ", betas[0], " ", betas[1], ", lr ", schedule_.lr, " ",
+           options_.get<std::string>("optim.schedule"), ", ", schedule_.warmup_steps,
+           " warm-up steps, clip ", options_.get<double>("optim.clip_grad"));
+  log_info("estimate   ", facts.text());
+}
+
+JsonObject Pretraining::estimate() const {
+  const int64_t all = elements(config_, [](const std::string&) { return true; });
+  const int64_t embed =
+      elements(config_, [](const std::string& n) { return n.find("embed") != std::string::npos; });
+  const int64_t norms =
+      elements(config_, [](const std::string& n) { return n.find("norm") != std::string::npos; });
+  int64_t trained = all, pairs = 0;
+  if (lora_) {
+    pairs = lora_elements(config_, *lora_);
+    trained = pairs + (lora_->train_embedding ? embed : 0) + (lora_->train_norms ? norms : 0);
+  }
+  const bool narrow = options_.get<std::string>("model.dtype") == "bf16";
+  const auto frozen_bytes = static_cast<double>(all + pairs - trained) * (narrow ? 2 : 4);
+  // Kept for the backward pass of a block, in floats a token: inputs of norms and projections, q,
+  // k, v and o, and three widths of the MLP; with checkpointing the block's input alone.
+  const LlamaConfig& c = config_;
+  const int64_t inside = 6 * c.hidden_size + 3 * c.intermediate_size +
+                         2 * (c.num_attention_heads + c.num_key_value_heads) * c.head_dim;
+  const bool again = options_.get<bool>("model.grad_checkpointing");
+  const int64_t floats =
+      again ? c.num_hidden_layers * c.hidden_size + inside : c.num_hidden_layers * inside;
+  const auto pass = static_cast<double>(batch_ * context_);
+  const double memory = frozen_bytes + 16.0 * static_cast<double>(trained) +
+                        4.0 * pass * static_cast<double>(floats) +
+                        8.0 * 256 * static_cast<double>(c.vocab_size);
+  // Products: 2 a weight forward, 2 for the inputs' gradients, 2 for those of trained weights; 4
+  // an attention pair and channel forward, 8 backward (and 4 again, from the log-sum-exp).
+  const auto weights = static_cast<double>(all - (c.tie_word_embeddings ? 0 : embed));
+  const double attended = static_cast<double>(context_) * static_cast<double>(context_ + 1) / 2 *
+                          visible_fraction(pattern_, context_);
+  const double heads = static_cast<double>(c.num_attention_heads * c.head_dim);
+  const double per_row =
+      (4 * weights + 2 * static_cast<double>(lora_ ? pairs * 2 : trained) +
+       (again ? 2 * weights : 0)) *
+          static_cast<double>(context_) +
+      static_cast<double>(c.num_hidden_layers) * heads * attended * (again ? 20 : 16);
+  return JsonObject()
+      .set("parameters", all + pairs)
+      .set("trainable", trained)
+      .set("visible_fraction", visible_fraction(pattern_, context_))
+      .set("tokens_a_step", batch_ * accumulate_ * context_)
+      .set("memory_gib", memory / 0x1p30)
+      .set("tflop_a_step", per_row * static_cast<double>(batch_ * accumulate_) / 1e12);
+}
+
+RunSettings Pretraining::settings() const {
+  RunSettings settings;
+  settings.what =
+      fs::path(base_name_).stem().string() + "-" + options_.get<std::string>("attention.kind");
+  settings.total_steps = schedule_.total_steps;
+  settings.steps_per_epoch =
+      static_cast<double>(rows_->size()) / static_cast<double>(batch_ * accumulate_);
+  settings.checkpoint_bytes =
+      12 * static_cast<uint64_t>(parameter_count(trained_)) + (uint64_t{1} << 20);
+  settings.identity = {{"model", sha256_hex(to_json(config_).dump() + base_fingerprint_)},
+                       {"data", rows_->fingerprint()}};
+  // Only these schedules know their end.
+  if (schedule_.kind != Schedule::Kind::constant_with_warmup)
+    settings.identity.emplace_back("train.max_steps", std::to_string(schedule_.total_steps));
+  settings.facts = estimate();
+  return settings;
+}
+
+Pretraining::Batch Pretraining::read(const TokenRows& rows, int64_t first, int64_t count,
+                                     bool ordered) {
+  std::vector<int64_t> ids(static_cast<size_t>(count * context_)), targets(ids.size());
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t row = ordered ? order_->at(first + i) : first + i;
+    rows.read(row, ids.data() + i * context_, targets.data() + i * context_);
+  }
+  return {Tensor::from(ids, {count, context_}), Tensor::from(targets, {count, context_})};
+}
+
+StepReport Pretraining::step(int64_t step) {
+  StepReport report;
+  report.lr = schedule_.at(step);
+  report.items = batch_ * accumulate_ * context_;
+  const double scale = 1.0 / static_cast<double>(batch_ * accumulate_ * (context_ - 1));
+  for (int64_t pass = 0; pass < accumulate_; ++pass) {
+    const auto begin = Clock::now();
+    const Batch batch = read(*rows_, (step * accumulate_ + pass) * batch_, batch_, true);
+    report.data_seconds += std::chrono::duration<double>(Clock::now() - begin).count();
+    const Tensor loss = model_->loss(batch.ids, batch.targets, scale);
+    backward(loss);
+    report.loss += loss.item();
+  }
+  report.grad_norm = global_grad_norm(trained_);
+  report.applied = std::isfinite(report.loss) && std::isfinite(report.grad_norm);
+  if (report.applied)
+    optimizer_->step(report.lr,
+                     clip_factor(report.grad_norm, options_.get<double>("optim.clip_grad")));
+  clear_grads(trained_);
+  return report;
+}
+
+Evaluation Pretraining::evaluate() {
+  Evaluation result;
+  if (!validation_) return result;
+  NoGrad no_grad;
+  model_->set_pattern(AttentionPattern{});
+  const auto limit = options_.get<int64_t>("eval.max_rows");
+  const int64_t rows = limit > 0 ? std::min(limit, validation_->size()) : validation_->size();
+  double sum = 0;
+  for (int64_t row = 0; row < rows && result.complete; row += batch_) {
+    const Batch batch = read(*validation_, row, std::min(batch_, rows - row), false);
+    sum += model_->loss(batch.ids, batch.targets, 1).item();
+    result.complete = !stop_requested() || row + batch_ >= rows;
+  }
+  model_->set_pattern(pattern_);
+  result.loss = result.metric = sum / static_cast<double>(rows * (context_ - 1));
+  result.fields = {{"perplexity", std::exp(result.loss)}};
+  return result;
+}
+
+void Pretraining::write_weights(CheckpointWriter& writer) {
+  if (!lora_) {
+    writer.add_folder("model", [&](const fs::path& folder) {
+      save_llama(folder, *model_);
+      copy_tokenizer(base_name_, folder);
+    });
+    return;
+  }
+  LongContextNote note;
+  note.rope_scaling = config_.rope_scaling;
+  note.max_position_embeddings = config_.max_position_embeddings;
+  note.attention_preset = options_.get<std::string>("attention.kind");
+  note.group = pattern_.group;
+  note.sinks = pattern_.sinks;
+  note.tokenizer_sha256 = tokenizer_hash_;
+  note.base_sha256 = base_fingerprint_;
+  note.trained = {"lora"};
+  if (lora_->train_embedding) note.trained.emplace_back("embed");
+  if (lora_->train_norms) note.trained.emplace_back("norm");
+  writer.add_folder("adapter", [&](const fs::path& folder) {
+    save_adapter(folder, *model_, *lora_, base_name_);
+    write_longctx(folder, note);
+  });
+}
+
+TrainingState Pretraining::state() {
+  TrainingState state;
+  state.non_finite = count_nonfinite(trained_) + count_nonfinite(optimizer_->state());
+  state.write = [this](CheckpointWriter& writer) {
+    write_weights(writer);
+    writer.add_file(kOptimizerFile,
+                    [this](const fs::path& path) { save_tensors(path, optimizer_->state()); });
+    // Order and random numbers are functions of the seed and the step, which is all there is to
+    // keep.
+    writer.add_file(kStepFile,
+                    JsonObject().set("optimizer_steps", optimizer_->steps()).text() + "\n");
+  };
+  return state;
+}
+
+void Pretraining::restore(const CheckpointInfo& checkpoint) {
+  if (lora_)
+    load_adapter_values(*model_, checkpoint.path("adapter"));
+  else
+    load_tensors(*open_safetensors(checkpoint.path("model")), named_parameters(*model_));
+  load_tensors(*open_safetensors(checkpoint.path(kOptimizerFile)), optimizer_->state());
+  const std::string file = checkpoint.path(kStepFile).string();
+  const nlohmann::json state = parse_json(checkpoint.read(kStepFile), file);
+  optimizer_->set_steps(
+      static_cast<int64_t>(get_uint(state, file, "optimizer_steps", uint64_t{1} << 60)));
+}
+
+}  // namespace mullion

@@ -1,0 +1,62 @@
+// Context extension by LoRA, or training from scratch, on token files: what train_llama does
+// between two lines of its loop.
+#pragma once
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "apps/common/training_run.h"
+#include "apps/llama/token_rows.h"
+#include "models/llama/load.h"
+#include "optim/optimizer.h"
+#include "optim/schedule.h"
+
+namespace mullion {
+
+OptionTable pretrain_table();
+
+class Pretraining {
+ public:
+  // Opens model and data, and says on stderr what will be trained, on what, under which attention.
+  // A dry run stops after the estimate: no weight is read.
+  explicit Pretraining(const Options& options);
+
+  RunSettings settings() const;
+  // {parameters, trainable, tokens_a_step, memory_gib, tflop_a_step}
+  JsonObject estimate() const;
+
+  // One update from batch_size x grad_accum_steps rows. The loss is the mean over all their
+  // targets, so that any split of the rows into batches gives the same gradient.
+  StepReport step(int64_t step);
+  // On the validation data, with full attention.
+  Evaluation evaluate();
+  TrainingState state();
+  void restore(const CheckpointInfo& checkpoint);
+
+ private:
+  void open_model();
+  void choose_trained(const LlamaCheckpoint* base);
+  void make_optimizer();
+  void print_banner() const;
+  struct Batch {
+    Tensor ids, targets;
+  };
+  Batch read(const TokenRows& rows, int64_t first, int64_t count, bool ordered);
+  void write_weights(CheckpointWriter& writer);
+
+  Options options_;
+  int64_t context_, batch_, accumulate_;
+  LlamaConfig config_;
+  AttentionPattern pattern_;
+  std::optional<LoraOptions> lora_;  // none: every parameter is trained
+  std::string base_name_, base_fingerprint_, tokenizer_hash_;
+  std::unique_ptr<Llama> model_;
+  std::vector<NamedParameter> trained_;
+  std::unique_ptr<Optimizer> optimizer_;
+  Schedule schedule_;
+  std::unique_ptr<TokenRows> rows_, validation_;
+  std::optional<RowOrder> order_;
+};
+
+}  // namespace mullion

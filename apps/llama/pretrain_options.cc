@@ -1,0 +1,105 @@
+// The options of train_llama pretrain, under the names and defaults of LongLoRA's fine-tune.py and
+// Hugging Face's Trainer.
+#include "apps/llama/attention_options.h"
+#include "apps/llama/model_options.h"
+#include "apps/llama/pretrain.h"
+
+namespace mullion {
+
+namespace {
+void add_model(OptionTable& table) {
+  using std::filesystem::path;
+  table
+      .add_optional<path>("model.path", "-m,--model",
+                          "Hugging Face folder of a LLaMA, or a .gguf file")
+      .free_on_resume();
+  table
+      .add_optional<path>("model.config", "--model-config",
+                          "config.json of a model to train from scratch, instead of --model")
+      .free_on_resume();
+  table
+      .add("model.dtype", "--dtype", "f32",
+           "how frozen matrices are held: f32 or bf16; what is trained is f32")
+      .one_of({"f32", "bf16"});
+  table.add("model.grad_checkpointing", "--grad-checkpointing", false,
+            "recompute each block in the backward pass: less memory, a third more time");
+}
+
+void add_data(OptionTable& table) {
+  using Texts = std::vector<std::string>;
+  table.add_optional<Texts>("data.train", "--data", "token files, or patterns like 'tok/*.bin'")
+      .required()
+      .free_on_resume();
+  table.add_optional<Texts>("data.val", "--val-data", "token files to evaluate on")
+      .free_on_resume();
+  add_token_dtype(table);
+  table.add("data.shuffle", "--shuffle", true, "rows in a random order, else in file order");
+  table.add("eval.max_rows", "--eval-max-rows", 16, "validation rows at most; 0: all");
+  table.add("context.size", "--ctx-size,--max-length,--model-max-length", 8192, "tokens a row")
+      .at_least(2);
+  add_rope_options(table);
+}
+
+void add_lora_options(OptionTable& table) {
+  const LoraOptions lora;
+  table.add("lora.rank", "--lora-rank", lora.rank, "rank of the pairs").range(1, 65536);
+  table.add("lora.alpha", "--lora-alpha", lora.alpha, "their scale is alpha / rank");
+  table.add("lora.targets", "--lora-targets", lora.targets, "projections that get a pair");
+  table
+      .add("lora.train_also", "--train-also", std::vector<std::string>{"embed", "norm"},
+           "embed, norm or both (LoRA+), or none")
+      .one_of({"none", "embed", "norm"});
+  table.add("lora.full", "--full", false, "train every parameter, without LoRA");
+  table
+      .add_optional<std::filesystem::path>("lora.initial_adapter", "--initial-adapter",
+                                           "PEFT adapter folder to start from")
+      .free_on_resume();
+}
+
+void add_optimizer(OptionTable& table) {
+  table.add("train.batch_size", "-b,--batch-size", 1, "rows in one pass").at_least(1);
+  table.add("train.grad_accum_steps", "--grad-accum-steps", 8, "passes a step").at_least(1);
+  table.add("train.max_steps", "--max-steps", 1000, "steps").at_least(1).free_on_resume();
+  table.add("optim.lr", "--lr", 2e-5, "highest learning rate").at_least(0);
+  table.add_optional<double>("optim.lr_embed", "--lr-embed", "that of the embedding (unset: --lr)")
+      .at_least(0);
+  table.add("optim.min_lr", "--min-lr", 0.0, "where cosine and linear end").at_least(0);
+  table.add("optim.schedule", "--lr-schedule", "constant_with_warmup", "shape of the rate")
+      .one_of({"constant_with_warmup", "cosine", "linear"});
+  table.add("optim.warmup_steps", "--warmup-steps", 20, "from rate 0; 0: no warm-up");
+  table.add("optim.weight_decay", "--weight-decay", 0.0, "of all but norms").at_least(0);
+  table.add("optim.betas", "--opt-betas", std::vector<double>{0.9, 0.95}, "of AdamW").range(0, 1);
+  table.add("optim.eps", "--opt-eps", 1e-8, "of AdamW").at_least(0);
+  table.add("optim.clip_grad", "--clip-grad", 1.0, "norm to clip the gradients to; 0: none")
+      .at_least(0);
+}
+
+void add_presets(OptionTable& table) {
+  using Values = std::vector<std::pair<std::string, std::string>>;
+  const Values longlora = {{"context.size", "8192"},     {"attention.kind", "s2"},
+                           {"train.batch_size", "1"},    {"train.grad_accum_steps", "8"},
+                           {"model.dtype", "bf16"},      {"model.grad_checkpointing", "true"},
+                           {"optim.betas", "0.9,0.999"}, {"optim.lr", "2e-5"}};
+  Values sinklora = longlora;
+  sinklora[1].second = "sf";
+  sinklora[3].second = "1";
+  sinklora[6].second = "0.9,0.95";
+  table.preset("longlora-7b-8k", "LongLoRA's fine-tune.py at 8,192 tokens", longlora);
+  table.preset("sinklora-7b-8k", "SinkLoRA's settings at 8,192 tokens", sinklora);
+}
+}  // namespace
+
+OptionTable pretrain_table() {
+  OptionTable table("train_llama pretrain",
+                    "Extends a LLaMA's context by LoRA, or trains one from scratch");
+  add_model(table);
+  add_data(table);
+  add_attention_options(table, "sf");
+  add_lora_options(table);
+  add_optimizer(table);
+  add_training_options(table);
+  add_presets(table);
+  return table;
+}
+
+}  // namespace mullion

@@ -1,0 +1,33 @@
+// Trains a LLaMA:
+//   train_llama pretrain -m DIR --data book.bin --ctx-size 2048 --attn sf --name long
+//   train_llama pretrain --model-config tiny.json --data text.bin --ctx-size 128 --attn full
+#include "apps/common/main.h"
+#include "apps/common/training_run.h"
+#include "apps/llama/pretrain.h"
+
+namespace mullion {
+namespace {
+
+Outcome pretrain(const Options& options) {
+  Pretraining training(options);
+  if (options.dry_run) return training.estimate();
+  const bool evaluates = options.has("data.val");
+
+  TrainingRun run(options, training.settings());
+  if (run.checkpoint()) training.restore(*run.checkpoint());
+  while (true) {
+    if (evaluates && run.evaluation_due()) run.record_evaluation(training.evaluate());
+    if (run.save_due()) run.save(training.state());
+    if (!run.more()) break;
+    run.record(training.step(run.step()));
+  }
+  return run.outcome();
+}
+
+}  // namespace
+}  // namespace mullion
+
+int main(int argc, char** argv) {
+  using namespace mullion;
+  return run_program(argc, argv, "Trains a LLaMA.", {{pretrain_table(), pretrain}});
+}
