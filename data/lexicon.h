@@ -1,7 +1,7 @@
 // A small language in which a longer context really helps. Every document has its own lexicon, a
-// random one-to-one map f from 96 keys to 96 values, and is BOS, then pairs k1 f(k1) k2 f(k2) ... . Keys
-// follow a Markov chain that all documents share (three successors each; with probability 0.15 any
-// key), so a model can learn them by heart; a value can only be known where its key occurred
+// random one-to-one map f from 96 keys to 96 values, and is BOS, then pairs k1 f(k1) k2 f(k2) ... .
+// Keys follow a Markov chain that all documents share (three successors each; with probability 0.15
+// any key), so a model can learn them by heart; a value can only be known where its key occurred
 // earlier in the same document.
 #pragma once
 #include <array>

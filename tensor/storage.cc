@@ -18,7 +18,7 @@ namespace {
 
 constexpr int64_t kAlignment = 64;
 constexpr int64_t kHugePage = 2 << 20;
-constexpr int64_t kSmallBlock = 64 << 10;   // below it malloc's own cache is good enough
+constexpr int64_t kSmallBlock = 64 << 10;  // below it malloc's own cache is good enough
 // Freed blocks are kept as long as, with the live ones, they stay below the most that was ever live
 // plus this: a training step then finds every block of the step before, and no memory is held that
 // was not needed once.
