@@ -1,0 +1,221 @@
+// What a LLaMA knows:
+//   eval_llama ppl -m DIR --data book.bin --ctx-size 512,1024 --protocol longlora
+//   eval_llama passkey -m DIR --max-tokens 4096
+// Attention is full unless --attn says otherwise, whatever the model was trained under.
+#include <chrono>
+#include <cmath>
+#include <fstream>
+#include <iostream>
+
+#include "apps/common/log.h"
+#include "apps/common/main.h"
+#include "apps/common/progress.h"
+#include "apps/common/signals.h"
+#include "apps/llama/attention_options.h"
+#include "apps/llama/model_options.h"
+#include "apps/llama/passkey.h"
+#include "apps/llama/perplexity.h"
+#include "apps/llama/token_rows.h"
+#include "tensor/io/file.h"
+
+namespace mullion {
+namespace {
+
+constexpr uint64_t kMaxTextBytes = uint64_t{1} << 30;
+
+OptionTable ppl_table() {
+  OptionTable table("eval_llama ppl", "Perplexity on a token file or a text");
+  add_model_options(table);
+  table.add_optional<std::string>("data.file", "--data", "token file (.bin), or text").required();
+  add_token_dtype(table);
+  table
+      .add("eval.protocol", "--protocol", "longlora",
+           "longlora: windows every --stride tokens, all scored; llamacpp: disjoint windows, "
+           "their second halves scored")
+      .one_of({"longlora", "llamacpp"});
+  table.add("eval.ctx_size", "--ctx-size", std::vector<int64_t>{2048}, "tokens a window, or a list")
+      .at_least(2);
+  table.add("eval.stride", "--stride", 256, "tokens between windows of longlora").at_least(1);
+  table.add("eval.max_windows", "--max-windows", 0, "the first so many; 0: all");
+  table.add("eval.batch_size", "-b,--batch-size", 1, "windows at a time").at_least(1);
+  table
+      .add("eval.bos", "--bos", "auto",
+           "auto: as the tokenizer does (before a text; llamacpp: first in each window); on, off")
+      .one_of({"auto", "on", "off"});
+  add_attention_options(table, "full");
+  return table;
+}
+
+struct Ids {
+  int64_t size = 0;
+  ReadIds read;
+  int64_t bytes = 0;  // of the text; 0: not known
+};
+
+bool is_token_file(const std::string& path) { return path.ends_with(".bin"); }
+
+Ids open_ids(const Options& options, const LlamaConfig& config, bool bos) {
+  const auto path = options.get<std::string>("data.file");
+  if (is_token_file(path)) {
+    const auto file =
+        std::make_shared<TokenFile>(path, token_file_options(options, config.vocab_size));
+    return {static_cast<int64_t>(file->size()), [file](int64_t begin, std::span<int32_t> out) {
+              file->read(static_cast<uint64_t>(begin), out);
+            }};
+  }
+  const std::string text = read_whole_file(path, kMaxTextBytes);
+  const auto ids = std::make_shared<std::vector<int32_t>>(
+      open_tokenizer(options, config)->encode(text, {.bos = bos}));
+  return {static_cast<int64_t>(ids->size()),
+          [ids](int64_t begin, std::span<int32_t> out) {
+            std::copy_n(ids->begin() + begin, out.size(), out.begin());
+          },
+          static_cast<int64_t>(text.size())};
+}
+
+// BOS as --bos says; the tokenizer is opened only where it decides.
+std::optional<int32_t> bos_id(const Options& options, const LlamaConfig& config, bool wanted) {
+  const auto policy = options.get<std::string>("eval.bos");
+  if (policy == "off" || (policy == "auto" && !wanted)) return std::nullopt;
+  const auto tokenizer = open_tokenizer(options, config);
+  if (policy == "auto" && !tokenizer->add_bos()) return std::nullopt;
+  CHECK_AS(Fault::usage, tokenizer->bos().has_value(), "--bos on: the tokenizer has no BOS");
+  return tokenizer->bos();
+}
+
+JsonObject score(const Options& options, Llama& model, const Ids& ids, int64_t context,
+                 std::optional<int32_t> first) {
+  PerplexityOptions how;
+  how.llamacpp = options.get<std::string>("eval.protocol") == "llamacpp";
+  how.context = context;
+  how.stride = options.get<int64_t>("eval.stride");
+  how.max_windows = options.get<int64_t>("eval.max_windows");
+  how.batch = options.get<int64_t>("eval.batch_size");
+  how.first_id = first;
+  const auto total = static_cast<int64_t>(perplexity_windows(ids.size, how).size());
+  model.set_pattern(attention_pattern(options, model.config(), context));
+  log_info("context ", context, ": ", describe(model.pattern()));
+  Progress progress(concat("ppl ", context), total);
+  const Perplexity p = perplexity(model, ids.size, ids.read, how, [&](int64_t done, double nll) {
+    progress.update(done, concat("ppl ", std::exp(nll)));
+    return !stop_requested();
+  });
+  progress.finish();
+  std::string stride = how.llamacpp ? "disjoint" : std::to_string(how.stride);
+  log_info("context ", context, ": perplexity ", p.perplexity, ", ", p.nll, " nats over ", p.tokens,
+           " tokens of ", p.windows, " windows, stride ", stride, ", BOS ",
+           first ? concat(*first, " first in each window") : std::string("none put in front"),
+           p.complete ? "" : "; stopped before the end");
+  JsonObject result;
+  result.set("perplexity", p.perplexity).set("nll", p.nll);
+  result.set("windows", p.windows).set("tokens", p.tokens).set("ctx_size", context);
+  result.set("protocol", options.get<std::string>("eval.protocol")).set("stride", stride);
+  return result.set("bos", first.has_value()).set("complete", p.complete);
+}
+
+Outcome ppl(const Options& options) {
+  const auto sizes = options.get<std::vector<int64_t>>("eval.ctx_size");
+  CHECK_AS(Fault::usage, !sizes.empty(), "--ctx-size: no size");
+  const OpenedLlama opened = open_llama(options, *std::max_element(sizes.begin(), sizes.end()));
+  Llama& model = *opened.model;
+  const bool llamacpp = options.get<std::string>("eval.protocol") == "llamacpp";
+  const bool text = !is_token_file(options.get<std::string>("data.file"));
+  const std::optional<int32_t> bos = bos_id(options, model.config(), text || llamacpp);
+  const Ids ids = open_ids(options, model.config(), bos.has_value());
+  catch_stop_signals();
+  std::vector<JsonObject> results;
+  for (const int64_t context : sizes) {
+    results.push_back(
+        score(options, model, ids, context, llamacpp ? bos : std::optional<int32_t>()));
+    if (stop_requested()) break;
+  }
+  const int code = stop_requested() ? kExitStopped : 0;
+  if (results.size() == 1) return {results[0], code};
+  return {JsonObject().set("results", results), code};
+}
+
+OptionTable passkey_table() {
+  OptionTable table("eval_llama passkey", "Finds a number hidden in filler text");
+  add_model_options(table);
+  table.add("passkey.max_tokens", "--max-tokens", 32768, "the longest length, as the script counts")
+      .at_least(1);
+  table.add("passkey.interval", "--interval", 1000, "between lengths").at_least(1);
+  table.add("passkey.trials", "--trials,--num-tests", 10, "keys a length, seeds 0, 1, ...")
+      .at_least(1);
+  table.add("passkey.bos", "--bos", "auto", "auto: as the tokenizer does; on, off")
+      .one_of({"auto", "on", "off"});
+  table.add_optional<std::filesystem::path>("passkey.csv", "--csv",
+                                            "file for one line a trial (unset: stdout)");
+  return table;
+}
+
+std::string csv_line(const PasskeyTrial& t) {
+  std::string answered;
+  for (const char c : t.answered)
+    answered += c == '"' ? "\"\"" : std::string(1, c == '\n' ? ' ' : c);
+  return concat(t.garbage, ",", t.tokens, ",", t.seed, ",", t.position, ",", t.expected, ",\"",
+                answered, "\",", t.correct ? 1 : 0, "\n");
+}
+
+Outcome passkey(const Options& options) {
+  const OpenedLlama opened = open_llama(options, 0);
+  const LlamaConfig& config = opened.model->config();
+  const auto tokenizer = open_tokenizer(options, config);
+  const auto policy = options.get<std::string>("passkey.bos");
+  const bool bos = policy == "on" || (policy == "auto" && tokenizer->add_bos());
+  const auto interval = options.get<int64_t>("passkey.interval");
+  const auto trials = options.get<int64_t>("passkey.trials");
+  const int64_t lengths = options.get<int64_t>("passkey.max_tokens") / interval;
+  CHECK_AS(Fault::usage, lengths > 0, "--max-tokens is below --interval: no length to try");
+  const PasskeyTokens longest =
+      passkey_tokens(passkey_case(passkey_garbage(lengths - 1, interval), 0), *tokenizer, bos);
+  const auto needed = static_cast<int64_t>(longest.prompt.size() + longest.answer.size());
+  if (needed > usable_context(config))
+    throw Error(concat("the longest prompt has ", needed, " tokens, the model's context is ",
+                       usable_context(config)),
+                Fault::usage, "a smaller --max-tokens, or --rope-scaling linear --rope-factor F");
+  catch_stop_signals();
+  std::string csv = "garbage_chars,tokens,seed,position,expected,answered,correct\n";
+  std::vector<JsonObject> table;
+  Progress progress("passkey", lengths * trials);
+  int64_t right = 0, done = 0;
+  for (int64_t i = 0; i < lengths && !stop_requested(); ++i) {
+    int64_t correct = 0, tried = 0, tokens = 0;
+    const int64_t garbage = passkey_garbage(i, interval);
+    for (int64_t seed = 0; seed < trials && !stop_requested(); ++seed, ++tried) {
+      const PasskeyTrial t =
+          passkey_trial(*opened.model, *tokenizer, garbage, static_cast<uint32_t>(seed), bos);
+      csv += csv_line(t);
+      correct += t.correct;
+      tokens += t.tokens;
+      progress.update(++done, concat(t.tokens, " tokens: ", correct, " of ", tried + 1));
+    }
+    if (tried == 0) break;
+    right += correct;
+    table.push_back(
+        JsonObject()
+            .set("garbage", garbage)
+            .set("tokens", tokens / tried)
+            .set("correct", correct)
+            .set("trials", tried)
+            .set("accuracy", static_cast<double>(correct) / static_cast<double>(tried)));
+  }
+  progress.finish();
+  if (options.has("passkey.csv"))
+    write_whole_file(options.get<std::filesystem::path>("passkey.csv"), csv);
+  else if (!options.json)
+    std::cout << csv << std::flush;
+  JsonObject result;
+  result.set("lengths", table).set("correct", right).set("trials", done);
+  result.set("accuracy", done ? static_cast<double>(right) / static_cast<double>(done) : 0.0);
+  return {result.set("rope", describe_rope(config)), stop_requested() ? kExitStopped : 0};
+}
+
+}  // namespace
+}  // namespace mullion
+
+int main(int argc, char** argv) {
+  using namespace mullion;
+  return run_program(argc, argv, "Evaluates a LLaMA.",
+                     {{ppl_table(), ppl}, {passkey_table(), passkey}});
+}

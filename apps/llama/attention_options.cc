@@ -1,0 +1,36 @@
+#include "apps/llama/attention_options.h"
+
+#include "tensor/check.h"
+
+namespace mullion {
+
+void add_attention_options(OptionTable& table, const std::string& preset) {
+  table.add("attention.kind", "--attn", preset, "who sees whom").one_of(pattern_names());
+  table.add("attention.group_ratio", "--group-ratio", 0.25, "group as a part of the context")
+      .range(1e-9, 1);
+  table.add("attention.group_size", "--group-size", 0, "group in tokens; 0: by the ratio");
+  table.add_optional<int64_t>("attention.sinks", "--sinks",
+                              "first tokens that all see (unset: the preset's)");
+  table
+      .add_optional<double>("attention.shift_heads", "--shift-heads",
+                            "part of the heads that is shifted (unset: the preset's)")
+      .range(0, 1);
+}
+
+AttentionPattern attention_pattern(const Options& options, const LlamaConfig& config,
+                                   int64_t context) {
+  PatternOptions o;
+  o.n_heads = config.num_attention_heads;
+  o.context = context;
+  o.group_ratio = options.get<double>("attention.group_ratio");
+  o.group_size = options.get<int64_t>("attention.group_size");
+  CHECK_AS(Fault::usage, o.group_size <= context, "--group-size ", o.group_size,
+           " does not fit a context of ", context);
+  if (options.has("attention.sinks")) o.sinks = options.get<int64_t>("attention.sinks");
+  if (options.has("attention.shift_heads"))
+    o.shift_fraction = options.get<double>("attention.shift_heads");
+  o.seed = options.seed();
+  return make_pattern(options.get<std::string>("attention.kind"), o);
+}
+
+}  // namespace mullion

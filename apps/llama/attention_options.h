@@ -1,0 +1,16 @@
+// The options that choose an attention pattern: --attn --group-ratio --group-size --sinks
+// --shift-heads.
+#pragma once
+#include <string>
+
+#include "apps/common/options.h"
+#include "models/llama/config.h"
+#include "tensor/attention_pattern.h"
+
+namespace mullion {
+
+void add_attention_options(OptionTable& table, const std::string& preset);
+AttentionPattern attention_pattern(const Options& options, const LlamaConfig& config,
+                                   int64_t context);
+
+}  // namespace mullion
