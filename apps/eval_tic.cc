@@ -1,5 +1,6 @@
 // eval_tic: the accuracy of a trained TiC on a folder of images (or on the generated cue task), at
 // any number of sizes. No parameter depends on the size, so one set of weights serves them all.
+#include <charconv>
 #include <cstdio>
 #include <fstream>
 
@@ -24,13 +25,21 @@ struct Size {
 
 // "224" or "224x320" (height x width)
 Size parse_size(const std::string& text) {
-  int height = 0, width = 0, used = 0;
-  const bool pair = std::sscanf(text.c_str(), "%dx%d%n", &height, &width, &used) == 2;
-  if (!pair && std::sscanf(text.c_str(), "%d%n", &height, &used) == 1) width = height;
-  CHECK_AS(Fault::usage,
-           used == static_cast<int>(text.size()) && height > 0 && width > 0 && height <= 1 << 14 &&
-               width <= 1 << 14,
-           "--img-size: ", text, ", expected e.g. 224 or 224x320, at most 16384");
+  constexpr int kMost = 1 << 14;
+  const char* const end = text.data() + text.size();
+  const auto number = [&](const char*& at) {
+    int value = 0;
+    const auto [stop, error] = std::from_chars(at, end, value);
+    CHECK_AS(Fault::usage, error == std::errc() && value > 0 && value <= kMost,
+             "--img-size: ", text, ", expected e.g. 224 or 224x320, each from 1 to ", kMost);
+    at = stop;
+    return value;
+  };
+  const char* at = text.data();
+  const int height = number(at);
+  int width = height;
+  if (at != end && *at == 'x') width = number(++at);
+  CHECK_AS(Fault::usage, at == end, "--img-size: ", text, ", expected e.g. 224 or 224x320");
   return {height, width};
 }
 
@@ -40,8 +49,8 @@ OptionTable make_table() {
       .add_optional<std::string>("data.dir", "--data-dir",
                                  "image folder, or \"cue\" for generated scenes")
       .required();
-  table.add("data.val_split", "--val-split", "val",
-            "folder below --data-dir; used where it exists");
+  table.add("data.val_split", "--val-split", "",
+            "folder below --data-dir (default: val, else test, else --data-dir itself)");
   table.add_optional<std::string>("model.checkpoint", "--checkpoint", "model folder or run")
       .required();
   table.add("model.use_ema", "--use-ema", false, "the averaged weights");
@@ -60,25 +69,42 @@ OptionTable make_table() {
   return table;
 }
 
+// The sizes asked for, all checked before the first is evaluated.
+std::vector<Size> sizes_of(const Options& o, const TicDescription& d) {
+  std::vector<Size> sizes;
+  for (const auto& text : o.get<std::vector<std::string>>("data.img_size")) {
+    const Size size = parse_size(text);
+    CHECK_AS(Fault::usage,
+             o.get<std::string>("data.dir") != "cue" || (size.height >= 32 && size.width >= 32),
+             "--img-size: ", size.text(), ": a scene of the cue task has at least 32x32 pixels");
+    sizes.push_back(size);
+  }
+  if (sizes.empty()) sizes.push_back({d.img_size, d.img_size});
+  return sizes;
+}
+
+std::string val_folder(const Options& o) {
+  const std::filesystem::path root = o.get<std::string>("data.dir");
+  const std::string given = o.get<std::string>("data.val_split");
+  if (!given.empty()) return (root / given).string();
+  for (const char* name : {"val", "test"})
+    if (std::filesystem::is_directory(root / name)) return (root / name).string();
+  return root.string();
+}
+
 std::unique_ptr<Dataset> dataset(const Options& o, const TicDescription& d, Size size) {
   const std::string root = o.get<std::string>("data.dir");
   if (root == "cue") {
-    CHECK_AS(Fault::usage, size.height >= 32 && size.width >= 32, "--img-size: ", size.text(),
-             ": a scene of the cue task has at least 32x32 pixels");
     return std::make_unique<CueDataset>(CueOptions{size.height, size.width, false},
                                         o.get<int64_t>("data.cue_count"),
                                         o.get<uint64_t>("data.cue_seed"), false);
   }
-  const std::filesystem::path split =
-      std::filesystem::path(root) / o.get<std::string>("data.val_split");
   FolderOptions folder;
   folder.classes = &d.classes;
-  EvalTransform transform{size.height, size.width, d.crop_pct, d.interpolation, d.normalization};
-  if (o.has("data.crop_pct")) transform.crop_pct = o.get<float>("data.crop_pct");
-  return std::make_unique<ImageFolderDataset>(
-      std::make_shared<ImageFolder>(std::filesystem::is_directory(split) ? split.string() : root,
-                                    folder),
-      transform);
+  const EvalTransform transform{size.height, size.width, d.crop_pct, d.interpolation,
+                                d.normalization};
+  return std::make_unique<ImageFolderDataset>(std::make_shared<ImageFolder>(val_folder(o), folder),
+                                              transform);
 }
 
 JsonObject result_of(const Accuracy& a, const Size& size) {
@@ -93,10 +119,11 @@ JsonObject result_of(const Accuracy& a, const Size& size) {
 
 Outcome run(const Options& options) {
   set_num_threads(options.threads());
-  const LoadedTic loaded =
+  LoadedTic loaded =
       load_tic(options.get<std::string>("model.checkpoint"), options.get<bool>("model.use_ema"));
-  auto sizes = options.get<std::vector<std::string>>("data.img_size");
-  if (sizes.empty()) sizes.push_back(std::to_string(loaded.description.img_size));
+  if (options.has("data.crop_pct"))
+    loaded.description.crop_pct = options.get<float>("data.crop_pct");
+  const std::vector<Size> sizes = sizes_of(options, loaded.description);
   std::ofstream csv;
   if (options.has("log.results_file")) {
     csv.open(options.get<std::string>("log.results_file"));
@@ -107,8 +134,7 @@ Outcome run(const Options& options) {
   const double millions =
       static_cast<double>(parameter_count(named_parameters(*loaded.model))) / 1e6;
   std::vector<JsonObject> results;
-  for (const std::string& text : sizes) {
-    const Size size = parse_size(text);
+  for (const Size& size : sizes) {
     const auto data = dataset(options, loaded.description, size);
     const Accuracy a = evaluate(*loaded.model, *data, options.get<int>("data.batch_size"),
                                 options.get<int>("data.workers"), "eval " + size.text());
@@ -120,7 +146,8 @@ Outcome run(const Options& options) {
     if (csv.is_open())
       csv << loaded.description.config.preset << ',' << size.text() << ',' << a.top1 << ','
           << 100 - a.top1 << ',' << a.top5 << ',' << 100 - a.top5 << ',' << millions << ','
-          << loaded.description.crop_pct << ",bicubic\n";
+          << loaded.description.crop_pct << ',' << to_name(loaded.description.interpolation)
+          << '\n';
     results.push_back(result_of(a, size));
     if (!a.complete) return Outcome(results.back(), kExitStopped);
   }

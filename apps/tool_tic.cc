@@ -100,7 +100,7 @@ Outcome predict(const Options& options) {
     std::printf("%s:", printable(file).c_str());
     for (const size_t c : order) {
       names.push_back(d.classes[c]);
-      std::printf("  %s %.4f", d.classes[c].c_str(), p[c]);
+      std::printf("  %s %.4f", printable(d.classes[c]).c_str(), p[c]);
     }
     std::printf("\n");
     JsonObject image;

@@ -34,21 +34,24 @@ Interpolation interpolation_of(const std::string& name) {
   fail(Fault::usage, "interpolation: ", name, " is not one of bilinear, bicubic");
 }
 
+std::string to_name(Interpolation interpolation) {
+  return kInterpolations[static_cast<int>(interpolation)];
+}
+
 void write_tic_config(const fs::path& folder, const TicDescription& d) {
   const int64_t features = d.config.width(d.config.depths.size() - 1);
-  const nlohmann::json pretrained = {
-      {"tag", "mullion"},
-      {"input_size", {d.config.in_chans, d.img_size, d.img_size}},
-      {"fixed_input_size", false},
-      {"interpolation", kInterpolations[static_cast<int>(d.interpolation)]},
-      {"crop_pct", d.crop_pct},
-      {"crop_mode", "center"},
-      {"mean", d.normalization.mean},
-      {"std", d.normalization.std},
-      {"num_classes", d.config.num_classes},
-      {"pool_size", nullptr},
-      {"first_conv", "stem.conv"},
-      {"classifier", "head"}};
+  const nlohmann::json pretrained = {{"tag", "mullion"},
+                                     {"input_size", {d.config.in_chans, d.img_size, d.img_size}},
+                                     {"fixed_input_size", false},
+                                     {"interpolation", to_name(d.interpolation)},
+                                     {"crop_pct", d.crop_pct},
+                                     {"crop_mode", "center"},
+                                     {"mean", d.normalization.mean},
+                                     {"std", d.normalization.std},
+                                     {"num_classes", d.config.num_classes},
+                                     {"pool_size", nullptr},
+                                     {"first_conv", "stem.conv"},
+                                     {"classifier", "head"}};
   write_json_file(folder / "config.json", {{"architecture", d.config.preset},
                                            {"num_classes", d.config.num_classes},
                                            {"num_features", features},
@@ -86,21 +89,33 @@ TicDescription read_tic_config(const fs::path& folder) {
   const nlohmann::json* size = find_field(*pretrained, file, "input_size");
   CHECK_AS(Fault::bad_file, size && size->is_array() && size->size() == 3, file,
            ": input_size is not a list of 3 numbers");
-  d.img_size = static_cast<int>(as_uint((*size)[1], file, "input_size", 1 << 16));
+  d.img_size = static_cast<int>(as_uint((*size)[1], file, "input_size", 1 << 13));
+  CHECK_AS(Fault::bad_file, d.img_size > 0, file, ": input_size: 0 pixels");
+  CHECK_AS(Fault::bad_file, d.config.in_chans == 3, file, ": in_chans: ", d.config.in_chans,
+           ", and images are decoded to 3 channels");
   return d;
 }
 
-LoadedTic load_tic(const fs::path& path, bool ema) {
-  fs::path folder = path;
+fs::path tic_folder(const fs::path& path) {
+  if (fs::exists(path / "config.json")) return path;
   for (const char* link : {"best", "last"})
-    if (!fs::exists(folder / "config.json") && fs::exists(path / link)) folder = path / link;
-  CHECK_AS(Fault::bad_file, fs::exists(folder / "config.json"), path.string(),
-           ": neither a model folder (config.json, model.safetensors) nor a run with checkpoints");
+    if (fs::exists(path / link / "config.json")) return path / link;
+  fail(Fault::bad_file, path.string(),
+       ": neither a model folder (config.json, model.safetensors) nor a run with checkpoints");
+}
+
+LoadedTic load_tic(const fs::path& path, bool ema) {
+  const fs::path folder = tic_folder(path);
   LoadedTic loaded{read_tic_config(folder), nullptr};
-  loaded.model = std::make_unique<Tic>(loaded.description.config);
   const fs::path weights = folder / (ema ? "model_ema.safetensors" : "model.safetensors");
   CHECK_AS(Fault::bad_file, fs::exists(weights), weights.string(), ": is missing",
            ema ? "; the run kept no average (--model-ema)" : "");
+  // A configuration is a few bytes and may ask for any size; the weights' file is the measure.
+  const double parameters = tic_parameters(loaded.description.config);
+  const auto bytes = static_cast<double>(fs::file_size(weights));
+  CHECK_AS(Fault::bad_file, 2 * parameters <= bytes, (folder / "config.json").string(),
+           ": describes ", parameters, " parameters, ", weights.string(), " has ", bytes, " bytes");
+  loaded.model = std::make_unique<Tic>(loaded.description.config);
   load_tensors(*open_safetensors(weights), named_parameters(*loaded.model));
   return loaded;
 }

@@ -31,6 +31,10 @@ struct LoadedTic {
 // averaged weights beside the raw ones; an error where the folder has none.
 LoadedTic load_tic(const std::filesystem::path& path, bool ema);
 
+// The model folder of `path` as above.
+std::filesystem::path tic_folder(const std::filesystem::path& path);
+
 Interpolation interpolation_of(const std::string& name);  // bilinear, bicubic
+std::string to_name(Interpolation interpolation);
 
 }  // namespace mullion

@@ -70,6 +70,8 @@ TicData open_tic_data(const Options& o) {
   const auto train = std::make_shared<ImageFolder>(
       (fs::path(root) / o.get<std::string>("data.train_split")).string());
   d.classes = train->classes();
+  CHECK_AS(Fault::bad_file, d.classes.size() > 1, train->root(), ": only one class, ", d.classes[0],
+           "; a class is a folder of images directly below");
   FolderOptions same_classes;
   same_classes.classes = &d.classes;
   const auto val = std::make_shared<ImageFolder>(val_folder(o, root), same_classes);
@@ -104,7 +106,7 @@ TicState make_tic_state(const Options& o, const TicConfig& config) {
   s.model = std::make_unique<Tic>(config);
   s.model->initialize(o.seed());
   if (o.has("model.initial_checkpoint")) {
-    const fs::path folder = o.get<std::string>("model.initial_checkpoint");
+    const fs::path folder = tic_folder(o.get<std::string>("model.initial_checkpoint"));
     load_tensors(*open_safetensors(folder / "model.safetensors"), named_parameters(*s.model));
   }
   set_trainable(*s.model, [](const std::string&) { return true; });

@@ -205,6 +205,26 @@ TicConfig tic_from_model_args(const nlohmann::json& args, const std::string& fil
   }
 }
 
+double tic_parameters(const TicConfig& c) {
+  const auto dim = static_cast<double>(c.dim), patch = static_cast<double>(c.patch);
+  const auto taps = static_cast<double>(c.kernel_h) * static_cast<double>(c.kernel_w);
+  const auto ratio = static_cast<double>(c.mlp_ratio), classes = static_cast<double>(c.num_classes);
+  double total = static_cast<double>(c.in_chans) * patch * patch * dim + 3 * dim, C = dim;
+  for (size_t i = 0; i < c.depths.size(); ++i, C *= 2) {
+    const auto depth = static_cast<double>(c.depths[i]);
+    const double stride = i + 1 == c.depths.size() ? 0 : 1;
+    if (c.block == TicConfig::Block::released) {  // norm, qkv, convolution; the last one widens
+      total += depth * (2 * C + 3 * C * C + 3 * C + taps * C * C) + stride * taps * C * C;
+      continue;
+    }
+    total += depth * (4 * C + 4 * C * C + 4 * C + 2 * ratio * C * C + ratio * C + C);
+    if (c.mlp_dwconv) total += depth * 10 * ratio * C;
+    total += stride * (2 * C * C * (c.pool == TicConfig::Pool::inter ? 1 : 4) + 6 * C);
+  }
+  C /= 2;
+  return total + 2 * C + C * classes + classes;
+}
+
 int64_t tic_macs(const TicConfig& c, int64_t height, int64_t width) {
   const int64_t taps = c.kernel_h * c.kernel_w;
   int64_t h = (height + c.patch - 1) / c.patch, w = (width + c.patch - 1) / c.patch;

@@ -59,6 +59,9 @@ void from_name(const std::string& name, MsaBorder& v);
 nlohmann::json tic_model_args(const TicConfig& config);
 TicConfig tic_from_model_args(const nlohmann::json& args, const std::string& file);
 
+// Elements of all parameters; a double, since a configuration from a file may describe any number.
+double tic_parameters(const TicConfig& config);
+
 // Multiply-adds of one image of the given size; norms, softmax, pooling and additions not counted.
 int64_t tic_macs(const TicConfig& config, int64_t height, int64_t width);
 
