@@ -15,6 +15,15 @@ namespace {
 using P = Pack<float>;
 constexpr int kSide = 4;
 
+// Writes one element of C from its dot product.
+template <typename B>
+void finish(const DotProducts<B>& p, int64_t i, int64_t j, float dot) {
+  float& target = p.c[i * p.ldc + j];
+  float value = p.alpha * dot;
+  if (p.beta != 0) value += p.beta * target;
+  target = p.bias ? value + p.bias[j] : value;
+}
+
 template <int M, int J, typename B>
 void block(const DotProducts<B>& p, int64_t i, int64_t j) {
   const float* a = p.a + i * p.lda;
@@ -41,12 +50,7 @@ void block(const DotProducts<B>& p, int64_t i, int64_t j) {
         add(x, y);
       });
   for (int r = 0; r < M; ++r)
-    for (int c = 0; c < J; ++c) {
-      float& target = p.c[(i + r) * p.ldc + j + c];
-      float value = p.alpha * sum[r][c].sum();
-      if (p.beta != 0) value += p.beta * target;
-      target = p.bias ? value + p.bias[j + c] : value;
-    }
+    for (int c = 0; c < J; ++c) finish(p, i + r, j + c, sum[r][c].sum());
 }
 
 template <int M, typename B>
@@ -77,6 +81,42 @@ void part(const DotProducts<B>& p, int64_t i0, int64_t i1, int64_t j0, int64_t j
   }
 }
 
+// A few rows of A times rows of B one after another: B is read in the order of memory, as the
+// hardware's prefetch likes it, with several registers along k to hide the latency of the sums.
+template <int M, typename B>
+void stream(const DotProducts<B>& p, int64_t j0, int64_t j1) {
+  constexpr int kUnroll = M == 1 ? 4 : M == 2 ? 2 : 1;
+  constexpr int64_t kStep = kUnroll * P::kLanes;
+  for (int64_t j = j0; j < j1; ++j) {
+    const B* b = p.b + j * p.ldb;
+    P sum[M][kUnroll];
+    for (auto& row : sum)
+      for (P& s : row) s = P::Zero();
+    int64_t q = 0;
+    for (; q + kStep <= p.k; q += kStep)
+      for (int u = 0; u < kUnroll; ++u) {
+        const int64_t at = q + u * P::kLanes;
+        const P y = P::load(b + at);
+        for (int r = 0; r < M; ++r) sum[r][u] += P::load(p.a + r * p.lda + at) * y;
+      }
+    for_packs<float>(
+        q, p.k,
+        [&](int64_t at) {
+          const P y = P::load(b + at);
+          for (int r = 0; r < M; ++r) sum[r][0] += P::load(p.a + r * p.lda + at) * y;
+        },
+        [&](int64_t at, int64_t count) {
+          const P y = P::load(b + at, count);
+          for (int r = 0; r < M; ++r) sum[r][0] += P::load(p.a + r * p.lda + at, count) * y;
+        });
+    for (int r = 0; r < M; ++r) {
+      P total = sum[r][0];
+      for (int u = 1; u < kUnroll; ++u) total += sum[r][u];
+      finish(p, r, j, total.sum());
+    }
+  }
+}
+
 template <typename B>
 void split(const DotProducts<B>& p) {
   const bool by_rows = p.m > p.n;
@@ -85,6 +125,16 @@ void split(const DotProducts<B>& p) {
   const int64_t grain = rows_of_grain(p.k * kSide * std::max<int64_t>(1, other / kSide));
   parallel_for(units, grain, [&](int64_t begin, int64_t end) {
     const int64_t first = begin * kSide, last = std::min(size, end * kSide);
+    switch (p.m) {
+      case 1:
+        return stream<1>(p, first, last);
+      case 2:
+        return stream<2>(p, first, last);
+      case 3:
+        return stream<3>(p, first, last);
+      case 4:
+        return stream<4>(p, first, last);
+    }
     by_rows ? part(p, first, last, 0, p.n) : part(p, 0, p.m, first, last);
   });
 }

@@ -19,9 +19,11 @@ namespace mullion::cpu {
 namespace {
 
 constexpr int kScratchSlot = 6;
-constexpr int64_t kThin = 4;               // rows of a row-vector product
-constexpr int64_t kFewColumns = 16;        // columns of a LoRA projection
-constexpr int64_t kCacheFloats = 1 << 16;  // floats that share the second-level cache with others
+constexpr int64_t kThin = 4;                 // rows of a row-vector product
+constexpr int64_t kWidenedFloats = 1 << 19;  // of B in one block: each block repacks A
+constexpr int64_t kWidenedDepth = 1536;      // the inner size of a block at most
+constexpr int64_t kFewColumns = 16;          // columns of a LoRA projection
+constexpr int64_t kCacheFloats = 1 << 16;    // floats that share the second-level cache with others
 
 template <typename T>
 void add_bias(const T* bias, T* c, int64_t m, int64_t n, int64_t ldc) {
@@ -118,7 +120,7 @@ void widened_product(const Gemm<float>& p, const bf16* b, const float* bias) {
   if (p.m <= kThin && p.transpose_b && !p.transpose_a)
     return dot_products(
         DotProducts<bf16>{p.m, p.n, p.k, p.a, p.lda, b, p.ldb, p.c, p.ldc, p.alpha, p.beta, bias});
-  const int64_t deep = std::min<int64_t>(p.k, 1024), wide = kCacheFloats / deep;
+  const int64_t deep = std::min(p.k, kWidenedDepth), wide = kWidenedFloats / deep;
   const auto block = [&](int64_t n0, int64_t columns, int64_t k0, int64_t depth) {
     const int64_t rows = p.transpose_b ? columns : depth, length = p.transpose_b ? depth : columns;
     const bf16* source = b + (p.transpose_b ? n0 * p.ldb + k0 : k0 * p.ldb + n0);
