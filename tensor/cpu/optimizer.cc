@@ -110,7 +110,8 @@ void sum_squares(const SumSquaresArgs& args) {
   parallel_for(static_cast<int64_t>(pieces.size()), kGrain / piece,
                [&](int64_t begin, int64_t end) {
                  for (int64_t p = begin; p < end; ++p) {
-                   const auto [x, n] = pieces[static_cast<size_t>(p)];
+                   const float* x = pieces[static_cast<size_t>(p)].x;
+                   const int64_t n = pieces[static_cast<size_t>(p)].n;
                    double sum = 0;
 #pragma omp simd reduction(+ : sum)
                    for (int64_t i = 0; i < n; ++i)
