@@ -1,0 +1,240 @@
+// The TiC programs as a user calls them, on a few small PNG files: what a run leaves, that it goes
+// on to the same bits, and what is said of input that is wrong.
+#include <gtest/gtest.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "models/tic/model.h"
+#include "tensor/io/file.h"
+#include "tests/apps/temporary_run.h"
+
+namespace mullion {
+namespace {
+
+namespace fs = std::filesystem;
+
+fs::path program(const std::string& name) {
+  return fs::read_symlink("/proc/self/exe").parent_path() / name;
+}
+
+std::string contents(const fs::path& path) {
+  std::FILE* file = std::fopen(path.c_str(), "rb");
+  if (!file) return "(absent)";
+  std::string text;
+  char block[65536];
+  while (size_t n = std::fread(block, 1, sizeof(block), file)) text.append(block, n);
+  std::fclose(file);
+  return text;
+}
+
+class TicPrograms : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    for (const char* name : {"train_tic", "eval_tic", "tool_tic", "data_tic"})
+      if (!fs::exists(program(name))) GTEST_SKIP() << "needs the program " << program(name);
+    EXPECT_EQ(run("data_tic cue --output tree --per-class 4").code, 0);
+  }
+
+  struct Answer {
+    int code = -1;
+    std::string last, log;  // last line of stdout; stderr
+    nlohmann::json json() const { return nlohmann::json::parse(last); }
+  };
+  // Runs a program in the test's folder; a program's name is the first word.
+  Answer run(const std::string& command) const {
+    const std::string shell = "cd '" + folder_.path().string() + "' || exit 99; PATH='" +
+                              program("").string() + "':$PATH; { " + command + "; } 2>log";
+    Answer answer;
+    std::FILE* pipe = ::popen(shell.c_str(), "r");
+    char block[4096];
+    while (size_t n = std::fread(block, 1, sizeof(block), pipe)) answer.last.append(block, n);
+    answer.code = ::pclose(pipe) >> 8;
+    if (!answer.last.empty() && answer.last.back() == '\n') answer.last.pop_back();
+    answer.last = answer.last.substr(answer.last.rfind('\n') + 1);
+    answer.log = contents(folder_.path() / "log");
+    return answer;
+  }
+  // Expects an exit code and a message that holds all the given words.
+  void refused(const std::string& command, int code, const std::vector<std::string>& words) const {
+    const Answer answer = run(command);
+    EXPECT_EQ(answer.code, code) << command << "\n" << answer.log;
+    for (const std::string& word : words)
+      EXPECT_NE(answer.log.find(word), std::string::npos) << command << ": " << word << "\n"
+                                                          << answer.log;
+  }
+  fs::path at(const std::string& name) const { return folder_.path() / name; }
+
+  test::TemporaryRun folder_;
+  const std::string train_ =
+      "train_tic --data-dir tree --model tic-n --msa-kernel 3 -b 8 --img-size 32 --output runs "
+      "--warmup-epochs 0 --lr 1e-3 --threads 1 --json ";
+};
+
+TEST_F(TicPrograms, TrainEvaluatePredict) {
+  const Answer trained = run(train_ + "--max-steps 4 --model-ema --name a");
+  ASSERT_EQ(trained.code, 0) << trained.log;
+  EXPECT_EQ(trained.json()["steps"], 4);
+  EXPECT_EQ(trained.json()["run"], "runs/a");
+  EXPECT_TRUE(trained.json()["final_loss"].is_number());
+  for (const char* name :
+       {"config.toml", "command.txt", "env.json", "train.log", "metrics.jsonl", "summary.csv",
+        "last/model.safetensors", "last/model_ema.safetensors", "last/optimizer.safetensors",
+        "last/trainer_state.json", "last/config.json", "last/COMPLETE", "best/model.safetensors"})
+    EXPECT_TRUE(fs::exists(at("runs/a") / name)) << name;
+  const auto config = nlohmann::json::parse(contents(at("runs/a/last/config.json")));
+  EXPECT_EQ(config["architecture"], "tic-n");
+  EXPECT_EQ(config["num_classes"], 10);
+  EXPECT_EQ(config["label_names"].size(), 10u);
+  EXPECT_EQ(config["pretrained_cfg"]["input_size"], (nlohmann::json{3, 32, 32}));
+  for (const char* key : {"preset", "patch", "kernel", "dilation", "variant", "border", "shift",
+                          "shift_size", "pool", "in_chans"})
+    EXPECT_TRUE(config["model_args"].contains(key)) << key;
+  EXPECT_EQ(contents(at("runs/a/summary.csv")).rfind("epoch,train_loss,eval_loss,eval_top1,", 0),
+            0u);
+
+  const Answer scored =
+      run("eval_tic --data-dir tree --checkpoint runs/a --img-size 32,24x41 --use-ema "
+          "--crop-pct 0.9 --results-file r.csv --json");
+  ASSERT_EQ(scored.code, 0) << scored.log;
+  const auto results = scored.json()["results"];
+  EXPECT_EQ(results[0]["img_size"], 32);
+  EXPECT_EQ(results[1]["img_size"], "24x41");
+  for (const auto& result : results) EXPECT_EQ(result["count"], 40);
+  EXPECT_NE(contents(at("r.csv")).find("tic-n,24x41,"), std::string::npos);
+  EXPECT_NE(contents(at("r.csv")).find(",0.9,bicubic\n"), std::string::npos);
+
+  const Answer told =
+      run("tool_tic predict --checkpoint runs/a --img-size 33 --crop-pct 1 --probabilities --json "
+          "tree/val/0-plus/00000.png tree/val/2-ring/00001.png");
+  ASSERT_EQ(told.code, 0) << told.log;
+  const auto images = told.json()["images"];
+  ASSERT_EQ(images.size(), 2u);
+  EXPECT_EQ(images[1]["file"], "tree/val/2-ring/00001.png");
+  EXPECT_EQ(images[1]["top5"].size(), 5u);
+  double sum = 0;
+  for (const double p : images[1]["probabilities"]) sum += p;
+  EXPECT_NEAR(sum, 1, 1e-5);
+  EXPECT_EQ(run("tool_tic info --checkpoint runs/a --img-size 32 --json").json()["params"],
+            tic_parameters([] {
+              TicConfig c = tic_preset("tic-n");
+              c.kernel_h = c.kernel_w = 3;
+              return c;
+            }()));
+}
+
+TEST_F(TicPrograms, AStoppedRunGoesOnToTheSameBits) {
+  const std::string train = train_ +
+                            "--max-steps 9 --model-ema --mixup 0.8 --cutmix 1 "
+                            "--reprob 0.25 --color-jitter 0.4 --save-every 4 ";
+  ASSERT_EQ(run(train + "--name whole -j 1").code, 0);
+  // SIGTERM at the first checkpoint.
+  const Answer cut =
+      run(train +
+          "--name cut -j 3 & p=$!; "
+          "while kill -0 $p && [ ! -e runs/cut/checkpoint-000004/COMPLETE ]; do sleep 0.01; done; "
+          "kill -TERM $p; wait $p");
+  ASSERT_TRUE(cut.code == 75 || cut.code == 0) << cut.log;  // 0: it was already at its end
+  EXPECT_EQ(run(train + "--name cut -j 0 --resume auto").code, 0);
+  for (const char* name : {"last/model.safetensors", "last/model_ema.safetensors",
+                           "last/optimizer.safetensors", "summary.csv"})
+    EXPECT_TRUE(contents(at("runs/whole") / name) == contents(at("runs/cut") / name)) << name;
+  // A finished run is complete; another configuration does not go on from it.
+  EXPECT_EQ(run(train + "--name cut --resume auto").code, 0);
+  refused(train + "--name cut --resume auto --lr 0.5", 2, {"optim.lr", "0.5"});
+  refused(train + "--name cut", 2, {"runs/cut", "--resume auto"});
+}
+
+TEST_F(TicPrograms, WrongFlagsExitWith2) {
+  refused(train_ + "--mixupp 1", 2, {"--mixupp", "did you mean --mixup?"});
+  refused(train_ + "--img-size -3", 2, {"--img-size", "-3"});
+  refused(train_ + "--msa-kernel 4 --msa-dilation 1", 2, {"kernel 4x4", "dilation 1"});
+  refused(train_ + "--model tic-m", 2, {"tic-m", "tic-rel-t"});
+  refused(train_ + "-b 999", 2, {"999", "40"});
+  EXPECT_FALSE(fs::exists(at("runs")));
+}
+
+TEST_F(TicPrograms, WrongImagesExitWith3) {
+  const auto other = [](std::string command) {
+    return command.replace(command.find(" tree"), 5, " bad");
+  };
+  const auto fresh = [&] {
+    fs::remove_all(at("bad"));
+    fs::copy(at("tree"), at("bad"), fs::copy_options::recursive);
+  };
+  fresh();
+  fs::copy(at("tree/val/0-plus"), at("bad/val/zebra"));
+  refused(other(train_), 3, {"bad/val", "unknown", "zebra"});
+  fresh();
+  fs::create_directory(at("bad/train/hollow"));
+  refused(other(train_), 3, {"bad/train", "hollow"});
+  fresh();
+  fs::resize_file(at("bad/val/2-ring/00001.png"), 300);
+  refused(other(train_) + "--max-steps 1", 3, {"bad/val/2-ring/00001.png"});
+  refused("train_tic --data-dir none", 3, {"none/train"});
+  ASSERT_EQ(run(train_ + "--max-steps 1 --name x").code, 0);
+  const std::string predict = "tool_tic predict --checkpoint runs/x ";
+  refused(predict + "bad/val/2-ring/00001.png", 3, {"bad/val/2-ring/00001.png"});
+  write_whole_file(at("text.png"), "no picture");
+  refused(predict + "text.png", 3, {"text.png", "neither JPEG nor PNG"});
+  write_whole_file(at("cut.jpg"), std::string("\xff\xd8\xff\xe0\0\x10JFIF", 10));
+  refused(predict + "cut.jpg", 3, {"cut.jpg", "JPEG"});
+}
+
+TEST_F(TicPrograms, WrongCheckpointsAndSizes) {
+  ASSERT_EQ(run(train_ + "--max-steps 1 --name a").code, 0);
+  const std::string eval = "eval_tic --data-dir tree --checkpoint ck ";
+  const auto fresh = [&] {
+    fs::remove_all(at("ck"));
+    fs::copy(at("runs/a/checkpoint-000001"), at("ck"));
+  };
+  const auto with = [&](const char* key, const nlohmann::json& value) {
+    fresh();
+    auto config = nlohmann::json::parse(contents(at("ck/config.json")));
+    config["model_args"][key] = value;
+    write_whole_file(at("ck/config.json"), config.dump());
+  };
+  fresh();
+  refused(eval + "--img-size 32,0x5 --results-file r.csv", 2, {"--img-size", "0x5"});
+  refused(eval + "--img-size 4294967328", 2, {"--img-size", "4294967328"});
+  EXPECT_FALSE(fs::exists(at("r.csv")));
+  refused(eval + "--results-file none/r.csv", 4, {"none/r.csv"});
+  refused(eval + "--use-ema", 3, {"model_ema.safetensors"});
+  refused("eval_tic --data-dir tree --checkpoint none", 3, {"none"});
+  fs::resize_file(at("ck/model.safetensors"), 100000);
+  refused(eval, 3, {"ck/model.safetensors"});
+  fresh();
+  fs::resize_file(at("ck/config.json"), 200);
+  refused(eval, 3, {"ck/config.json", "byte 200"});
+  // A few bytes of JSON do not make the program allocate.
+  with("depths", {1000000, 1000000, 1000000});
+  refused(eval, 3, {"ck/config.json", "parameters"});
+  with("mlp_ratio", 1000000);
+  refused(eval, 3, {"ck/config.json", "parameters"});
+  with("kernel", {4, 4});
+  refused(eval, 3, {"ck/config.json", "kernel 4x4"});
+  with("border", "open");
+  refused(eval, 3, {"ck/config.json", "border", "open"});
+  with("mlp_ratio", 2);
+  refused(eval, 3, {"ck/model.safetensors", "mlp.fc1", "[128, 32]", "[64, 32]"});
+}
+
+TEST(TicParameters, AreThoseOfTheModel) {
+  for (const char* preset : {"tic-n", "tic-t", "tic-rel-t"}) {
+    for (const auto pool : {TicConfig::Pool::inter, TicConfig::Pool::off, TicConfig::Pool::kv}) {
+      TicConfig c = tic_preset(preset);
+      c.dim = 16;
+      c.heads.assign(c.depths.size(), 4);
+      c.pool = pool;
+      c.mlp_dwconv = pool == TicConfig::Pool::off;
+      Tic model(c);
+      int64_t count = 0;
+      for (const NamedParameter& p : named_parameters(model)) count += p.value.numel();
+      EXPECT_EQ(tic_parameters(c), static_cast<double>(count)) << preset;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace mullion
