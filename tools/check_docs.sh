@@ -1,19 +1,35 @@
 #!/usr/bin/env bash
-# Every line of the excerpts in docs/adding-an-op.md must still stand in the file it is said to be from.
+# Whether the code in the documents is the code that is built: a block that follows a line
+# "<!-- from FILE -->" must occur in FILE word for word. With programs in build/bin also whether
+# docs/cli.md is what they print (tools/make_cli_docs.sh writes it).
 set -euo pipefail
 cd "$(dirname "$0")/.."
-status=0 file="" inside=false
-while IFS= read -r line; do
-  case $line in
-    "<!-- from "*) file=${line#<!-- from } file=${file% -->} ;;
-    '```cpp') inside=true ;;
-    '```') inside=false file="" ;;
-    *)
-      if $inside && [ -n "$file" ] && ! grep -qF -- "$line" "$file"; then
-        echo "docs/adding-an-op.md: not in $file: $line" >&2
-        status=1
-      fi
-      ;;
-  esac
-done <docs/adding-an-op.md
-exit $status
+
+awk '
+  function check(   text, line) {
+    while ((getline line < source) > 0) text = text line "\n"
+    close(source)
+    ++blocks
+    if (text == "" || index("\n" text, "\n" block) == 0 && index(text, trimmed) == 0) {
+      printf "%s:%d: this code is not in %s\n", FILENAME, FNR, source
+      bad = 1
+    }
+  }
+  /^<!-- from .* -->$/ { source = $3; waiting = 1; next }
+  waiting && /^```/ && !inside { inside = 1; block = ""; next }
+  inside && /^```/ {
+    trimmed = substr(block, 1, length(block) - 1)  # a line may go on after the excerpt
+    check()
+    inside = waiting = 0
+    next
+  }
+  inside { block = block $0 "\n" }
+  END { if (!bad) printf "%d excerpts are as in the sources\n", blocks; exit bad }
+' README.md docs/*.md
+
+if [ -x build/bin/report ] && [ -f docs/cli.md ]; then
+  tools/make_cli_docs.sh - | diff -u docs/cli.md - || {
+    echo "docs/cli.md is out of date: run tools/make_cli_docs.sh" >&2
+    exit 1
+  }
+fi

@@ -1,0 +1,27 @@
+// The parts of a report, each from what runs left behind.
+#pragma once
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "apps/report/document.h"
+#include "apps/report/run_record.h"
+
+namespace mullion {
+
+// What was run: a table, the settings that differ, commands and whole configurations.
+void add_overview(Document& document, const std::vector<RunRecord>& runs);
+// Loss (raw and smoothed by `decay`), learning rate, gradient norm, throughput, waiting for data.
+void add_curves(Document& document, const std::vector<RunRecord>& runs, double decay);
+// Results of eval/: perplexity by context, accuracy by size, and everything as tables.
+void add_evaluations(Document& document, const std::vector<RunRecord>& runs);
+// Who sees whom under full, S2 and SF attention, and under what the runs used beside them.
+void add_attention(Document& document, const std::vector<RunRecord>& runs);
+// `count` images of an image folder, spread over its classes, with the predictions of a run.
+void add_predictions(Document& document, const RunRecord& run, const std::filesystem::path& images,
+                     int count);
+// {"notes": [text], "tables": [{title, columns, rows, note}], "charts": [{title, x, y, log_x,
+// log_y, series: [{name, points: [[x, y]]}]}]}, every key optional.
+void add_extra(Document& document, const std::filesystem::path& json_file);
+
+}  // namespace mullion
