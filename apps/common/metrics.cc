@@ -126,7 +126,8 @@ void LineFile::sync() {
 MetricsLog::MetricsLog(const fs::path& run, int64_t resume_step)
     : file_(cut_metrics(run, resume_step)) {}
 
-SummaryCsv::SummaryCsv(const fs::path& run, int64_t resume_from, std::vector<std::string> columns)
+SummaryCsv::SummaryCsv(const fs::path& run, int64_t resume_from,
+                       const std::vector<std::string>& columns)
     : columns_(columns.size()),
       file_(cut_summary(run, resume_from, columns.size(), join(columns))) {
   if (fs::file_size(run / "summary.csv") == 0) file_.append(join(columns));

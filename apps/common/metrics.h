@@ -51,8 +51,8 @@ class SummaryCsv {
  public:
   // Rows whose first column is `resume_from` or later are cut; 0 starts anew.
   SummaryCsv(const std::filesystem::path& run, int64_t resume_from = 0,
-             std::vector<std::string> columns = {"epoch", "train_loss", "eval_loss", "eval_top1",
-                                                 "eval_top5", "lr"});
+             const std::vector<std::string>& columns = {"epoch", "train_loss", "eval_loss",
+                                                        "eval_top1", "eval_top5", "lr"});
   // One value a column behind the first; nullopt leaves the cell empty.
   void row(int64_t index, const std::vector<std::optional<double>>& values);
 
