@@ -74,7 +74,7 @@ tables=() notes=()
 
 part_a() {
   local base=$out/base data=$out/data
-  local steps=1600 lora_steps=80 early=20
+  local steps=1200 lora_steps=40 early=20
   phase "A1. A language in which context helps: every document has a lexicon of its own"
   program "$data/train-128.json" data_llama lexicon --rows $((steps * 32)) --length 128 \
     --output "$data/train-128.bin" --model-dir "$data/tiny" --seed "$seed"
@@ -175,7 +175,7 @@ part_b() {
     esac
     phase "B2. TiC-nano with ${arm/both/both of its strategies}${switches:+ (${switches[*]})}"
     program "$out/data/tic-$arm.json" train_tic --data-dir cue --cue-count 12800 --model tic-n \
-      --patch-size 2 --batch-size 128 --max-steps 600 --lr 2e-3 --warmup-epochs 0.5 \
+      --patch-size 2 --batch-size 128 --max-steps 450 --lr 2e-3 --warmup-epochs 0.5 \
       --weight-decay 0.05 --drop-path 0 --smoothing 0 --clip-grad 1 --aug none --seed "$seed" \
       --save-every 0 --log-every 100 --output "$out" --name "tic-$arm" "${switches[@]}"
     mkdir -p "$out/tic-$arm/eval"
