@@ -33,8 +33,11 @@ struct Axis {
   }
   double scaled(double value) const { return logarithmic ? std::log(value) : value; }
   void settle() {
-    if (low == high) {
-      const double room = low == 0 ? 1 : std::abs(low) * 0.1;
+    // Values that differ by rounding alone are one value: steps between them would be too small
+    // to count with.
+    const double size = std::max(std::abs(low), std::abs(high));
+    if (high - low <= 1e-6 * size) {
+      const double room = size == 0 ? 1 : size * 0.1;
       if (!logarithmic) low -= room;
       high += room;
     }
@@ -169,8 +172,9 @@ std::vector<double> chart_ticks(double low, double high, int count, bool logarit
                                : raw / power <= 2 ? 2
                                : raw / power <= 5 ? 5
                                                   : 10);
-  for (double i = std::ceil(low / step - 1e-9); i * step <= high + 1e-9 * step; ++i) {
-    ticks.push_back(i * step);
+  const double first = std::ceil(low / step - 1e-9);
+  for (int i = 0; i <= 2 * count && (first + i) * step <= high + 1e-9 * step; ++i) {
+    ticks.push_back((first + i) * step);
   }
   return ticks;
 }

@@ -88,6 +88,7 @@ TEST_F(Report, TablesFromOutside) {
 TEST(ReportChart, TicksAreRoundAndCoverTheRange) {
   EXPECT_EQ(chart_ticks(0, 10, 5, false), (std::vector<double>{0, 2, 4, 6, 8, 10}));
   EXPECT_EQ(chart_ticks(3, 70, 5, true), (std::vector<double>{5, 10, 20, 50}));
+  EXPECT_LE(chart_ticks(25, std::nextafter(25, 26), 5, false).size(), 11u);
   EXPECT_EQ(short_number(1234567), "1,234,567");
   EXPECT_EQ(short_number(-0.00001), "-1.0e-05");
 }
@@ -100,6 +101,11 @@ TEST(ReportChart, SmoothingIsUnbiasedAndSkipsGaps) {
   EXPECT_EQ(svg_chart({.title = "nothing", .x_label = "", .y_label = "", .series = {}}), "");
   const Chart point{.title = "one", .x_label = "", .y_label = "", .series = {{"a", {{1, 0}}}}};
   EXPECT_EQ(svg_chart(point).find("nan"), std::string::npos);
+  const Chart flat{.title = "flat",
+                   .x_label = "",
+                   .y_label = "",
+                   .series = {{"a", {{1, 25}, {2, std::nextafter(25, 26)}}}}};
+  EXPECT_LT(svg_chart(flat).size(), 4000u);
 }
 
 TEST(ReportDocument, Base64) {
