@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# Measures against PyTorch, ours and theirs in turn, and prints the ratio of the medians: ./run bench [WHAT...]
+# WHAT: tic (TiC-nano step against unfold and dense attention), tic-t (TiC-T at 224), llama (LoRA steps of
+# SmolLM2-135M at 512 and 2,048 tokens), jpeg FOLDER. Default: tic llama. PyTorch goes into a virtual
+# environment below build/, or is taken from the interpreter that MULLION_PYTHON names.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+rounds=${ROUNDS:-3}
+python=${MULLION_PYTHON:-build/bench-python/bin/python}
+if [ ! -x "$python" ]; then
+  python3 -m venv build/bench-python
+  build/bench-python/bin/pip install -q torch torchvision transformers==4.51.3 peft==0.15.2 safetensors gguf pillow numpy
+fi
+value() { sed -n "s/.*\"$1\": *\([0-9.]*\).*/\1/p" | tail -n 1; }
+median() { sort -n | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
+
+compare() { # compare TITLE KEY OURS -- THEIRS: the rates of both commands, run in turn
+  local title=$1 key=$2 ours=() theirs=() a="" b=""
+  shift 2
+  while [ "$1" != -- ]; do ours+=("$1"); shift; done
+  shift
+  theirs=("$@")
+  for ((i = 0; i < rounds; ++i)); do
+    a+="$("${ours[@]}" | value "$key")"$'\n'
+    b+="$("${theirs[@]}" | value "$key")"$'\n'
+  done
+  a=$(printf '%s' "$a" | median) b=$(printf '%s' "$b" | median)
+  awk -v t="$title" -v a="$a" -v b="$b" 'BEGIN { printf "%-52s %9.1f %9.1f   %.2fx\n", t, a, b, a / b }'
+}
+
+[ $# -gt 0 ] || set -- tic llama
+printf '%-52s %9s %9s   %s\n' "medians of $rounds rounds" here PyTorch ratio
+while [ $# -gt 0 ]; do
+  case $1 in
+    tic)
+      for attention in unfold dense; do
+        compare "TiC-nano step 32x32, batch 64, images/s ($attention)" img_s \
+          build/bin/bench_tic_step tic-n 32 64 10 -- \
+          "$python" tests/bench/peer_tic.py --preset tic-n --img-size 32 --batch-size 64 --attention $attention
+      done
+      ;;
+    tic-t)
+      compare "TiC-T step 224x224, batch 8, images/s (unfold)" img_s \
+        build/bin/bench_tic_step tic-t 224 8 2 -- \
+        "$python" tests/bench/peer_tic.py --preset tic-t --img-size 224 --batch-size 8 --attention unfold --steps 1
+      ;;
+    llama)
+      gguf=models_cache/SmolLM2-135M-Instruct.Q4_1.gguf hf=models_cache/smollm2-hf
+      [ -f $gguf ] || tools/fetch_smollm2.sh
+      [ -d $hf ] || "$python" tools/smollm2_to_hf.py $gguf $hf
+      for context in 512 2048; do
+        compare "LoRA step at $context tokens, full attention, tokens/s" tok_s \
+          build/bin/bench_llama_step $gguf --ctx-size $context --steps 3 -- \
+          "$python" tests/bench/peer_llama_step.py --model $hf --ctx-size $context
+      done
+      ;;
+    jpeg)
+      "$python" tests/bench/peer_jpeg.py "$2" "$rounds" build/bin/bench_jpeg
+      shift
+      ;;
+    *) sed -n '2,5s/^# \{0,1\}//p' "$0"; exit 2 ;;
+  esac
+  shift
+done
