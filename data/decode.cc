@@ -93,7 +93,7 @@ void read_regular_file(const std::string& path, std::vector<uint8_t>& out, int64
   }
 }
 
-EncodedImage::EncodedImage(Bytes file, std::string name, const ImageLimits& limits)
+EncodedImage::EncodedImage(Bytes file, const std::string& name, const ImageLimits& limits)
     : file_(file), name_(printable(name)), limits_(limits) {
   CHECK_AS(Fault::bad_file, !file.empty(), name_, ": empty file");
   if (file.size() >= 3 && file[0] == 0xFF && file[1] == 0xD8 && file[2] == 0xFF) {

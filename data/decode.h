@@ -13,7 +13,7 @@ void read_regular_file(const std::string& path, std::vector<uint8_t>& out,
 // A file in memory with its header checked; throws bad_file for anything but JPEG and PNG.
 class EncodedImage {
  public:
-  EncodedImage(Bytes file, std::string name, const ImageLimits& limits = {});
+  EncodedImage(Bytes file, const std::string& name, const ImageLimits& limits = {});
   int width() const { return width_; }
   int height() const { return height_; }
   ImageType type() const { return type_; }

@@ -118,7 +118,8 @@ void extend_context(LlamaConfig& config, int64_t target) {
   const int64_t original = scaling.original_max_position_embeddings > 0
                                ? scaling.original_max_position_embeddings
                                : config.max_position_embeddings;
-  const double factor = scaling.factor * static_cast<double>((target + usable - 1) / usable);
+  const int64_t times = (target + usable - 1) / usable;
+  const double factor = scaling.factor * static_cast<double>(times);
   const double extended = static_cast<double>(original) * factor;
   CHECK_AS(Fault::usage, factor <= kMaxFactor && extended <= static_cast<double>(kMaxContext),
            "a context of ", target, " tokens needs a rope factor of ", factor, " over ", original,
