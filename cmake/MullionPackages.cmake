@@ -6,9 +6,15 @@ find_package(Threads REQUIRED)
 
 set(MULLION_HAVE_ONEDNN OFF)
 if(MULLION_ONEDNN)
-  find_package(dnnl QUIET)
-  if(dnnl_FOUND)
+  # By header and library: Debian's dnnl-config.cmake stops the configuration where OpenCL's headers,
+  # which products on the CPU do not need, are not installed.
+  find_path(DNNL_INCLUDE_DIR oneapi/dnnl/dnnl.hpp)
+  find_library(DNNL_LIBRARY dnnl)
+  if(DNNL_INCLUDE_DIR AND DNNL_LIBRARY)
     set(MULLION_HAVE_ONEDNN ON)
+    add_library(dnnl_cpu UNKNOWN IMPORTED)
+    set_target_properties(dnnl_cpu PROPERTIES IMPORTED_LOCATION ${DNNL_LIBRARY}
+                          INTERFACE_INCLUDE_DIRECTORIES ${DNNL_INCLUDE_DIR})
   endif()
 endif()
 
