@@ -14,6 +14,17 @@ inline Tensor empty_like(const Tensor& x) {
 inline Tensor empty(Shape shape, const Tensor& like) {
   return Tensor::empty(shape, like.dtype(), like.device());
 }
+// The type of what is one a row or one a column of x, and must be exact: f32 where x is bf16.
+inline DType exact_type(const Tensor& x) {
+  return x.dtype() == DType::bf16 ? DType::f32 : x.dtype();
+}
+inline Tensor empty_exact(Shape shape, const Tensor& x) {
+  return Tensor::empty(shape, exact_type(x), x.device());
+}
+inline void check_exact_dtype(std::string_view op, const Tensor& x, const Tensor& exact) {
+  CHECK(exact.dtype() == exact_type(x), op, ": ", name_of(exact.dtype()), " beside ",
+        name_of(x.dtype()), " rows, which need ", name_of(exact_type(x)));
+}
 inline const KernelTable& table(const Tensor& x) { return kernels(x.device()); }
 
 // The number of rows when the last axis is the row.

@@ -28,7 +28,7 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& targets, double scale) 
   const auto [N, V] = dims<2>(logits);
   check_targets("cross_entropy", targets, N, V);
   const bool need = grad_enabled() && requires_grad(logits);
-  const Tensor t = raw::contiguous(targets), z = raw::clone(logits), loss = empty({N}, z);
+  const Tensor t = raw::contiguous(targets), z = raw::clone(logits), loss = empty_exact({N}, z);
   table(z).cross_entropy(
       {z.data<void>(), t.data<int64_t>(), loss.data<void>(), z.dtype(), N, V, need});
   return record("cross_entropy", total(loss, scale), {logits},
@@ -40,12 +40,12 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& targets, double scale) 
 // loss = s sum(lse(z) sum(p) - sum(p z)): dz = s g (softmax(z) sum(p) - p)
 Tensor soft_cross_entropy(const Tensor& logits, const Tensor& probabilities, double scale) {
   check_same_shape("soft_cross_entropy", logits, probabilities);
-  check_same_dtype("soft_cross_entropy", logits, probabilities);
+  check_exact_dtype("soft_cross_entropy", logits, probabilities);
   const auto [N, V] = dims<2>(logits);
   CHECK(!requires_grad(probabilities), "soft_cross_entropy: has no gradient for the probabilities");
   const Tensor z = raw::contiguous(logits), p = raw::contiguous(probabilities);
   const bool need = grad_enabled() && requires_grad(logits);
-  const Tensor loss = empty({N}, z), dz = need ? empty_like(z) : Tensor();
+  const Tensor loss = empty_exact({N}, z), dz = need ? empty_like(z) : Tensor();
   table(z).soft_cross_entropy({z.data<void>(), p.data<void>(), loss.data<void>(),
                                need ? dz.data<void>() : nullptr, z.dtype(), N, V});
   return record(
@@ -69,7 +69,7 @@ Tensor linear_cross_entropy(const Tensor& x_in, const Tensor& weight, const Tens
   const bool need_w = grad_enabled() && requires_grad(weight);
   CHECK(!widened || !need_w, "linear_cross_entropy: a bf16 weight cannot be trained");
   const Tensor x = raw::contiguous(x_in), w = raw::contiguous(weight), t = raw::contiguous(targets);
-  const Tensor loss = empty({N}, x);
+  const Tensor loss = empty_exact({N}, x);
   const Tensor dx = need_x ? empty_like(x) : Tensor();
   const Tensor dw = need_w ? Tensor::zeros(w.shape(), w.dtype(), w.device()) : Tensor();
   for (int64_t begin = 0; begin < N; begin += chunk_rows) {

@@ -9,7 +9,7 @@ namespace {
 void check_row_parameter(std::string_view op, const Tensor& x, const Tensor& parameter) {
   CHECK(x.rank() >= 1 && parameter.rank() == 1 && parameter.dim(0) == x.dim(-1), op,
         ": a parameter of shape ", parameter.shape(), " for rows of shape ", x.shape());
-  check_same_dtype(op, x, parameter);
+  check_exact_dtype(op, x, parameter);
   check_same_device(op, x, parameter);
 }
 }  // namespace
@@ -20,7 +20,7 @@ Tensor rms_norm(const Tensor& x_in, const Tensor& weight, double eps) {
   check_row_parameter("rms_norm", x_in, weight);
   const Tensor x = raw::contiguous(x_in), w = raw::contiguous(weight);
   const int64_t rows = rows_of(x), width = x.dim(-1);
-  const Tensor y = empty_like(x), rstd = empty({rows}, x);
+  const Tensor y = empty_like(x), rstd = empty_exact({rows}, x);
   table(x).rms_norm({x.data<void>(), w.data<void>(), y.data<void>(), rstd.data<void>(), x.dtype(),
                      rows, width, eps});
   return record(
@@ -44,7 +44,7 @@ Tensor layer_norm(const Tensor& x_in, const Tensor& weight, const Tensor& bias, 
   check_row_parameter("layer_norm", x_in, bias);
   const Tensor x = raw::contiguous(x_in), w = raw::contiguous(weight), b = raw::contiguous(bias);
   const int64_t rows = rows_of(x), width = x.dim(-1);
-  const Tensor y = empty_like(x), mean = empty({rows}, x), rstd = empty({rows}, x);
+  const Tensor y = empty_like(x), mean = empty_exact({rows}, x), rstd = empty_exact({rows}, x);
   table(x).layer_norm({x.data<void>(), w.data<void>(), b.data<void>(), y.data<void>(),
                        mean.data<void>(), rstd.data<void>(), x.dtype(), rows, width, eps});
   return record(
@@ -84,8 +84,8 @@ Tensor rope(const Tensor& x_in, const Tensor& cos, const Tensor& sin) {
   CHECK(D % 2 == 0, "rope: head width ", D, " is odd");
   CHECK(cos.shape() == (Shape{T, D / 2}) && sin.shape() == cos.shape(), "rope: tables of shape ",
         cos.shape(), " and ", sin.shape(), " for x of shape ", x_in.shape());
-  check_same_dtype("rope", x_in, cos);
-  check_same_dtype("rope", x_in, sin);
+  check_exact_dtype("rope", x_in, cos);
+  check_exact_dtype("rope", x_in, sin);
   const Tensor c = raw::contiguous(cos), s = raw::contiguous(sin);
   const auto rotate = [c, s](const Tensor& x, bool inverse) {
     const Tensor y = empty_like(x);

@@ -21,8 +21,8 @@ struct MatmulArgs {
   bool allow_bf16;
 };
 
-// y[i] = table[ids[i]], rows of `width`. The table may be bf16 where y is f32. Ids are checked by
-// the caller: 0 <= ids[i] < rows.
+// y[i] = table[ids[i]], rows of `width`. The table may be bf16 where y is f32, and on a GPU f32
+// where y is bf16. Ids are checked by the caller: 0 <= ids[i] < rows.
 struct EmbeddingArgs {
   const void* table;
   DType table_type;

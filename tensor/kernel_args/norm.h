@@ -1,5 +1,7 @@
 // Arguments of the normalisations, the rotary embedding and the row-wise softmax and losses. All
-// rows are contiguous; f32 and f64.
+// rows are contiguous; f32 and f64 on the CPU, f32 and bf16 on a GPU. Where dtype is bf16, what is
+// one a row or one a column is f32 all the same: weight, bias and their gradients, rstd, mean,
+// loss, cos, sin, and the probabilities of the soft loss.
 #pragma once
 #include "tensor/dtype.h"
 
@@ -36,7 +38,7 @@ struct LayerNormGradArgs {
 };
 
 // Rotary position embedding in the half-split form: with a = x[.., i], b = x[.., i + D/2]:
-// y = (a cos - b sin, b cos + a sin). cos, sin: (tokens, D/2) of `dtype`. x and y: (batch, tokens,
+// y = (a cos - b sin, b cos + a sin). cos, sin: (tokens, D/2). x and y: (batch, tokens,
 // heads, D), contiguous. The backward is the same with inverse = true (the angle negated).
 struct RopeArgs {
   const void *x, *cos, *sin;
