@@ -1,0 +1,163 @@
+#include "tests/simt/device_memory.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <deque>
+#include <map>
+
+#include "tests/simt/engine.h"
+#include "tests/simt/guard_zone.h"
+
+namespace mullion::simt {
+namespace {
+
+using Byte = unsigned char;
+constexpr size_t kArena = size_t{1} << 42;  // addresses, not memory
+constexpr size_t kGranule = 16;             // what CUDA's widest access needs
+constexpr size_t kZone = 64;                // before each allocation
+constexpr size_t kQuarantined = 4096;       // freed ranges that stay inaccessible at least
+
+struct Allocation {
+  size_t bytes;
+  Byte* pages;  // the first of its pages
+  size_t mapped;
+  Byte* end() const { return pages + mapped; }
+};
+
+struct Device {
+  Byte *arena, *fresh;
+  size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  std::map<const Byte*, Allocation> live;
+  std::deque<Allocation> quarantine;
+  std::multimap<size_t, Byte*> reusable;  // by mapped size
+  size_t in_use = 0, high = 0, capacity = size_t{16} << 30;
+
+  Device() {
+    void* reserved =
+        mmap(nullptr, kArena, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (reserved == MAP_FAILED) throw Finding("the emulator got no addresses for device memory");
+    arena = static_cast<Byte*>(reserved);
+    fresh = arena + page;
+  }
+};
+Device& device() {
+  static Device* the_device = new Device;  // never destroyed: tensors may outlive main
+  return *the_device;
+}
+
+// The zones around an allocation: up to 64 bytes before it, less than 16 after it.
+struct Zones {
+  const Byte *before, *base, *after, *end;
+};
+Zones zones_of(const Byte* base, const Allocation& a) {
+  const size_t room = static_cast<size_t>(base - a.pages);
+  return {base - (room < kZone ? room : kZone), base, base + a.bytes, a.end()};
+}
+
+void check_zones(const Byte* base, const Allocation& a, const std::string& when) {
+  const Zones z = zones_of(base, a);
+  const bool before = zone_is_intact(z.before, static_cast<size_t>(z.base - z.before));
+  if (before && zone_is_intact(z.after, static_cast<size_t>(z.end - z.after))) return;
+  mark_zone(const_cast<Byte*>(z.before), static_cast<size_t>(z.base - z.before));
+  mark_zone(const_cast<Byte*>(z.after), static_cast<size_t>(z.end - z.after));  // reported once
+  report(concat("written ", before ? "past the end" : "before the start", " of an allocation of ",
+                a.bytes, " bytes", when));
+}
+
+const std::pair<const Byte* const, Allocation>* allocation_below(const void* pointer) {
+  const auto& live = device().live;
+  auto next = live.upper_bound(static_cast<const Byte*>(pointer));
+  return next == live.begin() ? nullptr : &*std::prev(next);
+}
+
+}  // namespace
+
+void* device_allocate(size_t bytes) {
+  Device& d = device();
+  if (d.in_use + bytes > d.capacity) return nullptr;
+  const size_t rounded = (bytes + kGranule - 1) / kGranule * kGranule;
+  Allocation a{bytes, nullptr, (rounded + kZone + d.page - 1) / d.page * d.page};
+  if (auto found = d.reusable.find(a.mapped); found != d.reusable.end()) {
+    a.pages = found->second;
+    d.reusable.erase(found);
+  } else {
+    if (d.fresh + a.mapped + d.page > d.arena + kArena) return nullptr;
+    a.pages = d.fresh;
+    d.fresh += a.mapped + d.page;
+  }
+  if (mprotect(a.pages, a.mapped, PROT_READ | PROT_WRITE) != 0) return nullptr;
+  Byte* base = a.end() - rounded;
+  const Zones z = zones_of(base, a);
+  std::memset(base, 0xff, bytes);
+  mark_zone(const_cast<Byte*>(z.before), static_cast<size_t>(base - z.before));
+  mark_zone(base + bytes, rounded - bytes);
+  d.live.emplace(base, a);
+  d.in_use += bytes;
+  d.high = d.in_use > d.high ? d.in_use : d.high;
+  return base;
+}
+
+void device_free(void* pointer) {
+  if (!pointer) return;
+  Device& d = device();
+  const auto found = d.live.find(static_cast<const Byte*>(pointer));
+  if (found == d.live.end())
+    report(concat("freed an address that is ", describe_device_address(pointer)));
+  const Allocation a = found->second;
+  d.live.erase(found);
+  d.in_use -= a.bytes;
+  // What a late reader finds is a fault, for as long as the range is in quarantine; the memory
+  // itself goes back at once.
+  mprotect(a.pages, a.mapped, PROT_NONE);
+  madvise(a.pages, a.mapped, MADV_DONTNEED);
+  d.quarantine.push_back(a);
+  if (d.quarantine.size() > kQuarantined) {
+    d.reusable.emplace(d.quarantine.front().mapped, d.quarantine.front().pages);
+    d.quarantine.pop_front();
+  }
+}
+
+void check_device_zones(const std::string& when) {
+  for (const auto& [base, allocation] : device().live) check_zones(base, allocation, when);
+}
+
+bool is_device_pointer(const void* pointer) {
+  const Device& d = device();
+  const auto p = static_cast<const Byte*>(pointer);
+  return p >= d.arena && p < d.arena + kArena;
+}
+
+void check_device_range(const std::string& call, const void* pointer, size_t bytes) {
+  if (bytes == 0) return;
+  const auto* below = allocation_below(pointer);
+  const auto p = static_cast<const Byte*>(pointer);
+  if (!below || p + bytes > below->first + below->second.bytes)
+    report(concat(call, ": ", bytes, " bytes at an address that is ",
+                  describe_device_address(pointer)));
+}
+
+std::string describe_device_address(const void* pointer) {
+  if (!is_device_pointer(pointer)) return pointer ? "not in device memory" : "null";
+  const auto p = static_cast<const Byte*>(pointer);
+  const auto& live = device().live;
+  if (const auto* below = allocation_below(pointer)) {
+    const Allocation& a = below->second;
+    const auto offset = static_cast<size_t>(p - below->first);
+    if (offset < a.bytes) return concat("byte ", offset, " of an allocation of ", a.bytes);
+    if (p < a.end() + device().page)
+      return concat(offset - a.bytes, " bytes past the end of an allocation of ", a.bytes);
+  }
+  if (auto next = live.upper_bound(p);
+      next != live.end() && p + device().page >= next->second.pages)
+    return concat(next->first - p, " bytes before an allocation of ", next->second.bytes);
+  return "in no live allocation (freed, or never allocated)";
+}
+
+size_t device_bytes_in_use() { return device().in_use; }
+size_t device_bytes_high() { return device().high; }
+void reset_device_bytes_high() { device().high = device().in_use; }
+size_t device_capacity() { return device().capacity; }
+void set_device_capacity(size_t bytes) { device().capacity = bytes; }
+
+}  // namespace mullion::simt

@@ -1,0 +1,26 @@
+// Device memory of the emulator: each allocation ends (to 16 bytes) at an inaccessible page and has
+// a marked zone before and after it. Fresh memory is 0xff: NaN as f32, bf16 and f64.
+#pragma once
+#include <cstddef>
+#include <string>
+
+namespace mullion::simt {
+
+void* device_allocate(size_t bytes);  // null where the device's memory is full
+void device_free(void* pointer);      // reports a pointer that is none of ours, and damaged zones
+// Reports the first damaged zone of any allocation; `when` ends the sentence.
+void check_device_zones(const std::string& when);
+
+bool is_device_pointer(const void* pointer);
+// Reports where `bytes` at `pointer` are not within one allocation.
+void check_device_range(const std::string& call, const void* pointer, size_t bytes);
+// "4 bytes past the end of an allocation of 64 bytes", for a message about an address.
+std::string describe_device_address(const void* pointer);
+
+size_t device_bytes_in_use();
+size_t device_bytes_high();
+void reset_device_bytes_high();
+size_t device_capacity();
+void set_device_capacity(size_t bytes);
+
+}  // namespace mullion::simt

@@ -1,0 +1,35 @@
+// A launch in the emulator: the arguments are copied, as CUDA does, and each thread calls the
+// kernel with them.
+#pragma once
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+#include "tests/simt/engine.h"
+
+namespace mullion::simt {
+
+// Reports an argument that holds an address of the host's memory, which a device cannot read; a
+// struct is searched for such addresses.
+void check_argument(const char* kernel, int number, const void* argument, size_t bytes);
+
+template <typename... Params, typename... Args>
+void launch(const char* name, void (*kernel)(Params...), int64_t grid_x, int64_t grid_y,
+            int64_t grid_z, int threads, size_t shared_bytes, Args&&... args) {
+  static_assert((std::is_trivially_copyable_v<Params> && ...), "arguments are copied by bytes");
+  using Bound = std::pair<void (*)(Params...), std::tuple<Params...>>;
+  const Bound bound{kernel, {static_cast<Params>(std::forward<Args>(args))...}};
+  std::apply(
+      [&](const auto&... argument) {
+        int number = 0;
+        (check_argument(name, ++number, &argument, sizeof argument), ...);
+      },
+      bound.second);
+  const auto body = [](const void* arguments) {
+    const auto& [function, values] = *static_cast<const Bound*>(arguments);
+    std::apply(function, values);
+  };
+  run({name, grid_x, grid_y, grid_z, threads, shared_bytes, body, &bound});
+}
+
+}  // namespace mullion::simt

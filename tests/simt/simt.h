@@ -1,0 +1,29 @@
+// The controls of the emulator, for tests. It runs the kernels of tensor/cuda/*.cu on the host and
+// reports their faults as Finding (engine.h).
+#pragma once
+#include "tests/simt/engine.h"
+
+namespace mullion::simt {
+
+// The order in which threads of a warp, warps of a block and blocks of a grid run. Right results do
+// not depend on it. At the start: MULLION_SIMT_ORDER=forward|backward|random or random:SEED.
+enum class Order { forward, backward, random };
+struct Schedule {
+  Order order = Order::forward;
+  uint64_t seed = 1;
+};
+void set_schedule(Schedule schedule);
+Schedule schedule();
+
+// A schedule for a scope.
+class ScheduleGuard {
+ public:
+  explicit ScheduleGuard(Schedule during) : before_(schedule()) { set_schedule(during); }
+  ~ScheduleGuard() { set_schedule(before_); }
+  ScheduleGuard(const ScheduleGuard&) = delete;
+
+ private:
+  Schedule before_;
+};
+
+}  // namespace mullion::simt
