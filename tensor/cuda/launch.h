@@ -67,7 +67,8 @@ void launch(const char* name, void (*kernel)(Params...), Grid grid, int threads,
                          static_cast<int>(shared_bytes));
   const dim3 blocks(static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y),
                     static_cast<unsigned>(grid.z));
-  // clang-format off: it takes the launch for comparisons
+  // It takes the launch for comparisons.
+  // clang-format off
   kernel<<<blocks, static_cast<unsigned>(threads), shared_bytes, current_stream()>>>(
       static_cast<Params>(args)...);
   // clang-format on
