@@ -42,6 +42,7 @@ struct AttentionPattern {
   int64_t random_keys = 0;
   uint64_t seed = 0;
 
+  bool operator==(const AttentionPattern&) const = default;
   int64_t shift_in(int64_t head) const { return head >= first_shifted_in ? shift : 0; }
   int64_t shift_out(int64_t head) const { return head >= first_shifted_out ? shift : 0; }
 };

@@ -75,8 +75,9 @@ struct KernelTable {
   void (*softmax_grad)(const SoftmaxGradArgs&);
   void (*cross_entropy)(const CrossEntropyArgs&);
   void (*soft_cross_entropy)(const SoftCrossEntropyArgs&);
-  // attention (kernel_args/attention.h); the size of the backward's scratch is in bytes
+  // attention (kernel_args/attention.h); sizes of scratch are in bytes
   void (*attention_forward)(const AttentionForwardArgs&);
+  size_t (*attention_forward_scratch)(const AttentionSizes&);
   void (*attention_backward)(const AttentionBackwardArgs&);
   size_t (*attention_backward_scratch)(const AttentionSizes&);
   // windowed attention on maps (kernel_args/msa_conv.h)

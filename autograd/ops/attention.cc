@@ -14,6 +14,9 @@ Tensor dense_rows(const Tensor& x) { return x.strides()[3] == 1 ? x : raw::conti
 AttentionStrides strides_of(const Tensor& x) {
   return {x.strides()[0], x.strides()[1], x.strides()[2]};
 }
+Tensor bytes(size_t n, const Tensor& like) {
+  return Tensor::empty({static_cast<int64_t>(n)}, DType::u8, like.device());
+}
 
 }  // namespace
 
@@ -37,10 +40,12 @@ Tensor attention(const Tensor& q_in, const Tensor& k_in, const Tensor& v_in,
   const bool need =
       grad_enabled() && (requires_grad(q_in) || requires_grad(k_in) || requires_grad(v_in));
   const Tensor o = empty({B, T, H, D}, q);
-  const Tensor lse = need ? empty({B, H, T}, q) : Tensor();
+  const DType lse_type = q.dtype() == DType::bf16 ? DType::f32 : q.dtype();
+  const Tensor lse = need ? Tensor::empty({B, H, T}, lse_type, q.device()) : Tensor();
+  const Tensor parts = bytes(table(q).attention_forward_scratch(size), q);
   table(q).attention_forward({size, q.data<void>(), k.data<void>(), v.data<void>(), o.data<void>(),
-                              need ? lse.data<void>() : nullptr, strides_of(q), strides_of(k),
-                              strides_of(v), strides_of(o)});
+                              need ? lse.data<void>() : nullptr, parts.data<void>(), strides_of(q),
+                              strides_of(k), strides_of(v), strides_of(o)});
   if (!need) return o;
   CHECK(T == S, "attention: has a backward only over whole sequences, not for ", T,
         " queries over ", S, " keys");
@@ -54,9 +59,7 @@ Tensor attention(const Tensor& q_in, const Tensor& k_in, const Tensor& v_in,
                   const Tensor dq = Tensor::empty(q.shape(), q.dtype(), q.device());
                   const Tensor dk = Tensor::empty(k.shape(), k.dtype(), k.device());
                   const Tensor dv = Tensor::empty(v.shape(), v.dtype(), v.device());
-                  const Tensor scratch =
-                      Tensor::empty({static_cast<int64_t>(table(q).attention_backward_scratch(s))},
-                                    DType::u8, q.device());
+                  const Tensor scratch = bytes(table(q).attention_backward_scratch(s), q);
                   AttentionBackwardArgs args{s,
                                              q.data<void>(),
                                              k.data<void>(),

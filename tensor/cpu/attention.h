@@ -7,6 +7,7 @@ namespace mullion::cpu {
 // One query token goes to a kernel of its own, split over the keys (decoding with a KV cache).
 // The result does not depend on the number of threads.
 void attention_forward(const AttentionForwardArgs& args);
+size_t attention_forward_scratch(const AttentionSizes& size);  // none
 
 void attention_backward(const AttentionBackwardArgs& args);
 // Bytes of args.scratch for the present number of threads: partial sums of dk and dv of keys that

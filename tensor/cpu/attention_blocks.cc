@@ -9,39 +9,9 @@
 namespace mullion::cpu {
 
 void check_attention(const AttentionSizes& s, bool backward) {
-  CHECK(s.B > 0 && s.T > 0 && s.S > 0 && s.D > 0 && s.Hkv > 0 && s.H % s.Hkv == 0, "attention: B ",
-        s.B, ", T ", s.T, ", S ", s.S, ", H ", s.H, ", Hkv ", s.Hkv, ", D ", s.D,
-        ": sizes must be positive and Hkv must divide H");
+  check_attention_sizes(s, backward);
   CHECK(s.dtype == DType::f32 || s.dtype == DType::f64, "attention: ", name_of(s.dtype),
         " is neither f32 nor f64");
-  CHECK(s.S < (int64_t{1} << 31), "attention: ", s.S, " keys are too many");
-  DCHECK(s.pattern != nullptr);
-  const AttentionPattern& p = *s.pattern;
-  CHECK(p.kind == PatternKind::full || p.group > 0, "attention: a pattern with groups of ",
-        p.group);
-  CHECK(p.kind == PatternKind::full || p.n_heads == s.H, "attention: a pattern for ", p.n_heads,
-        " heads used with ", s.H);
-  const bool self = s.query_offset == 0 && s.T == s.S;
-  CHECK(!p.causal || (s.query_offset >= 0 && s.query_offset + s.T <= s.S), "attention: ", s.T,
-        " queries from position ", s.query_offset, " but ", s.S, " keys");
-  CHECK(p.wrap == Wrap::split || (self && p.context == s.T), "attention: a rolled pattern for ",
-        p.context, " tokens used with ", s.T, " queries and ", s.S, " keys");
-  CHECK(!backward || (p.causal ? self : s.query_offset == 0), "attention: backward of ", s.T,
-        " queries from position ", s.query_offset, " over ", s.S, " keys is not supported");
-}
-
-std::vector<HeadGroup> head_groups(const AttentionSizes& s) {
-  std::vector<HeadGroup> groups;
-  const int64_t share = s.H / s.Hkv;
-  for (int64_t b = 0; b < s.B; ++b)
-    for (int64_t kv = 0; kv < s.Hkv; ++kv) {
-      int64_t rank = 0;
-      for (int64_t h = kv * share, end; h < (kv + 1) * share; h = end) {
-        for (end = h + 1; end < (kv + 1) * share && same_view(*s.pattern, h, end);) ++end;
-        groups.push_back({b, kv, h, end - h, rank++});
-      }
-    }
-  return groups;
 }
 
 namespace {

@@ -1,17 +1,12 @@
-// How the attention kernels cut their work. Query heads that share a key head and see the same keys
-// form a head group, whose queries are stacked so that each key tile is read once for all of them.
-// A head group's tokens are cut at the pattern's panes and into blocks of some hundred rows.
+// How the attention kernels cut their work. The queries of a head group are stacked, so that each
+// key tile is read once for all of its heads. A head group's tokens are cut at the pattern's panes
+// and into blocks of some hundred rows.
 #pragma once
 #include <vector>
 
-#include "tensor/kernel_args/attention.h"
+#include "tensor/attention_groups.h"
 
 namespace mullion::cpu {
-
-struct HeadGroup {
-  int64_t batch, kv_head, first_head, heads;
-  int64_t rank;  // among the groups of this batch row and key head
-};
 
 struct QueryBlock {
   HeadGroup group;
@@ -20,8 +15,6 @@ struct QueryBlock {
 };
 
 void check_attention(const AttentionSizes& size, bool backward);
-
-std::vector<HeadGroup> head_groups(const AttentionSizes& size);
 
 // The blocks of positions [i0, i1) of one group, in order, each of at most `rows` rows.
 void append_blocks(const AttentionSizes& size, const HeadGroup& group, int64_t i0, int64_t i1,

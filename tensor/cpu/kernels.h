@@ -41,6 +41,7 @@ void cross_entropy(const CrossEntropyArgs&);
 void soft_cross_entropy(const SoftCrossEntropyArgs&);
 // attention.cc (one token: attention_decode.cc), attention_backward.cc
 void attention_forward(const AttentionForwardArgs&);
+size_t attention_forward_scratch(const AttentionSizes&);
 void attention_backward(const AttentionBackwardArgs&);
 size_t attention_backward_scratch(const AttentionSizes&);
 // optimizer.cc

@@ -33,6 +33,7 @@ constexpr KernelTable make_table(OpList<UnaryOp...>, OpList<BinaryOp...>) {
       .cross_entropy = cpu::cross_entropy,
       .soft_cross_entropy = cpu::soft_cross_entropy,
       .attention_forward = cpu::attention_forward,
+      .attention_forward_scratch = cpu::attention_forward_scratch,
       .attention_backward = cpu::attention_backward,
       .attention_backward_scratch = cpu::attention_backward_scratch,
       .msa_conv = cpu::msa_conv,

@@ -1,6 +1,8 @@
 // Arguments of the attention kernels: softmax(scale * q k^T) v over the pairs that a pattern lets
 // see each other. Queries B x T x H x D, keys and values B x S x Hkv x D with Hkv dividing H (query
 // head h uses key head h / (H / Hkv)); any strides, but the D elements of a row lie side by side.
+// All arrays have the type `dtype`: f32 or f64 on the CPU, f32 or bf16 on cuda. Where it is bf16,
+// sums are kept in f32 and lse is f32.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -18,7 +20,7 @@ struct AttentionSizes {
   int64_t B = 0, T = 0, S = 0, H = 0, Hkv = 0, D = 0;
   double scale = 1;
   int64_t query_offset = 0;  // position of query 0 among the keys: the tokens in a KV cache
-  DType dtype = DType::f32;  // f32 or f64, of every array
+  DType dtype = DType::f32;
   const AttentionPattern* pattern = nullptr;
 };
 
@@ -29,6 +31,7 @@ struct AttentionForwardArgs {
   const void* v = nullptr;
   void* o = nullptr;    // B x T x H x D
   void* lse = nullptr;  // B x H x T without gaps: log of the sum of exp(scale * q k); may be null
+  void* scratch = nullptr;  // attention_forward_scratch(size) bytes, 64-byte aligned
   AttentionStrides q_stride, k_stride, v_stride, o_stride;
 };
 
