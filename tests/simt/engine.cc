@@ -292,6 +292,7 @@ void run_block(int64_t block) {
   }
   for (int i = 0; i < l.threads; ++i) e.lanes[i].groups = 0;
   e.live = l.threads;
+  e.at_barrier = e.predicates = 0;
   begin_round();
   const unsigned first = e.round[0];
   e.running = true;
