@@ -143,7 +143,7 @@ void Pretraining::open_model() {
     model_ = load_llama(*base, {.matrix_dtype = narrow ? DType::bf16 : DType::f32});
   }
   model_->set_pattern(pattern_);
-  model_->set_checkpointing(options_.get<bool>("model.grad_checkpointing"));
+  model_->set_recompute(recompute());
   if (lora_)
     add_lora(*model_, *lora_, options_.seed());
   else
@@ -212,6 +212,14 @@ void Pretraining::print_banner() const {
   log_info("estimate   ", facts.text());
 }
 
+Recompute Pretraining::recompute() const {
+  constexpr int64_t kLongPass = 4096;  // tokens from which memory is worth a tenth of the time
+  if (options_.get<bool>("model.grad_checkpointing")) return Recompute::block;
+  const std::string mlp = options_.get<std::string>("model.recompute_mlp");
+  const bool on = mlp == "on" || (mlp == "auto" && batch_ * context_ >= kLongPass);
+  return on ? Recompute::mlp : Recompute::none;
+}
+
 JsonObject Pretraining::estimate() const {
   const int64_t all = elements(config_, [](const std::string&) { return true; });
   const int64_t embed =
@@ -225,14 +233,16 @@ JsonObject Pretraining::estimate() const {
   }
   const bool narrow = options_.get<std::string>("model.dtype") == "bf16";
   const auto frozen_bytes = static_cast<double>(all + pairs - trained) * (narrow ? 2 : 4);
-  // Kept for the backward pass of a block, in floats a token: inputs of norms and projections, q,
-  // k, v and o, and three widths of the MLP; with checkpointing the block's input alone.
+  // Kept for the backward pass of a block, in floats a token: the inputs of the norms and of the
+  // projections with a pair, q, k, v and o, and three widths of the MLP; less what is recomputed,
+  // but for one block at a time.
   const LlamaConfig& c = config_;
-  const int64_t inside = 6 * c.hidden_size + 3 * c.intermediate_size +
-                         2 * (c.num_attention_heads + c.num_key_value_heads) * c.head_dim;
-  const bool again = options_.get<bool>("model.grad_checkpointing");
-  const int64_t floats =
-      again ? c.num_hidden_layers * c.hidden_size + inside : c.num_hidden_layers * inside;
+  const int64_t mlp = 3 * c.intermediate_size;
+  const int64_t attention =
+      3 * c.hidden_size + 2 * (c.num_attention_heads + c.num_key_value_heads) * c.head_dim;
+  const bool again = recompute() == Recompute::block, mlp_again = recompute() == Recompute::mlp;
+  const int64_t kept = again ? c.hidden_size : mlp_again ? attention : attention + mlp;
+  const int64_t floats = c.num_hidden_layers * kept + attention + 2 * mlp;
   const auto pass = static_cast<double>(batch_ * context_);
   const double memory = frozen_bytes + 16.0 * static_cast<double>(trained) +
                         4.0 * pass * static_cast<double>(floats) +
@@ -240,12 +250,15 @@ JsonObject Pretraining::estimate() const {
   // Products: 2 a weight forward, 2 for the inputs' gradients, 2 for those of trained weights; 4
   // an attention pair and channel forward, 8 backward (and 4 again, from the log-sum-exp).
   const auto weights = static_cast<double>(all - (c.tie_word_embeddings ? 0 : embed));
+  const auto mlp_weights = static_cast<double>(c.num_hidden_layers * mlp * c.hidden_size);
   const double attended = static_cast<double>(context_) * static_cast<double>(context_ + 1) / 2 *
                           visible_fraction(pattern_, context_);
   const double heads = static_cast<double>(c.num_attention_heads * c.head_dim);
   const double per_row =
       (4 * weights + 2 * static_cast<double>(lora_ ? pairs * 2 : trained) +
-       (again ? 2 * weights : 0)) *
+       (again       ? 2 * weights
+        : mlp_again ? 4 * mlp_weights / 3
+                    : 0)) *
           static_cast<double>(context_) +
       static_cast<double>(c.num_hidden_layers) * heads * attended * (again ? 20 : 16);
   return JsonObject()

@@ -35,6 +35,7 @@ class Pretraining {
   void restore(const CheckpointInfo& checkpoint);
 
  private:
+  Recompute recompute() const;  // what --grad-checkpointing and --recompute-mlp ask for
   void open_model();
   void choose_trained(const LlamaCheckpoint* base);
   void make_optimizer();

@@ -22,7 +22,13 @@ void add_model(OptionTable& table) {
            "how frozen matrices are held: f32 or bf16; what is trained is f32")
       .one_of({"f32", "bf16"});
   table.add("model.grad_checkpointing", "--grad-checkpointing", false,
-            "recompute each block in the backward pass: less memory, a third more time");
+            "recompute each block in the backward pass: a tenth of the memory, a third more time");
+  table
+      .add("model.recompute_mlp", "--recompute-mlp", "auto",
+           "recompute the inside of each MLP: half the memory, a tenth more time; auto: in passes "
+           "of 4,096 tokens and more")
+      .one_of({"auto", "on", "off"})
+      .free_on_resume();
 }
 
 void add_data(OptionTable& table) {

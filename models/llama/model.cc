@@ -49,9 +49,7 @@ LlamaMlp::LlamaMlp(const LlamaConfig& c)
       up_proj(c.hidden_size, c.intermediate_size),
       down_proj(c.intermediate_size, c.hidden_size) {}
 
-Tensor LlamaMlp::operator()(const Tensor& x) const {
-  return down_proj(swiglu(gate_proj(x), up_proj(x)));
-}
+Tensor LlamaMlp::inside(const Tensor& x) const { return swiglu(gate_proj(x), up_proj(x)); }
 
 void LlamaMlp::fields(Fields& fields) {
   fields("gate_proj", gate_proj);
@@ -67,7 +65,10 @@ LlamaBlock::LlamaBlock(const LlamaConfig& c)
 
 Tensor LlamaBlock::operator()(const Tensor& x, const LlamaContext& context, int64_t layer) const {
   const Tensor y = add(x, self_attn(input_layernorm(x), context, layer));
-  return add(y, mlp(post_attention_layernorm(y)));
+  const auto inside = [this](const Tensor& input) {
+    return mlp.inside(post_attention_layernorm(input));
+  };
+  return add(y, mlp.down_proj(context.recompute_mlp ? checkpoint(inside, y) : inside(y)));
 }
 
 void LlamaBlock::fields(Fields& fields) {
@@ -118,13 +119,14 @@ Tensor Llama::hidden(const Tensor& ids, KvCache* cache) const {
   CHECK_AS(Fault::usage, begin + T <= usable_context(config_), "llama: ", begin + T,
            " tokens, but the model's context is ", usable_context(config_),
            "; extend it by rope scaling");
-  const LlamaContext context{rope_.at(begin, T), &pattern_, cache};
+  const LlamaContext context{rope_.at(begin, T), &pattern_, cache,
+                             recompute_ == Recompute::mlp && !cache};
   Tensor x = embed_tokens_(ids);
   for (size_t i = 0; i < layers_.size(); ++i) {
     const auto block = [layer = layers_[i].get(), context, i](const Tensor& input) {
       return (*layer)(input, context, static_cast<int64_t>(i));
     };
-    x = checkpointing_ && !cache ? checkpoint(block, x) : block(x);
+    x = recompute_ == Recompute::block && !cache ? checkpoint(block, x) : block(x);
   }
   return norm_(x);
 }

@@ -1,8 +1,7 @@
 // Speed and memory of a LoRA training step: tokens a second by the median step, beside the peer of
 // peer_llama_step.py. The last line of stdout is one JSON object.
 //   bench_llama_step MODEL [--ctx-size 512] [--attn full|sf|s2] [--steps 5] [--threads 0]
-//                    [--checkpointing] [--train-also none|embed,norm] [--dtype f32|bf16]
-//                    [--profile]
+//                    [--recompute none|mlp|block] [--train-also none|embed,norm] [--dtype f32|bf16]
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -29,20 +28,23 @@ struct Arguments {
   std::string model, attn = "full", train_also = "none", dtype = "f32";
   int64_t context = 512;
   int steps = 5, threads = 0;
-  bool checkpointing = false;
+  Recompute recompute = Recompute::none;
 };
+
+constexpr const char* kRecomputes[] = {"none", "mlp", "block"};
+Recompute recompute_of(const std::string& name) {
+  for (int i = 0; i < 3; ++i)
+    if (name == kRecomputes[i]) return static_cast<Recompute>(i);
+  fail(Fault::usage, "--recompute ", name, ": expected none, mlp or block");
+}
 
 Arguments parse(int argc, char** argv) {
   CHECK_AS(Fault::usage, argc >= 2, "usage: bench_llama_step MODEL [--ctx-size N] [--attn NAME] ",
-           "[--steps N] [--threads N] [--checkpointing] [--train-also WHAT] [--dtype TYPE]");
+           "[--steps N] [--threads N] [--recompute WHAT] [--train-also WHAT] [--dtype TYPE]");
   Arguments a;
   a.model = argv[1];
   for (int i = 2; i < argc; ++i) {
     const std::string flag = argv[i];
-    if (flag == "--checkpointing") {
-      a.checkpointing = true;
-      continue;
-    }
     CHECK_AS(Fault::usage, i + 1 < argc, flag, ": needs a value");
     const std::string value = argv[++i];
     if (flag == "--ctx-size")
@@ -57,6 +59,8 @@ Arguments parse(int argc, char** argv) {
       a.train_also = value;
     else if (flag == "--dtype")
       a.dtype = value;
+    else if (flag == "--recompute")
+      a.recompute = recompute_of(value);
     else
       fail(Fault::usage, flag, ": unknown");
   }
@@ -76,7 +80,7 @@ int run(const Arguments& a) {
   pattern.n_heads = model->config().num_attention_heads;
   pattern.context = a.context;
   model->set_pattern(make_pattern(a.attn, pattern));
-  model->set_checkpointing(a.checkpointing);
+  model->set_recompute(a.recompute);
   const auto parameters = trainable_parameters(*model);
   const auto optimizer = make_adamw({{parameters, 1, 0}});
   Philox random{7, 0, 0};
@@ -107,13 +111,13 @@ int run(const Arguments& a) {
   getrusage(RUSAGE_SELF, &usage);
   std::printf(
       "{\"bench\": \"llama_step\", \"context\": %lld, \"attn\": \"%s\", \"dtype\": \"%s\", "
-      "\"checkpointing\": %s, \"threads\": %d, \"tok_s\": %.1f, \"step_s\": %.3f, "
+      "\"recompute\": \"%s\", \"threads\": %d, \"tok_s\": %.1f, \"step_s\": %.3f, "
       "\"step_s_min\": %.3f, \"step_s_max\": %.3f, \"forward_share\": %.2f, "
       "\"tensor_peak_gib\": %.2f, \"rss_peak_gib\": %.2f}\n",
       static_cast<long long>(a.context), a.attn.c_str(), a.dtype.c_str(),
-      a.checkpointing ? "true" : "false", num_threads(), static_cast<double>(a.context) / median,
-      median, seconds.front(), seconds.back(), forward / whole,
-      static_cast<double>(memory_use().peak) / (1 << 30),
+      kRecomputes[static_cast<int>(a.recompute)], num_threads(),
+      static_cast<double>(a.context) / median, median, seconds.front(), seconds.back(),
+      forward / whole, static_cast<double>(memory_use().peak) / (1 << 30),
       static_cast<double>(usage.ru_maxrss) / (1 << 20));
   return 0;
 }

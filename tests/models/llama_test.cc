@@ -49,9 +49,9 @@ TEST_P(LlamaGolden, LogitsLossAndGradients) {
   const test::Golden golden("llama");
   const std::string name = GetParam();
   const Tensor ids = golden.tensor("ids.input");
-  for (const bool checkpointing : {false, true}) {
+  for (const Recompute recompute : {Recompute::none, Recompute::mlp, Recompute::block}) {
     const auto model = golden_model(golden, name);
-    model->set_checkpointing(checkpointing);
+    model->set_recompute(recompute);
     set_trainable(*model, [](const std::string&) { return true; });
     {
       NoGrad no_grad;
@@ -65,7 +65,7 @@ TEST_P(LlamaGolden, LogitsLossAndGradients) {
       if (!golden.has(name + ".grad." + p.name)) continue;
       ++compared;
       EXPECT_LT(test::relative_error(grad(p.value), golden.tensor(name + ".grad." + p.name)), 2e-5)
-          << p.name << (checkpointing ? " (checkpointing)" : "");
+          << p.name << " (recompute " << static_cast<int>(recompute) << ")";
     }
     EXPECT_GT(compared, 0);
   }
