@@ -4,20 +4,27 @@ set(CMAKE_CXX_STANDARD_REQUIRED ON)
 set(CMAKE_CXX_EXTENSIONS OFF)
 set(MULLION_MARCH native CACHE STRING "Instruction set to build for, e.g. native or x86-64-v3")
 
-add_compile_options(-march=${MULLION_MARCH} -Wall -Wextra -Wshadow -Werror -fno-math-errno)
+# Options of the host's compiler alone; nvcc has its own (MullionCuda.cmake).
+function(mullion_cxx_options)
+  foreach(option ${ARGN})
+    add_compile_options($<$<COMPILE_LANGUAGE:CXX>:${option}>)
+  endforeach()
+endfunction()
+
+mullion_cxx_options(-march=${MULLION_MARCH} -Wall -Wextra -Wshadow -Werror -fno-math-errno)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # NaNs must stay visible, so no -ffast-math; traps nobody handles may be assumed away.
   # -Wrestrict reports std::string's own code (GCC bug 105651).
-  add_compile_options(-fno-trapping-math -Wno-restrict)
+  mullion_cxx_options(-fno-trapping-math -Wno-restrict)
 endif()
 if(MULLION_SANITIZE)
   # Under the sanitizers GCC takes the deliberately undefined registers of its own intrinsics for bugs.
-  add_compile_options(-Wno-uninitialized -Wno-maybe-uninitialized)
-  add_compile_options(-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -O1 -g1)
+  mullion_cxx_options(-Wno-uninitialized -Wno-maybe-uninitialized)
+  mullion_cxx_options(-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -O1 -g1)
   add_link_options(-fsanitize=address,undefined)
 endif()
 if(MULLION_FUZZ)
-  add_compile_options(-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined)
+  mullion_cxx_options(-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined)
   add_link_options(-fsanitize=address,undefined)
 endif()
 

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <type_traits>
 
+#include "tensor/host_device.h"
+
 namespace mullion {
 
 // Called unqualified below, so that an array type's own functions are found.
@@ -29,7 +31,7 @@ using ScalarOf = typename ScalarOfType<T>::type;
 
 // `value` where x > 0, else 0.
 template <typename T>
-T where_positive(const T& x, const T& value) {
+MULLION_HD T where_positive(const T& x, const T& value) {
   if constexpr (std::is_floating_point_v<T>)
     return x > 0 ? value : T(0);
   else
@@ -38,92 +40,92 @@ T where_positive(const T& x, const T& value) {
 
 struct Neg {
   template <typename T>
-  static T value(const T& x) {
+  MULLION_HD static T value(const T& x) {
     return -x;
   }
   template <typename T>
-  static T grad(const T&, const T&, const T& g) {
+  MULLION_HD static T grad(const T&, const T&, const T& g) {
     return -g;
   }
 };
 struct Exp {
   template <typename T>
-  static T value(const T& x) {
+  MULLION_HD static T value(const T& x) {
     return exp(x);
   }
   template <typename T>
-  static T grad(const T&, const T& y, const T& g) {
+  MULLION_HD static T grad(const T&, const T& y, const T& g) {
     return g * y;
   }
 };
 struct Log {
   template <typename T>
-  static T value(const T& x) {
+  MULLION_HD static T value(const T& x) {
     return log(x);
   }
   template <typename T>
-  static T grad(const T& x, const T&, const T& g) {
+  MULLION_HD static T grad(const T& x, const T&, const T& g) {
     return g / x;
   }
 };
 struct Sqrt {
   template <typename T>
-  static T value(const T& x) {
+  MULLION_HD static T value(const T& x) {
     return sqrt(x);
   }
   template <typename T>
-  static T grad(const T&, const T& y, const T& g) {
+  MULLION_HD static T grad(const T&, const T& y, const T& g) {
     return g * 0.5f / y;
   }
 };
 struct Square {
   template <typename T>
-  static T value(const T& x) {
+  MULLION_HD static T value(const T& x) {
     return x * x;
   }
   template <typename T>
-  static T grad(const T& x, const T&, const T& g) {
+  MULLION_HD static T grad(const T& x, const T&, const T& g) {
     return g * x * 2.0f;
   }
 };
 struct Tanh {
   template <typename T>
-  static T value(const T& x) {
+  MULLION_HD static T value(const T& x) {
     return tanh(x);
   }
   template <typename T>
-  static T grad(const T&, const T& y, const T& g) {
+  MULLION_HD static T grad(const T&, const T& y, const T& g) {
     return g * (1.0f - y * y);
   }
 };
 struct Sigmoid {
   template <typename T>
-  static T value(const T& x) {
+  MULLION_HD static T value(const T& x) {
     return 1.0f / (1.0f + exp(-x));
   }
   template <typename T>
-  static T grad(const T&, const T& y, const T& g) {
+  MULLION_HD static T grad(const T&, const T& y, const T& g) {
     return g * y * (1.0f - y);
   }
 };
 struct Relu {
   template <typename T>
-  static T value(const T& x) {
+  MULLION_HD static T value(const T& x) {
     return where_positive(x, x);
   }
   template <typename T>
-  static T grad(const T& x, const T&, const T& g) {
+  MULLION_HD static T grad(const T& x, const T&, const T& g) {
     return where_positive(x, g);
   }
 };
 // x * sigmoid(x)
 struct Silu {
   template <typename T>
-  static T value(const T& x) {
+  MULLION_HD static T value(const T& x) {
     return x / (1.0f + exp(-x));
   }
   template <typename T>
-  static T grad(const T& x, const T&, const T& g) {
+  MULLION_HD static T grad(const T& x, const T&, const T& g) {
     const T s = 1.0f / (1.0f + exp(-x));
     return g * s * (1.0f + x * (1.0f - s));
   }
@@ -131,29 +133,29 @@ struct Silu {
 // x * Phi(x), Phi the normal distribution by the error function (Hendrycks and Gimpel 2016).
 struct Gelu {
   template <typename T>
-  static T value(const T& x) {
+  MULLION_HD static T value(const T& x) {
     return x * phi(x);
   }
   template <typename T>
-  static T grad(const T& x, const T&, const T& g) {
+  MULLION_HD static T grad(const T& x, const T&, const T& g) {
     const T density = exp(T(x * x * -0.5f)) * ScalarOf<T>(0.39894228040143267794);
     return g * (phi(x) + x * density);
   }
 
  private:
   template <typename T>
-  static T phi(const T& x) {
+  MULLION_HD static T phi(const T& x) {
     return 0.5f * (1.0f + erf(T(x * ScalarOf<T>(0.70710678118654752440))));
   }
 };
 // The approximation of Gelu by tanh: inner(x) = sqrt(2 / pi) * (x + 0.044715 x^3).
 struct GeluTanh {
   template <typename T>
-  static T value(const T& x) {
+  MULLION_HD static T value(const T& x) {
     return x * 0.5f * (1.0f + tanh(inner(x)));
   }
   template <typename T>
-  static T grad(const T& x, const T&, const T& g) {
+  MULLION_HD static T grad(const T& x, const T&, const T& g) {
     using S = ScalarOf<T>;
     const T t = tanh(inner(x));
     const T slope = (1.0f + x * x * S(3 * 0.044715)) * S(0.79788456080286535588);
@@ -162,7 +164,7 @@ struct GeluTanh {
 
  private:
   template <typename T>
-  static T inner(const T& x) {
+  MULLION_HD static T inner(const T& x) {
     using S = ScalarOf<T>;
     return x * (1.0f + x * x * S(0.044715)) * S(0.79788456080286535588);
   }
@@ -170,25 +172,25 @@ struct GeluTanh {
 
 struct Add {
   template <typename T>
-  static T value(const T& a, const T& b) {
+  MULLION_HD static T value(const T& a, const T& b) {
     return a + b;
   }
 };
 struct Sub {
   template <typename T>
-  static T value(const T& a, const T& b) {
+  MULLION_HD static T value(const T& a, const T& b) {
     return a - b;
   }
 };
 struct Mul {
   template <typename T>
-  static T value(const T& a, const T& b) {
+  MULLION_HD static T value(const T& a, const T& b) {
     return a * b;
   }
 };
 struct Div {
   template <typename T>
-  static T value(const T& a, const T& b) {
+  MULLION_HD static T value(const T& a, const T& b) {
     return a / b;
   }
 };

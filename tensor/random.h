@@ -6,11 +6,7 @@
 #include <cmath>
 #include <cstdint>
 
-#ifdef __CUDACC__
-#define MULLION_HD __host__ __device__
-#else
-#define MULLION_HD
-#endif
+#include "tensor/host_device.h"
 
 namespace mullion {
 

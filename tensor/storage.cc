@@ -1,5 +1,6 @@
 // The CPU allocator: a best-fit cache of freed blocks, bounded, with huge pages asked for where a
-// block is large. Every figure it keeps is under one mutex; tensors are few and large.
+// block is large. Every figure it keeps is under one mutex; tensors are few and large. Memory of
+// another device comes from its backend, and is only counted here.
 #include "tensor/storage.h"
 
 #include <sys/mman.h>
@@ -36,6 +37,17 @@ Cache& cache() {
 }
 std::atomic<bool> poison{false};
 
+constexpr int64_t kDeviceUnit = 256;
+struct DeviceUse {
+  std::mutex mutex;
+  std::map<std::pair<DeviceType, int>, MemoryUse> use;
+};
+DeviceUse& device_use() {
+  static DeviceUse* the_use = new DeviceUse;  // never destroyed, for the same reason
+  return *the_use;
+}
+std::pair<DeviceType, int> key_of(Device device) { return {device.type, device.index}; }
+
 std::byte* fresh_block(int64_t capacity) {
   const int64_t alignment = capacity >= kHugePage ? kHugePage : kAlignment;
   void* block = std::aligned_alloc(static_cast<size_t>(alignment), static_cast<size_t>(capacity));
@@ -53,10 +65,8 @@ int64_t rounded_up(int64_t bytes) {
 
 }  // namespace
 
-Storage::Storage(int64_t bytes, Device device) : bytes_(bytes), device_(device) {
-  kernels(device);  // throws where the device is not part of this build
-  CHECK(bytes >= 0, "storage: negative size ", bytes);
-  capacity_ = rounded_up(bytes > 0 ? bytes : 1);
+void Storage::take_from_cpu() {
+  capacity_ = rounded_up(bytes_ > 0 ? bytes_ : 1);
   Cache& c = cache();
   {
     std::lock_guard lock(c.mutex);
@@ -74,7 +84,7 @@ Storage::Storage(int64_t bytes, Device device) : bytes_(bytes), device_(device) 
     release_cached_memory();
     data_ = fresh_block(capacity_);
   }
-  CHECK_AS(Fault::memory, data_, "out of memory: a tensor of ", bytes,
+  CHECK_AS(Fault::memory, data_, "out of memory: a tensor of ", bytes_,
            " bytes was asked for while ", memory_use().live, " were in use");
   {
     std::lock_guard lock(c.mutex);
@@ -85,7 +95,7 @@ Storage::Storage(int64_t bytes, Device device) : bytes_(bytes), device_(device) 
   if (poison) std::memset(data_, 0xff, static_cast<size_t>(capacity_));
 }
 
-Storage::~Storage() {
+void Storage::give_to_cpu() {
   Cache& c = cache();
   std::lock_guard lock(c.mutex);
   c.use.live -= capacity_;
@@ -103,17 +113,67 @@ Storage::~Storage() {
   }
 }
 
-MemoryUse memory_use() {
-  std::lock_guard lock(cache().mutex);
-  return cache().use;
+void Storage::take_from_device() {
+  const DeviceBackend& b = backend(device_.type);
+  capacity_ = (std::max<int64_t>(bytes_, 1) + kDeviceUnit - 1) / kDeviceUnit * kDeviceUnit;
+  data_ = static_cast<std::byte*>(b.allocate(capacity_, device_.index));
+  if (!data_) {  // what is queued may hold blocks that are free already
+    b.synchronize(device_.index);
+    b.trim(device_.index);
+    data_ = static_cast<std::byte*>(b.allocate(capacity_, device_.index));
+  }
+  CHECK_AS(Fault::memory, data_, "out of memory on ", name_of(device_), ":", device_.index,
+           ": a tensor of ", bytes_, " bytes was asked for while ", memory_use(device_).live,
+           " were in use");
+  DeviceUse& d = device_use();
+  {
+    std::lock_guard lock(d.mutex);
+    MemoryUse& use = d.use[key_of(device_)];
+    use.live += capacity_;
+    use.peak = std::max(use.peak, use.live);
+  }
+  if (poison) b.set_bytes(data_, 0xff, capacity_, device_.index);
 }
 
-void reset_peak_memory() {
-  std::lock_guard lock(cache().mutex);
-  cache().use.peak = cache().use.live;
+Storage::Storage(int64_t bytes, Device device) : bytes_(bytes), device_(device) {
+  kernels(device);  // throws where the device is not there
+  CHECK(bytes >= 0, "storage: negative size ", bytes);
+  device.type == DeviceType::cpu ? take_from_cpu() : take_from_device();
 }
 
-void release_cached_memory() {
+Storage::~Storage() {
+  if (device_.type == DeviceType::cpu) {
+    give_to_cpu();
+    return;
+  }
+  backend(device_.type).free(data_, device_.index);
+  DeviceUse& d = device_use();
+  std::lock_guard lock(d.mutex);
+  d.use[key_of(device_)].live -= capacity_;
+}
+
+MemoryUse memory_use(Device device) {
+  if (device.type == DeviceType::cpu) {
+    std::lock_guard lock(cache().mutex);
+    return cache().use;
+  }
+  std::lock_guard lock(device_use().mutex);
+  return device_use().use[key_of(device)];
+}
+
+void reset_peak_memory(Device device) {
+  if (device.type == DeviceType::cpu) {
+    std::lock_guard lock(cache().mutex);
+    cache().use.peak = cache().use.live;
+    return;
+  }
+  std::lock_guard lock(device_use().mutex);
+  MemoryUse& use = device_use().use[key_of(device)];
+  use.peak = use.live;
+}
+
+void release_cached_memory(Device device) {
+  if (device.type != DeviceType::cpu) return backend(device.type).trim(device.index);
   Cache& c = cache();
   std::lock_guard lock(c.mutex);
   for (auto& [capacity, block] : c.freed) std::free(block);

@@ -1,5 +1,6 @@
-// Storage: a block of bytes on a device. Blocks come from a small cache of freed blocks, because a
-// training step asks for the same sizes again and again and fresh pages cost a page fault each.
+// Storage: a block of bytes on a device. On the CPU blocks come from a small cache of freed blocks,
+// because a training step asks for the same sizes again and again and fresh pages cost a page fault
+// each; another device has a pool of its own (DeviceBackend).
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -21,7 +22,8 @@ constexpr std::string_view name_of(Device d) { return d.type == DeviceType::cpu 
 
 class Storage {
  public:
-  // `bytes` of uninitialised memory, aligned to 64. Throws Error (Fault::memory) naming the size.
+  // `bytes` of uninitialised memory, aligned to 64. Throws Error (Fault::memory) naming the size
+  // and what is in use.
   Storage(int64_t bytes, Device device);
   ~Storage();
   Storage(const Storage&) = delete;
@@ -32,18 +34,24 @@ class Storage {
   Device device() const { return device_; }
 
  private:
+  void take_from_cpu();
+  void give_to_cpu();
+  void take_from_device();
+
   std::byte* data_ = nullptr;
   int64_t bytes_ = 0, capacity_ = 0;
   Device device_;
 };
 
-// Bytes held by live tensors, and the most since the last reset: the figures behind `mem_gib`.
+// Bytes held by live tensors of a device, and the most since the last reset: the figures behind
+// `mem_gib`.
 struct MemoryUse {
   int64_t live = 0, peak = 0;
 };
-MemoryUse memory_use();
-void reset_peak_memory();
-void release_cached_memory();  // gives the freed blocks back to the system
+MemoryUse memory_use(Device device = {});
+void reset_peak_memory(Device device = {});
+// Gives the freed blocks back to the system.
+void release_cached_memory(Device device = {});
 
 // While true, fresh storage is filled with NaN (0xff bytes), so that a test sees a kernel that
 // leaves an element of its output unwritten.

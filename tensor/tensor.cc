@@ -70,18 +70,21 @@ template uint8_t* Tensor::data<uint8_t>() const;
 template bool* Tensor::data<bool>() const;
 
 template <typename T>
-Tensor Tensor::from(const std::vector<T>& values, Shape shape) {
+Tensor Tensor::from(const std::vector<T>& values, Shape shape, Device device) {
   CHECK(static_cast<int64_t>(values.size()) == shape.numel(), "tensor: ", values.size(),
         " values given for shape ", shape);
-  Tensor t = empty(shape, dtype_of<T>());
-  std::copy(values.begin(), values.end(), t.data<T>());
+  Tensor t = empty(shape, dtype_of<T>(), device);
+  if (device.type == DeviceType::cpu)
+    std::copy(values.begin(), values.end(), t.data<T>());
+  else
+    backend(device.type).upload(t.data<void>(), values.data(), t.bytes(), device.index);
   return t;
 }
-template Tensor Tensor::from(const std::vector<float>&, Shape);
-template Tensor Tensor::from(const std::vector<double>&, Shape);
-template Tensor Tensor::from(const std::vector<int32_t>&, Shape);
-template Tensor Tensor::from(const std::vector<int64_t>&, Shape);
-template Tensor Tensor::from(const std::vector<uint8_t>&, Shape);
+template Tensor Tensor::from(const std::vector<float>&, Shape, Device);
+template Tensor Tensor::from(const std::vector<double>&, Shape, Device);
+template Tensor Tensor::from(const std::vector<int32_t>&, Shape, Device);
+template Tensor Tensor::from(const std::vector<int64_t>&, Shape, Device);
+template Tensor Tensor::from(const std::vector<uint8_t>&, Shape, Device);
 
 double Tensor::item() const {
   CHECK(numel() == 1, "tensor: item() of shape ", shape());
@@ -90,6 +93,7 @@ double Tensor::item() const {
 
 template <typename T>
 std::vector<T> Tensor::to_vector() const {
+  // Converted on the CPU: a device may not know the type (f64).
   const Tensor host = raw::contiguous(raw::cast(raw::to_device(*this, Device{}), dtype_of<T>()));
   const T* first = host.data<T>();
   return std::vector<T>(first, first + host.numel());
@@ -170,15 +174,33 @@ Tensor clone(const Tensor& x) {
 }
 
 Tensor to_device(const Tensor& x, Device device) {
-  kernels(device);
-  CHECK(x.device() == device, "to_device: no copies between ", name_of(x.device()), " and ",
-        name_of(device), " in this build");
-  return x;
+  if (x.device() == device) return x;
+  kernels(device);  // before anything is moved: throws where the device is not there
+  Tensor y = Tensor::empty(x.shape(), x.dtype(), device);
+  copy_into(contiguous(x), y);
+  return y;
 }
+
+namespace {
+void copy_between(const Tensor& source, const Tensor& target) {
+  const Device from = source.device(), to = target.device();
+  CHECK(source.dtype() == target.dtype() && source.is_contiguous() && target.is_contiguous(),
+        "copy from ", name_of(from), " to ", name_of(to), ": of type ", name_of(source.dtype()),
+        " and ", name_of(target.dtype()), ", or a strided view");
+  if (source.numel() == 0) return;
+  const void* first = source.data<void>();
+  if (from.type == DeviceType::cpu)
+    backend(to.type).upload(target.data<void>(), first, source.bytes(), to.index);
+  else if (to.type == DeviceType::cpu)
+    backend(from.type).download(target.data<void>(), first, source.bytes(), from.index);
+  else
+    backend(to.type).copy(target.data<void>(), to.index, first, from.index, source.bytes());
+}
+}  // namespace
 
 void copy_into(const Tensor& source, const Tensor& target) {
   check_same_shape("copy", source, target);
-  check_same_device("copy", source, target);
+  if (source.device() != target.device()) return copy_between(source, target);
   kernels(source.device())
       .copy({source.data<void>(), target.data<void>(), source.dtype(), target.dtype(),
              source.shape(), source.strides(), target.strides()});
@@ -196,8 +218,8 @@ void check_same_dtype(std::string_view op, const Tensor& a, const Tensor& b) {
         name_of(b.dtype()), " differ");
 }
 void check_same_device(std::string_view op, const Tensor& a, const Tensor& b) {
-  CHECK(a.device() == b.device(), op, ": devices ", name_of(a.device()), " and ",
-        name_of(b.device()), " differ");
+  CHECK(a.device() == b.device(), op, ": devices ", name_of(a.device()), ":", a.device().index,
+        " and ", name_of(b.device()), ":", b.device().index, " differ");
 }
 void check_same_shape(std::string_view op, const Tensor& a, const Tensor& b) {
   CHECK(a.shape() == b.shape(), op, ": shapes ", a.shape(), " and ", b.shape(), " differ");

@@ -1,5 +1,7 @@
 // Tensor: the one tensor type. A handle of 16 bytes on Storage x Layout x DType; copying a handle
-// shares the elements. Eager: every function returns with its result computed.
+// shares the elements. Eager: every function returns with its result computed, or, on a device with
+// a queue, with its computation queued; who reads elements on the host (item, to_vector,
+// to_device) waits for them.
 //
 // This layer knows of gradients only the pointer `grad_data`, which autograd/ fills. The functions
 // in namespace raw are views without gradients; model code uses the differentiable ops of
@@ -58,9 +60,9 @@ class Tensor {
   static Tensor empty(Shape shape, DType dtype = DType::f32, Device device = {});
   static Tensor zeros(Shape shape, DType dtype = DType::f32, Device device = {});
   static Tensor full(Shape shape, double value, DType dtype = DType::f32, Device device = {});
-  // A tensor on the CPU with the given elements, in row-major order.
+  // The given elements, in row-major order.
   template <typename T>
-  static Tensor from(const std::vector<T>& values, Shape shape);
+  static Tensor from(const std::vector<T>& values, Shape shape, Device device = {});
 
   bool defined() const { return impl_ != nullptr; }
   const Shape& shape() const { return impl().shape; }
@@ -73,7 +75,8 @@ class Tensor {
   bool is_contiguous() const { return strides() == shape().strides() || numel() <= 1; }
   int64_t bytes() const { return numel() * size_of(dtype()); }
 
-  // The first element. T must be the tensor's type (or void for any).
+  // The first element, in the memory of the tensor's device. T must be the tensor's type (or void
+  // for any).
   template <typename T>
   T* data() const;
   // The only element of a tensor of size 1, as a double.
@@ -124,8 +127,9 @@ Tensor expand(const Tensor& x, Shape shape);  // size-1 axes repeated with strid
 Tensor contiguous(const Tensor& x);           // x itself where it is contiguous already
 Tensor cast(const Tensor& x, DType dtype);    // x itself where the type is the same
 Tensor clone(const Tensor& x);
-Tensor to_device(const Tensor& x, Device device);
-void copy_into(const Tensor& source, const Tensor& target);  // same shape; converts the type
+Tensor to_device(const Tensor& x, Device device);  // x itself where it is there already
+// Same shape; converts the type. Between devices the type is the same and both are contiguous.
+void copy_into(const Tensor& source, const Tensor& target);
 void fill(const Tensor& target, double value);
 }  // namespace raw
 

@@ -294,6 +294,10 @@ cudaError_t cudaMemcpyAsync(void* target, const void* source, size_t bytes, cuda
                             cudaStream_t) {
   return copy("cudaMemcpyAsync", target, source, bytes, kind);
 }
+cudaError_t cudaMemcpyPeerAsync(void* target, int, const void* source, int, size_t bytes,
+                                cudaStream_t) {
+  return copy("cudaMemcpyPeerAsync", target, source, bytes, cudaMemcpyDeviceToDevice);
+}
 cudaError_t cudaMemset(void* target, int value, size_t bytes) {
   return set("cudaMemset", target, value, bytes);
 }

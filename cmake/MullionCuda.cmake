@@ -1,0 +1,52 @@
+# The CUDA backend: MULLION_CUDA=AUTO builds it where nvcc and a GPU are found, ON needs nvcc alone
+# (the programs then also run on machines without a driver, on the CPU), OFF leaves it out.
+set(MULLION_CUDA AUTO CACHE STRING "Build the CUDA backend: AUTO (where there is a GPU), ON, OFF")
+set(MULLION_CUDA_ARCHS "80;90a" CACHE STRING "Compute capabilities to build for, e.g. 80;90a")
+
+set(MULLION_HAVE_CUDA OFF)
+if(NOT MULLION_CUDA STREQUAL "OFF")
+  find_program(MULLION_NVCC nvcc HINTS $ENV{CUDACXX} $ENV{CUDA_HOME}/bin $ENV{CUDA_PATH}/bin
+               PATHS /usr/local/cuda/bin /opt/cuda/bin)
+  if(MULLION_NVCC AND (MULLION_CUDA STREQUAL "ON" OR EXISTS /dev/nvidia0))
+    set(MULLION_HAVE_CUDA ON)
+  elseif(MULLION_CUDA STREQUAL "ON")
+    message(FATAL_ERROR "MULLION_CUDA=ON: nvcc was not found; set CUDACXX or CUDA_HOME")
+  endif()
+endif()
+
+if(MULLION_HAVE_CUDA)
+  set(CMAKE_CUDA_COMPILER ${MULLION_NVCC})
+  set(CMAKE_CUDA_ARCHITECTURES OFF)  # the flags below name them: CMake does not know 90a with PTX
+  if(CMAKE_CXX_COMPILER_LAUNCHER AND NOT DEFINED CMAKE_CUDA_COMPILER_LAUNCHER)
+    set(CMAKE_CUDA_COMPILER_LAUNCHER ${CMAKE_CXX_COMPILER_LAUNCHER})
+  endif()
+  enable_language(CUDA)
+  find_package(CUDAToolkit REQUIRED)
+
+  # CMake 3.25 drops CUDA_STANDARD 20 silently, so the flag is given by hand. PTX of the oldest
+  # capability goes along for devices that are newer than the toolkit.
+  set(MULLION_CUDA_FLAGS -std=c++20 -Werror=all-warnings -Xcompiler=-Wall,-Wextra,-Werror
+                         --display-error-number)
+  foreach(arch ${MULLION_CUDA_ARCHS})
+    list(APPEND MULLION_CUDA_FLAGS "SHELL:-gencode arch=compute_${arch},code=sm_${arch}")
+  endforeach()
+  list(GET MULLION_CUDA_ARCHS 0 oldest)
+  string(REGEX REPLACE "[a-z]" "" oldest ${oldest})
+  list(APPEND MULLION_CUDA_FLAGS "SHELL:-gencode arch=compute_${oldest},code=compute_${oldest}")
+endif()
+message(STATUS "CUDA: ${MULLION_HAVE_CUDA} (MULLION_CUDA=${MULLION_CUDA})")
+
+# mullion_cuda_library(NAME SOURCES...): device code with the flags above.
+function(mullion_cuda_library name)
+  add_library(${name} STATIC ${ARGN})
+  target_include_directories(${name} PUBLIC ${CMAKE_SOURCE_DIR})
+  foreach(property CXX_STANDARD CXX_STANDARD_REQUIRED CXX_EXTENSIONS)  # CUDA would inherit them
+    set_property(TARGET ${name} PROPERTY ${property})
+  endforeach()
+  target_compile_options(${name} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:${MULLION_CUDA_FLAGS}>)
+  target_link_libraries(${name} PUBLIC mullion_tensor CUDA::cudart_static CUDA::cublasLt)
+endfunction()
+
+# The devices a program can compute on beside the CPU: a backend registers itself, so it is linked
+# whole. Programs, benches and the tests of a device link this; libraries do not.
+add_library(mullion_devices INTERFACE)

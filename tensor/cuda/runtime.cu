@@ -1,0 +1,216 @@
+// Devices, streams, memory and faults. The pool of the driver (cudaMallocAsync) serves as
+// allocator: with its release threshold raised it keeps what a step freed for the next one.
+#include "tensor/cuda/runtime.h"
+
+#include <array>
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <mutex>
+
+#include "tensor/check.h"
+
+namespace mullion::cuda {
+namespace {
+
+constexpr int kLeastMajor = 8;  // sm_80: bf16 products and cp.async
+constexpr int kNamesKept = 4;
+
+// A device that can be used. Made once and never destroyed: tensors may outlive main().
+struct DeviceState {
+  DeviceFacts facts;
+  cudaStream_t stream = nullptr;
+  cudaMemPool_t pool = nullptr;
+};
+
+std::array<std::atomic<const char*>, kNamesKept> recent_kernels{};
+std::atomic<unsigned> kernels_launched{0};
+
+std::string recent_names() {
+  std::string names;
+  const unsigned end = kernels_launched.load();
+  for (unsigned i = 0; i < kNamesKept && i < end; ++i) {
+    const char* name = recent_kernels[(end - 1 - i) % kNamesKept].load();
+    if (name) names += (names.empty() ? "" : ", ") + std::string(name);
+  }
+  return names;
+}
+
+bool waits_after_launch() {
+  static const bool waits = [] {
+    const char* value = std::getenv("MULLION_CUDA_SYNC");
+    return value && std::strcmp(value, "0") != 0;
+  }();
+  return waits;
+}
+
+std::string version_text(int version) { return concat(version / 1000, ".", version % 1000 / 10); }
+
+// Why there is no device at all; empty where there is one.
+std::string why_none(int& devices) {
+  devices = 0;
+  const cudaError_t status = cudaGetDeviceCount(&devices);
+  if (status == cudaSuccess && devices > 0) return "";
+  cudaGetLastError();  // it must not be taken for a failure of the next call
+  devices = 0;
+  int driver = 0, runtime = 0;
+  cudaDriverGetVersion(&driver);
+  cudaRuntimeGetVersion(&runtime);
+  cudaGetLastError();
+  if (driver == 0) return "no NVIDIA driver is installed";
+  if (status == cudaErrorInsufficientDriver)
+    return concat("the driver is for CUDA ", version_text(driver), ", this build needs ",
+                  version_text(runtime));
+  if (status == cudaSuccess || status == cudaErrorNoDevice) return "the machine shows none";
+  return cudaGetErrorString(status);
+}
+
+std::string why_unusable(const cudaDeviceProp& p, int index) {
+  if (p.major < kLeastMajor)
+    return concat("device ", index, ", ", p.name, ", has compute capability ", p.major, ".",
+                  p.minor, ", at least ", kLeastMajor, ".0 is needed");
+  int pools = 0;
+  CUDA_CHECK(cudaDeviceGetAttribute(&pools, cudaDevAttrMemoryPoolsSupported, index));
+  return pools ? "" : concat("device ", index, ", ", p.name, ", has no memory pools");
+}
+
+// Throws with the reason where the device cannot be used.
+DeviceState* open_device(int index) {
+  int devices = 0;
+  const std::string none = why_none(devices);
+  CHECK_AS(Fault::usage, none.empty(), "no CUDA device: ", none);
+  CHECK_AS(Fault::usage, index >= 0 && index < devices, "no CUDA device: there ",
+           devices == 1 ? "is 1" : concat("are ", devices), ", index ", index, " does not exist");
+  cudaDeviceProp p{};
+  CUDA_CHECK(cudaGetDeviceProperties(&p, index));
+  const std::string unusable = why_unusable(p, index);
+  CHECK_AS(Fault::usage, unusable.empty(), "no CUDA device: ", unusable);
+  CUDA_CHECK(cudaSetDevice(index));
+  auto* state = new DeviceState;
+  state->facts = {
+      index, p.major, p.minor, p.multiProcessorCount, p.sharedMemPerBlockOptin, p.totalGlobalMem,
+      p.name};
+  CUDA_CHECK(cudaStreamCreateWithFlags(&state->stream, cudaStreamNonBlocking));
+  CUDA_CHECK(cudaDeviceGetDefaultMemPool(&state->pool, index));
+  uint64_t keep = UINT64_MAX;
+  CUDA_CHECK(cudaMemPoolSetAttribute(state->pool, cudaMemPoolAttrReleaseThreshold, &keep));
+  return state;
+}
+
+DeviceState& state_of(int index) {
+  static std::mutex mutex;
+  static auto* states = new std::deque<DeviceState*>;
+  std::lock_guard lock(mutex);
+  const auto place = static_cast<size_t>(index < 0 ? 0 : index);
+  if (index >= 0 && place < states->size() && (*states)[place]) return *(*states)[place];
+  DeviceState* opened = open_device(index);
+  if (states->size() <= place) states->resize(place + 1);
+  (*states)[place] = opened;
+  return *opened;
+}
+
+thread_local DeviceState* current = nullptr;
+
+DeviceState& here() {
+  if (!current) make_current(0);
+  return *current;
+}
+
+}  // namespace
+
+void check(cudaError_t status, const char* call) {
+  if (status == cudaSuccess) return;
+  cudaGetLastError();
+  const std::string names = recent_names();
+  throw Error(concat("cuda: ", cudaGetErrorString(status), " (", cudaGetErrorName(status), ") at ",
+                     call, names.empty() ? "" : "; launched last: ", names),
+              Fault::memory,
+              waits_after_launch() ? "" : "MULLION_CUDA_SYNC=1 names the kernel that failed");
+}
+
+void launched(const char* kernel) {
+  recent_kernels[kernels_launched.fetch_add(1) % kNamesKept] = kernel;
+  cudaError_t status = cudaGetLastError();
+  const char* what = "launched";
+  if (status == cudaSuccess && waits_after_launch()) {
+    status = cudaStreamSynchronize(current_stream());
+    what = "run";
+  }
+  if (status == cudaSuccess) return;
+  cudaGetLastError();
+  throw Error(concat("cuda: kernel ", kernel, " could not be ", what, ": ",
+                     cudaGetErrorString(status), " (", cudaGetErrorName(status), ")"),
+              Fault::memory);
+}
+
+void make_current(int index) {
+  if (current && current->facts.index == index) return;
+  DeviceState& state = state_of(index);
+  CUDA_CHECK(cudaSetDevice(index));
+  current = &state;
+}
+
+int current_device() { return current ? current->facts.index : 0; }
+cudaStream_t current_stream() { return here().stream; }
+const DeviceFacts& device_facts() { return here().facts; }
+
+int count() {
+  int devices = 0, usable = 0;
+  if (!why_none(devices).empty()) return 0;
+  for (int i = 0; i < devices; ++i) {
+    cudaDeviceProp p{};
+    if (cudaGetDeviceProperties(&p, i) == cudaSuccess && why_unusable(p, i).empty()) ++usable;
+  }
+  cudaGetLastError();
+  return usable;
+}
+
+std::string describe(int index) {
+  make_current(index);
+  const DeviceFacts& f = device_facts();
+  int driver = 0, runtime = 0;
+  CUDA_CHECK(cudaDriverGetVersion(&driver));
+  CUDA_CHECK(cudaRuntimeGetVersion(&runtime));
+  return concat("cuda:", index, " ", f.name, ", sm_", f.compute_major, f.compute_minor, ", ",
+                static_cast<double>(f.memory >> 20) / 1024, " GiB, driver ", version_text(driver),
+                ", runtime ", version_text(runtime));
+}
+
+void* allocate(int64_t bytes, int index) {
+  make_current(index);
+  void* block = nullptr;
+  const cudaError_t status = cudaMallocAsync(&block, static_cast<size_t>(bytes), here().stream);
+  if (status == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    return nullptr;
+  }
+  check(status, "cudaMallocAsync");
+  return block;
+}
+
+// Called by destructors: what cannot be freed (the process is ending, a kernel has failed) is left.
+void free(void* block, int index) {
+  try {
+    make_current(index);
+    if (cudaFreeAsync(block, here().stream) != cudaSuccess) cudaGetLastError();
+  } catch (const Error&) {
+  }
+}
+
+void set_bytes(void* target, unsigned char value, int64_t bytes, int index) {
+  make_current(index);
+  CUDA_CHECK(cudaMemsetAsync(target, value, static_cast<size_t>(bytes), here().stream));
+}
+
+void synchronize(int index) {
+  make_current(index);
+  CUDA_CHECK(cudaStreamSynchronize(here().stream));
+}
+
+void trim(int index) {
+  make_current(index);
+  CUDA_CHECK(cudaMemPoolTrimTo(here().pool, 0));
+}
+
+}  // namespace mullion::cuda

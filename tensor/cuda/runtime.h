@@ -1,0 +1,51 @@
+// The CUDA runtime as the kernels see it: the device and stream they run on, how a call's failure
+// becomes an Error, and the memory the backend hands out. One stream a device: whatever is queued
+// runs in order, so that a block may be freed while a kernel that reads it still waits.
+#pragma once
+#include <cuda_runtime.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace mullion::cuda {
+
+// Throws Error (Fault::memory, the exit code of device faults) that names call, reason and the
+// kernels launched last.
+#define CUDA_CHECK(call) ::mullion::cuda::check((call), #call)
+void check(cudaError_t status, const char* call);
+
+// Makes a device the calling thread's current one. Throws Error (Fault::usage), "no CUDA device: "
+// and the reason, where there is none of that index or it cannot be used.
+void make_current(int index);
+int current_device();           // the calling thread's; 0 before make_current
+cudaStream_t current_stream();  // the stream of that device
+
+// What the kernels choose their shapes by.
+struct DeviceFacts {
+  int index = 0, compute_major = 0, compute_minor = 0, multiprocessors = 0;
+  size_t shared_per_block = 0;  // the most that a kernel may ask for
+  size_t memory = 0;
+  std::string name;
+};
+const DeviceFacts& device_facts();  // of the current device
+
+// For launch(): notes the kernel's name for later errors, and throws where the launch was refused.
+// With MULLION_CUDA_SYNC=1 in the environment it waits for the kernel, so that a fault inside it
+// is reported under its name.
+void launched(const char* kernel);
+
+// The functions of DeviceBackend.
+int count();
+std::string describe(int index);
+void* allocate(int64_t bytes, int index);
+void free(void* block, int index);
+void upload(void* target, const void* source, int64_t bytes, int index);
+void download(void* target, const void* source, int64_t bytes, int index);
+void copy_block(void* target, int target_index, const void* source, int source_index,
+                int64_t bytes);
+void set_bytes(void* target, unsigned char value, int64_t bytes, int index);
+void synchronize(int index);
+void trim(int index);
+
+}  // namespace mullion::cuda

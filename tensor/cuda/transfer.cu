@@ -1,0 +1,125 @@
+// Copies between the host and a device, through pinned buffers: a copy from pageable memory would
+// make the host wait until all that is queued before it has run. A buffer is taken again when the
+// copy that last used it has passed, which the ring makes rare.
+#include <algorithm>
+#include <cstring>
+#include <mutex>
+#include <vector>
+
+#include "tensor/cuda/runtime.h"
+#include "tensor/parallel.h"
+
+namespace mullion::cuda {
+namespace {
+
+constexpr int64_t kSmall = 64 << 10;     // of token ids and lists of parameters
+constexpr int64_t kLargest = 128 << 20;  // a longer copy goes in pieces
+constexpr int64_t kGrain = 4 << 20;      // bytes worth a thread of the host
+
+struct Pinned {
+  void* bytes = nullptr;
+  int64_t capacity = 0;
+  cudaEvent_t passed = nullptr;
+};
+
+// The buffers of one device. Images and targets of two steps fit into the large ones.
+struct Ring {
+  std::vector<Pinned> small = std::vector<Pinned>(32), large = std::vector<Pinned>(4);
+  size_t next_small = 0, next_large = 0;
+
+  Pinned& take(int64_t bytes) {
+    const bool is_small = bytes <= kSmall;
+    std::vector<Pinned>& buffers = is_small ? small : large;
+    size_t& next = is_small ? next_small : next_large;
+    Pinned& p = buffers[next];
+    next = (next + 1) % buffers.size();
+    if (!p.passed)
+      CUDA_CHECK(cudaEventCreateWithFlags(&p.passed, cudaEventDisableTiming));
+    else
+      CUDA_CHECK(cudaEventSynchronize(p.passed));
+    if (p.capacity < bytes) {
+      if (p.bytes) CUDA_CHECK(cudaFreeHost(p.bytes));
+      p.bytes = nullptr;
+      p.capacity = 0;
+      CUDA_CHECK(cudaMallocHost(&p.bytes, static_cast<size_t>(is_small ? kSmall : bytes)));
+      p.capacity = is_small ? kSmall : bytes;
+    }
+    return p;
+  }
+};
+
+std::mutex mutex;
+
+Ring& ring(int index) {
+  static auto* rings = new std::vector<Ring*>;  // never destroyed, as the devices
+  const auto place = static_cast<size_t>(index);
+  if (rings->size() <= place) rings->resize(place + 1);
+  if (!(*rings)[place]) (*rings)[place] = new Ring;
+  return *(*rings)[place];
+}
+
+void copy_on_host(void* target, const void* source, int64_t bytes) {
+  parallel_for(bytes, kGrain, [&](int64_t begin, int64_t end) {
+    std::memcpy(static_cast<char*>(target) + begin, static_cast<const char*>(source) + begin,
+                static_cast<size_t>(end - begin));
+  });
+}
+
+}  // namespace
+
+void upload(void* target, const void* source, int64_t bytes, int index) {
+  make_current(index);
+  std::lock_guard lock(mutex);
+  for (int64_t done = 0; done < bytes;) {
+    const int64_t part = std::min(bytes - done, kLargest);
+    Pinned& p = ring(index).take(part);
+    copy_on_host(p.bytes, static_cast<const char*>(source) + done, part);
+    CUDA_CHECK(cudaMemcpyAsync(static_cast<char*>(target) + done, p.bytes,
+                               static_cast<size_t>(part), cudaMemcpyHostToDevice,
+                               current_stream()));
+    CUDA_CHECK(cudaEventRecord(p.passed, current_stream()));
+    done += part;
+  }
+}
+
+// Two pieces in flight: while one is copied out of its buffer, the next one arrives.
+void download(void* target, const void* source, int64_t bytes, int index) {
+  make_current(index);
+  std::lock_guard lock(mutex);
+  Pinned* waiting = nullptr;
+  int64_t waiting_at = 0, waiting_bytes = 0;
+  const auto finish = [&] {
+    if (!waiting) return;
+    CUDA_CHECK(cudaEventSynchronize(waiting->passed));
+    copy_on_host(static_cast<char*>(target) + waiting_at, waiting->bytes, waiting_bytes);
+  };
+  const int64_t piece = bytes <= kSmall ? kSmall : kLargest / 8;
+  for (int64_t done = 0; done < bytes;) {
+    const int64_t part = std::min(bytes - done, piece);
+    Pinned& p = ring(index).take(part);
+    CUDA_CHECK(cudaMemcpyAsync(p.bytes, static_cast<const char*>(source) + done,
+                               static_cast<size_t>(part), cudaMemcpyDeviceToHost,
+                               current_stream()));
+    CUDA_CHECK(cudaEventRecord(p.passed, current_stream()));
+    finish();
+    waiting = &p;
+    waiting_at = done;
+    waiting_bytes = part;
+    done += part;
+  }
+  finish();
+}
+
+void copy_block(void* target, int target_index, const void* source, int source_index,
+                int64_t bytes) {
+  if (target_index != source_index) synchronize(source_index);
+  make_current(target_index);
+  if (target_index == source_index)
+    CUDA_CHECK(cudaMemcpyAsync(target, source, static_cast<size_t>(bytes), cudaMemcpyDeviceToDevice,
+                               current_stream()));
+  else
+    CUDA_CHECK(cudaMemcpyPeerAsync(target, target_index, source, source_index,
+                                   static_cast<size_t>(bytes), current_stream()));
+}
+
+}  // namespace mullion::cuda
