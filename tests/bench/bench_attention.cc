@@ -89,8 +89,9 @@ class Bench {
   Times run(double budget) {
     const AttentionStrides wide = {size_.T * 9 * 64, 9 * 64, 64};
     const AttentionStrides narrow = {size_.T * 3 * 64, 3 * 64, 64};
-    const AttentionForwardArgs forward = {size_,       q_.data(), k_.data(), v_.data(), o_.data(),
-                                          lse_.data(), wide,      narrow,    narrow,    wide};
+    const AttentionForwardArgs forward = {size_,     q_.data(),   k_.data(), v_.data(),
+                                          o_.data(), lse_.data(), nullptr,   wide,
+                                          narrow,    narrow,      wide};
     const AttentionBackwardArgs backward = {
         size_,      q_.data(),  k_.data(),  v_.data(),       o_.data(), lse_.data(), d_o_.data(),
         dq_.data(), dk_.data(), dv_.data(), scratch_.data(), wide,      narrow,      narrow,
@@ -140,6 +141,7 @@ void measure_decode(int64_t keys, double budget) {
                                      k.data(),
                                      v.data(),
                                      o.data(),
+                                     nullptr,
                                      nullptr,
                                      {576, 576, 64},
                                      {0, 192, 64},
