@@ -80,16 +80,16 @@ struct Engine {
   std::string finding;
 
   Engine();
+  Lane& lane() { return *current; }
   Warp& warp() { return warps[current->index / kWarp]; }
   uint64_t next_random() {  // xorshift64*
     random ^= random >> 12, random ^= random << 25, random ^= random >> 27;
     return random * 0x2545f4914f6cdd1dULL;
   }
 };
-Engine& engine() {
-  static Engine* the_engine = new Engine;
-  return *the_engine;
-}
+// In place, so that its address is a constant; never destroyed, as tensors may outlive main().
+alignas(Engine) unsigned char engine_place[sizeof(Engine)];
+inline Engine& engine() { return *reinterpret_cast<Engine*>(engine_place); }
 
 Schedule schedule_of_environment() {
   const char* text = std::getenv("MULLION_SIMT_ORDER");
@@ -166,7 +166,7 @@ std::string stuck_threads() {
                 ", which have ended");
 }
 
-unsigned chosen(unsigned ready) {
+inline unsigned chosen(unsigned ready) {
   Engine& e = engine();
   switch (e.schedule.order) {
     case Order::forward:
@@ -335,6 +335,8 @@ Engine::Engine() : schedule(schedule_of_environment()) {
   sigaction(SIGSEGV, &action, &action_before[0]);
   sigaction(SIGBUS, &action, &action_before[1]);
 }
+
+[[maybe_unused]] Engine* const made = new (engine_place) Engine;
 
 // Handlers need a stack of their own: the fault may be an overflow of the fiber's.
 struct HandlerStack {
