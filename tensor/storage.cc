@@ -116,11 +116,11 @@ void Storage::give_to_cpu() {
 void Storage::take_from_device() {
   const DeviceBackend& b = backend(device_.type);
   capacity_ = (std::max<int64_t>(bytes_, 1) + kDeviceUnit - 1) / kDeviceUnit * kDeviceUnit;
-  data_ = static_cast<std::byte*>(b.allocate(capacity_, device_.index));
+  data_ = static_cast<std::byte*>(b.allocate(std::max<int64_t>(bytes_, 1), device_.index));
   if (!data_) {  // what is queued may hold blocks that are free already
     b.synchronize(device_.index);
     b.trim(device_.index);
-    data_ = static_cast<std::byte*>(b.allocate(capacity_, device_.index));
+    data_ = static_cast<std::byte*>(b.allocate(std::max<int64_t>(bytes_, 1), device_.index));
   }
   CHECK_AS(Fault::memory, data_, "out of memory on ", name_of(device_), ":", device_.index,
            ": a tensor of ", bytes_, " bytes was asked for while ", memory_use(device_).live,
@@ -132,7 +132,7 @@ void Storage::take_from_device() {
     use.live += capacity_;
     use.peak = std::max(use.peak, use.live);
   }
-  if (poison) b.set_bytes(data_, 0xff, capacity_, device_.index);
+  if (poison) b.set_bytes(data_, 0xff, bytes_, device_.index);
 }
 
 Storage::Storage(int64_t bytes, Device device) : bytes_(bytes), device_(device) {

@@ -16,6 +16,7 @@
 
 #include "tensor/check.h"
 #include "tensor/cuda/intrinsics.cuh"
+#include "tensor/cuda/runtime.h"
 #ifdef MULLION_SIMT
 #include "tests/simt/launch.h"
 #endif
@@ -37,9 +38,6 @@
 #endif
 
 namespace mullion::cuda {
-
-cudaStream_t current_stream();      // runtime.h
-void launched(const char* kernel);  // runtime.h: throws where the launch was refused
 
 struct Grid {
   int64_t x = 1, y = 1, z = 1;

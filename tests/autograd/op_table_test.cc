@@ -16,7 +16,7 @@
 #include <set>
 
 #include "autograd/engine.h"
-#include "tensor/random.h"
+#include "tests/autograd/op_call.h"
 
 namespace mullion::test {
 namespace {
@@ -26,36 +26,6 @@ class OpTable : public testing::TestWithParam<OpRow> {
   void SetUp() override { set_poison_fresh_memory(true); }
   void TearDown() override { set_poison_fresh_memory(false); }
 };
-
-Values values_of(const OpInput& input, size_t index) {
-  if (!input.integers.empty()) return {input.integers.begin(), input.integers.end()};
-  Philox random{11, index, 0};
-  Values v(static_cast<size_t>(input.shape.numel()));
-  for (double& x : v)
-    x = input.low + (input.high - input.low) * static_cast<double>(random.uniform());
-  return v;
-}
-
-Tensor tensor_of(const OpInput& input, const Values& values, DType dtype) {
-  if (!input.integers.empty()) return Tensor::from(input.integers, input.shape);
-  return raw::cast(Tensor::from(values, input.shape), dtype);
-}
-
-struct Call {
-  std::vector<Values> values;
-  std::vector<Tensor> tensors;
-};
-
-Call inputs_of(const OpRow& row, DType dtype) {
-  Call call;
-  for (size_t i = 0; i < row.inputs.size(); ++i) {
-    call.values.push_back(values_of(row.inputs[i], i));
-    call.tensors.push_back(tensor_of(row.inputs[i], call.values[i], dtype));
-    if (row.inputs[i].differentiable && row.inputs[i].integers.empty())
-      set_requires_grad(call.tensors[i], true);
-  }
-  return call;
-}
 
 // The same elements in a wider tensor whose other elements are NaN.
 Tensor with_gaps(const Tensor& x) {
@@ -67,19 +37,6 @@ Tensor with_gaps(const Tensor& x) {
   const Tensor view = raw::slice(store, -1, 2, 2 + x.dim(-1));
   raw::copy_into(x, view);
   return view;
-}
-
-Tensor random_like(const Tensor& y, uint64_t stream) {
-  Philox random{23, stream, 0};
-  Values v(static_cast<size_t>(y.numel()));
-  for (double& x : v) x = static_cast<double>(random.uniform()) - 0.5;
-  return raw::cast(Tensor::from(v, y.shape()), y.dtype());
-}
-
-double largest(const Values& v) {
-  double most = 1e-3;
-  for (const double x : v) most = std::max(most, std::abs(x));
-  return most;
 }
 
 TEST_P(OpTable, ForwardIsTheFormula) {
@@ -169,12 +126,6 @@ TEST_P(OpTable, StridedInputsAndRepetitionGiveTheSameBits) {
   }
 }
 
-std::string row_name(const testing::TestParamInfo<OpRow>& row) {
-  std::string name = row.param.op + (row.param.variant.empty() ? "" : "_" + row.param.variant);
-  for (char& c : name)
-    if (!std::isalnum(static_cast<unsigned char>(c))) c = '_';
-  return name;
-}
 INSTANTIATE_TEST_SUITE_P(Rows, OpTable, testing::ValuesIn(op_table()), row_name);
 
 TEST(OpTableAsAWhole, EveryPublicOpHasARow) {

@@ -155,7 +155,7 @@ __global__ void pack_kernel(const float* x, uint32_t* bits, float* halves) {
 
 TEST(SimtIntrinsics, Bf16RoundsToNearestEven) {
   // 1 + 2^-8 lies half way between 1 and 1 + 2^-7; 1 + 3 * 2^-8 between 1 + 2^-7 and 1 + 2^-6.
-  DeviceArray<float> x({1 + 0x1p-8f, -(1 + 3 * 0x1p-8f)}), halves(2);
+  DeviceArray<float> x(std::vector<float>{1 + 0x1p-8f, -(1 + 3 * 0x1p-8f)}), halves(2);
   DeviceArray<uint32_t> bits(1);
   launch("pack", pack_kernel, Grid{1}, 1, 0, x.data(), bits.data(), halves.data());
   EXPECT_EQ(bits.values()[0], 0xbf823f80u);

@@ -1,0 +1,49 @@
+// What tests of a device share: which device, and running a computation in every way that must not
+// change its result. On the emulator these are the orders of threads and blocks; on a GPU, which
+// chooses its own, repetitions.
+#pragma once
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "tensor/backend.h"
+#ifdef MULLION_SIMT
+#include "tests/simt/simt.h"
+#endif
+
+namespace mullion::test {
+
+constexpr Device kCuda{DeviceType::cuda};
+
+// A fixture for tests on the device: skipped where the machine has none.
+template <typename Base = testing::Test>
+class OnDevice : public Base {
+ protected:
+  void SetUp() override {
+    if (device_count(DeviceType::cuda) == 0) GTEST_SKIP() << "no CUDA device";
+    set_poison_fresh_memory(true);
+  }
+  void TearDown() override { set_poison_fresh_memory(false); }
+};
+
+// Calls f(name) once for each way of running; f's work must come to the same bits in all of them.
+template <typename F>
+void in_every_order(F f) {
+#ifdef MULLION_SIMT
+  const std::pair<const char*, simt::Schedule> orders[] = {
+      {"forward", {simt::Order::forward}},
+      {"again", {simt::Order::forward}},
+      {"backward", {simt::Order::backward}},
+      {"random", {simt::Order::random, 17}},
+  };
+  for (const auto& [name, order] : orders) {
+    const simt::ScheduleGuard guard(order);
+    f(std::string(name));
+  }
+#else
+  for (const char* name : {"first run", "second run", "third run"}) f(std::string(name));
+#endif
+}
+
+}  // namespace mullion::test
