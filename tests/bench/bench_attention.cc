@@ -15,6 +15,7 @@
 #include "tensor/cpu/attention.h"
 #include "tensor/cpu/micro_product.h"
 #include "tensor/parallel.h"
+#include "tensor/tensor.h"
 
 namespace {
 
@@ -46,11 +47,13 @@ Time least_time(double budget, F&& f) {
   return least;
 }
 
-std::vector<float> random_floats(int64_t n, unsigned seed) {
+// Tensors, as in a model: large ones lie in huge pages.
+Tensor floats(int64_t n) { return Tensor::empty({n}); }
+Tensor random_floats(int64_t n, unsigned seed) {
   std::mt19937 engine(seed);
   std::uniform_real_distribution<float> values(-1, 1);
-  std::vector<float> out(static_cast<size_t>(n));
-  for (float& x : out) x = values(engine);
+  const Tensor out = floats(n);
+  for (int64_t i = 0; i < n; ++i) out.data<float>()[i] = values(engine);
   return out;
 }
 
@@ -60,11 +63,11 @@ double product_rate(double budget) {
   const int64_t lanes = 3 * cpu::kLanes<float>;
   const Time time = least_time(budget, [&] {
     parallel_for(threads, 1, [&](int64_t, int64_t) {
-      const std::vector<float> a = random_floats(128 * 64, 1), b = random_floats(64 * lanes, 2);
-      std::vector<float> c(static_cast<size_t>(128 * lanes));
+      const Tensor a = random_floats(128 * 64, 1), b = random_floats(64 * lanes, 2);
+      const Tensor c = floats(128 * lanes);
       for (int64_t r = 0; r < repeats; ++r)
-        cpu::micro_product<float, 3>(
-            {a.data(), 64, 1, b.data(), lanes, c.data(), lanes, 128, 64, false});
+        cpu::micro_product<float, 3>({a.data<float>(), 64, 1, b.data<float>(), lanes,
+                                      c.data<float>(), lanes, 128, 64, false});
     });
   });
   return 2e-9 * static_cast<double>(128 * 64 * lanes * repeats * threads) / time.cpu;
@@ -81,21 +84,43 @@ class Bench {
     const int64_t n = tokens * 9 * 64, m = tokens * 3 * 64;
     q_ = random_floats(n, 1), k_ = random_floats(m, 2), v_ = random_floats(m, 3);
     d_o_ = random_floats(n, 4);
-    o_.resize(q_.size()), dq_.resize(q_.size()), dk_.resize(k_.size()), dv_.resize(v_.size());
-    lse_.resize(static_cast<size_t>(tokens * 9));
-    scratch_.resize(cpu::attention_backward_scratch(size_) / sizeof(float));
+    o_ = floats(n), dq_ = floats(n), dk_ = floats(m), dv_ = floats(m), lse_ = floats(tokens * 9);
+    scratch_ = floats(static_cast<int64_t>(cpu::attention_backward_scratch(size_) / sizeof(float)));
   }
 
   Times run(double budget) {
     const AttentionStrides wide = {size_.T * 9 * 64, 9 * 64, 64};
     const AttentionStrides narrow = {size_.T * 3 * 64, 3 * 64, 64};
-    const AttentionForwardArgs forward = {size_,     q_.data(),   k_.data(), v_.data(),
-                                          o_.data(), lse_.data(), nullptr,   wide,
-                                          narrow,    narrow,      wide};
-    const AttentionBackwardArgs backward = {
-        size_,      q_.data(),  k_.data(),  v_.data(),       o_.data(), lse_.data(), d_o_.data(),
-        dq_.data(), dk_.data(), dv_.data(), scratch_.data(), wide,      narrow,      narrow,
-        wide,       wide,       wide,       narrow,          narrow};
+    const AttentionForwardArgs forward = {size_,
+                                          q_.data<void>(),
+                                          k_.data<void>(),
+                                          v_.data<void>(),
+                                          o_.data<void>(),
+                                          lse_.data<void>(),
+                                          nullptr,
+                                          wide,
+                                          narrow,
+                                          narrow,
+                                          wide};
+    const AttentionBackwardArgs backward = {size_,
+                                            q_.data<void>(),
+                                            k_.data<void>(),
+                                            v_.data<void>(),
+                                            o_.data<void>(),
+                                            lse_.data<void>(),
+                                            d_o_.data<void>(),
+                                            dq_.data<void>(),
+                                            dk_.data<void>(),
+                                            dv_.data<void>(),
+                                            scratch_.data<void>(),
+                                            wide,
+                                            narrow,
+                                            narrow,
+                                            wide,
+                                            wide,
+                                            wide,
+                                            narrow,
+                                            narrow};
     return {least_time(budget, [&] { cpu::attention_forward(forward); }),
             least_time(budget, [&] { cpu::attention_backward(backward); })};
   }
@@ -109,7 +134,7 @@ class Bench {
  private:
   AttentionPattern pattern_;
   AttentionSizes size_;
-  std::vector<float> q_, k_, v_, o_, lse_, d_o_, dq_, dk_, dv_, scratch_;
+  Tensor q_, k_, v_, o_, lse_, d_o_, dq_, dk_, dv_, scratch_;
 };
 
 Times measure(const char* name, int64_t tokens, double budget, double limit) {
@@ -133,14 +158,13 @@ void measure_decode(int64_t keys, double budget) {
   PatternOptions options;
   options.n_heads = 9, options.context = keys;
   const AttentionPattern pattern = make_pattern("full", options);
-  const std::vector<float> q = random_floats(9 * 64, 1), k = random_floats(keys * 192, 2),
-                           v = random_floats(keys * 192, 3);
-  std::vector<float> o(9 * 64);
+  const Tensor q = random_floats(9 * 64, 1), k = random_floats(keys * 192, 2),
+               v = random_floats(keys * 192, 3), o = floats(9 * 64);
   const AttentionForwardArgs args = {{1, 1, keys, 9, 3, 64, 0.125, keys - 1, DType::f32, &pattern},
-                                     q.data(),
-                                     k.data(),
-                                     v.data(),
-                                     o.data(),
+                                     q.data<void>(),
+                                     k.data<void>(),
+                                     v.data<void>(),
+                                     o.data<void>(),
                                      nullptr,
                                      nullptr,
                                      {576, 576, 64},
