@@ -137,6 +137,13 @@ void check_device_range(const std::string& call, const void* pointer, size_t byt
                   describe_device_address(pointer)));
 }
 
+size_t device_alignment(const void* pointer) {
+  const auto* below = allocation_below(pointer);
+  const auto offset = static_cast<size_t>(static_cast<const Byte*>(pointer) -
+                                          (below ? below->first : device().arena));
+  return offset % 256 == 0 ? 256 : offset & ~(offset - 1);
+}
+
 std::string describe_device_address(const void* pointer) {
   if (!is_device_pointer(pointer)) return pointer ? "not in device memory" : "null";
   const auto p = static_cast<const Byte*>(pointer);

@@ -14,6 +14,9 @@ void check_device_zones(const std::string& when);
 bool is_device_pointer(const void* pointer);
 // Reports where `bytes` at `pointer` are not within one allocation.
 void check_device_range(const std::string& call, const void* pointer, size_t bytes);
+// The largest power of two, up to 256, that CUDA would align the address to: its allocations start
+// at multiples of 256.
+size_t device_alignment(const void* pointer);
 // "4 bytes past the end of an allocation of 64 bytes", for a message about an address.
 std::string describe_device_address(const void* pointer);
 
