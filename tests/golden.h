@@ -1,65 +1,62 @@
-// Reads a family of tests/golden: FAMILY.json, the options of each case, and FAMILY.safetensors,
-// tensors named CASE.TENSOR, written by tools/make_goldens.py with software that is not ours.
+// The goldens of tests/golden: tensors and options by case (tests/golden/README.md).
 #pragma once
-#include <filesystem>
-#include <fstream>
+#include <gtest/gtest.h>
+
 #include <nlohmann/json.hpp>
-#include <span>
 #include <string>
 #include <vector>
 
-#include "tensor/check.h"
+#include "tensor/io/json.h"
 #include "tensor/io/safetensors.h"
+#include "tensor/tensor.h"
 
 namespace mullion::test {
 
-class GoldenFamily {
+class Golden {
  public:
-  explicit GoldenFamily(const std::string& family)
-      : file_(folder() / (family + ".safetensors")), options_(read(family)) {}
+  explicit Golden(const std::string& family)
+      : file_(std::string(MULLION_SOURCE_DIR) + "/tests/golden/" + family + ".safetensors"),
+        options_(read_json_file(std::string(MULLION_SOURCE_DIR) + "/tests/golden/" + family +
+                                ".json")) {}
 
-  // Objects with "name" and the case's options.
   const nlohmann::json& cases() const { return options_.at("cases"); }
-  const nlohmann::json& at(const std::string& name) const {
-    for (const auto& entry : cases()) {
-      if (entry.at("name") == name) return entry;
-    }
-    fail(Fault::bad_file, "golden case ", name, " is absent");
+  nlohmann::json options(const std::string& name) const {
+    for (const auto& c : cases())
+      if (c.at("name") == name) return c;
+    fail(Fault::other, "no golden case ", name);
   }
-  bool has(const std::string& tensor) const { return file_.find(tensor) != nullptr; }
-  std::vector<int64_t> shape(const std::string& tensor) const { return file_.at(tensor).shape; }
-  std::vector<float> floats(const std::string& tensor) const {  // of an f32 tensor
-    std::vector<float> values(file_.at(tensor).count);
-    file_.read_f32(tensor, values.data());
-    return values;
-  }
-  template <typename T>  // of a tensor stored as T: int32_t, double
-  std::vector<T> values(const std::string& tensor) const {
-    std::vector<T> out(file_.at(tensor).count);
-    file_.read_raw(tensor, std::as_writable_bytes(std::span(out)));
-    return out;
-  }
-  // Every stored name that begins with `prefix`.
-  std::vector<std::string> names(const std::string& prefix) const {
-    std::vector<std::string> out;
-    for (const auto& entry : file_.entries()) {
-      if (entry.name.rfind(prefix, 0) == 0) out.push_back(entry.name);
-    }
-    return out;
-  }
+  bool has(const std::string& name) const { return file_.find(name) != nullptr; }
+  std::vector<std::string> names() const { return file_.names(); }
 
-  static std::filesystem::path folder() {
-    return std::filesystem::path(MULLION_SOURCE_DIR) / "tests/golden";
+  // A tensor in f32 or f64; integers come as i64.
+  Tensor tensor(const std::string& name, DType dtype = DType::f32) const {
+    const TensorEntry& entry = file_.at(name);
+    const Shape shape{std::span<const int64_t>(entry.shape)};
+    if (entry.type == StoredType::i32) {
+      std::vector<int32_t> values(entry.count);
+      file_.read_raw(name, std::as_writable_bytes(std::span(values)));
+      return Tensor::from(std::vector<int64_t>(values.begin(), values.end()), shape);
+    }
+    std::vector<float> values(entry.count);
+    file_.read_f32(name, values.data());
+    return raw::cast(Tensor::from(values, shape), dtype);
   }
 
  private:
-  static nlohmann::json read(const std::string& family) {
-    std::ifstream stream(folder() / (family + ".json"));
-    return nlohmann::json::parse(stream);
-  }
-
   SafetensorsFile file_;
   nlohmann::json options_;
 };
+
+// The largest difference, relative to the largest magnitude expected (at least `floor`).
+inline double relative_error(const Tensor& actual, const Tensor& expected, double floor = 1e-3) {
+  EXPECT_EQ(actual.shape(), expected.shape());
+  const auto a = actual.to_vector<double>(), e = expected.to_vector<double>();
+  double difference = 0, magnitude = floor;
+  for (size_t i = 0; i < e.size(); ++i) {
+    difference = std::max(difference, std::isnan(a[i]) ? INFINITY : std::abs(a[i] - e[i]));
+    magnitude = std::max(magnitude, std::abs(e[i]));
+  }
+  return difference / magnitude;
+}
 
 }  // namespace mullion::test

@@ -8,7 +8,7 @@
 #include "autograd/ops.h"
 #include "models/llama/load.h"
 #include "optim/optimizer.h"
-#include "tests/golden_data.h"
+#include "tests/golden.h"
 
 namespace mullion {
 namespace {

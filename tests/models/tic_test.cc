@@ -5,7 +5,7 @@
 #include "autograd/engine.h"
 #include "autograd/ops.h"
 #include "optim/optimizer.h"
-#include "tests/golden_data.h"
+#include "tests/golden.h"
 
 namespace mullion {
 namespace {

@@ -1,8 +1,6 @@
 // The MSA-Conv kernels against unfold in PyTorch (tests/golden/msa_conv.*): forward and the three
 // gradients in f32 and f64. Two of the options are not the kernel's but its caller's, and are done
 // here: averaging K and V, and rolling the whole map.
-#include <gtest/gtest.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
@@ -36,10 +34,10 @@ Map empty_map(int64_t batch, int64_t height, int64_t width, int64_t channels) {
           std::vector<double>(static_cast<size_t>(batch * height * width * channels))};
 }
 
-Map golden_map(const test::GoldenFamily& golden, const std::string& name) {
-  const auto shape = golden.shape(name);
-  const auto values = golden.floats(name);
-  return {shape[0], shape[1], shape[2], shape[3], {values.begin(), values.end()}};
+Map golden_map(const test::Golden& golden, const std::string& name) {
+  const Tensor map = golden.tensor(name);
+  const auto [batch, height, width, channels] = dims<4>(map);
+  return {batch, height, width, channels, map.to_vector<double>()};
 }
 
 Map rolled(Map map, int64_t dy, int64_t dx) {
@@ -114,7 +112,7 @@ Result run(const MsaConvGeometry& g, const Map& q, const Map& k, const Map& v, c
 }
 
 template <typename T>
-Result run_case(const test::GoldenFamily& golden, const nlohmann::json& options) {
+Result run_case(const test::Golden& golden, const nlohmann::json& options) {
   const std::string name = options.at("name");
   Map q = golden_map(golden, name + ".q"), k = golden_map(golden, name + ".k"),
       v = golden_map(golden, name + ".v"), grad = golden_map(golden, name + ".grad_out");
@@ -146,7 +144,7 @@ void expect_close(const Map& actual, const Map& expected, double tolerance,
 
 template <typename T>
 void check_all(double tolerance) {
-  const test::GoldenFamily golden("msa_conv");
+  const test::Golden golden("msa_conv");
   ASSERT_GE(golden.cases().size(), 20U);
   for (const auto& options : golden.cases()) {
     const std::string name = options.at("name");
