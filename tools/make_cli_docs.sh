@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Writes docs/cli.md (or to stdout: tools/make_cli_docs.sh -) from the programs' own --help.
+# Writes docs/cli.md (or to stdout: tools/make_cli_docs.sh -) from the programs' own --help. BIN names
+# the folder of the programs, build/bin where it is not set.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-bin=build/bin
+bin=${BIN:-build/bin}
 
 verbs() { # verbs PROGRAM: one a line; nothing where the program has one job
   "$bin/$1" --help | sed -n '/^usage: [a-z_]* VERB/,/^VERB/s/^  \([a-z][a-z_-]*\) .*/\1/p'
