@@ -59,6 +59,7 @@ Ids open_ids(const Options& options, const LlamaConfig& config, bool bos) {
   if (is_token_file(path)) {
     const auto file =
         std::make_shared<TokenFile>(path, token_file_options(options, config.vocab_size));
+    require_same_tokenizer(*file, tokenizer_hash(model_path(options)));
     return {static_cast<int64_t>(file->size()), [file](int64_t begin, std::span<int32_t> out) {
               file->read(static_cast<uint64_t>(begin), out);
             }};
@@ -83,15 +84,16 @@ std::optional<int32_t> bos_id(const Options& options, const LlamaConfig& config,
   return tokenizer->bos();
 }
 
+// `bos`: what stands in front, of each window (llamacpp) or of a text.
 JsonObject score(const Options& options, Llama& model, const Ids& ids, int64_t context,
-                 std::optional<int32_t> first) {
+                 std::optional<int32_t> bos) {
   PerplexityOptions how;
   how.llamacpp = options.get<std::string>("eval.protocol") == "llamacpp";
   how.context = context;
   how.stride = options.get<int64_t>("eval.stride");
   how.max_windows = options.get<int64_t>("eval.max_windows");
   how.batch = options.get<int64_t>("eval.batch_size");
-  how.first_id = first;
+  if (how.llamacpp) how.first_id = bos;
   const auto total = static_cast<int64_t>(perplexity_windows(ids.size, how).size());
   model.set_pattern(attention_pattern(options, model.config(), context));
   log_info("context ", context, ": ", describe(model.pattern()));
@@ -104,13 +106,14 @@ JsonObject score(const Options& options, Llama& model, const Ids& ids, int64_t c
   std::string stride = how.llamacpp ? "disjoint" : std::to_string(how.stride);
   log_info("context ", context, ": perplexity ", p.perplexity, ", ", p.nll, " nats over ", p.tokens,
            " tokens of ", p.windows, " windows, stride ", stride, ", BOS ",
-           first ? concat(*first, " first in each window") : std::string("none put in front"),
+           bos ? concat(*bos, how.llamacpp ? " first in each window" : " before the text")
+               : std::string("none put in front"),
            p.complete ? "" : "; stopped before the end");
   JsonObject result;
   result.set("perplexity", p.perplexity).set("nll", p.nll);
   result.set("windows", p.windows).set("tokens", p.tokens).set("ctx_size", context);
   result.set("protocol", options.get<std::string>("eval.protocol")).set("stride", stride);
-  return result.set("bos", first.has_value()).set("complete", p.complete);
+  return result.set("bos", bos.has_value()).set("complete", p.complete);
 }
 
 Outcome ppl(const Options& options) {
@@ -120,13 +123,15 @@ Outcome ppl(const Options& options) {
   Llama& model = *opened.model;
   const bool llamacpp = options.get<std::string>("eval.protocol") == "llamacpp";
   const bool text = !is_token_file(options.get<std::string>("data.file"));
+  CHECK_AS(Fault::usage, text || llamacpp || options.get<std::string>("eval.bos") != "on",
+           "--bos on: longlora scores the windows of a token file as they are; --protocol llamacpp "
+           "puts BOS first in each");
   const std::optional<int32_t> bos = bos_id(options, model.config(), text || llamacpp);
   const Ids ids = open_ids(options, model.config(), bos.has_value());
   catch_stop_signals();
   std::vector<JsonObject> results;
   for (const int64_t context : sizes) {
-    results.push_back(
-        score(options, model, ids, context, llamacpp ? bos : std::optional<int32_t>()));
+    results.push_back(score(options, model, ids, context, bos));
     if (stop_requested()) break;
   }
   const int code = stop_requested() ? kExitStopped : 0;
@@ -174,6 +179,8 @@ Outcome passkey(const Options& options) {
     throw Error(concat("the longest prompt has ", needed, " tokens, the model's context is ",
                        usable_context(config)),
                 Fault::usage, "a smaller --max-tokens, or --rope-scaling linear --rope-factor F");
+  if (options.has("passkey.csv"))  // now, not after the work
+    AtomicFile probe(options.get<std::filesystem::path>("passkey.csv"));
   catch_stop_signals();
   std::string csv = "garbage_chars,tokens,seed,position,expected,answered,correct\n";
   std::vector<JsonObject> table;

@@ -2,7 +2,6 @@
 // any number of sizes. No parameter depends on the size, so one set of weights serves them all.
 #include <charconv>
 #include <cstdio>
-#include <fstream>
 
 #include "apps/common/log.h"
 #include "apps/common/main.h"
@@ -11,6 +10,7 @@
 #include "apps/tic/model_folder.h"
 #include "data/cue_task.h"
 #include "data/image_folder.h"
+#include "tensor/io/file.h"
 #include "tensor/parallel.h"
 
 namespace mullion {
@@ -25,13 +25,13 @@ struct Size {
 
 // "224" or "224x320" (height x width)
 Size parse_size(const std::string& text) {
-  constexpr int kMost = 1 << 14;
   const char* const end = text.data() + text.size();
   const auto number = [&](const char*& at) {
     int value = 0;
     const auto [stop, error] = std::from_chars(at, end, value);
-    CHECK_AS(Fault::usage, error == std::errc() && value > 0 && value <= kMost,
-             "--img-size: ", text, ", expected e.g. 224 or 224x320, each from 1 to ", kMost);
+    CHECK_AS(Fault::usage, error == std::errc() && value > 0 && value <= kMostImageSide,
+             "--img-size: ", text, ", expected e.g. 224 or 224x320, each from 1 to ",
+             kMostImageSide);
     at = stop;
     return value;
   };
@@ -124,17 +124,15 @@ Outcome run(const Options& options) {
   if (options.has("data.crop_pct"))
     loaded.description.crop_pct = options.get<float>("data.crop_pct");
   const std::vector<Size> sizes = sizes_of(options, loaded.description);
-  std::ofstream csv;
-  if (options.has("log.results_file")) {
-    csv.open(options.get<std::string>("log.results_file"));
-    CHECK_AS(Fault::disk, csv.is_open(), options.get<std::string>("log.results_file"),
-             ": cannot be written");
-    csv << "model,img_size,top1,top1_err,top5,top5_err,param_count,crop_pct,interpolation\n";
-  }
+  std::string csv =
+      "model,img_size,top1,top1_err,top5,top5_err,param_count,crop_pct,interpolation\n";
+  if (options.has("log.results_file"))  // now, not after the work
+    AtomicFile probe(options.get<std::filesystem::path>("log.results_file"));
   const double millions =
       static_cast<double>(parameter_count(named_parameters(*loaded.model))) / 1e6;
   std::vector<JsonObject> results;
   for (const Size& size : sizes) {
+    explain_cost(loaded.description.config, size.height, size.width);
     const auto data = dataset(options, loaded.description, size);
     const Accuracy a = evaluate(*loaded.model, *data, options.get<int>("data.batch_size"),
                                 options.get<int>("data.workers"), "eval " + size.text());
@@ -143,13 +141,14 @@ Outcome run(const Options& options) {
                   size.text().c_str(), a.top1, 100 - a.top1, a.top5, 100 - a.top5,
                   static_cast<long long>(a.count));
     log_info(line, a.unreadable ? concat(", ", a.unreadable, " unreadable") : "");
-    if (csv.is_open())
-      csv << loaded.description.config.preset << ',' << size.text() << ',' << a.top1 << ','
-          << 100 - a.top1 << ',' << a.top5 << ',' << 100 - a.top5 << ',' << millions << ','
-          << loaded.description.crop_pct << ',' << to_name(loaded.description.interpolation)
-          << '\n';
     results.push_back(result_of(a, size));
     if (!a.complete) return Outcome(results.back(), kExitStopped);
+    csv +=
+        concat(loaded.description.config.preset, ",", size.text(), ",", a.top1, ",", 100 - a.top1,
+               ",", a.top5, ",", 100 - a.top5, ",", millions, ",", loaded.description.crop_pct, ",",
+               to_name(loaded.description.interpolation), "\n");
+    if (options.has("log.results_file"))
+      write_whole_file(options.get<std::filesystem::path>("log.results_file"), csv);
   }
   if (results.size() == 1) return results[0];
   return JsonObject().set("results", results);

@@ -58,7 +58,7 @@ OptionTable predict_table() {
       .required();
   table.add("model.use_ema", "--use-ema", false, "the averaged weights");
   table.add_optional<int>("data.img_size", "--img-size", "side of the centre crop, pixels")
-      .range(1, 1 << 14);
+      .range(1, kMostImageSide);
   table
       .add_optional<double>("data.crop_pct", "--crop-pct",
                             "share of the image kept by the centre crop")
@@ -83,6 +83,7 @@ Outcome predict(const Options& options) {
       options.has("data.crop_pct") ? options.get<float>("data.crop_pct") : d.crop_pct;
   transform.interpolation = d.interpolation;
   transform.normalization = d.normalization;
+  explain_cost(d.config, transform.height, transform.width);
   NoGrad no_grad;
   TransformScratch scratch;
   std::vector<JsonObject> images;

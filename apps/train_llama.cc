@@ -11,12 +11,11 @@ namespace {
 Outcome pretrain(const Options& options) {
   Pretraining training(options);
   if (options.dry_run) return training.estimate();
-  const bool evaluates = options.has("data.val");
-
   TrainingRun run(options, training.settings());
   if (run.checkpoint()) training.restore(*run.checkpoint());
+  training.start(run.path(), run.step());
   while (true) {
-    if (evaluates && run.evaluation_due()) run.record_evaluation(training.evaluate());
+    run.evaluate([&] { return training.evaluate(run.step()); }, [&] { return training.state(); });
     if (run.save_due()) run.save(training.state());
     if (!run.more()) break;
     run.record(training.step(run.step()));

@@ -27,7 +27,7 @@ Outcome train(const Options& given) {
   if (run.checkpoint()) trainer.restore(*run.checkpoint());
   trainer.start(run.path(), run.step());
   while (true) {
-    if (run.evaluation_due()) run.record_evaluation(trainer.evaluate(run.step()));
+    run.evaluate([&] { return trainer.evaluate(run.step()); }, [&] { return trainer.state(); });
     if (run.save_due()) run.save(trainer.state());
     if (!run.more()) break;
     run.record(trainer.step(run.step()));

@@ -148,7 +148,7 @@ void RunFolder::take_lock() {
       holder = "another process";  // it has not written its name yet
     }
     ::close(lock_);
-    throw Error(concat(path_.string(), ": in use by ", holder), Fault::disk,
+    throw Error(concat(path_.string(), ": in use by ", holder), Fault::usage,
                 "wait for it to end, or choose another --name");
   }
   // No locks on this file system: the check before each save has to do.

@@ -169,16 +169,32 @@ void TrainingRun::record(const StepReport& r) {
   if (minutes > 0 && seconds_since(begin_) > 60 * minutes) request_stop("--max-minutes");
 }
 
-bool TrainingRun::evaluation_due() {
+bool TrainingRun::evaluation_due() const {
   if (step_ == evaluated_step_ || step_ == 0) return false;
   if (evaluation_pending_) return true;  // a signal ended it; first thing when the run goes on
   return every(step_, options_.get<int64_t>("eval.every")) || step_ == settings_.total_steps;
+}
+
+void TrainingRun::evaluate(const std::function<Evaluation()>& evaluation,
+                           const std::function<TrainingState()>& state) {
+  if (!evaluation_due()) return;
+  try {
+    record_evaluation(evaluation());
+  } catch (const Error& error) {
+    evaluation_pending_ = true;
+    if (saved_step_ != step_) {
+      log_warning("the evaluation after step ", step_, " failed; the step is saved first");
+      save(state());
+    }
+    throw;
+  }
 }
 
 void TrainingRun::record_evaluation(const Evaluation& e) {
   evaluation_pending_ = !e.complete;
   if (!e.complete) return;
   evaluated_step_ = step_;
+  if (!e.present) return;
   evaluation_ = e;
   JsonObject fields = line("val");
   fields.set("loss", e.loss);

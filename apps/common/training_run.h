@@ -4,7 +4,7 @@
 //   TrainingRun run(options, settings);
 //   if (run.checkpoint()) trainer.restore(*run.checkpoint());
 //   while (true) {
-//     if (run.evaluation_due()) run.record_evaluation(trainer.evaluate());
+//     run.evaluate([&] { return trainer.evaluate(); }, [&] { return trainer.state(); });
 //     if (run.save_due()) run.save(trainer.state());
 //     if (!run.more()) break;
 //     run.record(trainer.step(run.step()));
@@ -52,6 +52,7 @@ struct Evaluation {
   double metric = 0;
   bool higher_is_better = false;
   bool complete = true;  // false: a signal ended it; it is repeated when the run goes on
+  bool present = true;   // false: there was nothing to evaluate on
   NamedNumbers fields;   // of the line in metrics.jsonl and the outcome, beside the loss
 };
 
@@ -88,8 +89,10 @@ class TrainingRun {
   bool more();
   // Ends the step. Error(diverged) where too many in a row could not be applied.
   void record(const StepReport& report);
-  bool evaluation_due();
-  void record_evaluation(const Evaluation& evaluation);
+  // Evaluates where it is due. Where that fails (a validation file that cannot be read), the steps
+  // made so far are saved before the error goes on; the resumed run begins with the evaluation.
+  void evaluate(const std::function<Evaluation()>& evaluation,
+                const std::function<TrainingState()>& state);
   bool save_due();
   void save(const TrainingState& state);
 
@@ -98,6 +101,8 @@ class TrainingRun {
 
  private:
   void restore();
+  bool evaluation_due() const;
+  void record_evaluation(const Evaluation& evaluation);
   std::string state_text() const;
   double epoch() const;
   JsonObject line(const char* split) const;

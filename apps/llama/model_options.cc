@@ -63,9 +63,10 @@ void add_rope_options(OptionTable& table) {
 void add_model_options(OptionTable& table) {
   table
       .add_optional<fs::path>("model.path", "-m,--model",
-                              "Hugging Face folder of a LLaMA, or a .gguf file")
+                              "Hugging Face folder of a LLaMA, a .gguf file, or a run's folder")
       .free_on_resume();
-  table.add_optional<fs::path>("model.adapter", "--adapter", "PEFT adapter folder to put on it");
+  table.add_optional<fs::path>("model.adapter", "--adapter",
+                               "PEFT adapter folder to put on it, or a run's folder");
   table.add("model.dtype", "--dtype", "f32", "how the matrices are held in memory: f32 or bf16")
       .one_of({"f32", "bf16"});
   add_rope_options(table);
@@ -112,16 +113,29 @@ std::string fingerprint(const TensorSource& weights) {
   return hash.hex();
 }
 
-OpenedLlama open_llama(const Options& options, int64_t context) {
+fs::path part_of_run(const fs::path& path, const std::string& part, const std::string& file) {
+  for (const fs::path& folder : {path, path / part, path / "last" / part})
+    if (fs::exists(folder / file)) return folder;
+  return path;
+}
+
+fs::path model_path(const Options& options) {
   CHECK_AS(Fault::usage, options.has("model.path"), "--model is needed: a folder or a .gguf file");
+  return part_of_run(options.get<fs::path>("model.path"), "model", "config.json");
+}
+
+fs::path adapter_path(const Options& options, const std::string& key) {
+  return part_of_run(options.get<fs::path>(key), "adapter", "adapter_config.json");
+}
+
+OpenedLlama open_llama(const Options& options, int64_t context) {
   OpenedLlama result;
-  result.path = options.get<fs::path>("model.path");
+  result.path = model_path(options);
   LlamaCheckpoint checkpoint = open_llama_checkpoint(result.path);
   std::optional<LongContextNote> note;
   fs::path adapter;
   if (options.has("model.adapter")) {
-    adapter = options.get<fs::path>("model.adapter");
-    if (fs::is_directory(adapter / "adapter")) adapter /= "adapter";  // a checkpoint of a run
+    adapter = adapter_path(options, "model.adapter");
     note = read_longctx(adapter);
   }
   apply_rope_options(checkpoint.config, options, context, false, note);
@@ -139,8 +153,17 @@ OpenedLlama open_llama(const Options& options, int64_t context) {
   return result;
 }
 
+std::string tokenizer_hash(const fs::path& path) {
+  try {
+    return load_tokenizer(path)->hash();
+  } catch (const Error& error) {
+    log_verbose("no tokenizer: ", error.what());
+    return "";
+  }
+}
+
 std::unique_ptr<Tokenizer> open_tokenizer(const Options& options, const LlamaConfig& config) {
-  const auto path = options.get<fs::path>("model.path");
+  const fs::path path = model_path(options);
   auto tokenizer = load_tokenizer(path);
   CHECK_AS(Fault::bad_file, tokenizer->vocab_size() <= config.vocab_size, path.string(),
            ": the tokenizer has ", tokenizer->vocab_size(), " tokens, the model ",

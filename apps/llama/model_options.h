@@ -32,8 +32,19 @@ struct OpenedLlama {
 // The model of --model with the adapter of --adapter.
 OpenedLlama open_llama(const Options& options, int64_t context);
 
+// The folder that a path stands for where it may also be a run of train_llama or one of its
+// checkpoints: PATH, PATH/PART or PATH/last/PART, whichever holds `file` first; else PATH.
+std::filesystem::path part_of_run(const std::filesystem::path& path, const std::string& part,
+                                  const std::string& file);
+// The values of --model and of an option that names an adapter.
+std::filesystem::path model_path(const Options& options);
+std::filesystem::path adapter_path(const Options& options, const std::string& key);
+
 // Fingerprint of the weights: names, shapes and the first bytes of each tensor.
 std::string fingerprint(const TensorSource& weights);
+
+// The hash of the tokenizer at `path` (a folder or a file); "" where none can be read there.
+std::string tokenizer_hash(const std::filesystem::path& path);
 
 // The tokenizer of --model. Error(bad_file) where it has more tokens than the model.
 std::unique_ptr<Tokenizer> open_tokenizer(const Options& options, const LlamaConfig& config);

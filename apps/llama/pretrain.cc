@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/common/log.h"
+#include "apps/common/nearest.h"
 #include "apps/llama/attention_options.h"
 #include "apps/llama/model_options.h"
 #include "autograd/engine.h"
@@ -47,21 +48,15 @@ int64_t lora_elements(const LlamaConfig& config, const LoraOptions& lora) {
 
 LlamaConfig scratch_config(const fs::path& file) {
   const nlohmann::json json = read_json_file(file);
-  const std::vector<std::string> unknown = unknown_llama_config_keys(json);
-  CHECK_AS(Fault::usage, unknown.empty(), file.string(), ": ", unknown.empty() ? "" : unknown[0],
-           " is no key of a LLaMA configuration");
+  if (json.is_object())
+    for (const std::string& key : unknown_llama_config_keys(json)) {
+      const std::string nearest = nearest_name(key, llama_config_keys());
+      throw Error(concat(file.string(), ": ", key, " is no key of a LLaMA configuration"),
+                  Fault::usage, nearest.empty() ? "" : "did you mean " + nearest + "?");
+    }
   LlamaConfig config = parse_llama_config(json, file.string());
   config.dtype = DType::f32;
   return config;
-}
-
-std::string tokenizer_hash(const fs::path& path) {
-  try {
-    return load_tokenizer(path)->hash();
-  } catch (const Error& error) {
-    log_verbose("no tokenizer: ", error.what());
-    return "";
-  }
 }
 
 // Beside the weights of a folder, so that the result is a model by itself.
@@ -115,11 +110,14 @@ void Pretraining::open_model() {
     const auto file = options_.get<fs::path>("model.config");
     config_ = scratch_config(file);
     base_name_ = file.string();
+    tokenizer_path_ = file.has_parent_path() ? file.parent_path() : ".";
   } else {
-    base = open_llama_checkpoint(options_.get<fs::path>("model.path"));
+    tokenizer_path_ = model_path(options_);
+    base = open_llama_checkpoint(tokenizer_path_);
     config_ = base->config;
-    base_name_ = options_.get<fs::path>("model.path").string();
+    base_name_ = tokenizer_path_.string();
   }
+  tokenizer_hash_ = tokenizer_hash(tokenizer_path_);
   apply_rope_options(config_, options_, context_, !scratch);
   pattern_ = attention_pattern(options_, config_, context_);
   const TokenFileOptions reading = token_file_options(options_, config_.vocab_size);
@@ -128,6 +126,9 @@ void Pretraining::open_model() {
   if (options_.has("data.val"))
     validation_ = std::make_unique<TokenRows>(options_.get<std::vector<std::string>>("data.val"),
                                               reading, context_);
+  for (const TokenRows* rows : {rows_.get(), validation_.get()})
+    for (size_t i = 0; rows && i < rows->files().size(); ++i)
+      require_same_tokenizer(*rows->files()[i], tokenizer_hash_);
   order_.emplace(rows_->size(), options_.seed(), options_.get<bool>("data.shuffle"));
   choose_trained(base ? &*base : nullptr);
   if (!lora_) config_.dtype = DType::f32;  // what is trained and saved
@@ -137,7 +138,6 @@ void Pretraining::open_model() {
     model_->initialize(options_.seed());
   } else {
     base_fingerprint_ = fingerprint(*base->weights);
-    tokenizer_hash_ = tokenizer_hash(options_.get<fs::path>("model.path"));
     base->config = config_;
     const bool narrow = options_.get<std::string>("model.dtype") == "bf16";
     model_ = load_llama(*base, {.matrix_dtype = narrow ? DType::bf16 : DType::f32});
@@ -149,7 +149,7 @@ void Pretraining::open_model() {
   else
     set_trainable(*model_, [](const std::string&) { return true; });
   if (options_.has("lora.initial_adapter"))
-    load_adapter_values(*model_, options_.get<fs::path>("lora.initial_adapter"));
+    load_adapter_values(*model_, adapter_path(options_, "lora.initial_adapter"));
   make_optimizer();
   print_banner();
 }
@@ -174,7 +174,7 @@ void Pretraining::choose_trained(const LlamaCheckpoint* base) {
   lora.train_norms = contains(also, "norm");
   if (options_.has("lora.initial_adapter"))
     follow_adapter(lora, options_,
-                   read_adapter_config(options_.get<fs::path>("lora.initial_adapter")));
+                   read_adapter_config(adapter_path(options_, "lora.initial_adapter")));
   lora_ = lora;
 }
 
@@ -317,11 +317,32 @@ StepReport Pretraining::step(int64_t step) {
     optimizer_->step(report.lr,
                      clip_factor(report.grad_norm, options_.get<double>("optim.clip_grad")));
   clear_grads(trained_);
+  if (report.applied) loss_sum_ += report.loss;
+  loss_steps_ += report.applied;
   return report;
 }
 
-Evaluation Pretraining::evaluate() {
+void Pretraining::start(const fs::path& run, int64_t step) {
+  summary_.emplace(
+      run, step + 1,
+      std::vector<std::string>{"step", "train_loss", "eval_loss", "eval_perplexity", "lr"});
+}
+
+Evaluation Pretraining::evaluate(int64_t step) {
+  const Evaluation result = validate();
+  if (!result.complete) return result;
+  std::optional<double> train_loss, loss, ppl;
+  if (loss_steps_ > 0) train_loss = loss_sum_ / static_cast<double>(loss_steps_);
+  if (result.present) loss = result.loss, ppl = std::exp(result.loss);
+  summary_->row(step, {train_loss, loss, ppl, schedule_.at(step - 1)});
+  loss_sum_ = 0;
+  loss_steps_ = 0;
+  return result;
+}
+
+Evaluation Pretraining::validate() {
   Evaluation result;
+  result.present = validation_ != nullptr;
   if (!validation_) return result;
   NoGrad no_grad;
   model_->set_pattern(AttentionPattern{});
@@ -343,7 +364,7 @@ void Pretraining::write_weights(CheckpointWriter& writer) {
   if (!lora_) {
     writer.add_folder("model", [&](const fs::path& folder) {
       save_llama(folder, *model_);
-      copy_tokenizer(base_name_, folder);
+      copy_tokenizer(tokenizer_path_, folder);
     });
     return;
   }
@@ -373,8 +394,12 @@ TrainingState Pretraining::state() {
                     [this](const fs::path& path) { save_tensors(path, optimizer_->state()); });
     // Order and random numbers are functions of the seed and the step, which is all there is to
     // keep.
-    writer.add_file(kStepFile,
-                    JsonObject().set("optimizer_steps", optimizer_->steps()).text() + "\n");
+    writer.add_file(kStepFile, JsonObject()
+                                       .set("optimizer_steps", optimizer_->steps())
+                                       .set("loss_sum", loss_sum_)
+                                       .set("loss_steps", loss_steps_)
+                                       .text() +
+                                   "\n");
   };
   return state;
 }
@@ -387,8 +412,12 @@ void Pretraining::restore(const CheckpointInfo& checkpoint) {
   load_tensors(*open_safetensors(checkpoint.path(kOptimizerFile)), optimizer_->state());
   const std::string file = checkpoint.path(kStepFile).string();
   const nlohmann::json state = parse_json(checkpoint.read(kStepFile), file);
-  optimizer_->set_steps(
-      static_cast<int64_t>(get_uint(state, file, "optimizer_steps", uint64_t{1} << 60)));
+  const auto count = [&](const char* key) {
+    return static_cast<int64_t>(get_uint(state, file, key, uint64_t{1} << 60));
+  };
+  optimizer_->set_steps(count("optimizer_steps"));
+  loss_sum_ = get_number(state, file, "loss_sum");
+  loss_steps_ = count("loss_steps");
 }
 
 }  // namespace mullion

@@ -29,8 +29,10 @@ class Pretraining {
   // One update from batch_size x grad_accum_steps rows. The loss is the mean over all their
   // targets, so that any split of the rows into batches gives the same gradient.
   StepReport step(int64_t step);
-  // On the validation data, with full attention.
-  Evaluation evaluate();
+  // Opens the run's summary.csv. Before the first step, after restore().
+  void start(const std::filesystem::path& run, int64_t step);
+  // On the validation data, with full attention; also ends a row of summary.csv.
+  Evaluation evaluate(int64_t step);
   TrainingState state();
   void restore(const CheckpointInfo& checkpoint);
 
@@ -44,6 +46,7 @@ class Pretraining {
     Tensor ids, targets;
   };
   Batch read(const TokenRows& rows, int64_t first, int64_t count, bool ordered);
+  Evaluation validate();
   void write_weights(CheckpointWriter& writer);
 
   Options options_;
@@ -52,12 +55,16 @@ class Pretraining {
   AttentionPattern pattern_;
   std::optional<LoraOptions> lora_;  // none: every parameter is trained
   std::string base_name_, base_fingerprint_, tokenizer_hash_;
+  std::filesystem::path tokenizer_path_;
   std::unique_ptr<Llama> model_;
   std::vector<NamedParameter> trained_;
   std::unique_ptr<Optimizer> optimizer_;
   Schedule schedule_;
   std::unique_ptr<TokenRows> rows_, validation_;
   std::optional<RowOrder> order_;
+  std::optional<SummaryCsv> summary_;
+  double loss_sum_ = 0;  // over the steps since the last row of summary.csv
+  int64_t loss_steps_ = 0;
 };
 
 }  // namespace mullion

@@ -11,7 +11,7 @@ void add_model(OptionTable& table) {
   using std::filesystem::path;
   table
       .add_optional<path>("model.path", "-m,--model",
-                          "Hugging Face folder of a LLaMA, or a .gguf file")
+                          "Hugging Face folder of a LLaMA, a .gguf file, or a run's folder")
       .free_on_resume();
   table
       .add_optional<path>("model.config", "--model-config",
@@ -58,7 +58,7 @@ void add_lora_options(OptionTable& table) {
   table.add("lora.full", "--full", false, "train every parameter, without LoRA");
   table
       .add_optional<std::filesystem::path>("lora.initial_adapter", "--initial-adapter",
-                                           "PEFT adapter folder to start from")
+                                           "PEFT adapter or run to start from")
       .free_on_resume();
 }
 

@@ -44,6 +44,14 @@ std::vector<std::string> matching_files(const std::vector<std::string>& patterns
   return files;
 }
 
+void require_same_tokenizer(const TokenFile& file, const std::string& hash) {
+  const std::string& made_by = file.notes().tokenizer_sha256;
+  if (made_by.empty() || hash.empty() || made_by == hash) return;
+  throw Error(concat(file.name(), ": made by another tokenizer: sha256 ", made_by,
+                     ", the model's is ", hash),
+              Fault::bad_file, "data_llama tokenize --model MODEL makes ids for this model");
+}
+
 TokenRows::TokenRows(const std::vector<std::string>& patterns, const TokenFileOptions& options,
                      int64_t context)
     : context_(context) {

@@ -18,6 +18,10 @@ TokenFileOptions token_file_options(const Options& options, int64_t vocab_size);
 // Error(bad_file) for a pattern that matches none.
 std::vector<std::string> matching_files(const std::vector<std::string>& patterns);
 
+// Error(bad_file) where the side file names another tokenizer than `hash`, the model's; an empty
+// hash stands for a model without one.
+void require_same_tokenizer(const TokenFile& file, const std::string& hash);
+
 class TokenRows {
  public:
   TokenRows(const std::vector<std::string>& patterns, const TokenFileOptions& options,

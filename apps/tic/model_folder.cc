@@ -1,7 +1,9 @@
 #include "apps/tic/model_folder.h"
 
+#include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "apps/common/log.h"
 #include "models/state.h"
 #include "tensor/io/json.h"
 #include "tensor/io/safetensors.h"
@@ -118,6 +120,23 @@ LoadedTic load_tic(const fs::path& path, bool ema) {
   loaded.model = std::make_unique<Tic>(loaded.description.config);
   load_tensors(*open_safetensors(weights), named_parameters(*loaded.model));
   return loaded;
+}
+
+void explain_cost(const TicConfig& c, int height, int width) {
+  constexpr double kMuch = 1e11;  // multiply-adds: seconds
+  const auto macs = static_cast<double>(tic_macs(c, height, width));
+  if (macs > kMuch)
+    log_info(c.preset, " at ", height, "x", width, ": ", std::llround(macs / 1e9),
+             " GMACs an image, more with the keys of all windows in memory");
+  int64_t h = (height + c.patch - 1) / c.patch, w = (width + c.patch - 1) / c.patch;
+  for (size_t stage = 0; stage < c.depths.size(); ++stage, h = (h + 1) / 2, w = (w + 1) / 2) {
+    const int64_t window_h = (c.kernel_h - 1) * c.dilation + 1,
+                  window_w = (c.kernel_w - 1) * c.dilation + 1;
+    if (window_h < 2 * h && window_w < 2 * w) continue;
+    log_info("windows of ", window_h, "x", window_w, " on the map of ", h, "x", w, " of stage ",
+             stage + 1, ": more than half of each lies outside, which costs as much as inside");
+    return;
+  }
 }
 
 }  // namespace mullion

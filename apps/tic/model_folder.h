@@ -37,4 +37,10 @@ std::filesystem::path tic_folder(const std::filesystem::path& path);
 Interpolation interpolation_of(const std::string& name);  // bilinear, bicubic
 std::string to_name(Interpolation interpolation);
 
+// The longest side a model is asked to look at: 64 megapixels, the limit of what is decoded.
+constexpr int kMostImageSide = 1 << 13;
+// Says what an image of this size costs where it is much, and where a stage's map is so small that
+// most of each attention window lies outside of it, and is computed all the same.
+void explain_cost(const TicConfig& config, int height, int width);
+
 }  // namespace mullion

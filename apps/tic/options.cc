@@ -11,7 +11,7 @@ OptionTable train_tic_table() {
   t.add("data.train_split", "--train-split", "train", "folder below --data-dir");
   t.add("data.val_split", "--val-split", "", "folder below --data-dir (default: val, else test)");
   t.add("data.img_size", "--img-size", 0, "side of the images, pixels (0: 224; cue: 32)")
-      .range(0, 1 << 13);
+      .range(0, kMostImageSide);
   t.add("data.crop_pct", "--crop-pct", 0.875, "share kept by the centre crop of evaluation")
       .range(0.01, 1);
   t.add("data.interpolation", "--interpolation", "bicubic", "of resizing")

@@ -10,6 +10,20 @@
 
 namespace mullion {
 
+namespace {
+// The averages stand in the place of the weights for as long as this lives.
+class Averaged {
+ public:
+  explicit Averaged(Ema& ema) : ema_(ema) { ema_.swap(); }
+  ~Averaged() { ema_.swap(); }
+  Averaged(const Averaged&) = delete;
+  Averaged& operator=(const Averaged&) = delete;
+
+ private:
+  Ema& ema_;
+};
+}  // namespace
+
 TicTrainer::TicTrainer(const Options& options, TicData data)
     : options_(options),
       data_(std::move(data)),
@@ -40,6 +54,7 @@ void TicTrainer::describe() const {
            static_cast<double>(parameter_count(state_.parameters)) / 1e6, " M parameters, ",
            data_.classes.size(), " classes, ", data_.train->size(), " training and ",
            data_.val->size(), " validation images of ", shape.height, "x", shape.width);
+  explain_cost(config_, shape.height, shape.width);
   log_info(schedule_.explanation);
 }
 
@@ -88,9 +103,8 @@ Evaluation TicTrainer::evaluate(int64_t step) {
   e.loss = a.loss;
   e.fields = {{"top1", a.top1}, {"top5", a.top5}};
   if (state_.ema && a.complete) {
-    state_.ema->swap();
+    const Averaged averaged(*state_.ema);
     a = score("eval of the average");
-    state_.ema->swap();
     e.complete = a.complete;
     e.fields.insert(e.fields.end(), {{"ema_top1", a.top1}, {"ema_top5", a.top5}});
   }

@@ -79,14 +79,15 @@ void read_rope(const Json& json, const std::string& file, LlamaConfig& config) {
   config.rope_theta = get_number_or(json, file, "rope_theta", config.rope_theta);
   const Json* scaling = find_field(json, file, "rope_scaling");
   const Json* parameters = find_field(json, file, "rope_parameters");
-  if (scaling) config.rope_scaling = parse_rope_scaling(*scaling, file);
+  if (scaling) config.rope_scaling = parse_rope_scaling(*scaling, file + ": rope_scaling");
   if (parameters) {
     config.rope_theta = get_number_or(*parameters, file, "rope_theta", config.rope_theta);
     CHECK_AS(Fault::bad_file, get_number_or(*parameters, file, "partial_rotary_factor", 1) == 1,
              file, ": a partial_rotary_factor other than 1 is not supported");
     const bool has_type =
         find_field(*parameters, file, "rope_type") || find_field(*parameters, file, "type");
-    const RopeScaling inner = has_type ? parse_rope_scaling(*parameters, file) : RopeScaling{};
+    const RopeScaling inner =
+        has_type ? parse_rope_scaling(*parameters, file + ": rope_parameters") : RopeScaling{};
     CHECK_AS(Fault::bad_file, !scaling || inner == config.rope_scaling, file,
              ": rope_scaling and rope_parameters disagree");
     config.rope_scaling = inner;
@@ -166,6 +167,10 @@ LlamaConfig parse_llama_config(const Json& json, const std::string& file) {
 LlamaConfig read_llama_config(const std::filesystem::path& config_json) {
   constexpr JsonLimits kLimits{.max_bytes = size_t{4} << 20, .max_depth = 64};
   return parse_llama_config(read_json_file(config_json, kLimits), config_json.string());
+}
+
+std::vector<std::string> llama_config_keys() {
+  return {std::begin(kKnownKeys), std::end(kKnownKeys)};
 }
 
 std::vector<std::string> unknown_llama_config_keys(const Json& json) {

@@ -173,6 +173,14 @@ AdapterConfig load_adapter(Llama& model, const std::filesystem::path& folder) {
 
 void load_adapter_values(Llama& model, const std::filesystem::path& folder) {
   const auto source = open_safetensors(folder, "adapter_model");
+  // A value that is not trained would be used here and not saved again.
+  const auto parameters = by_name(model);
+  for (const TensorEntry& entry : source->entries()) {
+    const auto found =
+        parameters.find(parameter_name(parse_adapter_key(entry.name, source->name())));
+    CHECK_AS(Fault::bad_file, found == parameters.end() || requires_grad(found->second),
+             source->name(), ": has ", entry.name, ", which is not to be trained");
+  }
   const std::vector<std::string> filled = fill(model, *source);
   for (const NamedParameter& p : trainable_parameters(model))
     CHECK_AS(Fault::bad_file, std::count(filled.begin(), filled.end(), p.name), source->name(),

@@ -182,7 +182,7 @@ std::optional<LongContextNote> read_longctx(const std::filesystem::path& folder)
   const Json json = read_json_file(path);
   LongContextNote note;
   const Json* scaling = find_field(json, file, "rope_scaling");
-  if (scaling) note.rope_scaling = parse_rope_scaling(*scaling, file);
+  if (scaling) note.rope_scaling = parse_rope_scaling(*scaling, file + ": rope_scaling");
   if (note.rope_scaling.kind == RopeScaling::Kind::linear) {
     note.rope_scaling.original_max_position_embeddings = static_cast<int64_t>(
         get_uint_or(json, file, "original_max_position_embeddings", kMaxContext, 0));

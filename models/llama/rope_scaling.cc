@@ -19,14 +19,13 @@ Kind kind_of(const std::string& name, const std::string& file) {
   if (name == "default" || name == "none") return Kind::none;
   if (name == "linear") return Kind::linear;
   if (name == "llama3") return Kind::llama3;
-  fail(Fault::bad_file, file, ": rope scaling \"", name,
-       "\" is not supported; none, linear and llama3 are");
+  fail(Fault::bad_file, file, ": \"", name, "\" is not supported; none, linear and llama3 are");
 }
 
 double factor_of(const nlohmann::json& json, const std::string& file, const char* key) {
   const double factor = get_number(json, file, key);
-  CHECK_AS(Fault::bad_file, factor > 0 && factor <= kMaxFactor, file, ": rope scaling: ", key, " ",
-           factor, " is not within 0 and ", kMaxFactor);
+  CHECK_AS(Fault::bad_file, factor > 0 && factor <= kMaxFactor, file, ": ", key, " ", factor,
+           " is not within 0 and ", kMaxFactor);
   return factor;
 }
 
@@ -46,24 +45,23 @@ RopeScaling parse_rope_scaling(const nlohmann::json& json, const std::string& fi
   if (json.is_null()) return scaling;
   const std::string type = get_string_or(json, file, "type", "");
   const std::string rope_type = get_string_or(json, file, "rope_type", type);
-  CHECK_AS(Fault::bad_file, !rope_type.empty(), file, ": rope scaling without \"rope_type\"");
-  CHECK_AS(Fault::bad_file, type.empty() || type == rope_type, file, ": rope scaling says type \"",
-           type, "\" and rope_type \"", rope_type, "\"");
+  CHECK_AS(Fault::bad_file, !rope_type.empty(), file, ": no \"rope_type\"");
+  CHECK_AS(Fault::bad_file, type.empty() || type == rope_type, file, ": says type \"", type,
+           "\" and rope_type \"", rope_type, "\"");
   scaling.kind = kind_of(rope_type, file);
   if (scaling.kind == Kind::none) return scaling;
   scaling.factor = factor_of(json, file, "factor");
-  CHECK_AS(Fault::bad_file, scaling.factor >= 1, file, ": rope scaling factor ", scaling.factor,
-           " is below 1");
+  CHECK_AS(Fault::bad_file, scaling.factor >= 1, file, ": factor ", scaling.factor, " is below 1");
   if (scaling.kind == Kind::llama3) {
     scaling.low_freq_factor = factor_of(json, file, "low_freq_factor");
     scaling.high_freq_factor = factor_of(json, file, "high_freq_factor");
     scaling.original_max_position_embeddings =
         static_cast<int64_t>(get_uint(json, file, "original_max_position_embeddings", kMaxContext));
     CHECK_AS(Fault::bad_file, scaling.low_freq_factor < scaling.high_freq_factor, file,
-             ": rope scaling: low_freq_factor ", scaling.low_freq_factor,
-             " is not below high_freq_factor ", scaling.high_freq_factor);
+             ": low_freq_factor ", scaling.low_freq_factor, " is not below high_freq_factor ",
+             scaling.high_freq_factor);
     CHECK_AS(Fault::bad_file, scaling.original_max_position_embeddings > 0, file,
-             ": rope scaling: original_max_position_embeddings is 0");
+             ": original_max_position_embeddings is 0");
   }
   return scaling;
 }

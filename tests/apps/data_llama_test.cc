@@ -1,13 +1,9 @@
 // data_llama as a user calls it: text in, token file out, and back to text.
-#include <gtest/gtest.h>
-
-#include <cstdio>
-#include <filesystem>
-
 #include "data/token_file.h"
 #include "data/tokenizer.h"
 #include "models/llama/config.h"
 #include "tensor/io/file.h"
+#include "tests/apps/programs.h"
 #include "tests/data/tokenizer_samples.h"
 
 namespace mullion {
@@ -15,79 +11,64 @@ namespace {
 
 namespace fs = std::filesystem;
 
-class DataLlama : public ::testing::Test {
+class DataLlama : public test::Programs {
  protected:
+  DataLlama() : Programs({"data_llama"}) {}
   void SetUp() override {
-    program_ = fs::read_symlink("/proc/self/exe").parent_path() / "data_llama";
-    if (!fs::exists(program_)) GTEST_SKIP() << "needs the program " << program_;
-    folder_ = fs::temp_directory_path() / ("mullion_data_llama_" + std::to_string(::getpid()));
-    fs::create_directories(folder_ / "text");
-    write_whole_file(folder_ / "tokenizer.model", test::spm_sample().bytes());
-    write_whole_file(folder_ / "text/a.txt", "the and the");
-    write_whole_file(folder_ / "text/b.jsonl", "{\"text\": \"and\"}\n{\"text\": \"\"}\n\"the\"\n");
+    Programs::SetUp();
+    if (IsSkipped()) return;
+    fs::create_directories(at("text"));
+    write_whole_file(at("tokenizer.model"), test::spm_sample().bytes());
+    write_whole_file(at("text/a.txt"), "the and the");
+    write_whole_file(at("text/b.jsonl"), "{\"text\": \"and\"}\n{\"text\": \"\"}\n\"the\"\n");
   }
-  void TearDown() override { fs::remove_all(folder_); }
-
-  // Runs the program in the test's folder; returns its last line of stdout.
-  std::string run(const std::string& arguments, int expected_code = 0) const {
-    const std::string command =
-        "cd '" + folder_.string() + "' && '" + program_.string() + "' " + arguments + " 2>log";
-    FILE* pipe = ::popen(command.c_str(), "r");
-    std::string out;
-    char block[4096];
-    while (size_t n = std::fread(block, 1, sizeof(block), pipe)) out.append(block, n);
-    EXPECT_EQ(::pclose(pipe) >> 8, expected_code) << arguments;
-    if (!out.empty() && out.back() == '\n') out.pop_back();
-    return out.substr(out.rfind('\n') + 1);
-  }
-
-  fs::path program_, folder_;
 };
 
 TEST_F(DataLlama, TokenizeShowCheckAndSplit) {
-  auto result =
-      nlohmann::json::parse(run("tokenize --model . --data text --output t.bin --eos --json"));
-  EXPECT_EQ(result["documents"], 3);
-  EXPECT_EQ(result["empty"], 1);
-  auto tokenizer = load_tokenizer(folder_);
-  TokenFile file(folder_ / "t.bin");
-  EXPECT_EQ(result["tokens"], file.size());
+  const auto made = result("data_llama tokenize --model . --data text --output t.bin --eos --json");
+  EXPECT_EQ(made["documents"], 3);
+  EXPECT_EQ(made["empty"], 1);
+  auto tokenizer = load_tokenizer(folder_.path());
+  TokenFile file(at("t.bin"));
+  EXPECT_EQ(made["tokens"], file.size());
   EXPECT_EQ(file.notes().documents, (std::vector<uint64_t>{0, 5, 8}));
   EXPECT_EQ(tokenizer->decode(file.read(0, file.size()), {.specials = true}),
             "<s>the and the</s><s>and</s><s>the</s>");
-  result = nlohmann::json::parse(run("show t.bin --model . --document 1 -n 3 --json"));
-  EXPECT_EQ(result["text"], "<s>and</s>");
-  EXPECT_EQ(nlohmann::json::parse(run("check t.bin --model . --json"))["ok"], true);
-  result = nlohmann::json::parse(run("split t.bin --val-size 0.3 --json"));
-  EXPECT_EQ(result["train_tokens"], 8);
-  EXPECT_EQ(TokenFile(folder_ / "t-val.bin").notes().documents, std::vector<uint64_t>{0});
+  EXPECT_EQ(result("data_llama show t.bin --model . --document 1 -n 3 --json")["text"],
+            "<s>and</s>");
+  EXPECT_EQ(result("data_llama check t.bin --model . --json")["ok"], true);
+  EXPECT_EQ(result("data_llama split t.bin --val-size 0.3 --json")["train_tokens"], 8);
+  EXPECT_EQ(TokenFile(at("t-val.bin")).notes().documents, std::vector<uint64_t>{0});
 }
 
 TEST_F(DataLlama, WithoutBosAndWithoutHeader) {
-  run("tokenize --model tokenizer.model --data text/a.txt --output t.bin --no-bos "
-      "--token-dtype u16");
-  EXPECT_EQ(fs::file_size(folder_ / "t.bin"), 6u);  // three words
+  EXPECT_EQ(run("data_llama tokenize --model tokenizer.model --data text/a.txt --output t.bin "
+                "--no-bos --token-dtype u16")
+                .code,
+            0);
+  EXPECT_EQ(fs::file_size(at("t.bin")), 6u);  // three words
 }
 
 TEST_F(DataLlama, LexiconMakesRowsAndATinyModel) {
-  run("lexicon --rows 3 --length 33 --output made.bin --model-dir tiny --seed 5");
-  TokenFile file(folder_ / "made.bin");
+  const std::string lexicon = "data_llama lexicon --length 33 --seed 5 ";
+  ASSERT_EQ(run(lexicon + "--rows 3 --output made.bin --model-dir tiny").code, 0);
+  TokenFile file(at("made.bin"));
   EXPECT_EQ(file.notes().documents, (std::vector<uint64_t>{0, 33, 66}));
-  EXPECT_EQ(read_llama_config(folder_ / "tiny/config.json").max_position_embeddings, 33);
-  auto result = nlohmann::json::parse(run("check made.bin --model tiny --json"));
-  EXPECT_EQ(result["tokenizer_compared"], true);
+  EXPECT_EQ(read_llama_config(at("tiny/config.json")).max_position_embeddings, 33);
+  EXPECT_EQ(result("data_llama check made.bin --model tiny --json")["tokenizer_compared"], true);
   // The same documents where a later one comes first.
-  run("lexicon --rows 1 --first-row 2 --length 33 --output third.bin --seed 5");
-  EXPECT_EQ(TokenFile(folder_ / "third.bin").read(0, 33), file.read(66, 33));
+  ASSERT_EQ(run(lexicon + "--rows 1 --first-row 2 --output third.bin").code, 0);
+  EXPECT_EQ(TokenFile(at("third.bin")).read(0, 33), file.read(66, 33));
 }
 
 TEST_F(DataLlama, ExitCodesNameTheFault) {
-  run("tokenize --data text --output t.bin", 2);
-  run("tokenize --model . --data text", 2);
-  run("tokenize --model . --data nothing --output t.bin", 3);
-  run("tokenize --model text --data text --output t.bin", 3);
-  run("tokenize --model . --data text --output none/t.bin", 4);
-  run("guess", 2);
+  refused("data_llama tokenize --data text --output t.bin", 2, {"--model"});
+  refused("data_llama tokenize --model . --data text", 2, {"--output"});
+  refused("data_llama tokenize --model . --data nothing --output t.bin", 3, {"nothing"});
+  refused("data_llama tokenize --model text --data text --output t.bin", 3, {"text"});
+  refused("data_llama tokenize --model . --data text --output none/t.bin", 4, {"none/t.bin"});
+  refused("data_llama guess", 2, {"guess"});
+  EXPECT_FALSE(fs::exists(at("t.bin")));
 }
 
 }  // namespace

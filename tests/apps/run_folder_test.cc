@@ -28,7 +28,7 @@ TEST(RunFolder, ASecondRunIsRefusedByName) {
         const RunFolder second(folder, resume);
         FAIL();
       } catch (const Error& error) {
-        EXPECT_EQ(error.fault(), Fault::disk);
+        EXPECT_EQ(error.fault(), Fault::usage);
         const std::string what = error.what();
         EXPECT_NE(what.find("process " + std::to_string(::getpid())), std::string::npos) << what;
         EXPECT_NE(what.find(first.run_id().substr(0, 8)), std::string::npos) << what;

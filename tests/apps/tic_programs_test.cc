@@ -1,72 +1,25 @@
 // The TiC programs as a user calls them, on a few small PNG files: what a run leaves, that it goes
 // on to the same bits, and what is said of input that is wrong.
-#include <gtest/gtest.h>
-
-#include <cstdio>
-#include <filesystem>
-#include <nlohmann/json.hpp>
-
 #include "models/tic/model.h"
 #include "tensor/io/file.h"
-#include "tests/apps/temporary_run.h"
+#include "tests/apps/programs.h"
 
 namespace mullion {
 namespace {
 
 namespace fs = std::filesystem;
+using test::Answer;
+using test::contents;
 
-fs::path program(const std::string& name) {
-  return fs::read_symlink("/proc/self/exe").parent_path() / name;
-}
-
-std::string contents(const fs::path& path) {
-  std::FILE* file = std::fopen(path.c_str(), "rb");
-  if (!file) return "(absent)";
-  std::string text;
-  char block[65536];
-  while (size_t n = std::fread(block, 1, sizeof(block), file)) text.append(block, n);
-  std::fclose(file);
-  return text;
-}
-
-class TicPrograms : public ::testing::Test {
+class TicPrograms : public test::Programs {
  protected:
+  TicPrograms() : Programs({"train_tic", "eval_tic", "tool_tic", "data_tic"}) {}
   void SetUp() override {
-    for (const char* name : {"train_tic", "eval_tic", "tool_tic", "data_tic"})
-      if (!fs::exists(program(name))) GTEST_SKIP() << "needs the program " << program(name);
+    Programs::SetUp();
+    if (IsSkipped()) return;
     EXPECT_EQ(run("data_tic cue --output tree --per-class 4").code, 0);
   }
 
-  struct Answer {
-    int code = -1;
-    std::string last, log;  // last line of stdout; stderr
-    nlohmann::json json() const { return nlohmann::json::parse(last); }
-  };
-  // Runs a program in the test's folder; a program's name is the first word.
-  Answer run(const std::string& command) const {
-    const std::string shell = "cd '" + folder_.path().string() + "' || exit 99; PATH='" +
-                              program("").string() + "':$PATH; { " + command + "; } 2>log";
-    Answer answer;
-    std::FILE* pipe = ::popen(shell.c_str(), "r");
-    char block[4096];
-    while (size_t n = std::fread(block, 1, sizeof(block), pipe)) answer.last.append(block, n);
-    answer.code = ::pclose(pipe) >> 8;
-    if (!answer.last.empty() && answer.last.back() == '\n') answer.last.pop_back();
-    answer.last = answer.last.substr(answer.last.rfind('\n') + 1);
-    answer.log = contents(folder_.path() / "log");
-    return answer;
-  }
-  // Expects an exit code and a message that holds all the given words.
-  void refused(const std::string& command, int code, const std::vector<std::string>& words) const {
-    const Answer answer = run(command);
-    EXPECT_EQ(answer.code, code) << command << "\n" << answer.log;
-    for (const std::string& word : words)
-      EXPECT_NE(answer.log.find(word), std::string::npos) << command << ": " << word << "\n"
-                                                          << answer.log;
-  }
-  fs::path at(const std::string& name) const { return folder_.path() / name; }
-
-  test::TemporaryRun folder_;
   const std::string train_ =
       "train_tic --data-dir tree --model tic-n --msa-kernel 3 -b 8 --img-size 32 --output runs "
       "--warmup-epochs 0 --lr 1e-3 --threads 1 --json ";
@@ -124,26 +77,25 @@ TEST_F(TicPrograms, TrainEvaluatePredict) {
             }()));
 }
 
-TEST_F(TicPrograms, AStoppedRunGoesOnToTheSameBits) {
+TEST_F(TicPrograms, AStoppedOrKilledRunGoesOnToTheSameBits) {
   const std::string train = train_ +
                             "--max-steps 9 --model-ema --mixup 0.8 --cutmix 1 "
-                            "--reprob 0.25 --color-jitter 0.4 --save-every 4 ";
+                            "--reprob 0.25 --color-jitter 0.4 --save-every 2 ";
   ASSERT_EQ(run(train + "--name whole -j 1").code, 0);
-  // SIGTERM at the first checkpoint.
-  const Answer cut =
-      run(train +
-          "--name cut -j 3 & p=$!; "
-          "while kill -0 $p && [ ! -e runs/cut/checkpoint-000004/COMPLETE ]; do sleep 0.01; done; "
-          "kill -TERM $p; wait $p");
-  ASSERT_TRUE(cut.code == 75 || cut.code == 0) << cut.log;  // 0: it was already at its end
-  EXPECT_EQ(run(train + "--name cut -j 0 --resume auto").code, 0);
-  for (const char* name : {"last/model.safetensors", "last/model_ema.safetensors",
-                           "last/optimizer.safetensors", "summary.csv"})
-    EXPECT_TRUE(contents(at("runs/whole") / name) == contents(at("runs/cut") / name)) << name;
+  for (const auto& [signal, code] : {std::pair{"TERM", 75}, {"KILL", 137}}) {
+    const std::string name = std::string("cut-") + signal;
+    const Answer cut = stop(train + "--name " + name + " -j 3",
+                            "runs/" + name + "/checkpoint-000002/COMPLETE", signal);
+    ASSERT_EQ(cut.code, code) << cut.log;
+    EXPECT_EQ(run(train + "--name " + name + " -j 0 --resume auto").code, 0);
+    same_runs("runs/whole", "runs/" + name,
+              {"last/model.safetensors", "last/model_ema.safetensors", "last/optimizer.safetensors",
+               "last/trainer_state.json", "summary.csv"});
+  }
   // A finished run is complete; another configuration does not go on from it.
-  EXPECT_EQ(run(train + "--name cut --resume auto").code, 0);
-  refused(train + "--name cut --resume auto --lr 0.5", 2, {"optim.lr", "0.5"});
-  refused(train + "--name cut", 2, {"runs/cut", "--resume auto"});
+  EXPECT_EQ(run(train + "--name whole --resume auto").code, 0);
+  refused(train + "--name whole --resume auto --lr 0.5", 2, {"optim.lr", "0.5"});
+  refused(train + "--name whole", 2, {"runs/whole", "--resume auto"});
 }
 
 TEST_F(TicPrograms, WrongFlagsExitWith2) {
@@ -152,7 +104,14 @@ TEST_F(TicPrograms, WrongFlagsExitWith2) {
   refused(train_ + "--msa-kernel 4 --msa-dilation 1", 2, {"kernel 4x4", "dilation 1"});
   refused(train_ + "--model tic-m", 2, {"tic-m", "tic-rel-t"});
   refused(train_ + "-b 999", 2, {"999", "40"});
+  refused("tool_tic predict --checkpoint x --img-size 16384 x.png", 2,
+          {"--img-size", "16384", "8192"});
   EXPECT_FALSE(fs::exists(at("runs")));
+  // Slow is allowed and explained.
+  const Answer wide = run(train_ + "--max-steps 1 --msa-kernel 15 --name wide");
+  EXPECT_EQ(wide.code, 0);
+  EXPECT_NE(wide.log.find("windows of 15x15 on the map of 4x4 of stage 3"), std::string::npos)
+      << wide.log;
 }
 
 TEST_F(TicPrograms, WrongImagesExitWith3) {
@@ -171,10 +130,20 @@ TEST_F(TicPrograms, WrongImagesExitWith3) {
   refused(other(train_), 3, {"bad/train", "hollow"});
   fresh();
   fs::resize_file(at("bad/val/2-ring/00001.png"), 300);
-  refused(other(train_) + "--max-steps 1", 3, {"bad/val/2-ring/00001.png"});
+  // The step before the evaluation that failed is not lost.
+  const std::string evaluated = other(train_) + "--max-steps 2 --model-ema --name e ";
+  refused(evaluated, 3, {"bad/val/2-ring/00001.png", "saved first"});
+  refused(evaluated + "--resume auto", 3, {"bad/val/2-ring/00001.png", "resumed at step 2"});
+  fs::copy(at("tree/val/2-ring/00001.png"), at("bad/val/2-ring/00001.png"),
+           fs::copy_options::overwrite_existing);
+  EXPECT_EQ(result(evaluated + "--resume auto")["steps"], 2);
+  ASSERT_EQ(run(train_ + "--max-steps 2 --model-ema --name f").code, 0);
+  same_runs("runs/f", "runs/e",
+            {"last/model.safetensors", "last/model_ema.safetensors", "summary.csv"});
   refused("train_tic --data-dir none", 3, {"none/train"});
   ASSERT_EQ(run(train_ + "--max-steps 1 --name x").code, 0);
   const std::string predict = "tool_tic predict --checkpoint runs/x ";
+  fs::resize_file(at("bad/val/2-ring/00001.png"), 300);
   refused(predict + "bad/val/2-ring/00001.png", 3, {"bad/val/2-ring/00001.png"});
   write_whole_file(at("text.png"), "no picture");
   refused(predict + "text.png", 3, {"text.png", "neither JPEG nor PNG"});

@@ -1,0 +1,273 @@
+// train_llama as a user calls it, on a model of a few thousand parameters: what a run leaves and
+// says, that adapters mean the same everywhere, and that a stopped run goes on to the same bits.
+#include <cmath>
+
+#include "apps/llama/attention_options.h"
+#include "models/llama/peft.h"
+#include "tensor/io/file.h"
+#include "tensor/io/json.h"
+#include "tensor/io/safetensors.h"
+#include "tests/apps/programs.h"
+#include "tests/apps/tiny_llama.h"
+
+namespace mullion {
+namespace {
+
+namespace fs = std::filesystem;
+using test::Answer;
+using test::contents;
+using test::kTinyContext;
+
+class LlamaPrograms : public test::Programs {
+ protected:
+  LlamaPrograms() : Programs({"train_llama", "eval_llama", "data_llama", "chat_llama"}) {}
+  void SetUp() override {
+    Programs::SetUp();
+    if (IsSkipped()) return;
+    test::write_tiny_llama(at("base"));
+    test::write_lexicon_tokens(at("train.bin"), 24);
+    test::write_lexicon_tokens(at("val.bin"), 6, kTinyContext, 1000);
+  }
+  // The mean loss over the first four rows of val.bin, which a run's evaluation sees as well.
+  double nll(const std::string& model) const {
+    const auto found = result("eval_llama ppl --data val.bin --ctx-size 64 --stride 64 " + model +
+                              " --threads 1 --json");
+    EXPECT_EQ(found["windows"], 4);
+    EXPECT_EQ(found["tokens"], 4 * 63);
+    EXPECT_NEAR(found["perplexity"], std::exp(found["nll"].get<double>()), 1e-9);
+    return found["nll"];
+  }
+
+  const std::string common_ =
+      "train_llama pretrain --data train.bin --val-data val.bin --eval-max-rows 4 --ctx-size 64 "
+      "--output runs --warmup-steps 0 --lr 3e-3 --threads 1 --json ";
+  const std::string lora_ = common_ + "-m base --lora-rank 4 -b 2 --grad-accum-steps 1 ";
+};
+
+TEST_F(LlamaPrograms, TrainsFromScratch) {
+  EXPECT_EQ(run("data_llama lexicon --rows 40 --length 64 --output made.bin --model-dir tiny").code,
+            0);
+  LlamaConfig config = test::tiny_config();
+  config.initializer_range = 0.02;
+  write_json_file(at("tiny/config.json"), to_json(config));
+  const Answer trained =
+      run(common_ +
+          "--data made.bin --model-config tiny/config.json --attn full --max-steps 60 -b 8 "
+          "--grad-accum-steps 1 --lr 1e-2 --name a");
+  ASSERT_EQ(trained.code, 0) << trained.log;
+  EXPECT_EQ(trained.json()["steps"], 60);
+  EXPECT_EQ(trained.json()["run"], "runs/a");
+  EXPECT_NE(trained.log.find("(from scratch)"), std::string::npos) << trained.log;
+  const auto lines = metrics("runs/a");
+  ASSERT_EQ(lines.size(), 61u);
+  for (size_t i = 0; i < 60; ++i) {
+    EXPECT_EQ(lines[i]["step"], i + 1);
+    EXPECT_EQ(lines[i]["split"], "train");
+    EXPECT_EQ(lines[i]["tokens"], 8 * 64);
+    for (const char* key : {"loss", "lr", "grad_norm", "epoch"})
+      EXPECT_TRUE(lines[i][key].is_number()) << key;
+  }
+  EXPECT_EQ(lines[60]["split"], "val");
+  EXPECT_NEAR(lines[0]["loss"], std::log(194.0), 0.1);  // it knows nothing
+  // Keys and values alternate and a key has three successors: far below a uniform guess.
+  EXPECT_LT(lines[59]["loss"], 4.5);
+  EXPECT_LT(trained.json()["final_loss"], 4.5);
+  for (const char* name :
+       {"config.toml", "command.txt", "env.json", "train.log", "RUN.json", "last/COMPLETE",
+        "last/optimizer.safetensors", "last/trainer_state.json", "last/model/config.json",
+        "last/model/model.safetensors", "best/COMPLETE"})
+    EXPECT_TRUE(fs::exists(at("runs/a") / name)) << name;
+  // The result is a model by itself, with the tokenizer that lay beside the configuration.
+  EXPECT_NEAR(nll("-m runs/a/last/model"), trained.json()["eval_loss"].get<double>(), 1e-6);
+  EXPECT_EQ(contents(at("runs/a/last/model/tokenizer.json")), contents(at("tiny/tokenizer.json")));
+  EXPECT_EQ(result("chat_llama complete -m runs/a/last/model -p 'ba=' -n 3 --json")["tokens"], 3);
+  const std::string summary = contents(at("runs/a/summary.csv"));
+  EXPECT_EQ(summary.rfind("step,train_loss,eval_loss,eval_perplexity,lr\n60,", 0), 0u) << summary;
+}
+
+// Who sees whom by sinklora.md's rule: segments of 16 among 64 tokens, those of the heads from
+// `first` on moved by 8, and the sinks.
+double fraction_of_full(int64_t first, int64_t sinks) {
+  int64_t pairs = 0;
+  for (int64_t h = 0; h < 4; ++h)
+    for (int64_t i = 0; i < 64; ++i)
+      for (int64_t j = 0; j <= i; ++j) {
+        const int64_t shift = h >= first ? 8 : 0;
+        pairs += (i + shift) / 16 == (j + shift) / 16 || j < sinks;
+      }
+  return static_cast<double>(pairs) / (4 * 64 * 65 / 2);
+}
+
+TEST_F(LlamaPrograms, EveryPresetTrainsAndItsAdapterMeansTheSameElsewhere) {
+  struct Known {
+    std::string heads;
+    int64_t first, sinks;
+  };
+  const std::string two = "heads 2..3 of 4 shifted by 8 (50.0 %)",
+                    one = "heads 3..3 of 4 shifted by 8 (25.0 %)";
+  const std::map<std::string, Known> known = {
+      {"s2", {two, 2, 0}}, {"s2-global", {two, 2, 4}}, {"s2-sr", {one, 3, 0}}, {"sf", {one, 3, 4}}};
+  std::map<std::string, double> losses;
+  for (const std::string& preset : pattern_names()) {
+    const Answer trained =
+        run(lora_ + "-b 8 --lr 1e-2 --max-steps 25 --attn " + preset + " --name " + preset);
+    ASSERT_EQ(trained.code, 0) << preset << trained.log;
+    const std::string banner = "attention  " + preset + ": ";
+    ASSERT_NE(trained.log.find(banner), std::string::npos) << trained.log;
+    std::string line = trained.log.substr(trained.log.find(banner));
+    line = line.substr(0, line.find('\n'));
+    if (known.contains(preset)) {
+      const Known& k = known.at(preset);
+      char seen[80];
+      std::snprintf(seen, sizeof seen, "%.1f %% of full attention's pairs at 64 tokens",
+                    100 * fraction_of_full(k.first, k.sinks));
+      EXPECT_EQ(line, banner + "segments of 16, " + k.heads + ", " + std::to_string(k.sinks) +
+                          " sinks, " + seen);
+    }
+    EXPECT_NE(trained.log.find("LoRA r 4, alpha 16 + embedding + norms"), std::string::npos);
+    // The file, read back by another program, is the model that was trained.
+    losses[preset] = trained.json()["eval_loss"];
+    EXPECT_NEAR(nll("-m base --adapter runs/" + preset + "/last/adapter"), losses[preset], 1e-6)
+        << preset;
+    const auto lines = metrics("runs/" + preset);
+    EXPECT_LT(lines[24]["loss"], lines[0]["loss"].get<double>() - 0.1) << preset;
+  }
+  // Different attention, different training.
+  std::set<double> different;
+  for (const auto& [preset, loss] : losses) different.insert(loss);
+  EXPECT_EQ(different.size(), losses.size());
+}
+
+TEST_F(LlamaPrograms, AdaptersAreWrittenAsPeftReadsThem) {
+  ASSERT_EQ(run(lora_ + "--max-steps 1 --attn sf --lora-targets q_proj,up_proj --name a").code, 0);
+  const fs::path adapter = at("runs/a/last/adapter");
+  const SafetensorsFile file(adapter / "adapter_model.safetensors");
+  EXPECT_EQ(file.metadata().at("format"), "pt");
+  std::set<std::string> expected = {"base_model.model.model.embed_tokens.weight",
+                                    "base_model.model.model.norm.weight"};
+  for (const char* layer : {"0", "1"}) {
+    const std::string prefix = std::string("base_model.model.model.layers.") + layer;
+    for (const char* end : {".input_layernorm.weight", ".post_attention_layernorm.weight",
+                            ".self_attn.q_proj.lora_A.weight", ".self_attn.q_proj.lora_B.weight",
+                            ".mlp.up_proj.lora_A.weight", ".mlp.up_proj.lora_B.weight"})
+      expected.insert(prefix + end);
+  }
+  const auto names = file.names();
+  EXPECT_EQ(std::set<std::string>(names.begin(), names.end()), expected);
+  const std::string q = "base_model.model.model.layers.1.self_attn.q_proj.lora_";
+  EXPECT_EQ(file.at(q + "A.weight").shape, (std::vector<int64_t>{4, 32}));
+  EXPECT_EQ(file.at(q + "B.weight").shape, (std::vector<int64_t>{32, 4}));
+  EXPECT_EQ(file.at(q + "A.weight").type, StoredType::f32);
+  const auto config = read_json_file(adapter / "adapter_config.json");
+  EXPECT_EQ(config["r"], 4);
+  EXPECT_EQ(config["lora_alpha"], 16);
+  EXPECT_EQ(config["target_modules"], (nlohmann::json{"q_proj", "up_proj"}));
+  EXPECT_EQ(config["task_type"], "CAUSAL_LM");
+  const auto note = read_longctx(adapter);
+  ASSERT_TRUE(note);
+  EXPECT_EQ(note->attention_preset, "sf");
+  EXPECT_EQ(note->group, 16);
+  EXPECT_EQ(note->sinks, 4);
+  EXPECT_EQ(note->trained, (std::vector<std::string>{"lora", "embed", "norm"}));
+}
+
+TEST_F(LlamaPrograms, AnInitialAdapterIsWhereTrainingStarts) {
+  ASSERT_EQ(run(lora_ + "--max-steps 4 --attn sf --name a").code, 0);
+  const std::string from = lora_ + "--initial-adapter runs/a/last/adapter ";
+  // Without a learning rate it stays what it is, to the bit; its loss is the adapter's.
+  const auto still = result(from + "--max-steps 2 --lr 0 --attn full --no-shuffle --name still");
+  EXPECT_TRUE(contents(at("runs/a/last/adapter/adapter_model.safetensors")) ==
+              contents(at("runs/still/last/adapter/adapter_model.safetensors")));
+  EXPECT_NEAR(still["eval_loss"], nll("-m base --adapter runs/a/last/adapter"), 1e-6);
+  const auto ppl = result(
+      "eval_llama ppl -m base --adapter runs/a --data train.bin --ctx-size 64 "
+      "--stride 64 --max-windows 2 --threads 1 --json");
+  EXPECT_NEAR(metrics("runs/still")[0]["loss"], ppl["nll"].get<double>(), 1e-6);
+  const auto on = result(from + "--max-steps 4 --attn sf --name on");
+  EXPECT_NE(on["eval_loss"], still["eval_loss"]);
+
+  refused(from + "--lora-rank 8 --name x", 2, {"--lora-rank 8", "rank 4"});
+  refused(from + "--train-also none --name x", 3, {"adapter_model", "embed_tokens"});
+  refused(from + "--lora-targets q_proj --name x", 3, {"adapter_model", "k_proj"});
+  refused(lora_ + "--initial-adapter base --name x", 3, {"base/adapter_config.json"});
+  refused(common_ + "-m base --full --initial-adapter runs/a --name x", 2, {"--initial-adapter"});
+  EXPECT_FALSE(fs::exists(at("runs/x")));
+}
+
+TEST_F(LlamaPrograms, AccumulatedPassesEqualOneBigBatch) {
+  // A large epsilon makes Adam's update smooth in the gradient, so that weights can be compared.
+  const std::string train =
+      common_ + "-m base --lora-rank 4 --attn sf --max-steps 4 --opt-eps 1e-2 ";
+  ASSERT_EQ(run(train + "-b 8 --grad-accum-steps 1 --name big").code, 0);
+  for (const auto& [batch, passes] : {std::pair{1, 8}, {4, 2}}) {
+    const std::string name = "split" + std::to_string(batch);
+    ASSERT_EQ(
+        run(train + concat("-b ", batch, " --grad-accum-steps ", passes, " --name ", name)).code,
+        0);
+    const auto a = metrics("runs/big"), b = metrics("runs/" + name);
+    ASSERT_EQ(a.size(), b.size());
+    for (size_t i = 0; i < a.size(); ++i) {
+      EXPECT_NEAR(a[i]["loss"], b[i]["loss"].get<double>(), 2e-6) << i;
+      if (i < 4) {
+        EXPECT_EQ(a[i]["tokens"], b[i]["tokens"]);
+        EXPECT_NEAR(a[i]["grad_norm"].get<double>() / b[i]["grad_norm"].get<double>(), 1, 2e-5);
+      }
+    }
+    const SafetensorsFile x(at("runs/big/last/adapter/adapter_model.safetensors"));
+    const SafetensorsFile y(at("runs/" + name + "/last/adapter/adapter_model.safetensors"));
+    for (const std::string& tensor : x.names()) {
+      std::vector<float> u(x.at(tensor).count), v(y.at(tensor).count);
+      x.read_f32(tensor, u.data());
+      y.read_f32(tensor, v.data());
+      for (size_t i = 0; i < u.size(); ++i) ASSERT_NEAR(u[i], v[i], 2e-6) << tensor;
+    }
+  }
+}
+
+TEST_F(LlamaPrograms, AStoppedOrKilledRunGoesOnToTheSameBits) {
+  const std::string train =
+      lora_ + "--attn sf --max-steps 200 --eval-every 30 --save-every 10 --lr-schedule cosine ";
+  const std::vector<std::string> files = {"last/adapter/adapter_model.safetensors",
+                                          "last/optimizer.safetensors", "last/trainer_state.json",
+                                          "last/train_state.json", "summary.csv"};
+  ASSERT_EQ(run(train + "--name whole").code, 0);
+  for (const auto& [signal, code] :
+       {std::pair{"TERM", 75}, {"USR1", 75}, {"INT", 75}, {"KILL", 137}}) {
+    const std::string name = std::string("cut-") + signal, folder = "runs/" + name;
+    // Early, and again later.
+    for (const char* checkpoint : {"/checkpoint-000010/COMPLETE", "/checkpoint-000100/COMPLETE"}) {
+      const Answer cut =
+          stop(train + "--name " + name + " --resume auto", folder + checkpoint, signal);
+      EXPECT_EQ(cut.code, code) << signal << cut.log;
+      if (code == 75) {
+        EXPECT_LT(cut.json()["steps"], 200);
+        EXPECT_NE(cut.log.find(std::string("stopped by SIG") + signal), std::string::npos)
+            << cut.log;
+      }
+    }
+    EXPECT_EQ(result(train + "--name " + name + " --resume auto")["steps"], 200);
+    same_runs("runs/whole", folder, files);
+  }
+  // A finished run is complete; another configuration does not go on from it.
+  EXPECT_EQ(run(train + "--name whole --resume auto").code, 0);
+  same_runs("runs/whole", "runs/cut-TERM", files);
+  refused(train + "--name whole --resume auto --lr 0.5", 2, {"optim.lr", "0.5", "0.003"});
+  refused(train + "--name whole --resume auto --attn s2", 2, {"attention.kind", "s2", "sf"});
+  refused(train + "--name whole", 2, {"runs/whole", "--resume auto"});
+  test::write_lexicon_tokens(at("train.bin"), 25);
+  refused(train + "--name whole --resume auto", 2, {"data"});
+}
+
+TEST_F(LlamaPrograms, FilesInTheRunFolderSaveAndStop) {
+  const std::string train = lora_ + "--attn full --max-steps 3000 --save-every 0 --name a ";
+  const Answer cut = run(train +
+                         "& p=$!; while [ ! -e runs/a/metrics.jsonl ]; do sleep 0.005; done; "
+                         "touch runs/a/SAVE; while [ ! -e runs/a/last/COMPLETE ]; do sleep 0.005; "
+                         "done; touch runs/a/STOP; wait $p");
+  EXPECT_EQ(cut.code, 75) << cut.log;
+  EXPECT_NE(cut.log.find("stopped by RUN/STOP"), std::string::npos) << cut.log;
+  EXPECT_FALSE(fs::exists(at("runs/a/SAVE")) || fs::exists(at("runs/a/STOP")));
+}
+
+}  // namespace
+}  // namespace mullion
