@@ -56,7 +56,8 @@ void launch(const char* name, void (*kernel)(Params...), Grid grid, int threads,
             grid.z <= kMaxGridYZ,
         name, ": a grid of ", grid.x, " x ", grid.y, " x ", grid.z, " blocks is not possible");
 #ifdef MULLION_SIMT
-  simt::launch(name, kernel, grid.x, grid.y, grid.z, threads, shared_bytes, args...);
+  simt::launch(name, kernel, grid.x, grid.y, grid.z, threads, shared_bytes, current_stream(),
+               args...);
 #else
   // Beyond 48 KB, static shared memory included, a kernel has to be given leave.
   constexpr size_t kSurelyAllowed = 16 << 10;

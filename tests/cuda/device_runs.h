@@ -1,6 +1,6 @@
 // What tests of a device share: which device, and running a computation in every way that must not
-// change its result. On the emulator these are the orders of threads and blocks; on a GPU, which
-// chooses its own, repetitions.
+// change its result. On the emulator these are the orders of threads and blocks, the last of them
+// with streams that run late; on a GPU, which chooses its own, repetitions.
 #pragma once
 #include <gtest/gtest.h>
 
@@ -39,6 +39,7 @@ void in_every_order(F f) {
   };
   for (const auto& [name, order] : orders) {
     const simt::ScheduleGuard guard(order);
+    const simt::LateStreams late(order.order == simt::Order::random);
     f(std::string(name));
   }
 #else

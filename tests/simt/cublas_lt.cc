@@ -11,6 +11,7 @@
 #include "tests/simt/engine.h"
 #include "tests/simt/fault_plan.h"
 #include "tests/simt/include/cuda_bf16.h"
+#include "tests/simt/streams.h"
 
 struct SimtBlasHandle {};
 struct SimtMatrixLayout {
@@ -115,11 +116,11 @@ float gelu_slope(float x) {
 bool has(cublasLtEpilogue_t epilogue, int bits) { return (epilogue & bits) == bits; }
 
 struct Product {
-  const SimtMatmulDesc& desc;
+  SimtMatmulDesc desc;
   float alpha, beta;
   const void *a, *b, *c;
   void* d;
-  const SimtMatrixLayout &al, &bl, &cl, &dl;
+  SimtMatrixLayout al, bl, cl, dl;
   int64_t m, n, k;
 
   bool transposed_a() const { return desc.transpose_a == CUBLAS_OP_T; }
@@ -381,13 +382,11 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
                               cublasLtMatrixLayout_t bl, const void* beta, const void* c,
                               cublasLtMatrixLayout_t cl, void* d, cublasLtMatrixLayout_t dl,
                               const cublasLtMatmulAlgo_t* algo, void* workspace,
-                              size_t workspace_bytes, cudaStream_t) {
+                              size_t workspace_bytes, cudaStream_t stream) {
   if (planned_fault("cublasLtMatmul")) return CUBLAS_STATUS_EXECUTION_FAILED;
   if (!handle || !sizes_fit(*desc, *al, *bl, *dl)) return CUBLAS_STATUS_INVALID_VALUE;
   if (!is_supported(*desc, *al, *bl, *cl, *dl)) return CUBLAS_STATUS_NOT_SUPPORTED;
   if (algo && workspace_bytes < algo->workspace) return CUBLAS_STATUS_INVALID_VALUE;
-  check_device_range("cublasLtMatmul: workspace", workspace, workspace_bytes);
-  if (workspace_bytes) std::memset(workspace, 0xff, workspace_bytes);
   const uint32_t promised[4] = {1, 1, 1, 1};
   const uint32_t* alignment = algo ? algo->alignment : promised;
   float scales[2];
@@ -413,6 +412,10 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
                         static_cast<int64_t>(dl->columns),
                         static_cast<int64_t>(transposed ? al->rows : al->columns)};
   product.check_epilogue();
-  for (int32_t i = 0; i < dl->batch; ++i) product.run(i);
+  enqueue(stream, [=] {
+    check_device_range("cublasLtMatmul: workspace", workspace, workspace_bytes);
+    if (workspace_bytes) std::memset(workspace, 0xff, workspace_bytes);
+    for (int32_t i = 0; i < product.dl.batch; ++i) product.run(i);
+  });
   return CUBLAS_STATUS_SUCCESS;
 }

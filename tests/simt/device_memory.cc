@@ -31,6 +31,8 @@ struct Device {
   std::map<const Byte*, Allocation> live;
   std::deque<Allocation> quarantine;
   std::multimap<size_t, Byte*> reusable;  // by mapped size
+  bool trap = false;
+  int accesses = 0;  // DeviceAccess objects alive
   size_t in_use = 0, high = 0, capacity = size_t{16} << 30;
 
   Device() {
@@ -71,7 +73,23 @@ const std::pair<const Byte* const, Allocation>* allocation_below(const void* poi
   return next == live.begin() ? nullptr : &*std::prev(next);
 }
 
+void set_protection(int protection) {
+  for (const auto& [base, allocation] : device().live)
+    mprotect(allocation.pages, allocation.mapped, protection);
+}
+
 }  // namespace
+
+void set_host_trap(bool on) {
+  device().trap = on;
+  set_protection(on && device().accesses == 0 ? PROT_NONE : PROT_READ | PROT_WRITE);
+}
+DeviceAccess::DeviceAccess() {
+  if (device().accesses++ == 0 && device().trap) set_protection(PROT_READ | PROT_WRITE);
+}
+DeviceAccess::~DeviceAccess() {
+  if (--device().accesses == 0 && device().trap) set_protection(PROT_NONE);
+}
 
 void* device_allocate(size_t bytes) {
   Device& d = device();
@@ -92,6 +110,7 @@ void* device_allocate(size_t bytes) {
   std::memset(base, 0xff, bytes);
   mark_zone(const_cast<Byte*>(z.before), static_cast<size_t>(base - z.before));
   mark_zone(base + bytes, rounded - bytes);
+  if (d.trap && d.accesses == 0) mprotect(a.pages, a.mapped, PROT_NONE);
   d.live.emplace(base, a);
   d.in_use += bytes;
   d.high = d.in_use > d.high ? d.in_use : d.high;

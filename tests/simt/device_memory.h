@@ -11,6 +11,16 @@ void device_free(void* pointer);      // reports a pointer that is none of ours,
 // Reports the first damaged zone of any allocation; `when` ends the sentence.
 void check_device_zones(const std::string& when);
 
+// With the trap set, device memory is inaccessible but while a DeviceAccess lives: host code that
+// follows a device's pointer crashes, as it would on a machine with a GPU.
+void set_host_trap(bool on);
+class DeviceAccess {
+ public:
+  DeviceAccess();
+  ~DeviceAccess();
+  DeviceAccess(const DeviceAccess&) = delete;
+};
+
 bool is_device_pointer(const void* pointer);
 // Reports where `bytes` at `pointer` are not within one allocation.
 void check_device_range(const std::string& call, const void* pointer, size_t bytes);

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <bit>
 #include <boost/context/detail/fcontext.hpp>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
@@ -318,6 +319,9 @@ void on_fault(int signal, siginfo_t* info, void* context) {
       report("the stack overflows: an array of this thread is too large");
     report(concat("illegal access to ", describe_address(address)));
   }
+  if (is_device_pointer(info->si_addr))
+    std::fprintf(stderr, "the host touches device memory: %s\n",
+                 describe_address(info->si_addr).c_str());
   const struct sigaction& before = action_before[signal == SIGBUS];
   if (before.sa_flags & SA_SIGINFO) {
     before.sa_sigaction(signal, info, context);

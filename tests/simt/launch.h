@@ -6,6 +6,8 @@
 #include <utility>
 
 #include "tests/simt/engine.h"
+#include "tests/simt/fault_plan.h"
+#include "tests/simt/streams.h"
 
 namespace mullion::simt {
 
@@ -15,9 +17,10 @@ void check_argument(const char* kernel, int number, const void* argument, size_t
 
 template <typename... Params, typename... Args>
 void launch(const char* name, void (*kernel)(Params...), int64_t grid_x, int64_t grid_y,
-            int64_t grid_z, int threads, size_t shared_bytes, Args&&... args) {
+            int64_t grid_z, int threads, size_t shared_bytes, cudaStream_t stream, Args&&... args) {
   static_assert((std::is_trivially_copyable_v<Params> && ...), "arguments are copied by bytes");
   using Bound = std::pair<void (*)(Params...), std::tuple<Params...>>;
+  if (launch_fails()) return;
   const Bound bound{kernel, {static_cast<Params>(std::forward<Args>(args))...}};
   std::apply(
       [&](const auto&... argument) {
@@ -25,11 +28,13 @@ void launch(const char* name, void (*kernel)(Params...), int64_t grid_x, int64_t
         (check_argument(name, ++number, &argument, sizeof argument), ...);
       },
       bound.second);
-  const auto body = [](const void* arguments) {
-    const auto& [function, values] = *static_cast<const Bound*>(arguments);
-    std::apply(function, values);
-  };
-  run({name, grid_x, grid_y, grid_z, threads, shared_bytes, body, &bound});
+  enqueue(stream, [=] {
+    const auto body = [](const void* arguments) {
+      const auto& [function, values] = *static_cast<const Bound*>(arguments);
+      std::apply(function, values);
+    };
+    run({name, grid_x, grid_y, grid_z, threads, shared_bytes, body, &bound});
+  });
 }
 
 }  // namespace mullion::simt

@@ -1,20 +1,15 @@
-// The host side of CUDA's runtime. All work is done when it is asked for, so that streams and
-// events only have to exist; transfers check that each side is what the call says.
-#include <chrono>
+// The host side of CUDA's runtime but for streams and events: devices, memory, transfers, errors. A
+// transfer checks that each side is what the call says.
 #include <cstring>
+#include <vector>
 
 #include "tests/simt/device_memory.h"
 #include "tests/simt/fault_plan.h"
 #include "tests/simt/host_memory.h"
 #include "tests/simt/include/cuda_runtime.h"
 #include "tests/simt/simt.h"
+#include "tests/simt/streams.h"
 
-struct SimtStream {
-  unsigned flags;
-};
-struct SimtEvent {
-  std::chrono::steady_clock::time_point recorded{};
-};
 struct SimtPool {
   unsigned long long release_threshold = 0;
 };
@@ -22,6 +17,7 @@ struct SimtPool {
 namespace mullion::simt {
 namespace {
 
+constexpr int kRuntime = 13000;  // the CUDA that is emulated
 cudaError_t last_error = cudaSuccess;
 DeviceModel model;
 
@@ -35,6 +31,10 @@ cudaError_t fail_with(cudaError_t error) { return last_error = error; }
 
 cudaError_t new_device_block(void** pointer, size_t bytes) {
   *pointer = bytes ? device_allocate(bytes) : nullptr;
+  if (bytes && !*pointer) {  // what is queued to be freed is as good as free
+    finish_all_streams();
+    *pointer = device_allocate(bytes);
+  }
   return bytes && !*pointer ? fail_with(cudaErrorMemoryAllocation) : cudaSuccess;
 }
 
@@ -47,10 +47,8 @@ void check_side(const char* call, const char* side, const void* pointer, size_t 
                   describe_device_address(pointer)));
 }
 
-cudaError_t copy(const char* call, void* target, const void* source, size_t bytes,
+void check_sides(const char* call, const void* target, const void* source, size_t bytes,
                  cudaMemcpyKind kind) {
-  if (const cudaError_t error = begin(call)) return error;
-  if (bytes == 0) return cudaSuccess;
   const bool any = kind == cudaMemcpyDefault;
   const bool to = any ? is_device_pointer(target)
                       : kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
@@ -58,14 +56,43 @@ cudaError_t copy(const char* call, void* target, const void* source, size_t byte
                         : kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
   check_side(call, "target", target, bytes, to);
   check_side(call, "source", source, bytes, from);
-  std::memmove(target, source, bytes);
+}
+
+bool is_pageable(const void* pointer) { return !is_device_pointer(pointer) && !is_pinned(pointer); }
+
+// What is in pageable memory is copied before the call returns; pinned memory is read and written
+// when the stream comes to it.
+cudaError_t copy_in_stream(const char* call, void* target, const void* source, size_t bytes,
+                           cudaMemcpyKind kind, cudaStream_t stream) {
+  if (const cudaError_t error = begin(call)) return error;
+  if (bytes == 0) return cudaSuccess;
+  check_sides(call, target, source, bytes, kind);
+  const auto check = [=] { check_sides(call, target, source, bytes, kind); };
+  if (is_pageable(source)) {
+    const auto* first = static_cast<const unsigned char*>(source);
+    enqueue(stream, [=, staged = std::vector<unsigned char>(first, first + bytes)] {
+      check();
+      std::memcpy(target, staged.data(), bytes);
+    });
+  } else {
+    enqueue(stream, [=] {
+      check();
+      std::memmove(target, source, bytes);
+    });
+  }
+  if (is_pageable(target)) finish(stream);
   return cudaSuccess;
 }
 
-cudaError_t set(const char* call, void* target, int value, size_t bytes) {
+cudaError_t set_in_stream(const char* call, void* target, int value, size_t bytes,
+                          cudaStream_t stream) {
   if (const cudaError_t error = begin(call)) return error;
+  if (bytes == 0) return cudaSuccess;
   check_device_range(call, target, bytes);
-  if (bytes) std::memset(target, value, bytes);
+  enqueue(stream, [=] {
+    check_device_range(call, target, bytes);
+    std::memset(target, value, bytes);
+  });
   return cudaSuccess;
 }
 
@@ -99,7 +126,7 @@ constexpr NamedError kErrors[] = {
 }  // namespace
 
 DeviceModel& device_model() { return model; }
-void launch_fault() { begin("launch"); }
+bool launch_fails() { return begin("launch") != cudaSuccess; }
 
 }  // namespace mullion::simt
 
@@ -125,6 +152,7 @@ cudaError_t cudaGetLastError() {
 cudaError_t cudaGetDeviceCount(int* count) {
   if (const cudaError_t error = begin("cudaGetDeviceCount")) return error;
   *count = model.devices;
+  if (model.driver && model.driver < kRuntime) return fail_with(cudaErrorInsufficientDriver);
   return model.devices ? cudaSuccess : fail_with(cudaErrorNoDevice);
 }
 cudaError_t cudaGetDevice(int* device) {
@@ -181,54 +209,17 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
   return cudaSuccess;
 }
 cudaError_t cudaDriverGetVersion(int* version) {
-  *version = 13000;
+  *version = model.driver;
   return begin("cudaDriverGetVersion");
 }
 cudaError_t cudaRuntimeGetVersion(int* version) {
-  *version = 13000;
+  *version = kRuntime;
   return begin("cudaRuntimeGetVersion");
 }
-cudaError_t cudaDeviceSynchronize() { return begin("cudaDeviceSynchronize"); }
 cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes) {
   *total_bytes = device_capacity();
   *free_bytes = device_capacity() - device_bytes_in_use();
   return begin("cudaMemGetInfo");
-}
-
-cudaError_t cudaStreamCreate(cudaStream_t* stream) { return cudaStreamCreateWithFlags(stream, 0); }
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
-  if (const cudaError_t error = begin("cudaStreamCreateWithFlags")) return error;
-  *stream = new SimtStream{flags};
-  return cudaSuccess;
-}
-cudaError_t cudaStreamDestroy(cudaStream_t stream) {
-  delete stream;
-  return begin("cudaStreamDestroy");
-}
-cudaError_t cudaStreamSynchronize(cudaStream_t) { return begin("cudaStreamSynchronize"); }
-cudaError_t cudaStreamQuery(cudaStream_t) { return begin("cudaStreamQuery"); }
-cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) {
-  return begin("cudaStreamWaitEvent");
-}
-cudaError_t cudaEventCreate(cudaEvent_t* event) { return cudaEventCreateWithFlags(event, 0); }
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
-  if (const cudaError_t error = begin("cudaEventCreateWithFlags")) return error;
-  *event = new SimtEvent;
-  return cudaSuccess;
-}
-cudaError_t cudaEventDestroy(cudaEvent_t event) {
-  delete event;
-  return begin("cudaEventDestroy");
-}
-cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
-  event->recorded = std::chrono::steady_clock::now();
-  return begin("cudaEventRecord");
-}
-cudaError_t cudaEventSynchronize(cudaEvent_t) { return begin("cudaEventSynchronize"); }
-cudaError_t cudaEventQuery(cudaEvent_t) { return begin("cudaEventQuery"); }
-cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end) {
-  *milliseconds = std::chrono::duration<float, std::milli>(end->recorded - start->recorded).count();
-  return begin("cudaEventElapsedTime");
 }
 
 cudaError_t cudaMalloc(void** pointer, size_t bytes) {
@@ -241,12 +232,14 @@ cudaError_t cudaMallocAsync(void** pointer, size_t bytes, cudaStream_t) {
 }
 cudaError_t cudaFree(void* pointer) {
   if (const cudaError_t error = begin("cudaFree")) return error;
+  finish_all_streams();
   device_free(pointer);
   return cudaSuccess;
 }
-cudaError_t cudaFreeAsync(void* pointer, cudaStream_t) {
+cudaError_t cudaFreeAsync(void* pointer, cudaStream_t stream) {
   if (const cudaError_t error = begin("cudaFreeAsync")) return error;
-  device_free(pointer);
+  enqueue(
+      stream, [pointer] { device_free(pointer); }, true);
   return cudaSuccess;
 }
 cudaError_t cudaMallocHost(void** pointer, size_t bytes) {
@@ -259,6 +252,7 @@ cudaError_t cudaHostAlloc(void** pointer, size_t bytes, unsigned) {
 }
 cudaError_t cudaFreeHost(void* pointer) {
   if (const cudaError_t error = begin("cudaFreeHost")) return error;
+  finish_all_streams();
   pinned_free(pointer);
   return cudaSuccess;
 }
@@ -288,19 +282,26 @@ cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t pool, cudaMemPoolAttr attribut
 cudaError_t cudaMemPoolTrimTo(cudaMemPool_t, size_t) { return begin("cudaMemPoolTrimTo"); }
 
 cudaError_t cudaMemcpy(void* target, const void* source, size_t bytes, cudaMemcpyKind kind) {
-  return copy("cudaMemcpy", target, source, bytes, kind);
+  finish_blocking_streams();
+  const cudaError_t error = copy_in_stream("cudaMemcpy", target, source, bytes, kind, nullptr);
+  finish(nullptr);
+  return error;
 }
 cudaError_t cudaMemcpyAsync(void* target, const void* source, size_t bytes, cudaMemcpyKind kind,
-                            cudaStream_t) {
-  return copy("cudaMemcpyAsync", target, source, bytes, kind);
+                            cudaStream_t stream) {
+  return copy_in_stream("cudaMemcpyAsync", target, source, bytes, kind, stream);
 }
 cudaError_t cudaMemcpyPeerAsync(void* target, int, const void* source, int, size_t bytes,
-                                cudaStream_t) {
-  return copy("cudaMemcpyPeerAsync", target, source, bytes, cudaMemcpyDeviceToDevice);
+                                cudaStream_t stream) {
+  return copy_in_stream("cudaMemcpyPeerAsync", target, source, bytes, cudaMemcpyDeviceToDevice,
+                        stream);
 }
 cudaError_t cudaMemset(void* target, int value, size_t bytes) {
-  return set("cudaMemset", target, value, bytes);
+  finish_blocking_streams();
+  const cudaError_t error = set_in_stream("cudaMemset", target, value, bytes, nullptr);
+  finish(nullptr);
+  return error;
 }
-cudaError_t cudaMemsetAsync(void* target, int value, size_t bytes, cudaStream_t) {
-  return set("cudaMemsetAsync", target, value, bytes);
+cudaError_t cudaMemsetAsync(void* target, int value, size_t bytes, cudaStream_t stream) {
+  return set_in_stream("cudaMemsetAsync", target, value, bytes, stream);
 }

@@ -26,4 +26,20 @@ class ScheduleGuard {
   Schedule before_;
 };
 
+// Whether streams run their work as late as they may (streams.h). At the start:
+// MULLION_SIMT_STREAMS=eager|late. Setting it finishes all streams first.
+void set_late_streams(bool late);
+bool late_streams();
+
+// Late streams for a scope.
+class LateStreams {
+ public:
+  explicit LateStreams(bool late = true) : before_(late_streams()) { set_late_streams(late); }
+  ~LateStreams() { set_late_streams(before_); }
+  LateStreams(const LateStreams&) = delete;
+
+ private:
+  bool before_;
+};
+
 }  // namespace mullion::simt

@@ -1,0 +1,190 @@
+#include "tests/simt/streams.h"
+
+#include <chrono>
+#include <cstdlib>
+#include <deque>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "tests/simt/device_memory.h"
+#include "tests/simt/engine.h"
+#include "tests/simt/fault_plan.h"
+#include "tests/simt/simt.h"
+
+namespace mullion::simt {
+namespace {
+
+struct Item {
+  Work work;
+  bool is_free;
+};
+// The work of one stream, numbered from 1.
+struct Queue {
+  bool non_blocking = false;
+  std::deque<Item> items;
+  uint64_t asked = 0, done = 0;
+
+  void run_until(uint64_t number) {
+    const DeviceAccess access;
+    while (done < number && !items.empty()) {
+      Item item = std::move(items.front());
+      items.pop_front();
+      ++done;
+      try {
+        item.work();
+      } catch (...) {  // the rest would compute with what is not there
+        std::deque<Item> rest = std::move(items);
+        items.clear();
+        done = asked;
+        for (const Item& later : rest)
+          if (later.is_free) later.work();
+        throw;
+      }
+    }
+  }
+};
+
+bool late_by_environment() {
+  const char* text = std::getenv("MULLION_SIMT_STREAMS");
+  const std::string mode = text ? text : "eager";
+  CHECK(mode == "eager" || mode == "late", "MULLION_SIMT_STREAMS is eager or late, not ", mode);
+  return mode == "late";
+}
+
+struct State {
+  State() { set_host_trap(late); }
+  bool late = late_by_environment();
+  std::shared_ptr<Queue> legacy = std::make_shared<Queue>();
+  std::vector<std::shared_ptr<Queue>> queues = {legacy};
+};
+State& state() {
+  static State* the_state = new State;  // never destroyed: tensors may outlive main
+  return *the_state;
+}
+
+}  // namespace
+}  // namespace mullion::simt
+
+struct SimtStream {
+  std::shared_ptr<mullion::simt::Queue> queue;
+};
+struct SimtEvent {
+  std::shared_ptr<mullion::simt::Queue> queue;
+  uint64_t number = 0;  // complete when the queue has done as much
+  std::chrono::steady_clock::time_point recorded{};
+
+  bool is_complete() const { return !queue || queue->done >= number; }
+};
+
+namespace mullion::simt {
+namespace {
+Queue& queue_of(cudaStream_t stream) { return stream ? *stream->queue : *state().legacy; }
+}  // namespace
+
+void enqueue(cudaStream_t stream, Work work, bool is_free) {
+  Queue& queue = queue_of(stream);
+  if (!state().late && queue.items.empty()) {
+    const DeviceAccess access;
+    return work();
+  }
+  queue.items.push_back({std::move(work), is_free});
+  ++queue.asked;
+  if (!state().late) queue.run_until(queue.asked);
+}
+
+void finish(cudaStream_t stream) {
+  Queue& queue = queue_of(stream);
+  queue.run_until(queue.asked);
+}
+void finish_blocking_streams() {
+  for (const auto& queue : state().queues)
+    if (!queue->non_blocking) queue->run_until(queue->asked);
+}
+void finish_all_streams() {
+  for (const auto& queue : state().queues) queue->run_until(queue->asked);
+}
+
+void set_late_streams(bool late) {
+  finish_all_streams();
+  state().late = late;
+  set_host_trap(late);
+}
+bool late_streams() { return state().late; }
+
+}  // namespace mullion::simt
+
+using namespace mullion::simt;
+
+cudaError_t cudaStreamCreate(cudaStream_t* stream) { return cudaStreamCreateWithFlags(stream, 0); }
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
+  if (const cudaError_t error = planned_fault("cudaStreamCreateWithFlags")) return error;
+  *stream = new SimtStream{std::make_shared<Queue>()};
+  (*stream)->queue->non_blocking = flags & cudaStreamNonBlocking;
+  state().queues.push_back((*stream)->queue);
+  return cudaSuccess;
+}
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  finish(stream);
+  std::erase(state().queues, stream->queue);
+  delete stream;
+  return planned_fault("cudaStreamDestroy");
+}
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  if (const cudaError_t error = planned_fault("cudaStreamSynchronize")) return error;
+  finish(stream);
+  return cudaSuccess;
+}
+cudaError_t cudaDeviceSynchronize() {
+  if (const cudaError_t error = planned_fault("cudaDeviceSynchronize")) return error;
+  finish_all_streams();
+  return cudaSuccess;
+}
+// A query that says "not yet" moves the stream on by one piece, lest who asks again and again waits
+// for ever.
+cudaError_t cudaStreamQuery(cudaStream_t stream) {
+  if (const cudaError_t error = planned_fault("cudaStreamQuery")) return error;
+  Queue& queue = queue_of(stream);
+  if (queue.items.empty()) return cudaSuccess;
+  queue.run_until(queue.done + 1);
+  return cudaErrorNotReady;
+}
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  if (const cudaError_t error = planned_fault("cudaStreamWaitEvent")) return error;
+  if (!event->is_complete())
+    enqueue(stream, [queue = event->queue, number = event->number] { queue->run_until(number); });
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventCreate(cudaEvent_t* event) { return cudaEventCreateWithFlags(event, 0); }
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  if (const cudaError_t error = planned_fault("cudaEventCreateWithFlags")) return error;
+  *event = new SimtEvent;
+  return cudaSuccess;
+}
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  delete event;
+  return planned_fault("cudaEventDestroy");
+}
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  if (const cudaError_t error = planned_fault("cudaEventRecord")) return error;
+  event->queue = stream ? stream->queue : state().legacy;
+  event->number = event->queue->asked;
+  event->recorded = std::chrono::steady_clock::now();
+  return cudaSuccess;
+}
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  if (const cudaError_t error = planned_fault("cudaEventSynchronize")) return error;
+  if (event->queue) event->queue->run_until(event->number);
+  return cudaSuccess;
+}
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+  if (const cudaError_t error = planned_fault("cudaEventQuery")) return error;
+  if (event->is_complete()) return cudaSuccess;
+  event->queue->run_until(event->queue->done + 1);
+  return cudaErrorNotReady;
+}
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end) {
+  *milliseconds = std::chrono::duration<float, std::milli>(end->recorded - start->recorded).count();
+  return planned_fault("cudaEventElapsedTime");
+}
