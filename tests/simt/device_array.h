@@ -17,6 +17,7 @@ template <typename F>
 std::string finding_of(F f) {
   try {
     f();
+    cudaDeviceSynchronize();
   } catch (const Finding& finding) {
     return finding.what();
   }
@@ -39,6 +40,7 @@ class DeviceArray {
   T* data() { return data_; }
   std::vector<T> values() {
     std::vector<T> result(n_);
+    cudaDeviceSynchronize();
     cudaMemcpy(result.data(), data_, n_ * sizeof(T), cudaMemcpyDeviceToHost);
     return result;
   }
