@@ -2,6 +2,7 @@
 // type in memory.
 #pragma once
 #include <cuda_bf16.h>
+#include <cuda_runtime.h>
 
 #include "tensor/check.h"
 #include "tensor/dtype.h"

@@ -1,0 +1,133 @@
+// How rows of elements lie on threads. A row belongs to a group: a warp where it is short, else a
+// block. A thread moves N elements at a time, 16 bytes where pointers and width allow and one
+// element otherwise, and holds up to 16 elements in registers between the sweeps over its row, so
+// that memory is read once; a row that is too wide for that is read again, from the caches.
+#pragma once
+#include "tensor/cuda/dispatch.h"
+#include "tensor/cuda/launch.h"
+
+namespace mullion::cuda {
+
+template <int N>
+struct Floats {
+  float v[N];
+};
+
+// N elements as floats: loads of 16 bytes where they are that many, then p is aligned to 16.
+template <int N, typename T>
+__device__ __forceinline__ Floats<N> load(const T* p) {
+  Floats<N> x;
+  if constexpr (N == 1) {
+    x.v[0] = widen(*p);
+  } else if constexpr (sizeof(T) == 4) {
+    static_assert(N % 4 == 0);
+#pragma unroll
+    for (int i = 0; i < N; i += 4) {
+      const float4 q = load_vector<float4>(p + i);
+      x.v[i] = q.x, x.v[i + 1] = q.y, x.v[i + 2] = q.z, x.v[i + 3] = q.w;
+    }
+  } else {
+    static_assert(N == 8);
+    const uint4 q = load_vector<uint4>(p);
+    x.v[0] = low_bf16(q.x), x.v[1] = high_bf16(q.x), x.v[2] = low_bf16(q.y);
+    x.v[3] = high_bf16(q.y), x.v[4] = low_bf16(q.z), x.v[5] = high_bf16(q.z);
+    x.v[6] = low_bf16(q.w), x.v[7] = high_bf16(q.w);
+  }
+  return x;
+}
+
+template <int N, typename T>
+__device__ __forceinline__ void store(T* p, const Floats<N>& x) {
+  if constexpr (N == 1) {
+    *p = narrow<T>(x.v[0]);
+  } else if constexpr (sizeof(T) == 4) {
+#pragma unroll
+    for (int i = 0; i < N; i += 4)
+      store_vector(p + i, make_float4(x.v[i], x.v[i + 1], x.v[i + 2], x.v[i + 3]));
+  } else {
+    store_vector(p, make_uint4(pack_bf16(x.v[0], x.v[1]), pack_bf16(x.v[2], x.v[3]),
+                               pack_bf16(x.v[4], x.v[5]), pack_bf16(x.v[6], x.v[7])));
+  }
+}
+
+// G threads a row, N elements at a time, K such vectors held in registers (0: read again).
+template <int N_, int G_, int K_>
+struct RowShape {
+  static constexpr int N = N_, G = G_, K = K_;
+  static constexpr int kHeld = K > 0 ? K : 1;
+  static constexpr int kThreads = G < 128 ? 128 : G;
+  static constexpr int kRowsPerBlock = kThreads / G;
+
+  static Grid grid(int64_t rows) { return {(rows + kRowsPerBlock - 1) / kRowsPerBlock}; }
+  static __device__ __forceinline__ int lane() { return static_cast<int>(threadIdx.x) % G; }
+  // This thread's group among all of the grid.
+  static __device__ __forceinline__ int64_t group() {
+    return int64_t{blockIdx.x} * kRowsPerBlock + static_cast<int>(threadIdx.x) / G;
+  }
+  static __device__ __forceinline__ int64_t groups() { return int64_t{gridDim.x} * kRowsPerBlock; }
+
+  // f(slot, first element) for every vector of this thread; the slot is its place among the held.
+  template <typename F>
+  static __device__ __forceinline__ void each(int width, F f) {
+    if constexpr (K > 0) {
+#pragma unroll
+      for (int k = 0; k < K; ++k) {
+        const int at = (k * G + lane()) * N;
+        if (at < width) f(k, at);
+      }
+    } else {
+      for (int64_t at = int64_t{lane()} * N; at < width; at += int64_t{G} * N)
+        f(0, static_cast<int>(at));
+    }
+  }
+};
+
+// A thread's part of a row of x. Read in the first sweep; later ones find it in registers, or, with
+// K = 0, read it again.
+template <typename Shape, typename T>
+class HeldRow {
+ public:
+  __device__ __forceinline__ explicit HeldRow(const T* x) : x_(x) {}
+  __device__ __forceinline__ const Floats<Shape::N>& read(int k, int at) {
+    return held_[k] = load<Shape::N>(x_ + at);
+  }
+  __device__ __forceinline__ const Floats<Shape::N>& operator()(int k, int at) {
+    if constexpr (Shape::K == 0) held_[k] = load<Shape::N>(x_ + at);
+    return held_[k];
+  }
+
+ private:
+  const T* x_;
+  Floats<Shape::N> held_[Shape::kHeld];
+};
+
+constexpr int kHeldElements = 16;  // a thread
+constexpr int kWidestHeldRow = 512 * kHeldElements;
+
+// Calls f(RowShape{}) for the shape that suits rows of `width` elements.
+template <int N, typename F>
+void dispatch_shape(int64_t width, F f) {
+  constexpr int K = kHeldElements / N;
+  if (width <= 32 * kHeldElements) return f(RowShape<N, 32, K>{});
+  if (width <= 128 * kHeldElements) return f(RowShape<N, 128, K>{});
+  if (width <= kWidestHeldRow) return f(RowShape<N, 512, K>{});
+  f(RowShape<N, 512, 0>{});
+}
+
+// All of them multiples of 16; null counts as one.
+template <typename... P>
+bool aligned(const P*... p) {
+  return ((reinterpret_cast<uintptr_t>(p) % 16 == 0) && ...);
+}
+
+// dispatch_shape with vectors of 16 bytes of T where `vectors` and the width allow.
+template <typename T, typename F>
+void dispatch_row(const char* kernel, int64_t width, bool vectors, F f) {
+  CHECK_AS(Fault::usage, width <= 0x7fffffff, kernel, ": rows of ", width,
+           " elements are too wide for cuda (2147483647)");
+  constexpr int N = 16 / sizeof(T);
+  if (vectors && width % N == 0) return dispatch_shape<N>(width, f);
+  dispatch_shape<1>(width, f);
+}
+
+}  // namespace mullion::cuda
