@@ -6,6 +6,7 @@
 #include "apps/common/log.h"
 #include "apps/common/main.h"
 #include "apps/tic/model_folder.h"
+#include "apps/tic/training.h"
 #include "autograd/ops.h"
 #include "data/decode.h"
 #include "tensor/parallel.h"
@@ -16,9 +17,9 @@ namespace {
 OptionTable info_table() {
   OptionTable table("tool_tic info",
                     "Parameters and multiply-adds (MACs) of a model, by image size.");
-  table.add("model.name", "--model", "tic-t", "a preset").one_of(tic_presets());
+  add_tic_architecture(table);
   table.add_optional<std::string>("model.checkpoint", "--checkpoint",
-                                  "model folder or run, instead of a preset");
+                                  "model folder or run, instead of a preset and its changes");
   table
       .add("model.img_size", "--img-size", std::vector<int>{},
            "sizes (default: 224,384,512,1024; tic-n: 32)")
@@ -31,7 +32,7 @@ Outcome info(const Options& options) {
   const TicConfig config =
       options.has("model.checkpoint")
           ? load_tic(options.get<std::string>("model.checkpoint"), false).description.config
-          : tic_preset(options.get<std::string>("model.name"));
+          : tic_config_of(options, tic_preset(options.get<std::string>("model.name")).num_classes);
   Tic model(config);
   const int64_t params = parameter_count(named_parameters(model));
   auto sizes = options.get<std::vector<int>>("model.img_size");

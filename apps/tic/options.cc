@@ -3,6 +3,26 @@
 
 namespace mullion {
 
+void add_tic_architecture(OptionTable& t) {
+  t.add("model.name", "--model", "tic-t", "preset").one_of(tic_presets());
+  t.add("model.patch", "--patch-size", 0, "side of the stem's patches (0: the preset's)")
+      .range(0, 64);
+  t.add("model.kernel", "--msa-kernel", 0, "side of the attention window (0: the preset's)")
+      .range(0, 63);
+  t.add("model.dilation", "--msa-dilation", 1, "of the window").range(1, 16);
+  t.add("model.variant", "--msa-variant", "standard", "of MSA-Conv")
+      .one_of({"standard", "dilated", "depthwise"});
+  t.add("model.border", "--msa-border", "zero_logit", "keys outside the map")
+      .one_of({"zero_logit", "masked"});
+  t.add("model.shift", "--shift", "default", "cyclic shift of odd blocks (default: the preset's)")
+      .one_of({"default", "group", "roll_map", "per_layer", "off"});
+  t.add("model.shift_size", "--shift-size", 0, "pixels of the shift (0: the kernel)")
+      .range(0, 1024);
+  t.add("model.pool", "--pool", "inter", "between stages, or of keys")
+      .one_of({"inter", "kv", "off"});
+  t.add("model.mlp_dwconv", "--mlp-dwconv", false, "a depthwise convolution in the MLP");
+}
+
 OptionTable train_tic_table() {
   OptionTable t("train_tic",
                 "Trains a TiC, a vision transformer of MSA-Conv, on a folder of images.");
@@ -21,23 +41,7 @@ OptionTable train_tic_table() {
       .free_on_resume();
   t.add("data.cue_count", "--cue-count", 12000, "scenes an epoch of the cue task").at_least(1);
 
-  t.add("model.name", "--model", "tic-t", "preset").one_of(tic_presets());
-  t.add("model.patch", "--patch-size", 0, "side of the stem's patches (0: the preset's)")
-      .range(0, 64);
-  t.add("model.kernel", "--msa-kernel", 0, "side of the attention window (0: the preset's)")
-      .range(0, 63);
-  t.add("model.dilation", "--msa-dilation", 1, "of the window").range(1, 16);
-  t.add("model.variant", "--msa-variant", "standard", "of MSA-Conv")
-      .one_of({"standard", "dilated", "depthwise"});
-  t.add("model.border", "--msa-border", "zero_logit", "keys outside the map")
-      .one_of({"zero_logit", "masked"});
-  t.add("model.shift", "--shift", "default", "cyclic shift of odd blocks (default: the preset's)")
-      .one_of({"default", "group", "roll_map", "per_layer", "off"});
-  t.add("model.shift_size", "--shift-size", 0, "pixels of the shift (0: the kernel)")
-      .range(0, 1024);
-  t.add("model.pool", "--pool", "inter", "between stages, or of keys")
-      .one_of({"inter", "kv", "off"});
-  t.add("model.mlp_dwconv", "--mlp-dwconv", false, "a depthwise convolution in the MLP");
+  add_tic_architecture(t);
   t.add_optional<std::string>("model.initial_checkpoint", "--initial-checkpoint",
                               "weights to start from");
   t.add("model.ema", "--model-ema", false, "keep an average of the weights");

@@ -11,6 +11,8 @@
 
 namespace mullion {
 
+// The options that make a TicConfig of a preset: --model, --patch-size, --msa-kernel, --shift, ...
+void add_tic_architecture(OptionTable& table);
 OptionTable train_tic_table();
 // The intervals that are given in epochs, as steps: "eval.every", and "save.every" where unset.
 void derive_intervals(Options& options, int64_t steps_per_epoch);
