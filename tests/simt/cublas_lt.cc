@@ -412,9 +412,10 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
                         static_cast<int64_t>(dl->columns),
                         static_cast<int64_t>(transposed ? al->rows : al->columns)};
   product.check_epilogue();
+  const size_t used = algo ? algo->workspace : 0;
   enqueue(stream, [=] {
     check_device_range("cublasLtMatmul: workspace", workspace, workspace_bytes);
-    if (workspace_bytes) std::memset(workspace, 0xff, workspace_bytes);
+    if (used) std::memset(workspace, 0xff, used);
     for (int32_t i = 0; i < product.dl.batch; ++i) product.run(i);
   });
   return CUBLAS_STATUS_SUCCESS;

@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <deque>
 #include <map>
 
@@ -158,9 +159,10 @@ void check_device_range(const std::string& call, const void* pointer, size_t byt
 
 size_t device_alignment(const void* pointer) {
   const auto* below = allocation_below(pointer);
-  const auto offset = static_cast<size_t>(static_cast<const Byte*>(pointer) -
-                                          (below ? below->first : device().arena));
-  return offset % 256 == 0 ? 256 : offset & ~(offset - 1);
+  const auto p = static_cast<const Byte*>(pointer);
+  const auto offset = static_cast<size_t>(p - (below ? below->first : device().arena));
+  const auto power = [](size_t n) { return n % 256 == 0 ? size_t{256} : n & (~n + 1); };
+  return std::max(power(offset), power(reinterpret_cast<size_t>(p)));
 }
 
 std::string describe_device_address(const void* pointer) {
