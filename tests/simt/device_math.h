@@ -1,6 +1,8 @@
 // Functions of CUDA's device code that have no counterpart of the same name in <cmath>: fast
 // mathematics (here exact), bits of floats, integer instructions, cached loads, atomics.
 #pragma once
+#include <math.h>  // isfinite and others in the global namespace too
+
 #include <bit>
 #include <cmath>
 #include <cstdint>
