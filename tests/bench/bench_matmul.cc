@@ -2,20 +2,17 @@
 // in a loop of fused multiply-adds that never leaves the registers. One JSON line a shape; row
 // vectors, which memory limits, are also given in GB/s of the matrix read.
 //   bench_matmul [part of a name] [eigen|onednn]
-#include <algorithm>
 #include <cstdio>
 #include <cstring>
-#include <ctime>
 #include <string>
-#include <vector>
 
 #include "tensor/backend.h"
 #include "tensor/cpu/matmul.h"
-#include "tensor/cpu/pack.h"
 #include "tensor/kernel_args/linear.h"
 #include "tensor/parallel.h"
 #include "tensor/random.h"
 #include "tensor/tensor.h"
+#include "tests/bench/limits.h"
 
 using namespace mullion;
 
@@ -84,51 +81,6 @@ const Product kProducts[] = {
     {"cube 1024", 1024, 1024, 1024, kN, kN},
 };
 
-// On one thread its processor time, which other work on the machine does not lengthen.
-double seconds() {
-  timespec now;
-  clock_gettime(num_threads() == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &now);
-  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
-}
-
-// The shortest of many runs, for about `budget` seconds: other work shares the machine.
-template <typename F>
-double shortest(double budget, F f) {
-  f();
-  double best = 1e9;
-  const double stop = seconds() + budget;
-  for (int run = 0; run < 3 || seconds() < stop; ++run) {
-    const double start = seconds();
-    f();
-    best = std::min(best, seconds() - start);
-  }
-  return best;
-}
-
-// Fused multiply-adds on twelve independent registers a thread.
-double peak_gflops() {
-  using P = cpu::Pack<float>;
-  constexpr int64_t kRounds = 200000;
-  const int64_t threads = num_threads();
-  std::vector<float> sink(static_cast<size_t>(threads));
-  const double time = shortest(0.5, [&] {
-    parallel_for(threads, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t t = begin; t < end; ++t) {
-        P sum[12];
-        for (int s = 0; s < 12; ++s) sum[s] = static_cast<float>(t + s);
-        P factor(0.999f), term(1e-3f);
-        asm volatile("" : "+m"(factor), "+m"(term));
-        for (int64_t i = 0; i < kRounds; ++i)
-          for (P& s : sum) s = s * factor + term;
-        P total = P::Zero();
-        for (const P& s : sum) total += s;
-        sink[static_cast<size_t>(t)] = total.sum();
-      }
-    });
-  });
-  return static_cast<double>(threads * kRounds) * 12 * cpu::Pack<float>::kLanes * 2 / time * 1e-9;
-}
-
 Tensor random_matrix(int64_t n, uint64_t stream, DType type) {
   Tensor x = Tensor::empty({n});
   Philox philox{1, stream};
@@ -162,7 +114,7 @@ void measure(const Product& p, double peak) {
                         1,
                         0,
                         p.allow_bf16};
-  const double time = shortest(0.15, [&] { kernels({}).matmul(args); });
+  const double time = bench::shortest(0.15, [&] { kernels({}).matmul(args); });
   const double flops = 2.0 * static_cast<double>(p.batch * p.m) * static_cast<double>(p.n * p.k);
   std::printf(
       "{\"bench\": \"matmul\", \"shape\": \"%s\", \"us\": %.1f, \"gflops\": %.1f, "
@@ -180,7 +132,7 @@ int main(int argc, char** argv) {
   if (argc > 2)
     set_matmul_backend(std::strcmp(argv[2], "eigen") == 0 ? MatmulBackend::eigen
                                                           : MatmulBackend::onednn);
-  const double peak = peak_gflops();
+  const double peak = bench::peak_gflops();
   std::printf("{\"bench\": \"peak\", \"threads\": %d, \"gflops\": %.1f}\n", num_threads(), peak);
   for (const Product& p : kProducts)
     if (std::string(p.name).find(part) != std::string::npos) measure(p, peak);

@@ -1,0 +1,299 @@
+// The ladders of docs/kernels.md: every rung of the matrix product with its epilogue, RMSNorm,
+// attention and MSA-Conv on the CPU, and on the GPU where there is one, against what the machine
+// can do, measured in the same run. One Markdown table a kernel; the shortest of several runs.
+//   bench_ladder [seconds a rung]
+#include <cstdio>
+#include <cstdlib>
+
+#include "tensor/backend.h"
+#include "tensor/cpu/matmul.h"
+#include "tensor/kernel_args/attention.h"
+#include "tensor/kernel_args/elementwise.h"
+#include "tensor/kernel_args/linear.h"
+#include "tensor/kernel_args/msa_conv.h"
+#include "tensor/kernel_args/norm.h"
+#include "tensor/random.h"
+#include "tests/bench/limits.h"
+#include "tests/ladder/reference.h"
+#include "tests/ladder/simple.h"
+#include "tests/reference_attention.h"
+#include "tests/reference_msa_conv.h"
+#ifdef MULLION_LADDER_CUDA
+#include "tensor/cuda/attention_kernels.h"
+#include "tensor/cuda/kernels.h"
+#include "tests/cuda/ladder/ladder.h"
+#endif
+
+namespace {
+
+using namespace mullion;
+using test::Doubles;
+
+double budget = 0.5;  // seconds a rung
+
+// The work of a kernel, in 1e9 operations or bytes, and the most of it that a second allows.
+struct Ladder {
+  double work;
+  const char* unit;
+  double limit;
+
+  void title(const std::string& text) const {
+    std::printf("\n%s; limit %.0f %s\n\n| rung | ms | %s | of the limit |\n|---|---:|---:|---:|\n",
+                text.c_str(), limit, unit, unit);
+  }
+  void rung(const char* name, double time) const {
+    std::printf("| %s | %.3g | %.3g | %.2g |\n", name, time * 1e3, work / time,
+                work / time / limit);
+    std::fflush(stdout);
+  }
+  template <typename F>
+  void on_cpu(const char* name, F f) const {
+    rung(name, bench::shortest(budget, f));
+  }
+  template <typename F>
+  void once(const char* name, F f) const {  // the references take long enough
+    const double start = bench::seconds();
+    f();
+    rung(name, bench::seconds() - start);
+  }
+};
+
+Tensor random(Shape shape, uint64_t stream, DType type = DType::f32, Device device = {}) {
+  const Tensor x = Tensor::empty(std::move(shape));
+  Philox philox{1, stream};
+  for (int64_t i = 0; i < x.numel(); ++i) x.data<float>()[i] = philox.uniform(-1, 1);
+  return raw::to_device(raw::cast(x, type), device);
+}
+Doubles doubles(const Tensor& x) { return Doubles(x.data<float>(), x.data<float>() + x.numel()); }
+
+// x W^T + bias, and GELU in place.
+void product_by_table(const Tensor& x, const Tensor& w, const Tensor& bias, const Tensor& y,
+                      bool gelu = true) {
+  const KernelTable& table = kernels(x.device());
+  MatmulArgs args{};
+  args.a = x.data<void>(), args.b = w.data<void>(), args.c = y.data<void>();
+  args.bias = bias.data<void>();
+  args.a_type = args.b_type = x.dtype();
+  args.batch = 1, args.m = x.dim(0), args.n = w.dim(0), args.k = x.dim(1);
+  args.transpose_b = true, args.alpha = 1;
+  args.lda = args.ldb = args.k, args.ldc = args.n;
+  table.matmul(args);
+  if (gelu)
+    table.unary[UnaryOps::index_of<Gelu>()]({y.data<void>(), y.data<void>(), y.dtype(), y.numel()});
+}
+
+void product_on_cpu(double peak) {
+  const int64_t m = 512, n = 1536, k = 576;
+  const Tensor x = random({m, k}, 1), w = random({n, k}, 2), bias = random({n}, 3);
+  const Tensor y = Tensor::empty({m, n});
+  const Ladder ladder{2e-9 * m * n * k, "GFLOP/s", peak};
+  ladder.title(concat("gelu(x W^T + b), f32, ", m, " x ", n, " x ", k));
+  ladder.once("reference: three loops, double, one thread",
+              [&] { test::reference_product(doubles(x), doubles(w), doubles(bias), m, n, k); });
+  ladder.on_cpu("simple: a row a thread, vectors along k", [&] {
+    ladder::simple_product(x.data<float>(), w.data<float>(), bias.data<float>(), y.data<float>(), m,
+                           n, k);
+  });
+  for (const auto& [name, backend] :
+       {std::pair{"packed blocks in registers (Eigen)", MatmulBackend::eigen},
+        std::pair{"generated code (oneDNN)", MatmulBackend::onednn}}) {
+    if (backend == MatmulBackend::onednn && !has_onednn()) continue;
+    set_matmul_backend(backend);
+    ladder.on_cpu(name, [&] { product_by_table(x, w, bias, y); });
+  }
+  set_matmul_backend(MatmulBackend::automatic);
+}
+
+RmsNormArgs norm_args(const Tensor& x, const Tensor& w, const Tensor& y, const Tensor& rstd) {
+  return {x.data<void>(), w.data<void>(), y.data<void>(), rstd.data<void>(),
+          x.dtype(),      x.dim(0),       x.dim(1),       1e-5};
+}
+
+void norm_on_cpu(double copy) {
+  const int64_t rows = 16384, width = 1024;
+  const Tensor x = random({rows, width}, 1), w = random({width}, 2);
+  const Tensor y = Tensor::empty({rows, width}), rstd = Tensor::empty({rows});
+  const Ladder ladder{2e-9 * static_cast<double>(x.bytes()), "GB/s", copy};
+  ladder.title(concat("RMSNorm, f32, ", rows, " rows of ", width));
+  const Doubles xs = doubles(x), ws = doubles(w);
+  ladder.once("reference: row after row, double, one thread",
+              [&] { test::reference_rms_norm(xs, ws, 1e-5); });
+  const RmsNormArgs args = norm_args(x, w, y, rstd);
+  ladder.on_cpu("simple: rows over threads", [&] { ladder::simple_rms_norm(args); });
+  ladder.on_cpu("tensor/cpu: four running registers", [&] { kernels(Device{}).rms_norm(args); });
+}
+
+// SF-Attn with groups of a quarter of the context.
+struct Attention {
+  AttentionPattern pattern;
+  Tensor q, k, v, o, lse;
+  AttentionForwardArgs args;
+  double work = 0;  // 4 D operations a visible pair
+
+  Attention(int64_t tokens, int64_t heads, int64_t key_heads, int64_t width, DType type,
+            Device device) {
+    PatternOptions options;
+    options.n_heads = heads, options.context = tokens;
+    pattern = make_pattern("sf", options);
+    q = random({tokens, heads * width}, 1, type, device);
+    k = random({tokens, key_heads * width}, 2, type, device);
+    v = random({tokens, key_heads * width}, 3, type, device);
+    o = Tensor::empty(q.shape(), type, device);
+    lse = Tensor::empty({heads * tokens}, DType::f32, device);
+    args.size = {1, tokens, tokens,  heads, key_heads, width, 1 / std::sqrt(double(width)),
+                 0, type,   &pattern};
+    args.q = q.data<void>(), args.k = k.data<void>(), args.v = v.data<void>();
+    args.o = o.data<void>(), args.lse = lse.data<void>();
+    args.q_stride = args.o_stride = {q.numel(), heads * width, width};
+    args.k_stride = args.v_stride = {k.numel(), key_heads * width, width};
+    for (int64_t h = 0; h < heads; ++h)
+      work += 4e-9 * static_cast<double>(width * visible_pairs(pattern, h, tokens));
+  }
+  Attention(const Attention&) = delete;
+};
+
+void attention_on_cpu(double peak) {
+  const int64_t tokens = 1024, heads = 9, key_heads = 3, width = 64;
+  const Attention a(tokens, heads, key_heads, width, DType::f32, {});
+  const Ladder ladder{a.work, "GFLOP/s", peak};
+  ladder.title(concat("SF-Attn forward, f32, ", tokens, " tokens, ", heads, "/", key_heads,
+                      " heads of ", width, ", visible pairs counted"));
+  test::ReferenceAttention r{};
+  r.B = 1, r.T = r.S = tokens, r.H = heads, r.Hkv = key_heads, r.D = width;
+  r.scale = a.args.size.scale, r.pattern = a.pattern;
+  r.q = doubles(a.q), r.k = doubles(a.k), r.v = doubles(a.v);
+  ladder.once("reference: every pair asks, double, one thread", [&] { r.forward(); });
+  ladder.on_cpu("simple: a query a thread, every pair asks",
+                [&] { ladder::simple_attention(a.args); });
+  ladder.on_cpu("tensor/cpu: blocks of queries over key ranges, online softmax",
+                [&] { kernels(Device{}).attention_forward(a.args); });
+}
+
+struct MsaConv {
+  Tensor qkv, o, lse;
+  MsaConvArgs args;
+  double work = 0;  // 4 k^2 C operations a pixel
+
+  MsaConv(int64_t batch, int64_t size, int64_t heads, DType type, Device device) {
+    MsaConvGeometry& g = args.geometry;
+    g.batch = batch, g.height = g.width = size, g.heads = heads, g.head_dim = 32;
+    g.kernel_h = g.kernel_w = 7, g.scale = 1 / std::sqrt(32.0);
+    const int64_t C = heads * 32, pixels = batch * size * size;
+    qkv = random({pixels, 3 * C}, 1, type, device);
+    o = Tensor::empty({pixels, C}, type, device);
+    lse = Tensor::empty({pixels * heads}, DType::f32, device);
+    auto* const first = static_cast<std::byte*>(qkv.data<void>());
+    args.dtype = type, args.q = first, args.k = first + C * size_of(type);
+    args.v = first + 2 * C * size_of(type), args.o = o.data<void>(), args.lse = lse.data<void>();
+    args.q_stride = args.k_stride = args.v_stride = 3 * C, args.o_stride = C;
+    work = 4e-9 * static_cast<double>(pixels * C * g.taps());
+  }
+};
+
+void msa_conv_on_cpu(double peak) {
+  const int64_t batch = 2, size = 28, heads = 6;
+  const MsaConv m(batch, size, heads, DType::f32, {});
+  const Ladder ladder{m.work, "GFLOP/s", peak};
+  ladder.title(concat("MSA-Conv forward, f32, k = 7, ", batch, " maps of ", size, " x ", size,
+                      " x ", 32 * heads));
+  test::MsaReference r{m.args.geometry, {}, {}, {}, {}, {}, {}, {}, {}};
+  const auto part = [&](int64_t i) {
+    return doubles(raw::contiguous(raw::slice(m.qkv, 1, i * 32 * heads, (i + 1) * 32 * heads)));
+  };
+  r.q = part(0), r.k = part(1), r.v = part(2);
+  ladder.once("reference: tap after tap, double, one thread", [&] { r.forward(); });
+  ladder.on_cpu("simple: a pixel a thread", [&] { ladder::simple_msa_conv(m.args); });
+  ladder.on_cpu("tensor/cpu: bands of planes, taps as vectors of pixels",
+                [&] { kernels(Device{}).msa_conv(m.args); });
+}
+
+#ifdef MULLION_LADDER_CUDA
+
+constexpr Device kCuda{DeviceType::cuda};
+
+// Seconds a call: as many as fit the budget, queued one after the other.
+template <typename F>
+double on_gpu(F f) {
+  const auto time_of = [&](int calls) {
+    const double start = bench::seconds();
+    for (int i = 0; i < calls; ++i) f();
+    synchronize(kCuda);
+    return (bench::seconds() - start) / calls;
+  };
+  time_of(1);
+  const double once = time_of(1);
+  const int calls = std::clamp(static_cast<int>(budget / 3 / once), 1, 1000);
+  return std::min({time_of(calls), time_of(calls), time_of(calls)});
+}
+
+void ladders_on_gpu() {
+  const int64_t cube = 8192;
+  std::printf("\n%s\n", describe(kCuda).c_str());
+  const Tensor big = random({cube, cube}, 1, DType::bf16, kCuda);
+  const Tensor other = random({cube, cube}, 2, DType::bf16, kCuda);
+  const Tensor bias = Tensor::zeros({cube}, DType::f32, kCuda), out = raw::clone(big);
+  const double peak =
+      2e-9 * cube * cube * cube / on_gpu([&] { product_by_table(big, other, bias, out, false); });
+  const double copy =
+      2e-9 * static_cast<double>(big.bytes()) / on_gpu([&] { raw::copy_into(big, out); });
+  std::printf("\nproducts of %ld^3 in bf16: %.0f GFLOP/s; copy: %.0f GB/s\n", cube, peak, copy);
+
+  const int64_t n = 4096;
+  const Tensor x = random({n, n}, 3, DType::bf16, kCuda), w = random({n, n}, 4, DType::bf16, kCuda);
+  const Tensor b = random({n}, 5, DType::f32, kCuda), y = raw::clone(x);
+  const ladder::ProductArgs product{
+      x.data<void>(), w.data<void>(), b.data<float>(), y.data<void>(), n, n, n};
+  const Ladder products{2e-9 * n * n * n, "GFLOP/s", peak};
+  products.title(concat("gelu(x W^T + b), bf16, ", n, "^3"));
+  products.rung("a thread an element", on_gpu([&] { product_thread_an_element(product); }));
+  products.rung("tiles of 32 x 32 in shared memory",
+                on_gpu([&] { product_shared_tiles(product); }));
+  products.rung("tiles of 128 x 128 on tensor cores",
+                on_gpu([&] { product_tensor_cores(product); }));
+  products.rung("tensor/cuda: cuBLASLt", on_gpu([&] { product_by_table(x, w, b, y); }));
+
+  const int64_t rows = 16384, width = 4096;
+  const Tensor z = random({rows, width}, 6, DType::bf16, kCuda), s = raw::clone(z);
+  const Tensor weight = random({width}, 7, DType::f32, kCuda);
+  const Tensor rstd = Tensor::empty({rows}, DType::f32, kCuda);
+  const RmsNormArgs norm = norm_args(z, weight, s, rstd);
+  const Ladder norms{2e-9 * static_cast<double>(z.bytes()), "GB/s", copy};
+  norms.title(concat("RMSNorm, bf16, ", rows, " rows of ", width));
+  norms.rung("a thread a row", on_gpu([&] { ladder::rms_norm_thread_a_row(norm); }));
+  norms.rung("a warp a row", on_gpu([&] { ladder::rms_norm_warp_a_row(norm); }));
+  norms.rung("a block a row, 16 bytes a load", on_gpu([&] { ladder::rms_norm_block_a_row(norm); }));
+  norms.rung("tensor/cuda: the row in registers", on_gpu([&] { kernels(kCuda).rms_norm(norm); }));
+
+  const Attention a(8192, 32, 32, 128, DType::bf16, kCuda);
+  const Ladder attention{a.work, "GFLOP/s", peak};
+  attention.title("SF-Attn forward, bf16, 8192 tokens, 32 heads of 128, visible pairs counted");
+  attention.rung("tensor/cuda: the simple kernel", on_gpu([&] { cuda::simple_forward(a.args); }));
+  attention.rung("tensor/cuda: tensor cores",
+                 on_gpu([&] { kernels(kCuda).attention_forward(a.args); }));
+
+  const MsaConv m(128, 56, 3, DType::bf16, kCuda);
+  const Ladder convs{4e-9 * static_cast<double>(m.o.bytes()), "GB/s", copy};
+  convs.title(
+      "MSA-Conv forward, bf16, k = 7, 128 maps of 56 x 56 x 96, q, k, v and o counted once");
+  convs.rung("tensor/cuda: the simple kernel", on_gpu([&] { cuda::msa_conv_simple(m.args); }));
+  convs.rung("tensor/cuda: tiles, tensor cores", on_gpu([&] { kernels(kCuda).msa_conv(m.args); }));
+}
+
+#endif
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc > 1) budget = std::atof(argv[1]);
+  const double peak = bench::peak_gflops(), copy = bench::copy_gb_per_s();
+  std::printf("%d threads: multiply-adds %.0f GFLOP/s, copy %.1f GB/s\n", num_threads(), peak,
+              copy);
+  product_on_cpu(peak);
+  norm_on_cpu(copy);
+  attention_on_cpu(peak);
+  msa_conv_on_cpu(peak);
+#ifdef MULLION_LADDER_CUDA
+  if (device_count(DeviceType::cuda) > 0) ladders_on_gpu();
+#endif
+  return 0;
+}
