@@ -48,11 +48,12 @@ __global__ void __launch_bounds__(Shape::kThreads)
   if (row >= rows) return;
   HeldRow<Shape, T> xs(logits + row * width);
   const RowSum total = sum_exponentials(xs, width);
-  HeldRow<Shape, float> ps(probabilities + row * width);
+  probabilities += row * width;
   const float logsumexp = total.logsumexp();
   float mass = 0, sum = 0;
   Shape::each(width, [&](int k, int at) {
-    const Floats<N>&x = xs(k, at), &p = ps.read(k, at);
+    const Floats<N>& x = xs(k, at);
+    const Floats<N> p = load<N>(probabilities + at);
 #pragma unroll
     for (int i = 0; i < N; ++i) {
       mass += p.v[i];
@@ -65,7 +66,8 @@ __global__ void __launch_bounds__(Shape::kThreads)
   const float factor = group_sum<Shape::G>(mass) / total.sum;
   dlogits += row * width;
   Shape::each(width, [&](int k, int at) {
-    const Floats<N>&x = xs(k, at), &p = ps(k, at);
+    const Floats<N>& x = xs(k, at);
+    const Floats<N> p = load<N>(probabilities + at);
     Floats<N> out;
 #pragma unroll
     for (int i = 0; i < N; ++i) out.v[i] = expf(x.v[i] - total.largest) * factor - p.v[i];

@@ -76,6 +76,7 @@ struct RowShape {
         if (at < width) f(k, at);
       }
     } else {
+#pragma unroll 2
       for (int64_t at = int64_t{lane()} * N; at < width; at += int64_t{G} * N)
         f(0, static_cast<int>(at));
     }

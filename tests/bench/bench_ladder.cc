@@ -1,7 +1,8 @@
 // The ladders of docs/kernels.md: every rung of the matrix product with its epilogue, RMSNorm,
 // attention and MSA-Conv on the CPU, and on the GPU where there is one, against what the machine
 // can do, measured in the same run. One Markdown table a kernel; the shortest of several runs.
-//   bench_ladder [seconds a rung]
+// On one thread times are the processor's, which other work on the machine does not lengthen.
+//   bench_ladder [seconds a rung] [threads]
 #include <cstdio>
 #include <cstdlib>
 
@@ -285,8 +286,9 @@ void ladders_on_gpu() {
 
 int main(int argc, char** argv) {
   if (argc > 1) budget = std::atof(argv[1]);
+  if (argc > 2) set_num_threads(std::atoi(argv[2]));
   const double peak = bench::peak_gflops(), copy = bench::copy_gb_per_s();
-  std::printf("%d threads: multiply-adds %.0f GFLOP/s, copy %.1f GB/s\n", num_threads(), peak,
+  std::printf("threads: %d; multiply-adds %.0f GFLOP/s, copy %.1f GB/s\n", num_threads(), peak,
               copy);
   product_on_cpu(peak);
   norm_on_cpu(copy);
