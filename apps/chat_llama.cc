@@ -1,9 +1,7 @@
 // Text from a LLaMA:
 //   chat_llama complete -m DIR -p "Once upon a time" -n 100
 // Greedy unless --temp says otherwise.
-#include <fstream>
 #include <iostream>
-#include <iterator>
 
 #include "apps/common/log.h"
 #include "apps/common/main.h"
@@ -38,13 +36,24 @@ OptionTable complete_table() {
   return table;
 }
 
+std::string standard_input() {
+  std::string text;
+  std::vector<char> block(1 << 16);
+  while (std::cin.read(block.data(), std::ssize(block)) || std::cin.gcount() > 0) {
+    text.append(block.data(), static_cast<size_t>(std::cin.gcount()));
+    CHECK_AS(Fault::bad_file, text.size() <= kMaxPromptBytes, "standard input: more than ",
+             kMaxPromptBytes, " bytes of prompt");
+  }
+  return text;
+}
+
 std::string prompt_text(const Options& options) {
   CHECK_AS(Fault::usage, !options.has("prompt.text") || !options.has("prompt.file"),
            "--prompt and --file: only one of them");
   if (options.has("prompt.text")) return options.get<std::string>("prompt.text");
   if (!options.has("prompt.file")) return "";
   const auto file = options.get<std::filesystem::path>("prompt.file");
-  if (file == "-") return {std::istreambuf_iterator<char>(std::cin), {}};
+  if (file == "-") return standard_input();
   return read_whole_file(file, kMaxPromptBytes);
 }
 
@@ -76,19 +85,19 @@ Outcome complete(const Options& options) {
   const DecodeOptions decode{.strip_space_prefix = prompt.empty()};
   std::vector<int32_t> so_far;
   std::string shown;
-  if (!options.json) std::cout << prompt << std::flush;
+  print_text(options, prompt);
   catch_stop_signals();
   how.on_token = [&](int32_t id) {
     if (!options.json) {
       so_far.push_back(id);
       const std::string text = tokenizer->decode(so_far, decode);
-      if (text.starts_with(shown)) std::cout << text.substr(shown.size()) << std::flush;
+      if (text.starts_with(shown)) print_text(options, text.substr(shown.size()));
       shown = text;
     }
     return !stop_requested();
   };
   const Generated generated = generate(*opened.model, ids, how);
-  if (!options.json) std::cout << "\n" << std::flush;
+  print_text(options, "\n");
   return JsonObject()
       .set("prompt", prompt)
       .set("text", tokenizer->decode(generated.ids, decode))

@@ -7,13 +7,13 @@
 // one token file (data/token_file.h).
 #include <algorithm>
 #include <cmath>
-#include <iostream>
 #include <nlohmann/json.hpp>
 
 #include "apps/common/log.h"
 #include "apps/common/main.h"
 #include "apps/common/progress.h"
 #include "apps/common/signals.h"
+#include "apps/llama/model_options.h"
 #include "data/lexicon.h"
 #include "data/text_documents.h"
 #include "data/token_file.h"
@@ -44,7 +44,7 @@ void add_model(OptionTable& table) {
 
 std::unique_ptr<Tokenizer> tokenizer_option(const Options& options) {
   if (!options.has("model.path")) return nullptr;
-  return load_tokenizer(options.get<path>("model.path"));
+  return load_tokenizer(part_of_run(options.get<path>("model.path"), "model", "config.json"));
 }
 
 // A token as it looks in a listing: 278 'the', with line breaks and the like escaped.
@@ -74,11 +74,6 @@ JsonObject describe(const TokenFile& file) {
     out.set("bos", notes.bos).set("eos", notes.eos).set("tokenizer_sha256", notes.tokenizer_sha256);
   }
   return out;
-}
-
-// What is written for people goes to stdout, and --json's object after it on a line of its own.
-void print_lines(const Options& options, const std::string& text) {
-  if (!options.json) std::cout << text << std::flush;
 }
 
 OptionTable tokenize_table() {
@@ -183,7 +178,7 @@ Outcome info(const Options& options) {
   JsonObject out;
   if (options.has("tokens.file")) out = describe(open_tokens(options, tokenizer.get()));
   if (tokenizer) out.set("tokenizer", describe(*tokenizer));
-  print_lines(options, out.text() + "\n");
+  print_text(options, out.text() + "\n");
   return out;
 }
 
@@ -199,9 +194,9 @@ Outcome check(const Options& options) {
   TokenFile file = open_tokens(options, tokenizer.get());
   if (tokenizer) file.require_tokenizer(*tokenizer);
   bool compared = tokenizer && !file.notes().tokenizer_sha256.empty();
-  print_lines(options,
-              concat(file.name(), ": ", file.size(), " tokens, all ids in range; tokenizer ",
-                     compared ? "the same" : "not compared", "\n"));
+  print_text(options,
+             concat(file.name(), ": ", file.size(), " tokens, all ids in range; tokenizer ",
+                    compared ? "the same" : "not compared", "\n"));
   return describe(file).set("ok", true).set("tokenizer_compared", compared);
 }
 
@@ -248,7 +243,7 @@ Outcome show(const Options& options) {
   const std::string text = tokenizer->decode(ids, {.specials = true});
   std::string lines;
   for (int32_t id : ids) lines += listed(*tokenizer, id) + "\n";
-  print_lines(options, lines + "\n" + text + "\n");
+  print_text(options, lines + "\n" + text + "\n");
   return JsonObject().set("tokens", ids.size()).set("ids", ids).set("text", text);
 }
 

@@ -4,8 +4,6 @@
 // Attention is full unless --attn says otherwise, whatever the model was trained under.
 #include <chrono>
 #include <cmath>
-#include <fstream>
-#include <iostream>
 
 #include "apps/common/log.h"
 #include "apps/common/main.h"
@@ -104,11 +102,13 @@ JsonObject score(const Options& options, Llama& model, const Ids& ids, int64_t c
   });
   progress.finish();
   std::string stride = how.llamacpp ? "disjoint" : std::to_string(how.stride);
-  log_info("context ", context, ": perplexity ", p.perplexity, ", ", p.nll, " nats over ", p.tokens,
-           " tokens of ", p.windows, " windows, stride ", stride, ", BOS ",
-           bos ? concat(*bos, how.llamacpp ? " first in each window" : " before the text")
-               : std::string("none put in front"),
-           p.complete ? "" : "; stopped before the end");
+  print_result(
+      options,
+      concat("context ", context, ": perplexity ", p.perplexity, ", ", p.nll, " nats over ",
+             p.tokens, " tokens of ", p.windows, " windows, stride ", stride, ", BOS ",
+             bos ? concat(*bos, how.llamacpp ? " first in each window" : " before the text")
+                 : std::string("none put in front"),
+             p.complete ? "" : "; stopped before the end"));
   JsonObject result;
   result.set("perplexity", p.perplexity).set("nll", p.nll);
   result.set("windows", p.windows).set("tokens", p.tokens).set("ctx_size", context);
@@ -210,8 +210,8 @@ Outcome passkey(const Options& options) {
   progress.finish();
   if (options.has("passkey.csv"))
     write_whole_file(options.get<std::filesystem::path>("passkey.csv"), csv);
-  else if (!options.json)
-    std::cout << csv << std::flush;
+  else
+    print_text(options, csv);
   JsonObject result;
   result.set("lengths", table).set("correct", right).set("trials", done);
   result.set("accuracy", done ? static_cast<double>(right) / static_cast<double>(done) : 0.0);

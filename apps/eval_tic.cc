@@ -140,7 +140,9 @@ Outcome run(const Options& options) {
     std::snprintf(line, sizeof line, " * %s: Acc@1 %.3f (%.3f) Acc@5 %.3f (%.3f), %lld images",
                   size.text().c_str(), a.top1, 100 - a.top1, a.top5, 100 - a.top5,
                   static_cast<long long>(a.count));
-    log_info(line, a.unreadable ? concat(", ", a.unreadable, " unreadable") : "");
+    for (const std::string& message : a.messages) log_warning(message, "; left out");
+    print_result(options,
+                 line + (a.unreadable ? concat(", ", a.unreadable, " unreadable") : std::string()));
     results.push_back(result_of(a, size));
     if (!a.complete) return Outcome(results.back(), kExitStopped);
     csv +=

@@ -38,12 +38,16 @@ Outcome info(const Options& options) {
   auto sizes = options.get<std::vector<int>>("model.img_size");
   if (sizes.empty())
     sizes = config.preset == "tic-n" ? std::vector<int>{32} : std::vector<int>{224, 384, 512, 1024};
-  std::printf("%s (this project's reconstruction): %.3f M parameters\n", config.preset.c_str(),
-              static_cast<double>(params) / 1e6);
+  char line[160];
+  std::snprintf(line, sizeof line, "%s (this project's reconstruction): %.3f M parameters\n",
+                config.preset.c_str(), static_cast<double>(params) / 1e6);
+  print_text(options, line);
   std::vector<JsonObject> by_size;
   for (const int size : sizes) {
     const int64_t macs = tic_macs(config, size, size);
-    std::printf("  %5d x %-5d %10.4f GMACs\n", size, size, static_cast<double>(macs) / 1e9);
+    std::snprintf(line, sizeof line, "  %5d x %-5d %10.4f GMACs\n", size, size,
+                  static_cast<double>(macs) / 1e9);
+    print_text(options, line);
     by_size.push_back(JsonObject().set("img_size", size).set("macs", macs));
   }
   return JsonObject()
@@ -99,12 +103,14 @@ Outcome predict(const Options& options) {
     std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return p[a] > p[b]; });
     order.resize(std::min<size_t>(5, order.size()));
     std::vector<std::string> names;
-    std::printf("%s:", printable(file).c_str());
+    std::string line = printable(file) + ":";
     for (const size_t c : order) {
       names.push_back(d.classes[c]);
-      std::printf("  %s %.4f", printable(d.classes[c]).c_str(), p[c]);
+      char number[16];
+      std::snprintf(number, sizeof number, " %.4f", p[c]);
+      line += "  " + printable(d.classes[c]) + number;
     }
-    std::printf("\n");
+    print_text(options, line + "\n");
     JsonObject image;
     image.set("file", file).set("top5", names);
     if (options.get<bool>("log.probabilities")) image.set("probabilities", p);

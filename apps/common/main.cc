@@ -46,6 +46,20 @@ void print(const std::string& text) {
   }
 }
 
+}  // namespace
+
+void print_text(const Options& options, const std::string& text) {
+  if (!options.json) print(text);
+}
+
+void print_result(const Options& options, const std::string& line) {
+  if (options.json)
+    log_info(line);
+  else
+    print(line + "\n");
+}
+
+namespace {
 int report(const std::string& what, const std::string& hint, Fault fault, bool json) {
   const int code = static_cast<int>(fault);
   log_line(LogLevel::quiet, "error: " + what);

@@ -23,6 +23,12 @@ struct Outcome {
 };
 using ProgramBody = std::function<Outcome(const Options&)>;
 
+// Text for people on stdout, where --json does not claim it for programs. Error(disk) where it
+// cannot be written.
+void print_text(const Options& options, const std::string& text);
+// A line of the result: as above, and to stderr under --json.
+void print_result(const Options& options, const std::string& line);
+
 // One job of a program that has several: `train_llama pretrain`. The table's program name holds
 // both words.
 struct Verb {

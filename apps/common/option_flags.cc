@@ -162,7 +162,7 @@ void check_required(const Options& options, const OptionTable& table) {
     const bool missing =
         !options.has(spec.key) || (texts && texts->empty()) || (text && text->empty());
     if (spec.is_required && missing) {
-      const std::string flag = spec.positional() ? spec.flags : flag_names(spec).back();
+      const std::string flag = shown_flag(spec);
       throw Error(flag + " is required: " + spec.help, Fault::usage, table.program() + " --help");
     }
   }
@@ -214,7 +214,7 @@ ParsedOptions parse_options(const OptionTable& declared,
     const OptionSpec& spec = table->specs()[i];
     std::vector<std::string> texts = flags[i]->results();
     if (!is_list(spec.kind)) texts = {texts.back()};
-    const std::string name = spec.positional() ? spec.flags : flag_names(spec).back();
+    const std::string name = shown_flag(spec);
     OptionValue value = parse_option(spec.kind, texts, name);
     check_limits(value, spec.limits, name);
     options.set(spec.key, std::move(value), "flag");

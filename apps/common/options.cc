@@ -42,6 +42,14 @@ std::vector<std::string> flag_names(const OptionSpec& spec) {
   return names;
 }
 
+std::string shown_flag(const OptionSpec& spec) {
+  if (spec.positional()) return spec.flags;
+  const std::vector<std::string> names = flag_names(spec);
+  for (const std::string& name : names)
+    if (name.starts_with("--")) return name;
+  return names.front();
+}
+
 OptionTable::OptionTable(std::string program, std::string about)
     : program_(std::move(program)), about_(std::move(about)) {}
 
@@ -146,7 +154,7 @@ void Options::set(std::string_view key, OptionValue value, std::string source) {
 void Options::wrong_type(std::string_view key) const {
   const OptionSpec& spec = table_->specs()[index(key)];
   if (!has(key)) {
-    fail(Fault::usage, "option ", spec.positional() ? spec.flags : flag_names(spec).back(), " (",
+    fail(Fault::usage, "option ", shown_flag(spec), " (",
          key, ") is needed and not set");
   }
   fail(Fault::other, "option ", key, " is a ", kind_name(spec.kind),

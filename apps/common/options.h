@@ -169,5 +169,7 @@ void apply_toml(Options& options, const OptionTable& table, const std::filesyste
 std::vector<std::string> presets_named_in(const std::filesystem::path& file);
 // Names of all flags of a spec: {"-b", "--batch-size"}.
 std::vector<std::string> flag_names(const OptionSpec& spec);
+// The one that messages use: the first long one, or the name of a positional argument.
+std::string shown_flag(const OptionSpec& spec);
 
 }  // namespace mullion

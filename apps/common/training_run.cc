@@ -103,6 +103,9 @@ bool TrainingRun::more() {
              saved_step_ == step_ ? ", saved" : ", before the first step");
     return false;
   }
+  if (!progress_)
+    progress_.emplace("train", settings_.total_steps,
+                      ProgressStyle{.plain_seconds = 0, .start = step_});
   step_begin_ = Clock::now();
   return true;
 }
@@ -121,10 +124,6 @@ void TrainingRun::show(const StepReport& r, double rate) {
                 r.loss, r.lr, r.grad_norm, rate < 10 ? 2 : 0, rate,
                 settings_.rate.substr(0, settings_.rate.find('_')).c_str(),
                 100 * r.data_seconds / std::max(seconds_since(step_begin_), 1e-9));
-  if (!progress_) {
-    progress_.emplace("train", settings_.total_steps,
-                      ProgressStyle{.plain_seconds = 0, .start = step_ - 1});
-  }
   progress_->update(step_, status);
 }
 

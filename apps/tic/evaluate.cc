@@ -65,7 +65,9 @@ Accuracy evaluate(const Tic& model, const Dataset& data, int batch_size, int wor
   total.top1 = 100.0 * static_cast<double>(first) / count;
   total.top5 = 100.0 * static_cast<double>(five) / count;
   total.loss /= count;
-  total.unreadable = loader.report().bad_samples;
+  const LoaderReport report = loader.report();
+  total.unreadable = report.bad_samples;
+  total.messages = report.bad_messages;
   return total;
 }
 

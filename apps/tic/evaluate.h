@@ -10,7 +10,8 @@ struct Accuracy {
   double loss = 0;            // mean cross-entropy, nats
   int64_t count = 0;          // images scored; unreadable ones are left out and counted here:
   int64_t unreadable = 0;
-  bool complete = true;  // false: stopped by a signal
+  std::vector<std::string> messages;  // of the first few of these
+  bool complete = true;               // false: stopped by a signal
 };
 
 // `label`: for the progress line; empty shows none.

@@ -79,6 +79,11 @@ void TicTrainer::start(const std::filesystem::path& run, int64_t step) {
   summary_.emplace(run, step / schedule_.steps_per_epoch);
 }
 
+void TicTrainer::tell(const std::vector<std::string>& messages) {
+  for (const std::string& message : messages)
+    if (told_.insert(message).second) log_warning(message, "; left out");
+}
+
 StepReport TicTrainer::step(int64_t number) {
   const double waited = loader_->report().seconds_waited;
   StepReport r;
@@ -86,7 +91,9 @@ StepReport TicTrainer::step(int64_t number) {
     loader_->next(batch);
     r.items += batch.count;
   }
-  r.data_seconds = loader_->report().seconds_waited - waited;
+  const LoaderReport report = loader_->report();
+  r.data_seconds = report.seconds_waited - waited;
+  tell(report.bad_messages);
   r.lr = schedule_.schedule.at(number);
   tic_step(state_, micro_, data_.train->shape(), options_, number, r);
   return r;
@@ -98,6 +105,7 @@ Evaluation TicTrainer::evaluate(int64_t step) {
                              options_.get<int>("data.workers"), label);
   };
   Accuracy a = score("eval");
+  tell(a.messages);
   Evaluation e;
   e.complete = a.complete;
   e.loss = a.loss;

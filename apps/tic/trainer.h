@@ -1,5 +1,8 @@
 // The steps of train_tic: what TrainingRun surrounds with folder, metrics and checkpoints.
 #pragma once
+#include <set>
+#include <string>
+
 #include "apps/common/training_run.h"
 #include "apps/tic/training.h"
 
@@ -22,6 +25,8 @@ class TicTrainer {
 
  private:
   void write(CheckpointWriter& writer) const;
+  // Says of each image that could not be read that it could not, once.
+  void tell(const std::vector<std::string>& messages);
 
   Options options_;
   TicData data_;
@@ -31,6 +36,7 @@ class TicTrainer {
   std::unique_ptr<Loader> loader_;
   std::optional<SummaryCsv> summary_;
   std::vector<Batch> micro_;
+  std::set<std::string> told_;
 };
 
 }  // namespace mullion

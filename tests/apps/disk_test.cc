@@ -46,7 +46,7 @@ TEST_F(Disk, OneThatFillsUpCostsNoCheckpoint) {
   if (!may_mount()) GTEST_SKIP() << "no file system can be mounted here";
   // A stranger fills the disk after the first save. Three saves fail, and the run ends; with room
   // again it goes on from what it has.
-  const std::string run_on = train_ + "--max-steps 60 --save-every 4 --name a --resume auto ";
+  const std::string run_on = train_ + "--max-steps 400 --save-every 4 --name a --resume auto ";
   const Answer answer =
       with_disk(8192, run_on +
                           "2>first & p=$!; "
@@ -55,7 +55,7 @@ TEST_F(Disk, OneThatFillsUpCostsNoCheckpoint) {
                           "echo \"code $?\" >code; ls -a disk/a >left; rm disk/stranger; " +
                           run_on);
   EXPECT_EQ(answer.code, 0) << answer.log;
-  EXPECT_EQ(answer.json()["steps"], 60);
+  EXPECT_EQ(answer.json()["steps"], 400);
   const std::string log = test::contents(at("first"));
   EXPECT_EQ(test::contents(at("code")), "code 4\n") << log;
   EXPECT_NE(log.find("is not saved"), std::string::npos) << log;
@@ -82,6 +82,14 @@ TEST_F(Disk, FoldersThatCannotBeWrittenAreNamed) {
   refused("train_llama pretrain -m base --data t.bin --ctx-size 64 --output t.bin/x --name a", 4,
           {"t.bin/x/a"});
   refused("data_llama lexicon --rows 2 --output none/x.bin", 4, {"none/x.bin"});
+}
+
+TEST_F(Disk, AResultThatCannotBePrintedIsAnError) {
+  if (!fs::exists("/dev/full")) GTEST_SKIP() << "needs /dev/full";
+  for (const std::string& command :
+       {std::string("data_llama info t.bin"), std::string("data_llama info t.bin --json"),
+        std::string("eval_llama ppl -m base --data t.bin --ctx-size 64 --max-windows 1")})
+    refused(command + " >/dev/full", 4, {"stdout", "No space left"});
 }
 
 TEST_F(Disk, ARunsFolderBelongsToOneProcess) {

@@ -231,6 +231,7 @@ TEST_F(LlamaPrograms, AStoppedOrKilledRunGoesOnToTheSameBits) {
                                           "last/optimizer.safetensors", "last/trainer_state.json",
                                           "last/train_state.json", "summary.csv"};
   ASSERT_EQ(run(train + "--name whole").code, 0);
+  int stopped = 0;
   for (const auto& [signal, code] :
        {std::pair{"TERM", 75}, {"USR1", 75}, {"INT", 75}, {"KILL", 137}}) {
     const std::string name = std::string("cut-") + signal, folder = "runs/" + name;
@@ -238,8 +239,10 @@ TEST_F(LlamaPrograms, AStoppedOrKilledRunGoesOnToTheSameBits) {
     for (const char* checkpoint : {"/checkpoint-000010/COMPLETE", "/checkpoint-000100/COMPLETE"}) {
       const Answer cut =
           stop(train + "--name " + name + " --resume auto", folder + checkpoint, signal);
-      EXPECT_EQ(cut.code, code) << signal << cut.log;
-      if (code == 75) {
+      // On a busy machine the signal may come after the end.
+      ASSERT_TRUE(cut.code == code || cut.code == 0) << signal << cut.log;
+      stopped += cut.code == code;
+      if (cut.code == 75) {
         EXPECT_LT(cut.json()["steps"], 200);
         EXPECT_NE(cut.log.find(std::string("stopped by SIG") + signal), std::string::npos)
             << cut.log;
@@ -248,6 +251,7 @@ TEST_F(LlamaPrograms, AStoppedOrKilledRunGoesOnToTheSameBits) {
     EXPECT_EQ(result(train + "--name " + name + " --resume auto")["steps"], 200);
     same_runs("runs/whole", folder, files);
   }
+  EXPECT_GT(stopped, 3);
   // A finished run is complete; another configuration does not go on from it.
   EXPECT_EQ(run(train + "--name whole --resume auto").code, 0);
   same_runs("runs/whole", "runs/cut-TERM", files);
@@ -267,6 +271,61 @@ TEST_F(LlamaPrograms, FilesInTheRunFolderSaveAndStop) {
   EXPECT_EQ(cut.code, 75) << cut.log;
   EXPECT_NE(cut.log.find("stopped by RUN/STOP"), std::string::npos) << cut.log;
   EXPECT_FALSE(fs::exists(at("runs/a/SAVE")) || fs::exists(at("runs/a/STOP")));
+}
+
+TEST_F(LlamaPrograms, AnExtendedContextTravelsWithTheAdapter) {
+  test::write_lexicon_tokens(at("long.bin"), 8, 256);
+  const std::string train =
+      "train_llama pretrain -m base --data long.bin --ctx-size 200 --output runs --lora-rank 4 "
+      "--grad-accum-steps 1 --max-steps 2 --threads 1 --json ";
+  refused(train + "--rope-scaling none --name a", 2, {"200", "64", "rope unscaled"});
+  EXPECT_FALSE(fs::exists(at("runs")));
+  const Answer trained = run(train + "--name a");
+  ASSERT_EQ(trained.code, 0) << trained.log;
+  // The factor is a whole number: 4 for 200 tokens of 64.
+  EXPECT_NE(trained.log.find("rope linear, factor 4, 64 -> 256 positions"), std::string::npos)
+      << trained.log;
+  const std::string ppl = "eval_llama ppl -m base --data long.bin --ctx-size 200 --json ";
+  refused(ppl, 2, {"200", "64", "--rope-scaling linear"});
+  const auto with = result(ppl + "--adapter runs/a");
+  EXPECT_NE(with["nll"], result(ppl + "--rope-scaling linear")["nll"]);
+  EXPECT_EQ(with["nll"],
+            result(ppl + "--adapter runs/a --rope-scaling linear --rope-factor 4")["nll"]);
+  refused(ppl + "--adapter runs/a --rope-scaling none", 2, {"200", "64"});
+}
+
+TEST_F(LlamaPrograms, WhatDoesNotFitExitsWith2) {
+  refused(lora_ + "--attn sf --group-size 65", 2, {"--group-size 65", "64"});
+  refused(lora_ + "--attn sf --group-size 15", 2, {"sf", "15", "odd"});
+  refused(lora_ + "--attn sf --group-size 16 --sinks 17", 2, {"17 sinks", "16"});
+  refused(lora_ + "--attn s2-leaky --group-size 48", 2, {"s2-leaky", "48", "64"});
+  refused(lora_ + "--attn fixed --sinks 4", 2, {"fixed", "4"});
+  refused(lora_ + "--lora-rnak 3", 2, {"--lora-rnak", "did you mean --lora-rank?"});
+  refused(lora_ + "--lora-rank -1", 2, {"--lora-rank", "-1"});
+  refused(lora_ + "--lora-targets q_porj", 2, {"q_porj"});
+  refused(lora_ + "--ctx-size -5", 2, {"--ctx-size", "-5"});
+  refused(lora_ + "--ctx-size 64k", 2, {"64k"});
+  refused(lora_ + "--attn sff", 2, {"--attn", "sff", "sf"});
+  refused(lora_ + "--opt-betas 0.9", 2, {"--opt-betas"});
+  refused(lora_ + "--name a/b", 2, {"--name", "a/b"});
+  refused(lora_ + "--resume auto", 2, {"--resume auto", "--name"});
+  refused(lora_ + "--save-on HUP", 2, {"HUP"});
+  refused(common_ + "-m base --model-config base/config.json", 2, {"--model", "--model-config"});
+  refused(common_ + "-m base --full --dtype bf16", 2, {"bf16", "--full"});
+  refused("train_llama pretrain -m base", 2, {"--data"});
+  refused("train_llama pretrian", 2, {"pretrian", "did you mean pretrain?"});
+  for (const auto& [text, words] : std::vector<std::pair<std::string, std::vector<std::string>>>{
+           {"[optim]\nlearning_rat = 1\n", {"x.toml:2", "learning_rat"}},
+           {"[optim]\nl = 1\n\n[optimm]\nlr = 1\n", {"x.toml"}},
+           {"[optim]\nlr = \"fast\"\n", {"x.toml:2", "lr"}},
+           {"[train]\nmax_steps = -4\n", {"x.toml:2", "max_steps", "-4"}},
+           {"[train]\nmax_step = 4\n", {"x.toml:2", "did you mean", "max_steps"}},
+           {"[train\n", {"x.toml"}}}) {
+    write_whole_file(at("x.toml"), text);
+    refused(lora_ + "-c x.toml", 2, words);
+  }
+  refused(lora_ + "-c none.toml", 2, {"none.toml"});
+  EXPECT_FALSE(fs::exists(at("runs")));
 }
 
 }  // namespace

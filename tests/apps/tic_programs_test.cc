@@ -82,16 +82,19 @@ TEST_F(TicPrograms, AStoppedOrKilledRunGoesOnToTheSameBits) {
                             "--max-steps 9 --model-ema --mixup 0.8 --cutmix 1 "
                             "--reprob 0.25 --color-jitter 0.4 --save-every 2 ";
   ASSERT_EQ(run(train + "--name whole -j 1").code, 0);
+  int stopped = 0;
   for (const auto& [signal, code] : {std::pair{"TERM", 75}, {"KILL", 137}}) {
     const std::string name = std::string("cut-") + signal;
     const Answer cut = stop(train + "--name " + name + " -j 3",
                             "runs/" + name + "/checkpoint-000002/COMPLETE", signal);
-    ASSERT_EQ(cut.code, code) << cut.log;
+    ASSERT_TRUE(cut.code == code || cut.code == 0) << cut.log;  // 0: it was already at its end
+    stopped += cut.code == code;
     EXPECT_EQ(run(train + "--name " + name + " -j 0 --resume auto").code, 0);
     same_runs("runs/whole", "runs/" + name,
               {"last/model.safetensors", "last/model_ema.safetensors", "last/optimizer.safetensors",
                "last/trainer_state.json", "summary.csv"});
   }
+  EXPECT_GT(stopped, 0);
   // A finished run is complete; another configuration does not go on from it.
   EXPECT_EQ(run(train + "--name whole --resume auto").code, 0);
   refused(train + "--name whole --resume auto --lr 0.5", 2, {"optim.lr", "0.5"});
