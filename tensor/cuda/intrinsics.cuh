@@ -22,6 +22,8 @@ constexpr int kWarpSize = 32;
 using simt::cp_async_16;
 using simt::cp_async_commit;
 using simt::cp_async_wait;
+using simt::exp2_approximate;
+using simt::hide_origin;
 using simt::ldmatrix_x2;
 using simt::ldmatrix_x2_trans;
 using simt::ldmatrix_x4;
@@ -95,6 +97,20 @@ __device__ __forceinline__ void mma_16816(float (&d)[4], const uint32_t (&a)[4],
       "{%8, %9}, {%0, %1, %2, %3};\n"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+// 2^x in one instruction, to two units in the last place; results below 2^-126 are zero.
+__device__ __forceinline__ float exp2_approximate(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;\n" : "=f"(y) : "f"(x));
+  return y;
+}
+
+// Returns x, in a way that the compiler does not see through: what is computed from it inside a
+// loop stays there instead of waiting in registers.
+__device__ __forceinline__ int hide_origin(int x) {
+  asm volatile("" : "+r"(x));
+  return x;
 }
 
 // The sum and the largest over the warp, in every lane; the order is that of the butterfly.
