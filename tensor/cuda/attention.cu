@@ -41,13 +41,14 @@ BackwardScratch carve(void* scratch, const AttentionSizes& s) {
 
 size_t attention_forward_scratch(const AttentionSizes& size) {
   check_attention(size, false);
-  return 0;
+  return decode_takes(size) ? decode_scratch(size) : 0;
 }
 
 void attention_forward(const AttentionForwardArgs& args) {
   check_attention(args.size, false);
   const bool aligned = rows_aligned(args.q, args.q_stride) && rows_aligned(args.k, args.k_stride) &&
                        rows_aligned(args.v, args.v_stride) && rows_aligned(args.o, args.o_stride);
+  if (aligned && decode_takes(args.size)) return decode_forward(args);
   if (aligned && suits_tensor_cores(args.size)) return tensor_core_forward(args);
   simple_forward(args);
 }

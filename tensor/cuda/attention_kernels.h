@@ -40,4 +40,10 @@ void tensor_core_forward(const AttentionForwardArgs& args);
 PlanShape tensor_core_shape(int64_t D);  // of the backward
 void tensor_core_backward(const AttentionBackwardArgs& args, const BackwardScratch& scratch);
 
+// attention_decode.cu: few queries over many keys, D a multiple of 8, rows that begin at multiples
+// of 16 bytes.
+bool decode_takes(const AttentionSizes& size);
+size_t decode_scratch(const AttentionSizes& size);
+void decode_forward(const AttentionForwardArgs& args);
+
 }  // namespace mullion::cuda

@@ -297,6 +297,28 @@ TEST_F(AttentionOnDevice, ContinuesAfterACache) {
                 type);
 }
 
+// Few queries: both sides of 8 queries and of 128 keys, every width of a lane, several splits.
+TEST_F(AttentionOnDevice, Decoding) {
+  for (const DType type : {DType::f32, DType::bf16}) {
+    for (const int64_t D : {8, 20, 40, 64, 72, 128, 160, 256})
+      check({.B = 2, .T = 1, .H = 6, .Hkv = 2, .D = D, .offset = 150}, type);
+    for (const auto& [T, S] : {std::pair<int64_t, int64_t>{1, 127}, {1, 128}, {8, 128}, {9, 128}})
+      check({.T = T, .H = 4, .Hkv = 2, .D = 64, .offset = S - T}, type);
+    for (const std::string pattern : {"full", "sf", "fixed", "strided", "random"})
+      check({.pattern = pattern,
+             .T = 3,
+             .H = 10,
+             .Hkv = 1,
+             .D = 64,
+             .group = 256,
+             .offset = 1100,
+             .every_order = pattern == "sf"},
+            type);
+    check({.T = 2, .H = 2, .Hkv = 1, .D = 64, .offset = 300, .gap = 2, .skew = 1}, type);
+    check({.T = 1, .H = 2, .Hkv = 1, .D = 64, .offset = 300, .gap = 64}, type);
+  }
+}
+
 TEST_F(AttentionOnDevice, RowsThatAreNotAligned) {
   for (const auto& [gap, skew] : {std::pair<int64_t, int64_t>{4, 0}, {0, 1}, {0, 8}, {8, 0}})
     for (const int64_t T : {3, 70})
