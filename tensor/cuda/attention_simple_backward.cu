@@ -160,8 +160,10 @@ struct SimpleKeyGradient {
 };
 
 template <typename T, int kWidth>
-__global__ __launch_bounds__(kSimpleThreads) void simple_key_gradient_kernel(
-    AttentionBackwardArgs args, BackwardScratch scratch, AttentionPlan plan) {
+__global__ __launch_bounds__(kSimpleThreads,
+                             1) void simple_key_gradient_kernel(AttentionBackwardArgs args,
+                                                                BackwardScratch scratch,
+                                                                AttentionPlan plan) {
   DYNAMIC_SHARED(float, shared);
   SimpleKeyGradient<T, kWidth> sum(shared, args, scratch);
   const KeyWork work = plan.key_blocks[blockIdx.x];

@@ -10,8 +10,9 @@ namespace mullion::cuda {
 namespace {
 
 template <typename T, int kWidth>
-__global__ __launch_bounds__(kSimpleThreads) void simple_forward_kernel(AttentionForwardArgs args,
-                                                                        AttentionPlan plan) {
+__global__ __launch_bounds__(kSimpleThreads,
+                             1) void simple_forward_kernel(AttentionForwardArgs args,
+                                                           AttentionPlan plan) {
   using Tile = SimpleTile<kWidth>;
   constexpr int kKeys = Tile::kKeys, kScores = kKeys / kRowLanes;
   DYNAMIC_SHARED(float, shared);
