@@ -47,7 +47,7 @@ class ForwardBlock {
           with_vectors<T>(states_[i].where.lanes,
                           [&](auto n) { add_tile<decltype(n)::value>(states_[i], view); });
       }
-    for (int64_t i = 0; i < strips_; ++i) store_strip(states_[i]);
+    for (int64_t i = 0; i < strips_; ++i) store_strip(i);
   }
 
  private:
@@ -74,16 +74,28 @@ class ForwardBlock {
     return block_.group.first_head + (s.where.first_row + lane) % block_.group.heads;
   }
 
+  const T* query(const ForwardState<T>& s, int64_t lane) const {
+    return row_of(static_cast<const T*>(args_.q), args_.q_stride, block_.group.batch,
+                  token_of(s, lane), head_of(s, lane));
+  }
+  T* output(const ForwardState<T>& s, int64_t lane) const {
+    const int64_t head = head_of(s, lane);
+    const int64_t row =
+        output_row(*size_.pattern, head, s.where.position[lane]) - size_.query_offset;
+    return row_of(static_cast<T*>(args_.o), args_.o_stride, block_.group.batch, row, head);
+  }
+
   void load_strip(int64_t i) {
     const ForwardState<T>& s = states_[i];
+    if (i + 1 < strips_)
+      for (int64_t lane = 0; lane < states_[i + 1].where.lanes; ++lane)
+        prefetch_row(query(states_[i + 1], lane), size_.D);
     if (s.where.lanes < kStrip<T>) std::fill_n(s.q, size_.D * kStrip<T>, T(0));
     std::fill_n(s.o, size_.D * kStrip<T>, T(0));
     std::fill_n(s.m, kStrip<T>, kMinusInfinity<T>);
     std::fill_n(s.l, kStrip<T>, T(0));
     for (int64_t lane = 0; lane < s.where.lanes; ++lane)
-      put_lane(row_of(static_cast<const T*>(args_.q), args_.q_stride, block_.group.batch,
-                      token_of(s, lane), head_of(s, lane)),
-               size_.D, static_cast<T>(size_.scale * kLog2E), s.q, lane);
+      put_lane(query(s, lane), size_.D, static_cast<T>(size_.scale * kLog2E), s.q, lane);
   }
 
   template <int kVectors>
@@ -127,14 +139,17 @@ class ForwardBlock {
     }
   }
 
-  void store_strip(const ForwardState<T>& s) {
+  void store_strip(int64_t i) {
+    const ForwardState<T>& s = states_[i];
+    if (i + 1 < strips_)
+      for (int64_t lane = 0; lane < states_[i + 1].where.lanes; ++lane)
+        prefetch_row_to_write(output(states_[i + 1], lane), size_.D);
     for (int64_t lane = 0; lane < s.where.lanes; ++lane) {
       const int64_t head = head_of(s, lane);
       const int64_t row =
           output_row(*size_.pattern, head, s.where.position[lane]) - size_.query_offset;
       const T l = s.l[lane];
-      get_lane(s.o, lane, size_.D, l > 0 ? 1 / l : l,
-               row_of(static_cast<T*>(args_.o), args_.o_stride, block_.group.batch, row, head));
+      get_lane(s.o, lane, size_.D, l > 0 ? 1 / l : l, output(s, lane));
       if (args_.lse != nullptr)
         static_cast<T*>(args_.lse)[(block_.group.batch * size_.H + head) * size_.T + row] =
             s.m[lane] * static_cast<T>(kLn2) + std::log(l);

@@ -99,7 +99,10 @@ class BackwardRun {  // one work item on one thread
 
   void run_block(const QueryBlock& block) {
     const int64_t strips = strip_count<T>(block);
-    for (int64_t i = 0; i < strips; ++i) load_strip(block, i);
+    for (int64_t i = 0; i < strips; ++i) {
+      if (i + 1 < strips) prefetch_strip(block, i + 1);
+      load_strip(block, i);
+    }
     thread_local std::vector<KeyRange> ranges;
     KeyWalk<T> walk(size_, block, ranges);
     const HeadGroup& g = block.group;
@@ -117,6 +120,22 @@ class BackwardRun {  // one work item on one thread
       flush_tile();
     }
     for (int64_t i = 0; i < strips; ++i) store_strip(block, states_[i]);
+  }
+
+  void prefetch_strip(const QueryBlock& block, int64_t i) const {
+    const StripLanes<T> where = strip_lanes<T>(block, i);
+    for (int64_t lane = 0; lane < where.lanes; ++lane) {
+      const int64_t head = block.group.first_head + (where.first_row + lane) % block.group.heads;
+      const int64_t batch = block.group.batch, token = where.position[lane];
+      const auto prefetch = [&](const void* base, const AttentionStrides& stride, int64_t row) {
+        prefetch_row(row_of(static_cast<const T*>(base), stride, batch, row, head), size_.D);
+      };
+      const int64_t out = output_row(*size_.pattern, head, token);
+      prefetch(args_.q, args_.q_stride, token);
+      prefetch(args_.o, args_.o_stride, out);
+      prefetch(args_.d_o, args_.d_o_stride, out);
+      prefetch(args_.dq, args_.dq_stride, token);
+    }
   }
 
   void load_strip(const QueryBlock& block, int64_t i) {

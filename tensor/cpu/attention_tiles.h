@@ -13,6 +13,8 @@ namespace mullion::cpu {
 
 inline constexpr int kStripVectors = 3;
 inline constexpr int64_t kTileKeys = 128;
+inline constexpr int64_t kKeysAhead = 16;  // of the copying of a key tile
+inline constexpr int64_t kLineBytes = 64;
 inline constexpr double kLog2E = 1.4426950408889634, kLn2 = 0.6931471805599453;
 template <typename T>
 inline constexpr int64_t kStrip = kStripVectors* kLanes<T>;
@@ -20,6 +22,17 @@ template <typename T>
 inline constexpr T kMinusInfinity = -std::numeric_limits<T>::infinity();
 template <typename T>
 using LaneInt = std::remove_reference_t<decltype(typename Simd<T>::Int{}[0])>;
+
+// Rows of one head lie far apart, where no hardware prefetcher finds the next one: a long sequence
+// would wait for memory row by row.
+template <typename T>
+void prefetch_row(const T* row, int64_t D) {
+  for (int64_t d = 0; d < D; d += kLineBytes / int64_t{sizeof(T)}) __builtin_prefetch(row + d, 0);
+}
+template <typename T>
+void prefetch_row_to_write(T* row, int64_t D) {
+  for (int64_t d = 0; d < D; d += kLineBytes / int64_t{sizeof(T)}) __builtin_prefetch(row + d, 1);
+}
 
 // The queries of one strip: where they stand and whose they are.
 template <typename T>
@@ -80,6 +93,9 @@ class KeyWalk {
       tile.partial |= r.rule == KeyRule::partial;
       const int64_t end = std::min(r.end, key_ + kTileKeys - tile.count);
       for (; key_ < end; ++key_, ++tile.count) {
+        const int64_t ahead = std::min(key_ + kKeysAhead, r.end - 1);
+        prefetch_row(k + ahead * k_step, size.D);
+        prefetch_row(v + ahead * v_step, size.D);
         std::copy_n(k + key_ * k_step, size.D, tile.k + tile.count * width);
         std::copy_n(v + key_ * v_step, size.D, tile.v + tile.count * width);
         tile.key[tile.count] = key_;
