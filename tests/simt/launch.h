@@ -23,9 +23,11 @@ void launch(const char* name, void (*kernel)(Params...), int64_t grid_x, int64_t
   if (launch_fails()) return;
   const Bound bound{kernel, {static_cast<Params>(std::forward<Args>(args))...}};
   std::apply(
-      [&](const auto&... argument) {
+      [&](auto... copy) {
         int number = 0;
-        (check_argument(name, ++number, &argument, sizeof argument), ...);
+        // What lies in the gaps of a struct is nobody's address.
+        (__builtin_clear_padding(&copy), ...);
+        (check_argument(name, ++number, &copy, sizeof copy), ...);
       },
       bound.second);
   enqueue(stream, [=] {
