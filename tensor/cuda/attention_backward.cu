@@ -13,6 +13,7 @@ namespace mullion::cuda {
 namespace {
 
 //   shared memory:  q, do [128 x D]   k, v [2 buffers of 32 x D]   lse, delta    49 or 97 KB
+// Two blocks a multiprocessor; with D = 128 only one where shared memory ends at 164 KB (sm_80).
 template <int D, bool kStrided>
 struct QueryGradientShape {
   static constexpr int kWarps = 4, kM = 2, kKeys = 32;
@@ -110,6 +111,7 @@ __global__ __launch_bounds__(QueryGradientShape<D, kStrided>::kThreads) void que
 // kNarrow: 16 keys, which every warp has whole, and each warp its share of the rows. Else each warp
 // has 16 kM keys of its own and all rows.
 //   shared memory:  k, v [kKeys x D]   q, do [2 buffers of kRows x D]   lse, delta, position
+//   D 64: 49 KB, two blocks of 4 warps   D 128: 130 KB, one of 8 warps   narrow: 38 or 74 KB
 template <int D, bool kNarrowForm>
 struct KeyGradientShape {
   static constexpr bool kNarrow = kNarrowForm;
@@ -304,21 +306,26 @@ __global__ __launch_bounds__(KeyGradientShape<D, false>::kThreads) void key_grad
   using Shape = KeyGradientShape<D, false>;
   DYNAMIC_SHARED(Bf16, shared);
   KeyGradient<D, false> sum(shared);
-  const KeyWork work = plan.key_blocks[blockIdx.x];
-  const int batch = plan.groups[work.first_group].batch;
-  const int kv_head = plan.groups[work.first_group].kv_head;
-  const auto start_keys = [&](Bf16* tile, const void* base, const AttentionStrides& strides) {
-    const auto* const rows = static_cast<const Bf16*>(base);
-    start_rows<D, Shape::kKeys, Shape::kThreads>(tile, rows, [&](int i) {
-      return work.key + i < plan.n_keys ? attention_row(rows, strides, batch, work.key + i, kv_head)
-                                        : nullptr;
-    });
-  };
-  start_keys(sum.k_tile, args.k, args.k_stride);
-  start_keys(sum.v_tile, args.v, args.v_stride);
-  SpanWalk walk(plan, work);
-  sum.add_all(args, scratch, plan, walk, work.key);
+  {
+    const KeyWork work = plan.key_blocks[blockIdx.x];
+    const PlanGroup group = plan.groups[work.first_group];
+    const auto start_keys = [&](Bf16* tile, const void* base, const AttentionStrides& strides) {
+      const auto* const rows = static_cast<const Bf16*>(base);
+      start_rows<D, Shape::kKeys, Shape::kThreads>(tile, rows, [&](int i) {
+        return work.key + i < plan.n_keys
+                   ? attention_row(rows, strides, group.batch, work.key + i, group.kv_head)
+                   : nullptr;
+      });
+    };
+    start_keys(sum.k_tile, args.k, args.k_stride);
+    start_keys(sum.v_tile, args.v, args.v_stride);
+    SpanWalk walk(plan, work);
+    sum.add_all(args, scratch, plan, walk, work.key);
+  }
 
+  // Read again: kept meanwhile, they would not leave enough registers.
+  const KeyWork work = plan.key_blocks[blockIdx.x];
+  const PlanGroup group = plan.groups[work.first_group];
 #pragma unroll
   for (int m = 0; m < Shape::kM; ++m)
 #pragma unroll
@@ -341,7 +348,7 @@ __global__ __launch_bounds__(KeyGradientShape<D, false>::kThreads) void key_grad
     store_rows<D>(values, factor, tile, sum.warp_key(), [&](int i) {
       const int key = work.key + sum.warp_key() + i;
       return key < plan.n_keys
-                 ? attention_row(static_cast<Bf16*>(base), strides, batch, key, kv_head)
+                 ? attention_row(static_cast<Bf16*>(base), strides, group.batch, key, group.kv_head)
                  : nullptr;
     });
   };

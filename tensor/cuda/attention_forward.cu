@@ -6,6 +6,8 @@
 // a tile. Rows are queries of all heads of a group, so that K and V are read once for them.
 //
 //   shared memory:  q [128 x D]   k, v [2 buffers of kKeys x D]     D 64: 48 KB   D 128: 80 KB
+// Sums and scores take nearly all registers of a thread, none of which may spill
+// (tools/kernel_report): two blocks, 8 warps, live on a multiprocessor.
 #include "tensor/cuda/attention_kernels.h"
 #include "tensor/cuda/attention_tiles.cuh"
 

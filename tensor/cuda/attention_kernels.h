@@ -1,22 +1,17 @@
 // The parts behind the attention slots of the table (attention.cu), which chooses among them.
 #pragma once
 #include <cstddef>
-#include <cstring>
 
 #include "tensor/cuda/attention_plan.h"
 
 namespace mullion::cuda {
 
-// Arguments as a kernel gets them: without the pattern, which lies in the host's memory, and
-// without chance bits before it, which the emulator would take for such an address.
+// Arguments as a kernel gets them: without the pattern, which lies in the host's memory.
 template <typename Args>
 Args for_device(Args args) {
-  auto* const end = reinterpret_cast<char*>(&args.size + 1);
-  auto* const from = reinterpret_cast<char*>(&args.size.dtype + 1);
-  std::memset(from, 0, static_cast<size_t>(end - from));
+  args.size.pattern = nullptr;
   return args;
 }
-static_assert(offsetof(AttentionSizes, pattern) + sizeof(void*) == sizeof(AttentionSizes));
 
 // attention_simple_*.cu: f32 and bf16, every D up to kSimpleMostWidth, in f32 arithmetic.
 constexpr int64_t kSimpleMostWidth = 256;
