@@ -46,8 +46,9 @@ inline Floats log(const Floats& x_in) {
   const auto tiny = x_in < std::numeric_limits<float>::min();
   const Floats x = tiny.select(x_in * 0x1p25f, x_in);
   // x = m 2^e with m in [sqrt(1/2), sqrt(2))
-  const RawInt bits = reinterpret_cast<RawInt>(x.v);
-  const RawInt offset = bits - 0x3f3504f3;
+  // Unsigned, since the bits of a negative x less this would overflow.
+  typedef uint32_t RawBits __attribute__((vector_size(sizeof(Raw))));
+  const RawInt offset = reinterpret_cast<RawInt>(reinterpret_cast<RawBits>(x.v) - 0x3f3504f3u);
   const RawInt e_int = offset >> 23;
   const Floats m(reinterpret_cast<Raw>((offset & 0x7fffff) + 0x3f3504f3));
   const Floats e = Floats(__builtin_convertvector(e_int, Raw)) - tiny.select(25.0f, 0.0f);
