@@ -63,14 +63,14 @@ Tensor depthwise_conv3x3(const Tensor& x_in, const Tensor& weight, const Tensor&
   CHECK(weight.shape() == (Shape{s.C, 1, 3, 3}) && bias.shape() == Shape{s.C},
         "depthwise_conv3x3: weight of shape ", weight.shape(), " and bias of shape ", bias.shape(),
         " for a map of shape ", x.shape());
-  check_same_dtype("depthwise_conv3x3", x, weight);
-  check_same_dtype("depthwise_conv3x3", x, bias);
+  check_exact_dtype("depthwise_conv3x3", x, weight);
+  check_exact_dtype("depthwise_conv3x3", x, bias);
   const Tensor y = empty_like(x);
   table(x).depthwise_conv3({s.dtype, s.B, s.H, s.W, s.C, x.data<void>(), w.data<void>(),
                             b.data<void>(), y.data<void>()});
   return record("depthwise_conv3x3", y, {x_in, weight, bias},
                 [x = detached(x), w = detached(w), s](const Tensor& g) -> Gradients {
-                  const Tensor dx = empty_like(x), dw = empty_like(w), db = empty({s.C}, x);
+                  const Tensor dx = empty_like(x), dw = empty_like(w), db = empty_exact({s.C}, x);
                   table(g).depthwise_conv3_backward(
                       {s.dtype, s.B, s.H, s.W, s.C, x.data<void>(), w.data<void>(), g.data<void>(),
                        dx.data<void>(), dw.data<void>(), db.data<void>()});

@@ -33,7 +33,7 @@ struct Forward {
 
 Forward run(const Maps& m, const MsaConvGeometry& geometry) {
   const auto [B, H, W, C] = dims<4>(m.q);
-  const Forward f{empty({B, H, W, C}, m.q), empty({B, geometry.heads, H, W}, m.q)};
+  const Forward f{empty({B, H, W, C}, m.q), empty_exact({B, geometry.heads, H, W}, m.q)};
   MsaConvArgs args;
   args.geometry = geometry;
   args.dtype = m.q.dtype();

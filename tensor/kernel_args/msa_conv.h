@@ -47,7 +47,8 @@ struct MsaConvGeometry {
 void check_msa_conv(const MsaConvGeometry& geometry);
 
 // Strides are the distances between neighbouring pixels, in elements; pixels follow each other in
-// (b, y, x) order. dtype is f32 or f64, for every pointer.
+// (b, y, x) order. dtype is f32 or f64 on the CPU, f32 or bf16 on a GPU, for every pointer but lse,
+// which is f32 beside bf16.
 struct MsaConvArgs {
   MsaConvGeometry geometry;
   DType dtype = DType::f32;

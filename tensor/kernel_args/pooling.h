@@ -1,5 +1,6 @@
 // Arguments of the local, convolution-like kernels of TiC: pooling, the depthwise 3x3 convolution
-// and the unfolding of patches. Maps are contiguous NHWC; dtype is f32 or f64, for every pointer.
+// and the unfolding of patches. Maps are contiguous NHWC; dtype is f32 or f64 on the CPU, f32 or
+// bf16 on a GPU, for every pointer but those of the depthwise weights, which are f32 beside bf16.
 #pragma once
 #include <cstdint>
 
@@ -45,7 +46,8 @@ struct AveragePoolBackwardArgs {
 };
 
 // Depthwise 3x3 convolution, padding 1: y(r, c) = bias(c) + sum over t of weight(c, t) x(r + d_t,
-// c). weight is (C, 3, 3) as in PyTorch's (C, 1, 3, 3); bias (C) may be null.
+// c). weight is (C, 3, 3) as in PyTorch's (C, 1, 3, 3); bias (C) may be null. Weight, bias and
+// their gradients are f32 where dtype is bf16.
 struct DepthwiseConv3Args {
   DType dtype = DType::f32;
   int64_t batch = 0, height = 0, width = 0, channels = 0;
