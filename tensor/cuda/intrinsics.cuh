@@ -30,6 +30,7 @@ using simt::ldmatrix_x4;
 using simt::ldmatrix_x4_trans;
 using simt::load_vector;
 using simt::mma_16816;
+using simt::store_global;
 using simt::store_vector;
 using simt::warp_max;
 using simt::warp_sum;
@@ -135,6 +136,22 @@ template <typename V>
 __device__ __forceinline__ void store_vector(void* address, const V& value) {
   static_assert(alignof(V) == sizeof(V), "a vector type: float4, uint2, ...");
   *static_cast<V*>(address) = value;
+}
+// The same to global memory, in one instruction for certain: the compiler cuts an assignment into
+// words where the value comes from an array or the address from several 64-bit terms.
+template <typename V>
+__device__ __forceinline__ void store_global(void* address, const V& value) {
+  static_assert(alignof(V) == sizeof(V) && sizeof(V) % 8 == 0, "a vector type: float4, uint2, ...");
+  uint32_t w[sizeof(V) / 4];
+  memcpy(w, &value, sizeof w);
+  const size_t global = __cvta_generic_to_global(address);
+  if constexpr (sizeof(V) == 16)
+    asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};\n" ::"l"(global), "r"(w[0]), "r"(w[1]),
+                 "r"(w[2]), "r"(w[3])
+                 : "memory");
+  else
+    asm volatile("st.global.v2.b32 [%0], {%1, %2};\n" ::"l"(global), "r"(w[0]), "r"(w[1])
+                 : "memory");
 }
 
 #endif

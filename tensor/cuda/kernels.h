@@ -58,9 +58,16 @@ void attention_backward(const AttentionBackwardArgs&);
 size_t attention_forward_scratch(const AttentionSizes&);
 size_t attention_backward_scratch(const AttentionSizes&);
 
-// msa_conv*.cu
+// msa_conv.cu, which chooses among the kernels of msa_conv_simple.cu (any geometry),
+// msa_conv_tiled*.cu (f32) and msa_conv_mma*.cu (bf16), where msa_conv_plan.h says has_tiles()
 void msa_conv(const MsaConvArgs&);
 void msa_conv_backward(const MsaConvBackwardArgs&);
+void msa_conv_simple(const MsaConvArgs&);
+void msa_conv_simple_backward(const MsaConvBackwardArgs&);
+void msa_conv_tiled(const MsaConvArgs&);
+void msa_conv_tiled_backward(const MsaConvBackwardArgs&);
+void msa_conv_mma(const MsaConvArgs&);
+void msa_conv_mma_backward(const MsaConvBackwardArgs&);
 
 // pooling.cu, depthwise_conv.cu, im2col.cu
 void max_pool2(const MaxPool2Args&);

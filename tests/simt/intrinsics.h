@@ -58,5 +58,10 @@ void store_vector(void* address, const V& value) {
   check_aligned("store_vector", address, sizeof(V));
   std::memcpy(address, &value, sizeof value);
 }
+template <typename V>
+void store_global(void* address, const V& value) {
+  static_assert(sizeof(V) % 8 == 0);
+  store_vector(address, value);
+}
 
 }  // namespace mullion::simt

@@ -1,0 +1,203 @@
+// Max and average pooling in NHWC, forward and backward: a thread for 16 bytes of channels of each
+// pixel that is written. Both backwards gather, so each gradient is written once, by one thread.
+#include <algorithm>
+
+#include "tensor/cuda/kernels.h"
+#include "tensor/cuda/pixel_threads.cuh"
+#include "tensor/kernel_args/pooling.h"
+
+namespace mullion::cuda {
+
+namespace {
+
+// Positions in a window, a byte for each of N channels, moved together.
+template <int N>
+struct Chosen {
+  uint8_t v[N];
+
+  __device__ __forceinline__ static Chosen load(const uint8_t* p) {
+    Chosen c;
+    if constexpr (N == 1) {
+      c.v[0] = *p;
+    } else {
+#pragma unroll
+      for (int i = 0; i < N; i += 4) {
+        const uint32_t word = load_vector<uint32_t>(p + i);
+#pragma unroll
+        for (int j = 0; j < 4; ++j) c.v[i + j] = static_cast<uint8_t>(word >> (8 * j));
+      }
+    }
+    return c;
+  }
+  __device__ __forceinline__ void store(uint8_t* p) const {
+    if constexpr (N == 1) {
+      *p = v[0];
+    } else {
+#pragma unroll
+      for (int i = 0; i < N; i += 4) {
+        uint32_t word = 0;
+#pragma unroll
+        for (int j = 0; j < 4; ++j) word |= uint32_t{v[i + j]} << (8 * j);
+        store_vector(p + i, word);
+      }
+    }
+  }
+};
+
+template <typename T, int N>
+__global__ void __launch_bounds__(kPixelThreads)
+    max_pool2_kernel(MaxPool2Args a, PixelThreads threads) {
+  const PixelPlace p(threads);
+  if (!p.inside) return;
+  const int channel = p.group * N;
+  const int64_t first = ((p.b * a.height + 2 * p.y) * a.width + 2 * p.x) * a.channels + channel;
+  const T* x = static_cast<const T*>(a.x) + first;
+  Floats<N> best = load<N>(x);
+  Chosen<N> chosen{};
+#pragma unroll
+  for (int i = 1; i < 4; ++i) {
+    if (2 * p.y + i / 2 >= a.height || 2 * p.x + i % 2 >= a.width) continue;
+    const Floats<N> in = load<N>(x + (i / 2 * a.width + i % 2) * a.channels);
+#pragma unroll
+    for (int n = 0; n < N; ++n) {
+      const bool larger = in.v[n] > best.v[n] || in.v[n] != in.v[n];
+      best.v[n] = larger ? in.v[n] : best.v[n];
+      chosen.v[n] = larger ? static_cast<uint8_t>(i) : chosen.v[n];
+    }
+  }
+  const int64_t at = (p.row * threads.width + p.x) * a.channels + channel;
+  store(static_cast<T*>(a.y) + at, best);
+  if (a.chosen) chosen.store(a.chosen + at);
+}
+
+template <typename T, int N>
+__global__ void __launch_bounds__(kPixelThreads)
+    max_pool2_backward_kernel(MaxPool2BackwardArgs a, PixelThreads threads) {
+  const PixelPlace p(threads);
+  if (!p.inside) return;
+  const int64_t out_h = (a.height + 1) / 2, out_w = (a.width + 1) / 2;
+  const int channel = p.group * N;
+  const int64_t from = ((p.b * out_h + p.y / 2) * out_w + p.x / 2) * a.channels + channel;
+  const Floats<N> g = load<N>(static_cast<const T*>(a.grad_y) + from);
+  const Chosen<N> chosen = Chosen<N>::load(a.chosen + from);
+  const int own = p.y % 2 * 2 + p.x % 2;
+  Floats<N> dx;
+#pragma unroll
+  for (int n = 0; n < N; ++n) dx.v[n] = chosen.v[n] == own ? g.v[n] : 0.0f;
+  store(static_cast<T*>(a.dx) + (p.row * a.width + p.x) * a.channels + channel, dx);
+}
+
+template <typename T, int N>
+__global__ void __launch_bounds__(kPixelThreads)
+    average_pool_kernel(AveragePoolArgs a, PixelThreads threads) {
+  const PixelPlace p(threads);
+  if (!p.inside) return;
+  const int64_t y0 = p.y * a.ratio, y1 = min(y0 + a.ratio, a.height);
+  const int64_t x0 = p.x * a.ratio, x1 = min(x0 + a.ratio, a.width);
+  const T* x = static_cast<const T*>(a.x) + p.b * a.height * a.width * a.x_stride + p.group * N;
+  Floats<N> sum = {};
+  for (int64_t i = y0; i < y1; ++i)
+    for (int64_t j = x0; j < x1; ++j) {
+      const Floats<N> in = load<N>(x + (i * a.width + j) * a.x_stride);
+#pragma unroll
+      for (int n = 0; n < N; ++n) sum.v[n] += in.v[n];
+    }
+  const float inverse = 1.0f / static_cast<float>((y1 - y0) * (x1 - x0));
+#pragma unroll
+  for (int n = 0; n < N; ++n) sum.v[n] *= inverse;
+  store(static_cast<T*>(a.y) + (p.row * threads.width + p.x) * a.y_stride + p.group * N, sum);
+}
+
+template <typename T, int N>
+__global__ void __launch_bounds__(kPixelThreads)
+    average_pool_backward_kernel(AveragePoolBackwardArgs a, PixelThreads threads, int out_height,
+                                 int out_width) {
+  const PixelPlace p(threads);
+  if (!p.inside) return;
+  const int ratio = static_cast<int>(a.ratio), y = p.y / ratio, x = p.x / ratio;
+  const int rows = min(ratio, threads.height - y * ratio);
+  const int columns = min(ratio, threads.width - x * ratio);
+  const float inverse = 1.0f / static_cast<float>(int64_t{rows} * columns);
+  const int64_t from = (p.b * out_height + y) * out_width + x;
+  Floats<N> g = load<N>(static_cast<const T*>(a.grad_y) + from * a.grad_y_stride + p.group * N);
+#pragma unroll
+  for (int n = 0; n < N; ++n) g.v[n] *= inverse;
+  store(static_cast<T*>(a.dx) + (p.row * a.width + p.x) * a.dx_stride + p.group * N, g);
+}
+
+int64_t cells(int64_t size, int64_t ratio) { return (size + ratio - 1) / ratio; }
+
+// A ratio beyond the map pools it whole, as does one of the map's size.
+int64_t checked_ratio(const char* kernel, int64_t ratio, int64_t height, int64_t width) {
+  CHECK_AS(Fault::usage, ratio >= 1, kernel, ": ratio ", ratio);
+  return std::min(ratio, std::max(std::max(height, width), int64_t{1}));
+}
+
+}  // namespace
+
+void max_pool2(const MaxPool2Args& a) {
+  dispatch_cuda("max_pool2", a.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    dispatch_channels<T>(
+        aligned(a.x, a.y, a.chosen),
+        [&](auto n) {
+          const PixelThreads threads = pixel_threads("max_pool2", a.batch, cells(a.height, 2),
+                                                     cells(a.width, 2), a.channels, n());
+          launch("max_pool2", max_pool2_kernel<T, n()>, threads.grid(), kPixelThreads, 0, a,
+                 threads);
+        },
+        a.channels);
+  });
+}
+
+void max_pool2_backward(const MaxPool2BackwardArgs& a) {
+  dispatch_cuda("max_pool2_backward", a.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    dispatch_channels<T>(
+        aligned(a.grad_y, a.chosen, a.dx),
+        [&](auto n) {
+          const PixelThreads threads =
+              pixel_threads("max_pool2_backward", a.batch, a.height, a.width, a.channels, n());
+          launch("max_pool2_backward", max_pool2_backward_kernel<T, n()>, threads.grid(),
+                 kPixelThreads, 0, a, threads);
+        },
+        a.channels);
+  });
+}
+
+void average_pool(const AveragePoolArgs& given) {
+  AveragePoolArgs a = given;
+  a.ratio = checked_ratio("average_pool", a.ratio, a.height, a.width);
+  dispatch_cuda("average_pool", a.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    dispatch_channels<T>(
+        aligned(a.x, a.y),
+        [&](auto n) {
+          const PixelThreads threads =
+              pixel_threads("average_pool", a.batch, cells(a.height, a.ratio),
+                            cells(a.width, a.ratio), a.channels, n());
+          launch("average_pool", average_pool_kernel<T, n()>, threads.grid(), kPixelThreads, 0, a,
+                 threads);
+        },
+        a.channels, a.x_stride, a.y_stride);
+  });
+}
+
+void average_pool_backward(const AveragePoolBackwardArgs& given) {
+  AveragePoolBackwardArgs a = given;
+  a.ratio = checked_ratio("average_pool_backward", a.ratio, a.height, a.width);
+  dispatch_cuda("average_pool_backward", a.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    dispatch_channels<T>(
+        aligned(a.grad_y, a.dx),
+        [&](auto n) {
+          const PixelThreads threads =
+              pixel_threads("average_pool_backward", a.batch, a.height, a.width, a.channels, n());
+          launch("average_pool_backward", average_pool_backward_kernel<T, n()>, threads.grid(),
+                 kPixelThreads, 0, a, threads, cells(a.height, a.ratio), cells(a.width, a.ratio));
+        },
+        a.channels, a.grad_y_stride, a.dx_stride);
+  });
+}
+
+}  // namespace mullion::cuda
