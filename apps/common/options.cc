@@ -154,8 +154,7 @@ void Options::set(std::string_view key, OptionValue value, std::string source) {
 void Options::wrong_type(std::string_view key) const {
   const OptionSpec& spec = table_->specs()[index(key)];
   if (!has(key)) {
-    fail(Fault::usage, "option ", shown_flag(spec), " (",
-         key, ") is needed and not set");
+    fail(Fault::usage, "option ", shown_flag(spec), " (", key, ") is needed and not set");
   }
   fail(Fault::other, "option ", key, " is a ", kind_name(spec.kind),
        " and is asked for as something else");

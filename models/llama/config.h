@@ -55,8 +55,8 @@ struct LlamaConfig {
 // From the text of a config.json. `file` names it in errors; every value is validated.
 LlamaConfig parse_llama_config(const nlohmann::json& json, const std::string& file);
 LlamaConfig read_llama_config(const std::filesystem::path& config_json);
-// The top-level keys of LLaMA configurations, and those of `json` that none has: for files written by hand, where a misspelt key
-// would otherwise mean a default.
+// The top-level keys of LLaMA configurations, and those of `json` that none has: for files written
+// by hand, where a misspelt key would otherwise mean a default.
 std::vector<std::string> llama_config_keys();
 std::vector<std::string> unknown_llama_config_keys(const nlohmann::json& json);
 // From the metadata and tensor table of a GGUF file.

@@ -24,7 +24,8 @@ void binary(const BinaryArgs&) {
   template void unary_grad<NAME>(const UnaryGradArgs&);
 OP(Neg)
 OP(Exp)
-OP(Log) OP(Sqrt) OP(Square) OP(Tanh) OP(Sigmoid) OP(Relu) OP(Silu) OP(Gelu)
+OP(Log)
+OP(Sqrt) OP(Square) OP(Tanh) OP(Sigmoid) OP(Relu) OP(Silu) OP(Gelu)
     OP(GeluTanh) template void binary<Add>(const BinaryArgs&);
 template void binary<Sub>(const BinaryArgs&);
 template void binary<Mul>(const BinaryArgs&);
