@@ -25,8 +25,10 @@ void binary(const BinaryArgs&) {
 OP(Neg)
 OP(Exp)
 OP(Log)
-OP(Sqrt) OP(Square) OP(Tanh) OP(Sigmoid) OP(Relu) OP(Silu) OP(Gelu)
-    OP(GeluTanh) template void binary<Add>(const BinaryArgs&);
+OP(Sqrt)
+OP(Square)
+OP(Tanh)
+OP(Sigmoid) OP(Relu) OP(Silu) OP(Gelu) OP(GeluTanh) template void binary<Add>(const BinaryArgs&);
 template void binary<Sub>(const BinaryArgs&);
 template void binary<Mul>(const BinaryArgs&);
 template void binary<Div>(const BinaryArgs&);
