@@ -3,6 +3,7 @@
 #include <charconv>
 #include <cstdio>
 
+#include "apps/common/device.h"
 #include "apps/common/log.h"
 #include "apps/common/main.h"
 #include "apps/common/signals.h"
@@ -65,6 +66,7 @@ OptionTable make_table() {
   table.add("data.cue_count", "--cue-count", 1000, "scenes of the cue task").at_least(1);
   table.add("data.cue_seed", "--cue-seed", 1000003, "seed of the cue task's scenes");
   table.add_optional<std::string>("log.results_file", "--results-file", "CSV file, a row a size");
+  add_amp_option(table);
   table.add_common();
   return table;
 }
@@ -119,10 +121,11 @@ JsonObject result_of(const Accuracy& a, const Size& size) {
 
 Outcome run(const Options& options) {
   set_num_threads(options.threads());
-  LoadedTic loaded =
-      load_tic(options.get<std::string>("model.checkpoint"), options.get<bool>("model.use_ema"));
+  LoadedTic loaded = load_tic(options.get<std::string>("model.checkpoint"),
+                              options.get<bool>("model.use_ema"), device_of(options));
   if (options.has("data.crop_pct"))
     loaded.description.crop_pct = options.get<float>("data.crop_pct");
+  loaded.model->set_compute_type(apply_amp(options, loaded.model->device()));
   const std::vector<Size> sizes = sizes_of(options, loaded.description);
   std::string csv =
       "model,img_size,top1,top1_err,top5,top5_err,param_count,crop_pct,interpolation\n";

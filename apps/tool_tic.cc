@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <numeric>
 
+#include "apps/common/device.h"
 #include "apps/common/log.h"
 #include "apps/common/main.h"
 #include "apps/tic/model_folder.h"
@@ -78,8 +79,8 @@ OptionTable predict_table() {
 
 Outcome predict(const Options& options) {
   set_num_threads(options.threads());
-  const LoadedTic loaded =
-      load_tic(options.get<std::string>("model.checkpoint"), options.get<bool>("model.use_ema"));
+  const LoadedTic loaded = load_tic(options.get<std::string>("model.checkpoint"),
+                                    options.get<bool>("model.use_ema"), device_of(options));
   const TicDescription& d = loaded.description;
   EvalTransform transform;
   transform.height = transform.width =
@@ -97,7 +98,8 @@ Outcome predict(const Options& options) {
     read_regular_file(file, bytes);
     const Tensor input = Tensor::empty({1, transform.height, transform.width, 3});
     apply(transform, EncodedImage(bytes, file), scratch, input.data<float>());
-    const auto p = softmax((*loaded.model)(input)).to_vector<float>();
+    const auto p =
+        softmax((*loaded.model)(raw::to_device(input, loaded.model->device()))).to_vector<float>();
     std::vector<size_t> order(p.size());
     std::iota(order.begin(), order.end(), size_t{0});
     std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return p[a] > p[b]; });

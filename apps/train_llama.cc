@@ -18,7 +18,7 @@ Outcome pretrain(const Options& options) {
     run.evaluate([&] { return training.evaluate(run.step()); }, [&] { return training.state(); });
     if (run.save_due()) run.save(training.state());
     if (!run.more()) break;
-    run.record(training.step(run.step()));
+    run.record(run.make([&](int64_t step) { return training.step(step); }));
   }
   return run.outcome();
 }

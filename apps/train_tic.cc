@@ -30,7 +30,7 @@ Outcome train(const Options& given) {
     run.evaluate([&] { return trainer.evaluate(run.step()); }, [&] { return trainer.state(); });
     if (run.save_due()) run.save(trainer.state());
     if (!run.more()) break;
-    run.record(trainer.step(run.step()));
+    run.record(run.make([&](int64_t step) { return trainer.step(step); }));
   }
   return run.outcome();
 }

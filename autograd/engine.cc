@@ -4,12 +4,27 @@
 #include "autograd/engine.h"
 
 #include <map>
+#include <utility>
 
 #include "tensor/backend.h"
 #include "tensor/kernel_args/elementwise.h"
 
 namespace mullion {
 namespace {
+
+thread_local Tensor one;  // of the pass under way; undefined where it began with another gradient
+
+// A pass may run inside another one (autograd/checkpoint.h).
+class Start {
+ public:
+  explicit Start(const Tensor& start) : before_(std::exchange(one, start)) {}
+  ~Start() { one = std::move(before_); }
+  Start(const Start&) = delete;
+  Start& operator=(const Start&) = delete;
+
+ private:
+  Tensor before_;
+};
 
 void accumulate(GradData& data, const Tensor& g, std::string_view op) {
   CHECK(g.shape() == data.shape, op, ": its backward gave a gradient of shape ", g.shape(),
@@ -27,7 +42,18 @@ void accumulate(GradData& data, const Tensor& g, std::string_view op) {
       .accumulate({dense.data<void>(), data.grad.data<void>(), g.dtype(), g.numel(), 1.0});
 }
 
+// What goes wrong inside is told with the op: a kernel's name need not say whose backward it was.
+Gradients run_backward(std::string_view op, const BackwardFunction& closure, const Tensor& g) {
+  try {
+    return closure(g);
+  } catch (const Error& error) {
+    throw error.in("backward of " + std::string(op));
+  }
+}
+
 }  // namespace
+
+bool is_one(const Tensor& g) { return one.defined() && one.is_same(g); }
 
 void backward(const Tensor& y, const Tensor& g) {
   CHECK(requires_grad(y), "backward: nothing below the tensor needs a gradient");
@@ -35,6 +61,7 @@ void backward(const Tensor& y, const Tensor& g) {
         " needs the gradient to start from");
   NoGrad no_grad;
   const Tensor start = g.defined() ? g : Tensor::full(y.shape(), 1.0, y.dtype(), y.device());
+  const Start guard(g.defined() ? Tensor() : start);
   std::map<uint64_t, std::shared_ptr<GradData>, std::greater<>> waiting;
   accumulate(*y.grad_data(), start, "backward");
   if (y.grad_data()->node) waiting.emplace(y.grad_data()->node->sequence, y.grad_data());
@@ -49,7 +76,7 @@ void backward(const Tensor& y, const Tensor& g) {
       data->grad = Tensor();
       const BackwardFunction closure = std::move(node.backward);
       node.backward = nullptr;
-      gradients = closure(whole);
+      gradients = run_backward(node.op, closure, whole);
     }
     DCHECK(gradients.size() == node.edges.size());
     for (size_t i = 0; i < gradients.size(); ++i) {

@@ -41,6 +41,9 @@ Tensor concat(const std::vector<Tensor>& parts, int axis);
 // y[.., i, ..] = x[.., (i - shift) mod n, ..] along the axis, as torch.roll
 Tensor roll(const Tensor& x, int axis, int64_t shift);
 
+// The elements in another floating-point type; the gradient comes back in x's.
+Tensor cast(const Tensor& x, DType dtype);
+
 // --- ops/reduce.cc ------------------------------------------------------------------------------
 Tensor sum(const Tensor& x);  // all elements, to a scalar
 Tensor sum(const Tensor& x, int axis, bool keep_axis = false);
@@ -50,12 +53,14 @@ Tensor mean(const Tensor& x, int axis, bool keep_axis = false);
 // a (.., M, K) times b (.., K, N); the leading axes are equal, or b has none.
 Tensor matmul(const Tensor& a, const Tensor& b);
 // x (.., in) W^T + bias; W (out, in), bias (out) or undefined. W may be bf16 if it needs no
-// gradient.
+// gradient. Where x is bf16, W is f32 or bf16 and what is trained (bias, W, LoRA's pair) f32.
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {});
 // LoRA (Hu et al. 2021, eq. 3): x W^T + scale (x A^T) B^T; W (out, in), A (r, in), B (out, r).
 Tensor lora_linear(const Tensor& x, const Tensor& weight, const Tensor& lora_a,
                    const Tensor& lora_b, double scale);
-// Rows of a table (V, C) by ids (..) of type i64: (.., C). An id outside [0, V) is an error.
+// Rows of a table (V, C) by ids (..) of type i64: (.., C). An id outside [0, V) is an error. Ids
+// may come on the CPU, where they are looked at, and follow the table to its device; ids on another
+// device are taken as looked at. The same goes for the targets of losses.
 Tensor embedding(const Tensor& table, const Tensor& ids);
 
 // --- ops/norm.cc --------------------------------------------------------------------------------

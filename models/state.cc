@@ -17,10 +17,13 @@ void load_tensor(const TensorSource& source, const std::string& name, const Tens
   CHECK_AS(Fault::bad_file, entry.shape == sizes_of(target), "loading ", name, ": ",
            shape_text(entry.shape), " in ", source.name(), ", ", target.shape(), " in the model");
   DCHECK(target.is_contiguous());
+  const bool here = target.device().type == DeviceType::cpu;
+  const Tensor host = here ? target : Tensor::empty(target.shape(), target.dtype());
   if (target.dtype() == DType::bf16)
-    source.read_bf16(name, target.data<bf16>());
+    source.read_bf16(name, host.data<bf16>());
   else
-    source.read_f32(name, target.data<float>());
+    source.read_f32(name, host.data<float>());
+  if (!here) raw::copy_into(host, target);
 }
 
 void load_tensors(const TensorSource& source, const std::vector<NamedParameter>& tensors) {
@@ -39,7 +42,7 @@ void save_tensors(const std::filesystem::path& path, const std::vector<NamedPara
     specs.push_back({t.name, t.value.dtype(), sizes_of(t.value)});
   SafetensorsWriter writer(path, std::move(specs), metadata);
   for (const NamedParameter& t : tensors) {
-    const Tensor dense = raw::contiguous(t.value);
+    const Tensor dense = raw::to_device(raw::contiguous(t.value), Device{});
     writer.write(t.name, {static_cast<const std::byte*>(dense.data<void>()),
                           static_cast<size_t>(dense.bytes())});
   }
@@ -50,7 +53,7 @@ int64_t count_nonfinite(const std::vector<NamedParameter>& tensors) {
   int64_t count = 0;
   for (const NamedParameter& t : tensors) {
     if (t.value.dtype() != DType::f32) continue;
-    const Tensor dense = raw::contiguous(t.value);
+    const Tensor dense = raw::to_device(raw::contiguous(t.value), Device{});
     const float* x = dense.data<float>();
     for (int64_t i = 0; i < dense.numel(); ++i) count += !std::isfinite(x[i]);
   }

@@ -15,7 +15,7 @@ namespace mullion {
 void load_tensor(const TensorSource& source, const std::string& name, const Tensor& target);
 // Fills every one of the tensors; one that the source lacks, or has beyond them, is an error.
 void load_tensors(const TensorSource& source, const std::vector<NamedParameter>& tensors);
-// Writes f32, bf16 and i64 tensors of the CPU, atomically.
+// Writes f32, bf16 and i64 tensors of any device, atomically.
 void save_tensors(const std::filesystem::path& path, const std::vector<NamedParameter>& tensors,
                   const std::map<std::string, std::string>& metadata = {});
 // Elements that are not finite, over all tensors: what a checkpoint is refused for.

@@ -30,7 +30,7 @@ void truncated_normal(Tensor& t, double deviation, uint64_t seed, uint64_t strea
   std::vector<float> folded(values.size());
   for (size_t i = 0; i < values.size(); ++i)
     folded[i] = static_cast<float>(std::remainder(values[i], 4 * deviation));
-  raw::copy_into(Tensor::from(folded, t.shape()), t);
+  raw::copy_into(Tensor::from(folded, t.shape(), t.device()), t);
 }
 
 void uniform(Tensor& t, double bound, uint64_t seed, uint64_t stream) {

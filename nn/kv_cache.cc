@@ -5,9 +5,9 @@ namespace {
 
 class FullCache : public KvCache {
  public:
-  FullCache(int64_t layers, Shape shape) : capacity_(shape[1]) {
-    for (int64_t i = 0; i < layers; ++i)
-      layers_.push_back({Tensor::empty(shape), Tensor::empty(shape), 0});
+  FullCache(int64_t layers, Shape shape, DType dtype, Device device) : capacity_(shape[1]) {
+    const auto fresh = [&] { return Tensor::empty(shape, dtype, device); };
+    for (int64_t i = 0; i < layers; ++i) layers_.push_back({fresh(), fresh(), 0});
   }
 
   View append(int64_t layer, const Tensor& k, const Tensor& v) override {
@@ -36,8 +36,10 @@ class FullCache : public KvCache {
 }  // namespace
 
 std::unique_ptr<KvCache> make_full_cache(int64_t layers, int64_t batch, int64_t capacity,
-                                         int64_t kv_heads, int64_t head_dim) {
-  return std::make_unique<FullCache>(layers, Shape{batch, capacity, kv_heads, head_dim});
+                                         int64_t kv_heads, int64_t head_dim, DType dtype,
+                                         Device device) {
+  return std::make_unique<FullCache>(layers, Shape{batch, capacity, kv_heads, head_dim}, dtype,
+                                     device);
 }
 
 }  // namespace mullion

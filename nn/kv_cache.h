@@ -24,6 +24,7 @@ class KvCache {
 
 // Keeps every token, up to `capacity`; one more is an error.
 std::unique_ptr<KvCache> make_full_cache(int64_t layers, int64_t batch, int64_t capacity,
-                                         int64_t kv_heads, int64_t head_dim);
+                                         int64_t kv_heads, int64_t head_dim,
+                                         DType dtype = DType::f32, Device device = {});
 
 }  // namespace mullion

@@ -23,8 +23,8 @@ void Linear::fields(Fields& fields) {
 
 void Linear::add_lora(int64_t rank, double alpha) {
   CHECK(rank > 0, "LoRA: rank ", rank);
-  lora_a = Tensor::empty({rank, weight.dim(1)});
-  lora_b = Tensor::zeros({weight.dim(0), rank});
+  lora_a = Tensor::empty({rank, weight.dim(1)}, DType::f32, weight.device());
+  lora_b = Tensor::zeros({weight.dim(0), rank}, DType::f32, weight.device());
   lora_scale = alpha / static_cast<double>(rank);
 }
 

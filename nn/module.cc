@@ -22,6 +22,16 @@ std::vector<NamedParameter> named_parameters(Module& module) {
   return result;
 }
 
+void move_to(Module& module, Device device) {
+  for_each_parameter(module, [&](const std::string&, Tensor& parameter) {
+    if (parameter.device() == device) return;
+    const bool trained = requires_grad(parameter);
+    parameter = raw::to_device(parameter, device);
+    if (trained) set_requires_grad(parameter, true);
+  });
+  for_each_parameter(module, [](const std::string&, Tensor&) {});  // a tied member follows
+}
+
 void set_trainable(Module& module, const std::function<bool(const std::string&)>& predicate) {
   for_each_parameter(module, [&](const std::string& name, Tensor& parameter) {
     set_requires_grad(parameter, predicate(name));

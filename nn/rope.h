@@ -15,11 +15,11 @@ class RopeTable {
   struct Slice {
     Tensor cos, sin;  // (tokens, D / 2)
   };
-  // Positions begin to begin + tokens - 1. Not for several threads at once.
-  Slice at(int64_t begin, int64_t tokens);
+  // Positions begin to begin + tokens - 1, on a device. Not for several threads at once.
+  Slice at(int64_t begin, int64_t tokens, Device device = {});
 
  private:
-  void grow(int64_t positions);
+  void grow(int64_t positions, Device device);
   std::vector<float> inv_freq_;
   Tensor cos_, sin_;
 };

@@ -13,14 +13,17 @@ Ema::Ema(const std::vector<NamedParameter>& parameters, double decay, bool warmu
   for (const NamedParameter& p : live_) averages_.push_back({p.name, raw::clone(p.value)});
 }
 
-void Ema::update() {
+void Ema::update(const Tensor& sum_squares) {
+  if (live_.empty()) return;
   const double n = static_cast<double>(updates_++);
   std::vector<OptimizerItem> items;
   for (size_t i = 0; i < live_.size(); ++i)
     items.push_back({averages_[i].value.data<float>(), live_[i].value.data<float>(), nullptr,
                      nullptr, live_[i].value.numel(), 0, 0});
-  kernels({}).ema({items.data(), static_cast<int64_t>(items.size()),
-                   warmup_ ? std::min(decay_, (1 + n) / (10 + n)) : decay_});
+  kernels(live_[0].value.device())
+      .ema({items.data(), static_cast<int64_t>(items.size()),
+            warmup_ ? std::min(decay_, (1 + n) / (10 + n)) : decay_,
+            sum_squares.defined() ? sum_squares.data<double>() : nullptr});
 }
 
 void Ema::swap() {

@@ -22,7 +22,8 @@ class MomentOptimizer : public Optimizer {
         CHECK(p.value.dtype() == DType::f32, "optimizer: parameter ", p.name, " is of type ",
               name_of(p.value.dtype()), ", only f32 can be trained");
         CHECK(p.value.is_contiguous(), "optimizer: parameter ", p.name, " is a strided view");
-        const auto zeros = [&] { return Tensor::zeros(p.value.shape()); };
+        check_same_device("optimizer", first_parameter(), p.value);
+        const auto zeros = [&] { return Tensor::zeros(p.value.shape(), DType::f32, device()); };
         moments_.push_back({zeros(), names_.size() > 1 ? zeros() : Tensor()});
       }
   }
@@ -57,8 +58,20 @@ class MomentOptimizer : public Optimizer {
     return result;
   }
   void release() { kept_.clear(); }
+  Device device() const { return first_parameter().device(); }
+  Clipping clipping(const Tensor& sum_squares, double max_norm) const {
+    if (!sum_squares.defined()) return {};
+    check_same_device("optimizer", first_parameter(), sum_squares);
+    return {sum_squares.data<double>(), max_norm};
+  }
 
  private:
+  const Tensor& first_parameter() const {
+    for (const ParameterGroup& group : groups_)
+      if (!group.parameters.empty()) return group.parameters[0].value;
+    fail(Fault::other, "optimizer: no parameters");
+  }
+
   std::vector<std::string> names_;
   std::vector<Moments> moments_;
   mutable std::vector<Tensor> kept_;  // gradients in use by the items of this step
@@ -68,11 +81,11 @@ class AdamW : public MomentOptimizer {
  public:
   AdamW(std::vector<ParameterGroup> groups, AdamWOptions options)
       : MomentOptimizer(std::move(groups), {"exp_avg", "exp_avg_sq"}), options_(options) {}
-  void step(double lr, double grad_scale) override {
+  void step(double lr, const Tensor& sum_squares, double max_norm) override {
     const auto list = items(lr);
     ++steps_;
-    kernels({}).adamw({list.data(), static_cast<int64_t>(list.size()), steps_, options_.beta1,
-                       options_.beta2, options_.eps, grad_scale});
+    kernels(device()).adamw({list.data(), static_cast<int64_t>(list.size()), steps_, options_.beta1,
+                             options_.beta2, options_.eps, clipping(sum_squares, max_norm)});
     release();
   }
 
@@ -84,11 +97,11 @@ class Sgd : public MomentOptimizer {
  public:
   Sgd(std::vector<ParameterGroup> groups, SgdOptions options)
       : MomentOptimizer(std::move(groups), {"momentum_buffer"}), options_(options) {}
-  void step(double lr, double grad_scale) override {
+  void step(double lr, const Tensor& sum_squares, double max_norm) override {
     const auto list = items(lr);
     ++steps_;
-    kernels({}).sgd({list.data(), static_cast<int64_t>(list.size()), steps_, options_.momentum,
-                     grad_scale, options_.nesterov});
+    kernels(device()).sgd({list.data(), static_cast<int64_t>(list.size()), steps_,
+                           options_.momentum, options_.nesterov, clipping(sum_squares, max_norm)});
     release();
   }
 
@@ -106,22 +119,28 @@ std::unique_ptr<Optimizer> make_sgd(std::vector<ParameterGroup> groups, SgdOptio
   return std::make_unique<Sgd>(std::move(groups), options);
 }
 
-double global_grad_norm(const std::vector<NamedParameter>& parameters) {
+Tensor grad_sum_squares(const std::vector<NamedParameter>& parameters,
+                        const std::vector<Tensor>& watched) {
   std::vector<OptimizerItem> items;
   std::vector<Tensor> kept;
-  for (const NamedParameter& p : parameters) {
-    const Tensor g = grad(p.value);
-    if (!g.defined()) continue;
-    kept.push_back(raw::contiguous(g));
-    items.push_back({nullptr, kept.back().data<float>(), nullptr, nullptr, g.numel(), 0, 0});
-  }
-  double sum = 0;
-  kernels({}).sum_squares({items.data(), static_cast<int64_t>(items.size()), &sum});
-  return std::sqrt(sum);
+  const auto add = [&](const Tensor& x) {
+    kept.push_back(raw::contiguous(x));
+    items.push_back({nullptr, kept.back().data<float>(), nullptr, nullptr, x.numel(), 0, 0});
+  };
+  for (const NamedParameter& p : parameters)
+    if (const Tensor g = grad(p.value); g.defined()) add(g);
+  const auto count = static_cast<int64_t>(items.size());
+  for (const Tensor& x : watched) add(x);
+  const Device device = kept.empty() ? Device{} : kept[0].device();
+  for (const Tensor& x : kept) check_same_device("gradient norm", kept[0], x);
+  const Tensor result = Tensor::empty({}, DType::f64, device);
+  kernels(device).sum_squares(
+      {items.data(), count, result.data<double>(), static_cast<int64_t>(watched.size())});
+  return result;
 }
 
-double clip_factor(double norm, double max_norm) {
-  return max_norm > 0 ? std::min(1.0, max_norm / (norm + 1e-6)) : 1.0;
+double global_grad_norm(const std::vector<NamedParameter>& parameters) {
+  return std::sqrt(grad_sum_squares(parameters).item());
 }
 
 }  // namespace mullion

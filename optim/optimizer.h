@@ -18,8 +18,12 @@ struct ParameterGroup {
 class Optimizer {
  public:
   virtual ~Optimizer() = default;
-  // One update with gradients multiplied by grad_scale (1, or the factor of clipping).
-  virtual void step(double lr, double grad_scale = 1) = 0;
+  // One update. With a sum of squares (grad_sum_squares) the gradients are clipped to max_norm (0:
+  // not clipped), and where the sum is not finite no value changes. Nobody waits for the sum: who
+  // reads it afterwards and finds that the update was left out calls retract().
+  virtual void step(double lr, const Tensor& sum_squares = {}, double max_norm = 0) = 0;
+  // The last step() was left out, so it does not count.
+  void retract() { --steps_; }
   // Moments by name, e.g. "exp_avg.layers.0.weight": handles that a checkpoint writes or fills.
   virtual std::vector<NamedParameter> state() const = 0;
   int64_t steps() const { return steps_; }
@@ -45,10 +49,11 @@ struct SgdOptions {
 };
 std::unique_ptr<Optimizer> make_sgd(std::vector<ParameterGroup> groups, SgdOptions options = {});
 
-// The 2-norm of all gradients together; not finite where one of them is not.
+// The sum of squares of all gradients, as one f64 on their device; not finite where one of them or
+// of the watched tensors (the losses they come from) is not.
+Tensor grad_sum_squares(const std::vector<NamedParameter>& parameters,
+                        const std::vector<Tensor>& watched = {});
+// Its root: the 2-norm of all gradients together. Waits for it.
 double global_grad_norm(const std::vector<NamedParameter>& parameters);
-// The factor that brings a norm down to at most max_norm (PyTorch's: max / (norm + 1e-6), at most
-// 1); 1 where max_norm is 0, which means no clipping.
-double clip_factor(double norm, double max_norm);
 
 }  // namespace mullion

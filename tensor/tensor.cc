@@ -70,7 +70,7 @@ template uint8_t* Tensor::data<uint8_t>() const;
 template bool* Tensor::data<bool>() const;
 
 template <typename T>
-Tensor Tensor::from(const std::vector<T>& values, Shape shape, Device device) {
+Tensor Tensor::from(std::span<const T> values, Shape shape, Device device) {
   CHECK(static_cast<int64_t>(values.size()) == shape.numel(), "tensor: ", values.size(),
         " values given for shape ", shape);
   Tensor t = empty(shape, dtype_of<T>(), device);
@@ -80,11 +80,11 @@ Tensor Tensor::from(const std::vector<T>& values, Shape shape, Device device) {
     backend(device.type).upload(t.data<void>(), values.data(), t.bytes(), device.index);
   return t;
 }
-template Tensor Tensor::from(const std::vector<float>&, Shape, Device);
-template Tensor Tensor::from(const std::vector<double>&, Shape, Device);
-template Tensor Tensor::from(const std::vector<int32_t>&, Shape, Device);
-template Tensor Tensor::from(const std::vector<int64_t>&, Shape, Device);
-template Tensor Tensor::from(const std::vector<uint8_t>&, Shape, Device);
+template Tensor Tensor::from(std::span<const float>, Shape, Device);
+template Tensor Tensor::from(std::span<const double>, Shape, Device);
+template Tensor Tensor::from(std::span<const int32_t>, Shape, Device);
+template Tensor Tensor::from(std::span<const int64_t>, Shape, Device);
+template Tensor Tensor::from(std::span<const uint8_t>, Shape, Device);
 
 double Tensor::item() const {
   CHECK(numel() == 1, "tensor: item() of shape ", shape());

@@ -62,7 +62,11 @@ class Tensor {
   static Tensor full(Shape shape, double value, DType dtype = DType::f32, Device device = {});
   // The given elements, in row-major order.
   template <typename T>
-  static Tensor from(const std::vector<T>& values, Shape shape, Device device = {});
+  static Tensor from(std::span<const T> values, Shape shape, Device device = {});
+  template <typename T>
+  static Tensor from(const std::vector<T>& values, Shape shape, Device device = {}) {
+    return from(std::span<const T>(values), shape, device);
+  }
 
   bool defined() const { return impl_ != nullptr; }
   const Shape& shape() const { return impl().shape; }

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <new>
 
+#include "apps/common/device.h"
 #include "apps/common/log.h"
 #include "apps/common/nearest.h"
 #include "apps/common/signals.h"
@@ -94,7 +95,7 @@ bool wants_json(const std::vector<std::string>& arguments) {
 int run_options(const Options& options, const ProgramBody& body) {
   set_log_level(options.verbosity);
   set_num_threads(options.threads());
-  CHECK_AS(Fault::usage, options.device() != "cuda", "--device cuda: this build has no CUDA");
+  if (!options.device().starts_with("auto")) device_of(options);  // said before any work
   const Outcome outcome = body(options);
   if (options.json) print(outcome.result.text() + "\n");
   return outcome.exit_code;

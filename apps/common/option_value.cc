@@ -77,12 +77,17 @@ void check_range(double value, const OptionLimits& limits, const std::string& na
 
 void check_choice(const std::string& text, const OptionLimits& limits, const std::string& name) {
   if (limits.choices.empty()) return;
+  const size_t colon = limits.indexed ? text.find(':') : std::string::npos;
+  const std::string name_alone = text.substr(0, colon);
+  const bool has_number = colon == std::string::npos ||
+                          (colon + 1 < text.size() && text.size() <= colon + 6 &&
+                           text.find_first_not_of("0123456789", colon + 1) == std::string::npos);
   for (const std::string& choice : limits.choices) {
-    if (choice == text) return;
+    if (choice == name_alone && has_number) return;
   }
   const std::string nearest = nearest_name(text, limits.choices);
-  throw Error(concat(name, ": \"", text, "\" is not one of ", join(limits.choices)), Fault::usage,
-              nearest.empty() ? "" : "did you mean " + nearest + "?");
+  throw Error(concat(name, ": \"", text, "\" is not ", limits_text(OptionKind::text, limits)),
+              Fault::usage, nearest.empty() ? "" : "did you mean " + nearest + "?");
 }
 
 template <typename T>
@@ -118,7 +123,8 @@ std::string kind_name(OptionKind kind) {
 bool is_list(OptionKind kind) { return kind >= OptionKind::integers; }
 
 std::string limits_text(OptionKind kind, const OptionLimits& limits) {
-  if (!limits.choices.empty()) return "one of " + join(limits.choices);
+  if (!limits.choices.empty())
+    return "one of " + join(limits.choices) + (limits.indexed ? ", each also with :INDEX" : "");
   if (kind == OptionKind::text || kind == OptionKind::texts || kind == OptionKind::boolean) {
     return "";
   }

@@ -22,6 +22,7 @@ struct OptionLimits {
   double low = -std::numeric_limits<double>::infinity();
   double high = std::numeric_limits<double>::infinity();
   std::vector<std::string> choices;  // of a text, or of each element of a list; empty: any
+  bool indexed = false;              // a choice may be followed by a number: "cuda:1"
 };
 
 std::string kind_name(OptionKind kind);  // "integer", "list of text"

@@ -22,6 +22,11 @@ OptionSpec& OptionSpec::one_of(std::vector<std::string> choices) {
   return *this;
 }
 
+OptionSpec& OptionSpec::indexed() {
+  limits.indexed = true;
+  return *this;
+}
+
 OptionSpec& OptionSpec::required() {
   is_required = true;
   return *this;
@@ -93,6 +98,7 @@ void OptionTable::add_common() {
   if (!has_flag("--device")) {
     add("run.device", "--device", "auto", "where to compute")
         .one_of({"auto", "cpu", "cuda"})
+        .indexed()
         .free_on_resume();
   }
 }

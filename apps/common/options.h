@@ -34,6 +34,7 @@ struct OptionSpec {
   OptionSpec& range(double low, double high);
   OptionSpec& at_least(double low);
   OptionSpec& one_of(std::vector<std::string> choices);
+  OptionSpec& indexed();  // of one_of: each also as "choice:3"
   OptionSpec& required();
   OptionSpec& free_on_resume();
   bool positional() const { return flags.empty() || flags[0] != '-'; }
@@ -139,7 +140,7 @@ class Options {
   const std::string& program() const;  // "train_llama pretrain"
   uint64_t seed() const;
   int threads() const;         // 0: as many as the machine has cores
-  std::string device() const;  // "cpu", "cuda" or "auto"
+  std::string device() const;  // "cpu", "cuda:1", "auto"; see device_of()
   bool json = false, dry_run = false;
   int verbosity = 0;                   // -v: 1, -vv: 2, -q: -1
   std::vector<std::string> arguments;  // as given, for command.txt

@@ -127,6 +127,22 @@ void TrainingRun::show(const StepReport& r, double rate) {
   progress_->update(step_, status);
 }
 
+StepReport TrainingRun::make(const std::function<StepReport(int64_t)>& step) {
+  const std::string name = concat("step ", step_ + 1);
+  const char* hint =
+      "a smaller --batch-size with more --grad-accum-steps, a shorter context or "
+      "smaller images; --resume auto goes on from the last checkpoint";
+  try {
+    return step(step_);
+  } catch (const Error& error) {
+    if (error.fault() != Fault::memory) throw;
+    throw Error(concat(name, ": ", error.what()), Fault::memory,
+                error.hint().empty() ? hint : error.hint());
+  } catch (const std::bad_alloc&) {
+    throw Error(name + ": out of memory", Fault::memory, hint);
+  }
+}
+
 void TrainingRun::record(const StepReport& r) {
   const double seconds = std::max(seconds_since(step_begin_), 1e-9);
   const double rate = static_cast<double>(r.items) / seconds;
@@ -139,7 +155,7 @@ void TrainingRun::record(const StepReport& r) {
   fields.set(settings_.rate == "tok_s" ? "tokens" : "images", r.items)
       .set(settings_.rate, rate)
       .set("data_s", r.data_seconds);
-  fields.set("mem_gib", gib(memory_use().peak));
+  fields.set("mem_gib", gib(memory_use(settings_.device).peak));
   for (const auto& [name, value] : r.extra) fields.set(name, value);
   if (!r.applied) fields.set("skipped", true);
   metrics_->write(fields);

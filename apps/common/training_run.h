@@ -7,7 +7,7 @@
 //     run.evaluate([&] { return trainer.evaluate(); }, [&] { return trainer.state(); });
 //     if (run.save_due()) run.save(trainer.state());
 //     if (!run.more()) break;
-//     run.record(trainer.step(run.step()));
+//     run.record(run.make([&](int64_t step) { return trainer.step(step); }));
 //   }
 //   return run.outcome();
 //
@@ -28,6 +28,7 @@
 #include "apps/common/run_folder.h"
 #include "apps/common/signals.h"
 #include "apps/common/tensorboard.h"
+#include "tensor/storage.h"
 
 namespace mullion {
 
@@ -70,6 +71,7 @@ struct RunSettings {
   uint64_t checkpoint_bytes = 0;  // an estimate, for the free disk
   Identity identity;              // beside Options::identity()
   JsonObject facts;               // for env.json
+  Device device;                  // whose memory the metrics tell of
 };
 
 class TrainingRun {
@@ -87,6 +89,9 @@ class TrainingRun {
   // Whether another step is to be made: false at the end, or when asked to stop (by a signal,
   // RUN/STOP, --max-minutes); then everything has been saved.
   bool more();
+  // Makes the next step: step(number), in whose errors of memory the number and what to change are
+  // told.
+  StepReport make(const std::function<StepReport(int64_t)>& step);
   // Ends the step. Error(diverged) where too many in a row could not be applied.
   void record(const StepReport& report);
   // Evaluates where it is due. Where that fails (a validation file that cannot be read), the steps

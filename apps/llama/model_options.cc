@@ -3,6 +3,7 @@
 #include <charconv>
 #include <cmath>
 
+#include "apps/common/device.h"
 #include "apps/common/log.h"
 #include "tensor/io/sha256.h"
 
@@ -69,6 +70,7 @@ void add_model_options(OptionTable& table) {
                                "PEFT adapter folder to put on it, or a run's folder");
   table.add("model.dtype", "--dtype", "f32", "how the matrices are held in memory: f32 or bf16")
       .one_of({"f32", "bf16"});
+  add_amp_option(table);
   add_rope_options(table);
 }
 
@@ -140,7 +142,9 @@ OpenedLlama open_llama(const Options& options, int64_t context) {
   }
   apply_rope_options(checkpoint.config, options, context, false, note);
   const bool narrow = options.get<std::string>("model.dtype") == "bf16";
-  result.model = load_llama(checkpoint, {.matrix_dtype = narrow ? DType::bf16 : DType::f32});
+  result.model = load_llama(checkpoint, {.matrix_dtype = narrow ? DType::bf16 : DType::f32,
+                                         .device = device_of(options)});
+  result.model->set_compute_type(apply_amp(options, result.model->device()));
   if (!adapter.empty()) {
     if (note && !note->base_sha256.empty() && note->base_sha256 != fingerprint(*checkpoint.weights))
       log_warning(adapter.string(), ": was trained on other weights than ", result.path.string());

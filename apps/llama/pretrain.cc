@@ -4,6 +4,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "apps/common/device.h"
 #include "apps/common/log.h"
 #include "apps/common/nearest.h"
 #include "apps/llama/attention_options.h"
@@ -11,6 +12,7 @@
 #include "autograd/engine.h"
 #include "models/llama/checkpoint_names.h"
 #include "models/state.h"
+#include "tensor/backend.h"
 #include "tensor/io/json.h"
 #include "tensor/io/safetensors.h"
 #include "tensor/io/sha256.h"
@@ -85,6 +87,7 @@ void follow_adapter(LoraOptions& lora, const Options& options, const AdapterConf
 
 Pretraining::Pretraining(const Options& options)
     : options_(options),
+      device_(device_of(options)),
       context_(options.get<int64_t>("context.size")),
       batch_(options.get<int64_t>("train.batch_size")),
       accumulate_(options.get<int64_t>("train.grad_accum_steps")) {
@@ -136,12 +139,15 @@ void Pretraining::open_model() {
   if (scratch) {
     model_ = std::make_unique<Llama>(config_);
     model_->initialize(options_.seed());
+    move_to(*model_, device_);
   } else {
     base_fingerprint_ = fingerprint(*base->weights);
     base->config = config_;
     const bool narrow = options_.get<std::string>("model.dtype") == "bf16";
-    model_ = load_llama(*base, {.matrix_dtype = narrow ? DType::bf16 : DType::f32});
+    model_ =
+        load_llama(*base, {.matrix_dtype = narrow ? DType::bf16 : DType::f32, .device = device_});
   }
+  model_->set_compute_type(apply_amp(options_, device_));
   model_->set_pattern(pattern_);
   model_->set_recompute(recompute());
   if (lora_)
@@ -209,6 +215,7 @@ void Pretraining::print_banner() const {
   log_info("optimizer  AdamW, betas ", betas[0], " ", betas[1], ", lr ", schedule_.lr, " ",
            options_.get<std::string>("optim.schedule"), ", ", schedule_.warmup_steps,
            " warm-up steps, clip ", options_.get<double>("optim.clip_grad"));
+  log_info("device     ", describe(device_));
   log_info("estimate   ", facts.text());
 }
 
@@ -274,6 +281,7 @@ RunSettings Pretraining::settings() const {
   RunSettings settings;
   settings.what =
       fs::path(base_name_).stem().string() + "-" + options_.get<std::string>("attention.kind");
+  settings.device = device_;
   settings.total_steps = schedule_.total_steps;
   settings.steps_per_epoch =
       static_cast<double>(rows_->size()) / static_cast<double>(batch_ * accumulate_);
@@ -303,20 +311,23 @@ StepReport Pretraining::step(int64_t step) {
   report.lr = schedule_.at(step);
   report.items = batch_ * accumulate_ * context_;
   const double scale = 1.0 / static_cast<double>(batch_ * accumulate_ * (context_ - 1));
+  std::vector<Tensor> losses;
   for (int64_t pass = 0; pass < accumulate_; ++pass) {
     const auto begin = Clock::now();
     const Batch batch = read(*rows_, (step * accumulate_ + pass) * batch_, batch_, true);
     report.data_seconds += std::chrono::duration<double>(Clock::now() - begin).count();
     const Tensor loss = model_->loss(batch.ids, batch.targets, scale);
     backward(loss);
-    report.loss += loss.item();
+    losses.push_back(detached(loss));
   }
-  report.grad_norm = global_grad_norm(trained_);
-  report.applied = std::isfinite(report.loss) && std::isfinite(report.grad_norm);
-  if (report.applied)
-    optimizer_->step(report.lr,
-                     clip_factor(report.grad_norm, options_.get<double>("optim.clip_grad")));
+  const Tensor squares = grad_sum_squares(trained_, losses);
+  optimizer_->step(report.lr, squares, options_.get<double>("optim.clip_grad"));
   clear_grads(trained_);
+  // Only now does the host wait for what it has queued.
+  for (const Tensor& loss : losses) report.loss += loss.item();
+  report.grad_norm = std::sqrt(squares.item());
+  report.applied = std::isfinite(report.loss) && std::isfinite(report.grad_norm);
+  if (!report.applied) optimizer_->retract();
   if (report.applied) loss_sum_ += report.loss;
   loss_steps_ += report.applied;
   return report;

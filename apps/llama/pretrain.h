@@ -50,6 +50,7 @@ class Pretraining {
   void write_weights(CheckpointWriter& writer);
 
   Options options_;
+  Device device_;
   int64_t context_, batch_, accumulate_;
   LlamaConfig config_;
   AttentionPattern pattern_;

@@ -1,5 +1,6 @@
 // The options of train_llama pretrain, under the names and defaults of LongLoRA's fine-tune.py and
 // Hugging Face's Trainer.
+#include "apps/common/device.h"
 #include "apps/llama/attention_options.h"
 #include "apps/llama/model_options.h"
 #include "apps/llama/pretrain.h"
@@ -103,6 +104,7 @@ OptionTable pretrain_table() {
   add_attention_options(table, "sf");
   add_lora_options(table);
   add_optimizer(table);
+  add_amp_option(table);
   add_training_options(table);
   add_presets(table);
   return table;

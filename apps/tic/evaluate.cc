@@ -9,10 +9,10 @@
 
 namespace mullion {
 
-Tensor images_of(const Batch& batch, const SampleShape& shape) {
-  Tensor images = Tensor::empty({batch.count, shape.height, shape.width, shape.channels});
-  std::copy_n(batch.images.data(), images.numel(), images.data<float>());
-  return images;
+Tensor images_of(const Batch& batch, const SampleShape& shape, Device device) {
+  const Shape size{batch.count, shape.height, shape.width, shape.channels};
+  return Tensor::from(std::span(batch.images).first(static_cast<size_t>(size.numel())), size,
+                      device);
 }
 
 namespace {
@@ -44,10 +44,11 @@ Accuracy evaluate(const Tic& model, const Dataset& data, int batch_size, int wor
     }
     seen += batch_size;
     if (batch.count == 0) continue;
-    const Tensor logits = model(images_of(batch, data.shape()));
+    const Tensor logits = model(images_of(batch, data.shape(), model.device()));
     const Tensor labels = Tensor::from(batch.labels, {batch.count});
     total.loss += cross_entropy(logits, labels, 1).item();
-    const float* scores = logits.data<float>();
+    const auto host = logits.to_vector<float>();
+    const float* scores = host.data();
     for (int64_t i = 0; i < batch.count; ++i) {
       const int64_t rank =
           rank_of(scores + i * logits.dim(1), logits.dim(1), batch.labels[static_cast<size_t>(i)]);

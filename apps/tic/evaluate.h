@@ -18,7 +18,7 @@ struct Accuracy {
 Accuracy evaluate(const Tic& model, const Dataset& data, int batch_size, int workers,
                   const std::string& label);
 
-// The batch's images as a tensor (count, H, W, C).
-Tensor images_of(const Batch& batch, const SampleShape& shape);
+// The batch's images as a tensor (count, H, W, C) on a device.
+Tensor images_of(const Batch& batch, const SampleShape& shape, Device device);
 
 }  // namespace mullion

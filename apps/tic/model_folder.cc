@@ -106,7 +106,7 @@ fs::path tic_folder(const fs::path& path) {
        ": neither a model folder (config.json, model.safetensors) nor a run with checkpoints");
 }
 
-LoadedTic load_tic(const fs::path& path, bool ema) {
+LoadedTic load_tic(const fs::path& path, bool ema, Device device) {
   const fs::path folder = tic_folder(path);
   LoadedTic loaded{read_tic_config(folder), nullptr};
   const fs::path weights = folder / (ema ? "model_ema.safetensors" : "model.safetensors");
@@ -119,6 +119,7 @@ LoadedTic load_tic(const fs::path& path, bool ema) {
            ": describes ", parameters, " parameters, ", weights.string(), " has ", bytes, " bytes");
   loaded.model = std::make_unique<Tic>(loaded.description.config);
   load_tensors(*open_safetensors(weights), named_parameters(*loaded.model));
+  move_to(*loaded.model, device);
   return loaded;
 }
 

@@ -29,7 +29,7 @@ struct LoadedTic {
 };
 // `path`: such a folder, or a run, whose best (else last) checkpoint is taken. With `ema`, the
 // averaged weights beside the raw ones; an error where the folder has none.
-LoadedTic load_tic(const std::filesystem::path& path, bool ema);
+LoadedTic load_tic(const std::filesystem::path& path, bool ema, Device device = {});
 
 // The model folder of `path` as above.
 std::filesystem::path tic_folder(const std::filesystem::path& path);

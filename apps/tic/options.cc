@@ -1,4 +1,5 @@
 // The options of train_tic, in the names and defaults of timm where it has them.
+#include "apps/common/device.h"
 #include "apps/tic/training.h"
 
 namespace mullion {
@@ -92,6 +93,7 @@ OptionTable train_tic_table() {
   t.add("train.grad_accum_steps", "--grad-accum-steps", 1, "micro-steps a step").at_least(1);
   t.add("train.drop_path", "--drop-path", 0.2, "stochastic depth of the last block").range(0, 0.99);
   t.add("train.val_interval", "--val-interval", 1, "epochs between evaluations").at_least(1);
+  add_amp_option(t);
   RunDefaults run;
   run.save_every = -1;
   run.save_unit = "steps (-1: an epoch)";

@@ -5,6 +5,7 @@
 #include "apps/common/log.h"
 #include "apps/tic/evaluate.h"
 #include "models/state.h"
+#include "tensor/backend.h"
 #include "tensor/io/json.h"
 #include "tensor/io/safetensors.h"
 
@@ -35,6 +36,7 @@ TicTrainer::TicTrainer(const Options& options, TicData data)
 RunSettings TicTrainer::settings() const {
   RunSettings s;
   s.what = config_.preset;
+  s.device = state_.device;
   s.rate = "img_s";
   s.total_steps = schedule_.total_steps;
   s.steps_per_epoch = static_cast<double>(schedule_.steps_per_epoch);
@@ -56,6 +58,7 @@ void TicTrainer::describe() const {
            data_.val->size(), " validation images of ", shape.height, "x", shape.width);
   explain_cost(config_, shape.height, shape.width);
   log_info(schedule_.explanation);
+  log_info("computing on ", mullion::describe(state_.device));
 }
 
 void TicTrainer::restore(const CheckpointInfo& c) {

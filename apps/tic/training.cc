@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "apps/common/device.h"
 #include "apps/common/log.h"
 #include "apps/tic/evaluate.h"
 #include "autograd/engine.h"
@@ -109,6 +110,9 @@ TicState make_tic_state(const Options& o, const TicConfig& config) {
     const fs::path folder = tic_folder(o.get<std::string>("model.initial_checkpoint"));
     load_tensors(*open_safetensors(folder / "model.safetensors"), named_parameters(*s.model));
   }
+  s.device = device_of(o);
+  move_to(*s.model, s.device);
+  s.model->set_compute_type(apply_amp(o, s.device));
   set_trainable(*s.model, [](const std::string&) { return true; });
   s.parameters = trainable_parameters(*s.model);
   ParameterGroup decayed{{}, 1, o.get<double>("optim.weight_decay")}, plain{{}, 1, 0};
@@ -140,22 +144,31 @@ void tic_step(TicState& s, const std::vector<Batch>& micro, const SampleShape& s
               const Options& o, int64_t number, StepReport& r) {
   clear_grads(s.parameters);
   uint64_t draw = static_cast<uint64_t>(number) * micro.size();
+  std::vector<Tensor> losses;
   for (const Batch& batch : micro) {
     const TicTraining training{o.get<double>("train.drop_path"), o.seed(), draw++};
-    const Tensor logits = (*s.model)(images_of(batch, shape), &training);
+    const Tensor logits = (*s.model)(images_of(batch, shape, s.device), &training);
     const double scale = 1.0 / static_cast<double>(r.items);
     const Tensor loss =
         batch.targets.empty()
             ? cross_entropy(logits, Tensor::from(batch.labels, {batch.count}), scale)
-            : soft_cross_entropy(logits, Tensor::from(batch.targets, logits.shape()), scale);
-    r.loss += loss.item();
+            : soft_cross_entropy(logits, Tensor::from(batch.targets, logits.shape(), s.device),
+                                 scale);
     backward(loss);
+    losses.push_back(detached(loss));
   }
-  r.grad_norm = global_grad_norm(s.parameters);
+  const Tensor squares = grad_sum_squares(s.parameters, losses);
+  s.optimizer->step(r.lr, squares, o.get<double>("optim.clip_grad"));
+  if (s.ema) s.ema->update(squares);
+  // Only now does the host wait for what it has queued.
+  for (const Tensor& loss : losses) r.loss += loss.item();
+  r.grad_norm = std::sqrt(squares.item());
   r.applied = std::isfinite(r.loss) && std::isfinite(r.grad_norm);
-  if (!r.applied) return;
-  s.optimizer->step(r.lr, clip_factor(r.grad_norm, o.get<double>("optim.clip_grad")));
-  if (s.ema) s.ema->update();
+  if (!r.applied) {
+    s.optimizer->retract();
+    if (s.ema) s.ema->retract();
+    return;
+  }
   s.epoch_loss += r.loss;
   ++s.epoch_steps;
 }

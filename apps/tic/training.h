@@ -41,6 +41,7 @@ TicDescription describe_tic(const Options& options, const TicConfig& config, con
 
 // Everything a step changes, and so everything a checkpoint holds.
 struct TicState {
+  Device device;
   std::unique_ptr<Tic> model;
   std::vector<NamedParameter> parameters;
   std::unique_ptr<Optimizer> optimizer;

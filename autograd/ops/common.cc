@@ -1,5 +1,8 @@
 #include "autograd/ops/common.h"
 
+#include "autograd/engine.h"
+#include "tensor/precision.h"
+
 namespace mullion::detail {
 
 Tensor scaled(const Tensor& x, double alpha, double beta) {
@@ -9,7 +12,7 @@ Tensor scaled(const Tensor& x, double alpha, double beta) {
   return y;
 }
 
-Tensor sum_axis(const Tensor& x, int axis, double alpha) {
+Tensor sum_axis(const Tensor& x, int axis, double alpha, bool exact) {
   const Tensor dense = raw::contiguous(x);
   Shape shape = x.shape();
   int64_t outer = 1, inner = 1;
@@ -17,8 +20,9 @@ Tensor sum_axis(const Tensor& x, int axis, double alpha) {
   for (int a = axis + 1; a < shape.rank(); ++a) inner *= shape[a];
   const int64_t reduced = shape[axis];
   shape[axis] = 1;
-  const Tensor y = empty(shape, x);
-  table(x).sum_axis({dense.data<void>(), y.data<void>(), x.dtype(), outer, reduced, inner, alpha});
+  const Tensor y = exact ? empty_exact(shape, x) : empty(shape, x);
+  table(x).sum_axis(
+      {dense.data<void>(), y.data<void>(), x.dtype(), outer, reduced, inner, alpha, exact});
   return y;
 }
 
@@ -62,6 +66,27 @@ Tensor broadcast_binary(std::string_view op, int index, const Tensor& a, const T
   return y;
 }
 
+Tensor integers_beside(std::string_view op, const Tensor& integers, const Tensor& like) {
+  if (integers.device().type != DeviceType::cpu) check_same_device(op, integers, like);
+  return raw::contiguous(raw::to_device(integers, like.device()));
+}
+
+Tensor scaled_by(const Tensor& d, const Tensor& g, double factor) {
+  if (is_one(g)) return factor == 1.0 ? d : scaled(d, factor);
+  if (g.device().type == DeviceType::cpu) return scaled(d, factor * g.item());
+  const Tensor by = raw::cast(raw::reshape(factor == 1.0 ? g : scaled(g, factor), {}), d.dtype());
+  return broadcast_binary("scaled_by", BinaryOps::index_of<Mul>(), d, by);
+}
+
+void check_weight_type(std::string_view op, const Tensor& x, const Tensor& weight) {
+  const auto mixes = [](const Tensor& t) {
+    return t.dtype() == DType::f32 || t.dtype() == DType::bf16;
+  };
+  if (!mixes(x) || !mixes(weight)) check_same_dtype(op, x, weight);
+  CHECK(weight.dtype() != DType::bf16 || !requires_grad(weight), op,
+        ": a bf16 weight cannot be trained; load it as f32");
+}
+
 void multiply(const Tensor& a, const Tensor& b, const Tensor& c, Product how) {
   DCHECK(a.rank() == 2 && b.rank() == 2 && c.rank() == 2);
   DCHECK(a.is_contiguous() && b.is_contiguous() && c.is_contiguous());
@@ -75,6 +100,7 @@ void multiply(const Tensor& a, const Tensor& b, const Tensor& c, Product how) {
                    how.bias,
                    a.dtype(),
                    b.dtype(),
+                   c.dtype(),
                    1,
                    m,
                    n,
@@ -89,7 +115,8 @@ void multiply(const Tensor& a, const Tensor& b, const Tensor& c, Product how) {
                    0,
                    how.alpha,
                    how.beta,
-                   false});
+                   product_precision().bf16,
+                   product_precision().tf32});
 }
 
 }  // namespace mullion::detail

@@ -32,13 +32,22 @@ inline int64_t rows_of(const Tensor& x) { return x.dim(-1) ? x.numel() / x.dim(-
 
 // alpha * x + beta, contiguous.
 Tensor scaled(const Tensor& x, double alpha, double beta = 0);
-// x summed over one axis.
-Tensor sum_axis(const Tensor& x, int axis, double alpha = 1);
+// x summed over one axis; `exact`: in f32 where x is bf16, as the gradient of a bias wants it.
+Tensor sum_axis(const Tensor& x, int axis, double alpha = 1, bool exact = false);
 // The gradient of a broadcast: g summed over the axes along which `shape` was repeated.
 Tensor sum_to_shape(const Tensor& g, const Shape& shape);
 // y = a op b with broadcasting.
 Tensor broadcast_binary(std::string_view op, int index, const Tensor& a, const Tensor& b);
 
+// Integers (ids, targets) on the device of `like`, contiguous. They may come on the CPU, where the
+// caller has looked at them; those on a device are taken as looked at, because to read them back
+// would be to wait.
+Tensor integers_beside(std::string_view op, const Tensor& integers, const Tensor& like);
+// d * factor * g for the gradient g of a scalar, without reading g on the host.
+Tensor scaled_by(const Tensor& d, const Tensor& g, double factor = 1);
+
+// Whether a weight suits rows of x: the same type, or f32 and bf16 mixed (kernel_args/linear.h).
+void check_weight_type(std::string_view op, const Tensor& x, const Tensor& weight);
 // c = alpha * op(a) op(b) + beta * c for matrices whose rows are contiguous.
 struct Product {
   bool transpose_a = false, transpose_b = false;

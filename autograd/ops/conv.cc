@@ -84,7 +84,7 @@ Tensor conv2d(const Tensor& x_in, const Tensor& weight, int64_t stride, int64_t 
   const MapSize s = size_of_map(x);
   const auto [out, C, kh, kw] = dims<4>(weight);
   CHECK(C == s.C, "conv2d: weight of shape ", weight.shape(), " for a map of shape ", x.shape());
-  check_same_dtype("conv2d", x, weight);
+  check_weight_type("conv2d", x, weight);
   const PatchGeometry p{
       s.B,     s.H, s.W, s.C, kh, kw, stride, dilation * (kh - 1) / 2, dilation * (kw - 1) / 2,
       dilation};
@@ -112,7 +112,7 @@ Tensor conv2d(const Tensor& x_in, const Tensor& weight, int64_t stride, int64_t 
           table(g).col2im({g.dtype(), p, patches.data<void>(), gradients[0].data<void>()});
         }
         if (need_w) {
-          const Tensor dw = empty(w.shape(), g);
+          const Tensor dw = empty_like(w);
           multiply(rows, windows(x), dw, {.transpose_a = true});
           gradients[1] = raw::permute(
               raw::reshape(dw, {kernel[0], kernel[2], kernel[3], kernel[1]}), kChannelMajor);

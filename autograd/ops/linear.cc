@@ -2,6 +2,7 @@
 // gradient of the input alone is g W.
 #include "autograd/ops.h"
 #include "autograd/ops/common.h"
+#include "tensor/precision.h"
 
 namespace mullion {
 using namespace detail;  // NOLINT
@@ -21,10 +22,7 @@ void check_weight(std::string_view op, const Tensor& x, const Tensor& weight) {
   CHECK(x.rank() >= 1 && x.dim(-1) == weight.dim(1), op, ": input of shape ", x.shape(),
         " for a weight of shape ", weight.shape());
   check_same_device(op, x, weight);
-  const bool widened = x.dtype() == DType::f32 && weight.dtype() == DType::bf16;
-  if (!widened) check_same_dtype(op, x, weight);
-  CHECK(!widened || !requires_grad(weight), op,
-        ": a bf16 weight cannot be trained; load it as f32");
+  check_weight_type(op, x, weight);
 }
 
 struct BatchedProduct {
@@ -42,6 +40,7 @@ Tensor batched(const Tensor& a, bool transpose_a, const Tensor& b, bool transpos
                    nullptr,
                    a.dtype(),
                    b.dtype(),
+                   c.dtype(),
                    p.batch,
                    p.m,
                    p.n,
@@ -56,7 +55,8 @@ Tensor batched(const Tensor& a, bool transpose_a, const Tensor& b, bool transpos
                    p.m * p.n,
                    1.0,
                    0.0,
-                   false});
+                   product_precision().bf16,
+                   product_precision().tf32});
   return c;
 }
 
@@ -102,7 +102,7 @@ Tensor matmul(const Tensor& a_in, const Tensor& b_in) {
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   check_weight("linear", x, weight);
   if (bias.defined()) {
-    check_same_dtype("linear", x, bias);
+    check_exact_dtype("linear", x, bias);
     CHECK(bias.rank() == 1 && bias.dim(0) == weight.dim(0), "linear: a bias of shape ",
           bias.shape(), " for a weight of shape ", weight.shape());
   }
@@ -121,10 +121,11 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
                     result[0] = raw::reshape(dx, shape);
                   }
                   if (kept.defined()) {
-                    result[1] = empty(w.shape(), g);
+                    result[1] = empty_like(w);
                     multiply(grad_rows, kept, result[1], {.transpose_a = true});
                   }
-                  if (need_bias) result[2] = raw::reshape(sum_axis(grad_rows, 0), {w.dim(0)});
+                  if (need_bias)
+                    result[2] = raw::reshape(sum_axis(grad_rows, 0, 1, true), {w.dim(0)});
                   return result;
                 });
 }
@@ -139,8 +140,8 @@ Tensor lora_linear(const Tensor& x, const Tensor& weight, const Tensor& lora_a,
             lora_a.dim(0) == lora_b.dim(1),
         "lora_linear: A of shape ", lora_a.shape(), " and B of shape ", lora_b.shape(),
         " for a weight of shape ", weight.shape());
-  check_same_dtype("lora_linear", x, lora_a);
-  check_same_dtype("lora_linear", x, lora_b);
+  check_exact_dtype("lora_linear", x, lora_a);
+  check_exact_dtype("lora_linear", x, lora_b);
   const Tensor rows = as_rows(x), w = raw::contiguous(weight);
   const Tensor a = raw::contiguous(lora_a), b = raw::contiguous(lora_b);
   const int64_t count = rows.dim(0);
@@ -167,39 +168,48 @@ Tensor lora_linear(const Tensor& x, const Tensor& weight, const Tensor& lora_a,
                     result[0] = raw::reshape(dx, shape);
                   }
                   if (need_w) {
-                    result[1] = empty(w.shape(), g);
+                    result[1] = empty_like(w);
                     multiply(grad_rows, rows, result[1], {.transpose_a = true});
                   }
                   if (need_a) {
-                    result[2] = empty(a.shape(), g);
+                    result[2] = empty_like(a);
                     multiply(e, rows, result[2], {.transpose_a = true});
                   }
                   if (need_b) {
-                    result[3] = empty(b.shape(), g);
+                    result[3] = empty_like(b);
                     multiply(grad_rows, h, result[3], {.transpose_a = true, .alpha = scale});
                   }
                   return result;
                 });
 }
 
+namespace {
+void check_ids(const Tensor& ids, int64_t V) {
+  if (ids.device().type != DeviceType::cpu) return;
+  const Tensor dense = raw::contiguous(ids);
+  const int64_t* id = dense.data<int64_t>();
+  for (int64_t i = 0; i < dense.numel(); ++i)
+    CHECK(id[i] >= 0 && id[i] < V, "embedding: id ", id[i], " at position ", i,
+          " is outside the vocabulary of ", V);
+}
+}  // namespace
+
 // y[i] = E[id_i]: dE[r] = sum of g[i] over the i with id_i = r
 Tensor embedding(const Tensor& table_in, const Tensor& ids_in) {
   CHECK(table_in.rank() == 2, "embedding: a table of shape ", table_in.shape());
   CHECK(ids_in.dtype() == DType::i64, "embedding: ids of type ", name_of(ids_in.dtype()));
-  check_same_device("embedding", table_in, ids_in);
-  const Tensor rows = raw::contiguous(table_in), ids = raw::contiguous(ids_in);
-  const int64_t count = ids.numel(), V = rows.dim(0), C = rows.dim(1);
-  const int64_t* id = ids.data<int64_t>();
-  for (int64_t i = 0; i < count; ++i)
-    CHECK(id[i] >= 0 && id[i] < V, "embedding: id ", id[i], " at position ", i,
-          " is outside the vocabulary of ", V);
+  const Tensor rows = raw::contiguous(table_in);
+  const int64_t count = ids_in.numel(), V = rows.dim(0), C = rows.dim(1);
+  check_ids(ids_in, V);
+  const Tensor ids = integers_beside("embedding", ids_in, rows);
   Shape shape = ids.shape();
   shape.push_back(C);
   const DType dtype = rows.dtype() == DType::bf16 ? DType::f32 : rows.dtype();
   CHECK(rows.dtype() == dtype || !requires_grad(table_in),
         "embedding: a bf16 table cannot be trained; load it as f32");
   const Tensor y = Tensor::empty(shape, dtype, rows.device());
-  table(rows).embedding({rows.data<void>(), rows.dtype(), id, y.data<void>(), dtype, count, V, C});
+  table(rows).embedding(
+      {rows.data<void>(), rows.dtype(), ids.data<int64_t>(), y.data<void>(), dtype, count, V, C});
   return record("embedding", y, {table_in}, [ids, V, C](const Tensor& g) -> Gradients {
     const Tensor dtable = empty({V, C}, g);
     table(g).embedding_grad(

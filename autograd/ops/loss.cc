@@ -11,6 +11,7 @@ void check_targets(std::string_view op, const Tensor& targets, int64_t rows, int
   CHECK(targets.dtype() == DType::i64 && targets.rank() == 1 && targets.dim(0) == rows, op,
         ": targets of shape ", targets.shape(), " and type ", name_of(targets.dtype()), " for ",
         rows, " rows");
+  if (targets.device().type != DeviceType::cpu) return;  // integers_beside() says why
   const Tensor dense = raw::contiguous(targets);
   for (int64_t i = 0; i < rows; ++i)
     CHECK(dense.data<int64_t>()[i] < V, op, ": target ", dense.data<int64_t>()[i], " of row ", i,
@@ -28,13 +29,13 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& targets, double scale) 
   const auto [N, V] = dims<2>(logits);
   check_targets("cross_entropy", targets, N, V);
   const bool need = grad_enabled() && requires_grad(logits);
-  const Tensor t = raw::contiguous(targets), z = raw::clone(logits), loss = empty_exact({N}, z);
+  const Tensor t = integers_beside("cross_entropy", targets, logits);
+  const Tensor z = raw::clone(logits), loss = empty_exact({N}, z);
   table(z).cross_entropy(
       {z.data<void>(), t.data<int64_t>(), loss.data<void>(), z.dtype(), N, V, need});
-  return record("cross_entropy", total(loss, scale), {logits},
-                [z = detached(z), scale](const Tensor& g) -> Gradients {
-                  return {scaled(z, scale * g.item())};
-                });
+  return record(
+      "cross_entropy", total(loss, scale), {logits},
+      [z = detached(z), scale](const Tensor& g) -> Gradients { return {scaled_by(z, g, scale)}; });
 }
 
 // loss = s sum(lse(z) sum(p) - sum(p z)): dz = s g (softmax(z) sum(p) - p)
@@ -48,9 +49,8 @@ Tensor soft_cross_entropy(const Tensor& logits, const Tensor& probabilities, dou
   const Tensor loss = empty_exact({N}, z), dz = need ? empty_like(z) : Tensor();
   table(z).soft_cross_entropy({z.data<void>(), p.data<void>(), loss.data<void>(),
                                need ? dz.data<void>() : nullptr, z.dtype(), N, V});
-  return record(
-      "soft_cross_entropy", total(loss, scale), {logits},
-      [dz, scale](const Tensor& g) -> Gradients { return {scaled(dz, scale * g.item())}; });
+  return record("soft_cross_entropy", total(loss, scale), {logits},
+                [dz, scale](const Tensor& g) -> Gradients { return {scaled_by(dz, g, scale)}; });
 }
 
 // As cross_entropy after linear: with e = s (softmax - onehot), dx = g e W, dW = g e^T x. Logits
@@ -63,12 +63,11 @@ Tensor linear_cross_entropy(const Tensor& x_in, const Tensor& weight, const Tens
   CHECK(chunk_rows > 0, "linear_cross_entropy: chunks of ", chunk_rows, " rows");
   const int64_t V = weight.dim(0);
   check_targets("linear_cross_entropy", targets, N, V);
-  const bool widened = x_in.dtype() == DType::f32 && weight.dtype() == DType::bf16;
-  if (!widened) check_same_dtype("linear_cross_entropy", x_in, weight);
+  check_weight_type("linear_cross_entropy", x_in, weight);
   const bool need_x = grad_enabled() && requires_grad(x_in);
   const bool need_w = grad_enabled() && requires_grad(weight);
-  CHECK(!widened || !need_w, "linear_cross_entropy: a bf16 weight cannot be trained");
-  const Tensor x = raw::contiguous(x_in), w = raw::contiguous(weight), t = raw::contiguous(targets);
+  const Tensor x = raw::contiguous(x_in), w = raw::contiguous(weight);
+  const Tensor t = integers_beside("linear_cross_entropy", targets, x);
   const Tensor loss = empty_exact({N}, x);
   const Tensor dx = need_x ? empty_like(x) : Tensor();
   const Tensor dw = need_w ? Tensor::zeros(w.shape(), w.dtype(), w.device()) : Tensor();
@@ -84,9 +83,8 @@ Tensor linear_cross_entropy(const Tensor& x_in, const Tensor& weight, const Tens
   }
   return record("linear_cross_entropy", total(loss, scale), {x_in, weight},
                 [dx, dw](const Tensor& g) -> Gradients {
-                  const double factor = g.item();
-                  const auto times = [factor](const Tensor& d) {
-                    return !d.defined() || factor == 1.0 ? d : scaled(d, factor);
+                  const auto times = [&](const Tensor& d) {
+                    return d.defined() ? scaled_by(d, g) : d;
                   };
                   return {times(dx), times(dw)};
                 });

@@ -76,4 +76,11 @@ Tensor roll(const Tensor& x, int axis, int64_t shift) {
                 [axis, shift](const Tensor& g) -> Gradients { return {rolled(g, axis, -shift)}; });
 }
 
+Tensor cast(const Tensor& x, DType dtype) {
+  CHECK(is_float(x.dtype()) && is_float(dtype), "cast: from ", name_of(x.dtype()), " to ",
+        name_of(dtype), ", expected floating-point types");
+  return record("cast", raw::cast(x, dtype), {x},
+                [from = x.dtype()](const Tensor& g) -> Gradients { return {raw::cast(g, from)}; });
+}
+
 }  // namespace mullion

@@ -79,8 +79,8 @@ Generated generate(const Llama& model, std::span<const int32_t> prompt,
   const int64_t wanted = options.max_tokens > 0 ? std::min(options.max_tokens, room) : room;
   NoGrad no_grad;
   const Sampler sampler(options.sampling);
-  const auto cache =
-      make_full_cache(c.num_hidden_layers, 1, length + wanted, c.num_key_value_heads, c.head_dim);
+  const auto cache = make_full_cache(c.num_hidden_layers, 1, length + wanted, c.num_key_value_heads,
+                                     c.head_dim, model.compute_type(), model.device());
   // All but the last token of the prompt; their logits are not needed.
   for (int64_t begin = 0; begin + 1 < length; begin += kPrefillTokens) {
     const int64_t end = std::min(begin + kPrefillTokens, length - 1);
@@ -91,9 +91,8 @@ Generated generate(const Llama& model, std::span<const int32_t> prompt,
   Generated result;
   int32_t last = prompt.back();
   while (static_cast<int64_t>(result.ids.size()) < wanted) {
-    const Tensor logits = model.logits(ids_tensor({&last, 1}), cache.get());
-    last =
-        sampler.pick({logits.data<float>(), static_cast<size_t>(c.vocab_size)}, result.ids.size());
+    const auto logits = model.logits(ids_tensor({&last, 1}), cache.get()).to_vector<float>();
+    last = sampler.pick(logits, result.ids.size());
     if (std::find(options.stop_ids.begin(), options.stop_ids.end(), last) !=
         options.stop_ids.end()) {
       result.stop = "eos";

@@ -82,7 +82,9 @@ std::vector<std::string> fill(Llama& model, const TensorSource& source) {
              entry.shape == std::vector<int64_t>(target.shape().begin(), target.shape().end()),
              "loading ", entry.name, ": ", shape_text(entry.shape), " in ", source.name(), ", ",
              target.shape(), " in the model");
-    source.read_f32(entry.name, target.data<float>());
+    const Tensor values = Tensor::empty(target.shape());
+    source.read_f32(entry.name, values.data<float>());
+    raw::copy_into(values, target);
     filled.push_back(name);
   }
   return filled;
@@ -99,6 +101,7 @@ std::unique_ptr<Llama> load_llama(const LlamaCheckpoint& checkpoint,
     if (p.rank() == 2 && options.matrix_dtype != p.dtype())
       p = Tensor::empty(p.shape(), options.matrix_dtype);
     load_tensor(*checkpoint.weights, name, p);
+    p = raw::to_device(p, options.device);
   });
   for_each_parameter(*model, [](const std::string&, Tensor&) {});  // a tied head follows
   return model;

@@ -14,6 +14,7 @@ namespace mullion {
 struct LlamaLoadOptions {
   DType matrix_dtype = DType::f32;  // or bf16: how the matrices, frozen ones, are held
   int64_t context = 0;  // extended to this many tokens by Position Interpolation; 0: as is
+  Device device = {};   // where the parameters go, one after another
 };
 std::unique_ptr<Llama> load_llama(const LlamaCheckpoint& checkpoint,
                                   const LlamaLoadOptions& options = {});

@@ -119,9 +119,10 @@ Tensor Llama::hidden(const Tensor& ids, KvCache* cache) const {
   CHECK_AS(Fault::usage, begin + T <= usable_context(config_), "llama: ", begin + T,
            " tokens, but the model's context is ", usable_context(config_),
            "; extend it by rope scaling");
-  const LlamaContext context{rope_.at(begin, T), &pattern_, cache,
+  const LlamaContext context{rope_.at(begin, T, device()), &pattern_, cache,
                              recompute_ == Recompute::mlp && !cache};
   Tensor x = embed_tokens_(ids);
+  if (compute_type_ == DType::bf16) x = cast(x, DType::bf16);
   for (size_t i = 0; i < layers_.size(); ++i) {
     const auto block = [layer = layers_[i].get(), context, i](const Tensor& input) {
       return (*layer)(input, context, static_cast<int64_t>(i));

@@ -75,6 +75,9 @@ class Llama : public Module {
 
   void set_pattern(const AttentionPattern& pattern) { pattern_ = pattern; }
   const AttentionPattern& pattern() const { return pattern_; }
+  // The type of activations: f32, or bf16 where the device computes in it. Parameters keep theirs.
+  void set_compute_type(DType type) { compute_type_ = type; }
+  DType compute_type() const { return compute_type_; }
   void set_recompute(Recompute what) { recompute_ = what; }
   // The output projection gets values of its own: those the embedding has now. A tied model whose
   // embedding is trained beside LoRA keeps its old head, as PEFT does.
@@ -85,12 +88,14 @@ class Llama : public Module {
 
   void fields(Fields& fields) override;
   const LlamaConfig& config() const { return config_; }
+  Device device() const { return embed_tokens_.weight.device(); }
   std::vector<std::unique_ptr<LlamaBlock>>& layers() { return layers_; }
 
  private:
   LlamaConfig config_;
   AttentionPattern pattern_;
   Recompute recompute_ = Recompute::none;
+  DType compute_type_ = DType::f32;
   Embedding embed_tokens_;
   std::vector<std::unique_ptr<LlamaBlock>> layers_;
   RmsNorm norm_;

@@ -176,7 +176,8 @@ Tensor Tic::features(const Tensor& images, const TicTraining* training) const {
         "tic: images of shape ", images.shape(), ", expected (B, H, W, ", config_.in_chans, ")");
   int64_t total = 0;
   for (const int64_t depth : config_.depths) total += depth;
-  Tensor x = stem_norm_(patch_conv(images, stem_));
+  const Tensor input = compute_type_ == DType::bf16 ? cast(images, DType::bf16) : images;
+  Tensor x = stem_norm_(patch_conv(input, stem_));
   for (const auto& stage : stages_) x = (*stage)(x, training, total);
   return norm_(x);
 }

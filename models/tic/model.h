@@ -67,10 +67,14 @@ class Tic : public Module {
   void fields(Fields& fields) override;
   // Weights from truncated normals of deviation 0.02, biases 0.
   void initialize(uint64_t seed);
+  // The type of activations: f32, or bf16 where the device computes in it. Parameters stay f32.
+  void set_compute_type(DType type) { compute_type_ = type; }
   const TicConfig& config() const { return config_; }
+  Device device() const { return head_.weight.device(); }
 
  private:
   TicConfig config_;
+  DType compute_type_ = DType::f32;
   Conv2d stem_;
   LayerNorm stem_norm_;
   std::vector<std::unique_ptr<TicStage>> stages_;

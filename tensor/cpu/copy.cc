@@ -8,7 +8,7 @@
 
 #include "tensor/cpu/dispatch.h"
 #include "tensor/cpu/kernels.h"
-#include "tensor/cpu/strided.h"
+#include "tensor/strided.h"
 #include "tensor/kernel_args/elementwise.h"
 #include "tensor/parallel.h"
 

@@ -7,7 +7,7 @@
 
 #include "tensor/cpu/dispatch.h"
 #include "tensor/cpu/kernels.h"
-#include "tensor/cpu/strided.h"
+#include "tensor/strided.h"
 #include "tensor/cpu/vector_math.h"
 #include "tensor/parallel.h"
 

@@ -206,6 +206,8 @@ MatmulArgs folded(MatmulArgs args) {
 void matmul(const MatmulArgs& given) {
   if (given.batch == 0 || given.m == 0 || given.n == 0) return;
   const MatmulArgs args = folded(given);
+  CHECK_AS(Fault::usage, args.c_type == args.a_type, "matmul: a result of ", name_of(args.c_type),
+           " from ", name_of(args.a_type), " on the cpu");
   if (args.a_type == DType::f32 && args.b_type == DType::bf16) return with_bf16(args);
   CHECK_AS(Fault::usage, args.a_type == args.b_type, "matmul: operands of ", name_of(args.a_type),
            " and ", name_of(args.b_type));

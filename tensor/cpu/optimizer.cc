@@ -43,16 +43,23 @@ void for_floats(int64_t begin, int64_t end, F f) {
       });
 }
 
+// Whether the update is made at all, and with which factor.
+bool applies(const double* sum_squares) { return !sum_squares || std::isfinite(*sum_squares); }
+float factor_of(const Clipping& c) {
+  return c.sum_squares ? static_cast<float>(clip_factor(*c.sum_squares, c.max_norm)) : 1.0f;
+}
+
 }  // namespace
 
 void adamw(const AdamWArgs& args) {
+  if (!applies(args.clipping.sum_squares)) return;
   const double step = static_cast<double>(args.step);
   const double correction1 = 1 - std::pow(args.beta1, step);
   const double correction2 = std::sqrt(1 - std::pow(args.beta2, step));
   const Floats keep1 = static_cast<float>(args.beta1), keep2 = static_cast<float>(args.beta2);
   const Floats take1 = static_cast<float>(1 - args.beta1);
   const Floats take2 = static_cast<float>(1 - args.beta2);
-  const Floats scale = static_cast<float>(args.grad_scale), eps = static_cast<float>(args.eps);
+  const Floats scale = factor_of(args.clipping), eps = static_cast<float>(args.eps);
   const Floats root_scale = static_cast<float>(1 / correction2);
   for_items(args.items, args.count, [&](const OptimizerItem& item, int64_t begin, int64_t end) {
     const Floats decay = static_cast<float>(1 - item.lr * item.weight_decay);
@@ -69,7 +76,8 @@ void adamw(const AdamWArgs& args) {
 }
 
 void sgd(const SgdArgs& args) {
-  const Floats scale = static_cast<float>(args.grad_scale);
+  if (!applies(args.clipping.sum_squares)) return;
+  const Floats scale = factor_of(args.clipping);
   const Floats momentum = static_cast<float>(args.momentum);
   for_items(args.items, args.count, [&](const OptimizerItem& item, int64_t begin, int64_t end) {
     const Floats decay = static_cast<float>(item.weight_decay), rate = static_cast<float>(item.lr);
@@ -87,6 +95,7 @@ void sgd(const SgdArgs& args) {
 }
 
 void ema(const EmaArgs& args) {
+  if (!applies(args.sum_squares)) return;
   const Floats keep = static_cast<float>(args.decay), take = static_cast<float>(1 - args.decay);
   for_items(args.items, args.count, [&](const OptimizerItem& item, int64_t begin, int64_t end) {
     for_floats(begin, end, [&](auto load, auto store) {
@@ -121,6 +130,9 @@ void sum_squares(const SumSquaresArgs& args) {
                });
   double total = 0;
   for (const double sum : sums) total += sum;
+  for (int64_t i = args.count; i < args.count + args.watched; ++i)
+    for (int64_t e = 0; e < args.items[i].n; ++e)
+      total += 0.0 * static_cast<double>(args.items[i].grad[e]);
   *args.result = total;
 }
 

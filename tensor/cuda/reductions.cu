@@ -43,6 +43,4 @@ int64_t blocks_of_sum(int64_t rows, int rows_per_block) {
   return std::min<int64_t>(needed, 2 * int64_t{device_facts().multiprocessors});
 }
 
-Storage scratch(int64_t bytes) { return Storage(bytes, {DeviceType::cuda, current_device()}); }
-
 }  // namespace mullion::cuda

@@ -4,7 +4,7 @@
 // atomics, so the same input gives the same bits.
 #pragma once
 #include "tensor/cuda/rows.cuh"
-#include "tensor/storage.h"
+#include "tensor/cuda/runtime.h"
 
 namespace mullion::cuda {
 
@@ -47,8 +47,5 @@ void sum_partials(const float* partials, int64_t count, int sums, int64_t width,
 
 // How many groups share the rows of a sum over rows: enough to fill the device, and no more.
 int64_t blocks_of_sum(int64_t rows, int rows_per_block);
-
-// Memory for a launch, given back to the stream's pool when the kernels that use it have run.
-Storage scratch(int64_t bytes);
 
 }  // namespace mullion::cuda

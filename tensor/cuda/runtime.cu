@@ -154,6 +154,7 @@ void make_current(int index) {
 int current_device() { return current ? current->facts.index : 0; }
 cudaStream_t current_stream() { return here().stream; }
 const DeviceFacts& device_facts() { return here().facts; }
+Storage scratch(int64_t bytes) { return Storage(bytes, {DeviceType::cuda, current_device()}); }
 
 int count() {
   int devices = 0, usable = 0;

@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <string>
 
+#include "tensor/storage.h"
+
 namespace mullion::cuda {
 
 // Throws Error (Fault::memory, the exit code of device faults) that names call, reason and the
@@ -34,6 +36,10 @@ const DeviceFacts& device_facts();  // of the current device
 // With MULLION_CUDA_SYNC=1 in the environment it waits for the kernel, so that a fault inside it
 // is reported under its name.
 void launched(const char* kernel);
+
+// Memory for a launch on the current device. It goes back to the stream's pool when the kernels
+// that use it have run, whatever is queued by then.
+Storage scratch(int64_t bytes);
 
 // The functions of DeviceBackend.
 int count();

@@ -53,13 +53,15 @@ struct BinaryArgs {
   Shape shape, a_strides, b_strides;
 };
 
-// y[o, i] = alpha * sum over r of x[o, r, i], contiguous, in a fixed order.
+// y[o, i] = alpha * sum over r of x[o, r, i], contiguous, in a fixed order. `exact`: y is f32 where
+// dtype is bf16.
 struct SumAxisArgs {
   const void* x;
   void* y;
   DType dtype;
   int64_t outer, reduced, inner;
   double alpha;
+  bool exact = false;
 };
 
 // y += alpha * x, contiguous.

@@ -6,19 +6,24 @@ namespace mullion {
 
 // For each of `batch`: C = alpha * op(A) op(B) + beta * C (+ bias in every row), row-major.
 // op(A) is m x k, op(B) is k x n; a transposed operand is stored as k x m (A) or n x k (B).
-// C has the type of A: f32 or f64. B may be bf16 where A is f32 (a frozen weight): it is widened,
-// or, with allow_bf16, A is rounded to bf16 as well where the machine has bf16 products.
+//
+// On the CPU C has the type of A: f32 or f64. B may be bf16 where A is f32 (a frozen weight): it is
+// widened, or, with allow_bf16, A is rounded to bf16 as well where the machine has bf16 products.
+// On a GPU each of the three is f32 or bf16. Where A is bf16 the product is one of bf16 (an f32
+// operand is rounded) with sums in f32; where A is f32, so is C, and a bf16 B is treated as on the
+// CPU.
 struct MatmulArgs {
   const void *a, *b;
   void* c;
-  const void* bias;  // n values of C's type, or null
-  DType a_type, b_type;
+  const void* bias;  // n values of C's type (f32 where that is bf16), or null
+  DType a_type, b_type, c_type;
   int64_t batch, m, n, k;
   bool transpose_a, transpose_b;
   int64_t lda, ldb, ldc;                 // distance between stored rows
   int64_t stride_a, stride_b, stride_c;  // distance between matrices of the batch; 0 shares one
   double alpha, beta;                    // with beta 0, C's old elements are not read
   bool allow_bf16;
+  bool allow_tf32 = false;  // products of f32 by tensor cores, with 11 bits of each operand
 };
 
 // y[i] = table[ids[i]], rows of `width`. The table may be bf16 where y is f32, and on a GPU f32

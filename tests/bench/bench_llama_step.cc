@@ -98,7 +98,7 @@ int run(const Arguments& a) {
     const Tensor loss = model->loss(x, y, 1.0 / static_cast<double>(a.context - 1));
     const double middle = now();
     backward(loss);
-    optimizer->step(1e-5, clip_factor(global_grad_norm(parameters), 1));
+    optimizer->step(1e-5, grad_sum_squares(parameters), 1);
     const double end = now();
     if (step == 0) continue;
     seconds.push_back(end - start);

@@ -99,6 +99,7 @@ void measure(const Product& p, double peak) {
                         p.bias ? bias.data<void>() : nullptr,
                         DType::f32,
                         p.b_type,
+                        DType::f32,
                         p.batch,
                         p.m,
                         p.n,

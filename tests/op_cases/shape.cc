@@ -32,6 +32,11 @@ std::vector<OpRow> shape_rows() {
          return reshape(in[0], {3, -1});
        },
        [](const Ref& in) { return in[0]; }},
+      {"cast",
+       "to_the_same_type",  // to another one: tests/autograd/cast_test.cc
+       {{{2, 6}}},
+       [](const In& in) { return cast(in[0], in[0].dtype()); },
+       [](const Ref& in) { return in[0]; }},
       {"permute",
        "",
        {{{2, 3, 4}}},

@@ -51,6 +51,7 @@ void check(const Case& c, double tolerance = 0) {
                   c.bias ? bias.data() : nullptr,
                   dtype_of<T>(),
                   dtype_of<S>(),
+                  dtype_of<T>(),
                   c.batch,
                   c.m,
                   c.n,
@@ -199,9 +200,10 @@ TEST(Matmul, SameBitsTwice) {
     for (const bool ta : {false, true}) {
       Buffer<float> a(m * k, 1), b(k * n, 2), first(m * n), second(m * n);
       for (Buffer<float>* y : {&first, &second})
-        kernels({}).matmul({a.data(), b.data(), y->data(), nullptr, DType::f32, DType::f32, 1,
-                            m,        n,        k,         ta,      true,       ta ? m : k, k,
-                            n,        0,        0,         0,       1,          0,          false});
+        kernels({}).matmul({a.data(),   b.data(),   y->data(), nullptr, DType::f32, DType::f32,
+                            DType::f32, 1,          m,         n,       k,          ta,
+                            true,       ta ? m : k, k,         n,       0,          0,
+                            0,          1,          0,         false});
       EXPECT_EQ(first.values(), second.values()) << m << " " << n << " " << k;
     }
 }

@@ -320,11 +320,12 @@ struct Parameters {
 
 TEST(Optimizer, AdamWFollowsTheFormula) {
   Parameters params;
+  const double sum_squares = 4;  // the norm 2, clipped to 1
   for (int64_t step = 1; step <= 4; ++step) {
-    table().adamw({params.items.data(), 5, step, 0.9, 0.999, 1e-8, 0.5});
+    table().adamw({params.items.data(), 5, step, 0.9, 0.999, 1e-8, {&sum_squares, 1}});
     params.expect([&](double& p, double g, double& m, double& v, const OptimizerItem& item) {
       const double t = static_cast<double>(step);
-      g *= 0.5;
+      g /= 2 + 1e-6;
       p -= item.lr * item.weight_decay * p;
       m = 0.9 * m + 0.1 * g;
       v = 0.999 * v + 0.001 * g * g;
@@ -340,10 +341,12 @@ TEST(Optimizer, SgdWithAndWithoutMomentum) {
       Parameters params;
       if (momentum == 0)
         for (OptimizerItem& item : params.items) item.first = nullptr;
+      const double sum_squares = 16;
       for (int64_t step = 1; step <= 3; ++step) {
-        table().sgd({params.items.data(), 5, step, momentum, 0.25, nesterov && momentum != 0});
+        table().sgd(
+            {params.items.data(), 5, step, momentum, nesterov && momentum != 0, {&sum_squares, 1}});
         params.expect([&](double& p, double g, double& m, double&, const OptimizerItem& item) {
-          g = 0.25 * g + item.weight_decay * p;
+          g = g / (4 + 1e-6) + item.weight_decay * p;
           m = step > 1 ? momentum * m + g : g;
           p -= item.lr * (nesterov && momentum != 0 ? g + momentum * m : m);
         });
@@ -370,6 +373,37 @@ TEST(Optimizer, EmaAndSumOfSquares) {
   EXPECT_TRUE(std::isnan(result));
   table().sum_squares({nullptr, 0, &result});
   EXPECT_EQ(result, 0);
+}
+
+TEST(Optimizer, AWatchedArrayAddsNothingUnlessItIsNotFinite) {
+  Parameters params;
+  double alone = 0, watched = 0;
+  table().sum_squares({params.items.data(), 3, &alone});
+  table().sum_squares({params.items.data(), 3, &watched, 2});
+  EXPECT_EQ(alone, watched);
+  (*params.g[4])[2] = INFINITY;
+  table().sum_squares({params.items.data(), 3, &watched, 2});
+  EXPECT_TRUE(std::isnan(watched));
+}
+
+TEST(Optimizer, AnUpdateByANormThatIsNotFiniteIsLeftOut) {
+  Parameters params;
+  const auto values = [&] {
+    std::vector<std::vector<float>> all;
+    for (const auto* list : {&params.p, &params.m, &params.v})
+      for (const auto& buffer : *list) all.push_back(buffer->values());
+    return all;
+  };
+  const auto before = values();
+  for (const double bad : {double{NAN}, double{INFINITY}}) {
+    table().adamw({params.items.data(), 5, 1, 0.9, 0.999, 1e-8, {&bad, 1}});
+    table().sgd({params.items.data(), 5, 1, 0.9, false, {&bad, 0}});
+    table().ema({params.items.data(), 5, 0.99, &bad});
+    EXPECT_EQ(values(), before);
+  }
+  const double fine = 1e-4;
+  table().adamw({params.items.data(), 5, 1, 0.9, 0.999, 1e-8, {&fine, 1}});
+  EXPECT_NE(values(), before);
 }
 
 }  // namespace

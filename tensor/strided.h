@@ -5,7 +5,7 @@
 
 #include "tensor/shape.h"
 
-namespace mullion::cpu {
+namespace mullion {
 
 template <int K>
 struct StridedSpace {
@@ -64,4 +64,4 @@ void for_rows(const StridedSpace<K>& s, int64_t begin, int64_t end, F f) {
   }
 }
 
-}  // namespace mullion::cpu
+}  // namespace mullion

@@ -1,0 +1,53 @@
+#include "apps/common/device.h"
+
+#include <charconv>
+
+#include "tensor/backend.h"
+#include "tensor/check.h"
+#include "tensor/precision.h"
+
+namespace mullion {
+
+Device device_of(const Options& options) {
+  const std::string text = options.device(), kind = text.substr(0, text.find(':'));
+  int index = 0;
+  if (kind.size() < text.size()) {
+    const char* const end = text.data() + text.size();
+    const auto [stop, error] = std::from_chars(text.data() + kind.size() + 1, end, index);
+    CHECK_AS(Fault::usage, error == std::errc() && stop == end, "--device ", text,
+             ": the index is no number");
+  }
+  const bool on_cpu = kind == "cpu" || (kind == "auto" && device_count(DeviceType::cuda) == 0);
+  const Device device{on_cpu ? DeviceType::cpu : DeviceType::cuda,
+                      on_cpu && kind == "auto" ? 0 : index};
+  try {
+    kernels(device);  // throws where it cannot be used
+  } catch (const Error& error) {
+    throw Error(concat("--device ", text, ": ", error.what()), error.fault(), "--device auto");
+  }
+  return device;
+}
+
+void add_amp_option(OptionTable& table) {
+  table
+      .add("run.amp", "--amp", "off",
+           "lower precision for speed: bf16 activations on a GPU (what is trained stays f32), or "
+           "tf32 products")
+      .one_of({"off", "tf32", "bf16"});
+}
+
+DType apply_amp(const Options& options, Device device) {
+  const auto amp = options.get<std::string>("run.amp");
+  const bool on_cpu = device.type == DeviceType::cpu;
+  if (amp == "tf32" && on_cpu)
+    throw Error("--amp tf32: the cpu has no products of TF32", Fault::usage, "--device cuda");
+  set_product_precision({.tf32 = amp == "tf32", .bf16 = amp == "bf16"});
+  return amp == "bf16" && !on_cpu ? DType::bf16 : DType::f32;
+}
+
+std::string device_name(Device device) {
+  if (device.type == DeviceType::cpu) return "cpu";
+  return concat(name_of(device), ":", device.index);
+}
+
+}  // namespace mullion
