@@ -8,9 +8,9 @@
 
 #include "tensor/cpu/dispatch.h"
 #include "tensor/cpu/kernels.h"
-#include "tensor/strided.h"
 #include "tensor/kernel_args/elementwise.h"
 #include "tensor/parallel.h"
+#include "tensor/strided.h"
 
 namespace mullion::cpu {
 namespace {

@@ -7,9 +7,9 @@
 
 #include "tensor/cpu/dispatch.h"
 #include "tensor/cpu/kernels.h"
-#include "tensor/strided.h"
 #include "tensor/cpu/vector_math.h"
 #include "tensor/parallel.h"
+#include "tensor/strided.h"
 
 namespace mullion::cpu {
 namespace {
