@@ -65,15 +65,23 @@ TEST(Optimizers, ClippingByGlobalNormAsInPyTorch) {
     }
     const double norm = global_grad_norm(parameters);
     EXPECT_NEAR(norm, golden.tensor(prefix + "norm").item(), 1e-5);
-    const double factor = clip_factor(norm, golden.options(name).at("max_norm"));
+    // From zero, by one step of rate 1, a parameter becomes its clipped gradient, negated.
+    const auto sgd = make_sgd({{parameters, 1, 0}}, {0, false});
+    sgd->step(1, grad_sum_squares(parameters), golden.options(name).at("max_norm"));
     for (const NamedParameter& p : parameters) {
-      const auto unclipped = grad(p.value).to_vector<double>(),
+      const auto moved = p.value.to_vector<double>(),
                  clipped = golden.tensor(prefix + "clipped_" + p.name).to_vector<double>();
-      for (size_t i = 0; i < clipped.size(); ++i)
-        EXPECT_NEAR(unclipped[i] * factor, clipped[i], 1e-6);
+      for (size_t i = 0; i < clipped.size(); ++i) EXPECT_NEAR(-moved[i], clipped[i], 1e-6);
     }
   }
-  EXPECT_EQ(clip_factor(1e6, 0), 1);
+}
+
+TEST(Clipping, ANormOfZeroMeansNone) {
+  const NamedParameter p = parameter("p", Tensor::zeros({1}));
+  set_grad(p, Tensor::full({1}, 1e6));
+  const auto sgd = make_sgd({{{p}, 1, 0}}, {0, false});
+  sgd->step(1, grad_sum_squares({p}), 0);
+  EXPECT_EQ(p.value.item(), -1e6);
 }
 
 TEST(Optimizers, GroupsHaveRatesAndDecaysOfTheirOwnAndParametersWithoutGradientRest) {
@@ -83,10 +91,11 @@ TEST(Optimizers, GroupsHaveRatesAndDecaysOfTheirOwnAndParametersWithoutGradientR
   const auto sgd =
       make_sgd({{{fast}, 1, 0}, {{slow}, 0.1, 0}, {{decayed, idle}, 1, 0.5}}, {0, false});
   for (const NamedParameter& p : {fast, slow, decayed}) set_grad(p, ones());
-  sgd->step(0.1, 0.5);
-  EXPECT_NEAR(fast.value.to_vector<float>()[0], 1 - 0.1 * 0.5, 1e-7);
-  EXPECT_NEAR(slow.value.to_vector<float>()[0], 1 - 0.01 * 0.5, 1e-7);
-  EXPECT_NEAR(decayed.value.to_vector<float>()[0], 1 - 0.1 * (0.5 + 0.5), 1e-7);
+  // Six ones: clipped to half their norm, each gradient counts a half (but for PyTorch's 1e-6).
+  sgd->step(0.1, grad_sum_squares({fast, slow, decayed}), 0.5 * std::sqrt(6.0));
+  EXPECT_NEAR(fast.value.to_vector<float>()[0], 1 - 0.1 * 0.5, 1e-6);
+  EXPECT_NEAR(slow.value.to_vector<float>()[0], 1 - 0.01 * 0.5, 1e-6);
+  EXPECT_NEAR(decayed.value.to_vector<float>()[0], 1 - 0.1 * (0.5 + 0.5), 1e-6);
   EXPECT_EQ(idle.value.to_vector<float>()[0], 1);
 }
 
