@@ -7,7 +7,9 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <new>
+#include <system_error>
 
 #include "apps/common/device.h"
 #include "apps/common/log.h"
@@ -26,7 +28,10 @@ namespace {
 void wait_passively(char** argv) {
   if (std::getenv("OMP_WAIT_POLICY") != nullptr) return;
   ::setenv("OMP_WAIT_POLICY", "passive", 1);
-  ::execv("/proc/self/exe", argv);  // where this fails, the program goes on as it is
+  // By its own path rather than /proc/self/exe, by which top and pkill would know it as "exe".
+  std::error_code error;
+  const std::filesystem::path program = std::filesystem::read_symlink("/proc/self/exe", error);
+  if (!error) ::execv(program.c_str(), argv);  // where this fails, the program goes on as it is
 }
 
 void settle_process(char** argv) {
