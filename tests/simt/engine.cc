@@ -63,6 +63,7 @@ struct Engine {
   Schedule schedule;
   uint64_t random = 0;
   bool running = false;
+  LaunchCounts* counts = nullptr;
 
   Launch launch{};
   fcontext_t main = nullptr;
@@ -389,6 +390,7 @@ void run(const Launch& launch) {
   refuse(launch.shared_bytes <= kMaxShared, launch.shared_bytes,
          " bytes of shared memory; a block has ", kMaxShared);
   const HandlerStack handler_stack;
+  if (e.counts) e.counts->add(launch.kernel);
   e.launch = launch;
   e.random = e.schedule.seed * 0x9e3779b97f4a7c15ULL | 1;
   e.warp_count = (static_cast<unsigned>(launch.threads) + kWarp - 1) / kWarp;
@@ -489,5 +491,8 @@ void async_wait(int pending) {
 
 void set_schedule(Schedule schedule) { engine().schedule = schedule; }
 Schedule schedule() { return engine().schedule; }
+
+LaunchCounts::LaunchCounts() { engine().counts = this; }
+LaunchCounts::~LaunchCounts() { engine().counts = nullptr; }
 
 }  // namespace mullion::simt

@@ -1,6 +1,9 @@
 // The controls of the emulator, for tests. It runs the kernels of tensor/cuda/*.cu on the host and
 // reports their faults as Finding (engine.h).
 #pragma once
+#include <map>
+#include <string>
+
 #include "tests/simt/engine.h"
 
 namespace mullion::simt {
@@ -24,6 +27,19 @@ class ScheduleGuard {
 
  private:
   Schedule before_;
+};
+
+// How often each kernel has run while this lives: which of several kernels took the sizes.
+class LaunchCounts {
+ public:
+  LaunchCounts();
+  ~LaunchCounts();
+  LaunchCounts(const LaunchCounts&) = delete;
+  int of(const std::string& kernel) const { return counts_.count(kernel) ? counts_.at(kernel) : 0; }
+  void add(const char* kernel) { ++counts_[kernel]; }
+
+ private:
+  std::map<std::string, int> counts_;
 };
 
 // Whether streams run their work as late as they may (streams.h). At the start:
