@@ -52,12 +52,17 @@ Tensor mean(const Tensor& x, int axis, bool keep_axis = false);
 // --- ops/linear.cc ------------------------------------------------------------------------------
 // a (.., M, K) times b (.., K, N); the leading axes are equal, or b has none.
 Tensor matmul(const Tensor& a, const Tensor& b);
-// x (.., in) W^T + bias; W (out, in), bias (out) or undefined. W may be bf16 if it needs no
-// gradient. Where x is bf16, W is f32 or bf16 and what is trained (bias, W, LoRA's pair) f32.
-Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {});
-// LoRA (Hu et al. 2021, eq. 3): x W^T + scale (x A^T) B^T; W (out, in), A (r, in), B (out, r).
+// x (.., in) W^T + bias + residual; W (out, in), bias (out), residual (.., out), which is added
+// without a pass of its own; either may be undefined. W may be bf16 if it needs no gradient. Where
+// x is bf16, W is f32 or bf16 and what is trained (bias, W, LoRA's pair) f32.
+Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {},
+              const Tensor& residual = {});
+// gelu(x W^T + bias) without a pass of its own for GELU, or for the bias.
+Tensor linear_gelu(const Tensor& x, const Tensor& weight, const Tensor& bias = {});
+// LoRA (Hu et al. 2021, eq. 3): x W^T + scale (x A^T) B^T + residual; W (out, in), A (r, in),
+// B (out, r).
 Tensor lora_linear(const Tensor& x, const Tensor& weight, const Tensor& lora_a,
-                   const Tensor& lora_b, double scale);
+                   const Tensor& lora_b, double scale, const Tensor& residual = {});
 // Rows of a table (V, C) by ids (..) of type i64: (.., C). An id outside [0, V) is an error. Ids
 // may come on the CPU, where they are looked at, and follow the table to its device; ids on another
 // device are taken as looked at. The same goes for the targets of losses.

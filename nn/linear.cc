@@ -8,10 +8,14 @@ Linear::Linear(int64_t in, int64_t out, bool with_bias) : weight(Tensor::empty({
   if (with_bias) bias = Tensor::zeros({out});
 }
 
-Tensor Linear::operator()(const Tensor& x) const {
-  if (!has_lora()) return linear(x, weight, bias);
-  const Tensor y = lora_linear(x, weight, lora_a, lora_b, lora_scale);
+Tensor Linear::operator()(const Tensor& x, const Tensor& residual) const {
+  if (!has_lora()) return linear(x, weight, bias, residual);
+  const Tensor y = lora_linear(x, weight, lora_a, lora_b, lora_scale, residual);
   return bias.defined() ? add(y, bias) : y;
+}
+
+Tensor Linear::gelu(const Tensor& x) const {
+  return has_lora() ? mullion::gelu((*this)(x)) : linear_gelu(x, weight, bias);
 }
 
 void Linear::fields(Fields& fields) {

@@ -8,7 +8,9 @@ namespace mullion {
 class Linear : public Module {
  public:
   Linear(int64_t in, int64_t out, bool bias = false);
-  Tensor operator()(const Tensor& x) const;  // (.., in) -> (.., out)
+  // (.., in) -> (.., out); a residual of that shape is added on the way
+  Tensor operator()(const Tensor& x, const Tensor& residual = {}) const;
+  Tensor gelu(const Tensor& x) const;  // of the result
   void fields(Fields& fields) override;
 
   // Gives the layer a pair A (r, in), B (out, r); A as yet uninitialised, B zero.

@@ -20,7 +20,7 @@ void MsaConv2d::fields(Fields& fields) {
   if (proj) fields("proj", *proj);
 }
 
-Tensor MsaConv2d::operator()(const Tensor& x) const {
+Tensor MsaConv2d::operator()(const Tensor& x, const Tensor& residual) const {
   const int64_t C = x.dim(-1);
   Tensor packed = qkv(x), y;
   if (map_roll) packed = roll(roll(packed, 1, -map_roll), 2, -map_roll);
@@ -31,7 +31,8 @@ Tensor MsaConv2d::operator()(const Tensor& x) const {
     y = msa_conv(packed, geometry);
   }
   if (map_roll) y = roll(roll(y, 1, map_roll), 2, map_roll);
-  return proj ? (*proj)(y) : y;
+  if (proj) return (*proj)(y, residual);
+  return residual.defined() ? add(y, residual) : y;
 }
 
 }  // namespace mullion

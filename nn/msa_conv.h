@@ -10,7 +10,8 @@ class MsaConv2d : public Module {
   // `geometry` without the map's size; head_dim and scale follow from the channels. With
   // map_roll = s the whole map is rolled by (-s, -s) before and back after, as Swin does.
   MsaConv2d(int64_t channels, const MsaConvGeometry& geometry, bool project, int64_t map_roll);
-  Tensor operator()(const Tensor& x) const;  // (B, H, W, C) -> (B, H, W, C)
+  // (B, H, W, C) -> (B, H, W, C), with the residual added where one is given
+  Tensor operator()(const Tensor& x, const Tensor& residual = {}) const;
   void fields(Fields& fields) override;
 
   Linear qkv;                    // rows: q, then k, then v

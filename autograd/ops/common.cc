@@ -116,7 +116,10 @@ void multiply(const Tensor& a, const Tensor& b, const Tensor& c, Product how) {
                    how.alpha,
                    how.beta,
                    product_precision().bf16,
-                   product_precision().tf32});
+                   product_precision().tf32,
+                   how.residual,
+                   how.gelu,
+                   how.before_gelu});
 }
 
 }  // namespace mullion::detail

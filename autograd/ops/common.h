@@ -53,6 +53,9 @@ struct Product {
   bool transpose_a = false, transpose_b = false;
   double alpha = 1, beta = 0;
   const void* bias = nullptr;
+  const void* residual = nullptr;  // of c's shape
+  bool gelu = false;
+  void* before_gelu = nullptr;  // of c's shape, or null
 };
 void multiply(const Tensor& a, const Tensor& b, const Tensor& c, Product how = {});
 

@@ -98,42 +98,102 @@ Tensor matmul(const Tensor& a_in, const Tensor& b_in) {
       });
 }
 
-// y = x W^T + b: dx = g W, dW = g^T x, db = sum of g over rows
-Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
-  check_weight("linear", x, weight);
-  if (bias.defined()) {
-    check_exact_dtype("linear", x, bias);
-    CHECK(bias.rank() == 1 && bias.dim(0) == weight.dim(0), "linear: a bias of shape ",
-          bias.shape(), " for a weight of shape ", weight.shape());
+namespace {
+
+void check_linear(std::string_view op, const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  check_weight(op, x, weight);
+  if (!bias.defined()) return;
+  check_exact_dtype(op, x, bias);
+  CHECK(bias.rank() == 1 && bias.dim(0) == weight.dim(0), op, ": a bias of shape ", bias.shape(),
+        " for a weight of shape ", weight.shape());
+}
+
+// The residual as the product takes it; undefined where there is none.
+Tensor residual_of(std::string_view op, const Tensor& residual, const Tensor& x, int64_t out) {
+  if (!residual.defined()) return {};
+  check_same_dtype(op, x, residual);
+  check_same_device(op, x, residual);
+  CHECK(residual.shape() == with_last(x.shape(), out), op, ": a residual of shape ",
+        residual.shape(), " for a result of shape ", with_last(x.shape(), out));
+  return raw::contiguous(residual);
+}
+
+void* pointer(const Tensor& x) { return x.defined() ? x.data<void>() : nullptr; }
+
+// Of x, W and b in x W^T + b: dx = g W, dW = g^T x, db = sum of g over rows.
+struct LinearGradients {
+  Tensor kept, w;  // rows of x, undefined where W needs no gradient
+  Shape shape;     // of x
+  bool need_x, need_bias;
+
+  LinearGradients(const Tensor& x, const Tensor& rows, const Tensor& weight, const Tensor& bias)
+      : kept(requires_grad(weight) ? detached(rows) : Tensor()),
+        w(detached(raw::contiguous(weight))),
+        shape(x.shape()),
+        need_x(requires_grad(x)),
+        need_bias(bias.defined() && requires_grad(bias)) {}
+
+  Gradients operator()(const Tensor& g) const {
+    const Tensor grad_rows = as_rows(g);
+    Gradients result(3);
+    if (need_x) {
+      const Tensor dx = empty({grad_rows.dim(0), w.dim(1)}, g);
+      multiply(grad_rows, w, dx);
+      result[0] = raw::reshape(dx, shape);
+    }
+    if (kept.defined()) {
+      result[1] = empty_like(w);
+      multiply(grad_rows, kept, result[1], {.transpose_a = true});
+    }
+    if (need_bias) result[2] = raw::reshape(sum_axis(grad_rows, 0, 1, true), {w.dim(0)});
+    return result;
   }
+};
+
+}  // namespace
+
+// y = x W^T + b + r: dr = g
+Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& residual) {
+  check_linear("linear", x, weight, bias);
   const Tensor rows = as_rows(x), w = raw::contiguous(weight);
+  const Tensor r = residual_of("linear", residual, x, weight.dim(0));
   const Tensor y = empty({rows.dim(0), weight.dim(0)}, x);
-  multiply(rows, w, y, {.transpose_b = true, .bias = bias.defined() ? bias.data<void>() : nullptr});
-  const Tensor kept = requires_grad(weight) ? detached(rows) : Tensor();
-  return record("linear", raw::reshape(y, with_last(x.shape(), weight.dim(0))), {x, weight, bias},
-                [kept, w = detached(w), shape = x.shape(), need_x = requires_grad(x),
-                 need_bias = bias.defined() && requires_grad(bias)](const Tensor& g) -> Gradients {
-                  const Tensor grad_rows = as_rows(g);
-                  Gradients result(3);
-                  if (need_x) {
-                    const Tensor dx = empty({grad_rows.dim(0), w.dim(1)}, g);
-                    multiply(grad_rows, w, dx);
-                    result[0] = raw::reshape(dx, shape);
-                  }
-                  if (kept.defined()) {
-                    result[1] = empty_like(w);
-                    multiply(grad_rows, kept, result[1], {.transpose_a = true});
-                  }
-                  if (need_bias)
-                    result[2] = raw::reshape(sum_axis(grad_rows, 0, 1, true), {w.dim(0)});
+  multiply(rows, w, y, {.transpose_b = true, .bias = pointer(bias), .residual = pointer(r)});
+  return record("linear", raw::reshape(y, with_last(x.shape(), weight.dim(0))),
+                {x, weight, bias, residual},
+                [gradients = LinearGradients(x, rows, weight, bias)](const Tensor& g) -> Gradients {
+                  Gradients result = gradients(g);
+                  result.push_back(g);
                   return result;
                 });
 }
 
-// y = x W^T + s h B^T with h = x A^T. With e = s g B: dx = g W + e A, dA = e^T x, dB = s g^T h, and
-// dW = g^T x where W is trained as well. A frozen W is used, never kept in another form.
+// y = gelu(z) with z = x W^T + b: dz = g gelu'(z). z is kept, where a gradient is needed at all.
+Tensor linear_gelu(const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  check_linear("linear_gelu", x, weight, bias);
+  const bool need = grad_enabled() && (requires_grad(x) || requires_grad(weight) ||
+                                       (bias.defined() && requires_grad(bias)));
+  const Tensor rows = as_rows(x), w = raw::contiguous(weight);
+  const Tensor y = empty({rows.dim(0), weight.dim(0)}, x), z = need ? empty_like(y) : Tensor();
+  multiply(rows, w, y,
+           {.transpose_b = true, .bias = pointer(bias), .gelu = true, .before_gelu = pointer(z)});
+  return record(
+      "linear_gelu", raw::reshape(y, with_last(x.shape(), weight.dim(0))), {x, weight, bias},
+      [z, gradients = LinearGradients(x, rows, weight, bias)](const Tensor& g) -> Gradients {
+        const Tensor dz = empty_like(z);
+        // The derivative does not look at y.
+        table(z).unary_grad[UnaryOps::index_of<Gelu>()]({z.data<void>(), z.data<void>(),
+                                                         g.data<void>(), dz.data<void>(), z.dtype(),
+                                                         z.numel()});
+        return gradients(dz);
+      });
+}
+
+// y = x W^T + s h B^T + r with h = x A^T. With e = s g B: dx = g W + e A, dA = e^T x, dB = s g^T h,
+// dr = g, and dW = g^T x where W is trained as well. A frozen W is used, never kept in another
+// form.
 Tensor lora_linear(const Tensor& x, const Tensor& weight, const Tensor& lora_a,
-                   const Tensor& lora_b, double scale) {
+                   const Tensor& lora_b, double scale, const Tensor& residual) {
   check_weight("lora_linear", x, weight);
   const int64_t in = weight.dim(1), out = weight.dim(0);
   CHECK(lora_a.rank() == 2 && lora_b.rank() == 2 && lora_a.dim(1) == in && lora_b.dim(0) == out &&
@@ -144,15 +204,16 @@ Tensor lora_linear(const Tensor& x, const Tensor& weight, const Tensor& lora_a,
   check_exact_dtype("lora_linear", x, lora_b);
   const Tensor rows = as_rows(x), w = raw::contiguous(weight);
   const Tensor a = raw::contiguous(lora_a), b = raw::contiguous(lora_b);
+  const Tensor r = residual_of("lora_linear", residual, x, out);
   const int64_t count = rows.dim(0);
   const Tensor h = empty({count, a.dim(0)}, x), y = empty({count, out}, x);
   multiply(rows, a, h, {.transpose_b = true});
-  multiply(rows, w, y, {.transpose_b = true});
+  multiply(rows, w, y, {.transpose_b = true, .residual = pointer(r)});
   multiply(h, b, y, {.transpose_b = true, .alpha = scale, .beta = 1});
   const bool need_w = requires_grad(weight);
   const bool keep_x = need_w || requires_grad(lora_a);
   return record("lora_linear", raw::reshape(y, with_last(x.shape(), out)),
-                {x, weight, lora_a, lora_b},
+                {x, weight, lora_a, lora_b, residual},
                 [rows = keep_x ? detached(rows) : Tensor(), h, w = detached(w), a = detached(a),
                  b = detached(b), shape = x.shape(), need_x = requires_grad(x), need_w,
                  need_a = requires_grad(lora_a), need_b = requires_grad(lora_b),
@@ -160,7 +221,8 @@ Tensor lora_linear(const Tensor& x, const Tensor& weight, const Tensor& lora_a,
                   const Tensor grad_rows = as_rows(g);
                   const Tensor e = empty(h.shape(), g);
                   multiply(grad_rows, b, e, {.alpha = scale});
-                  Gradients result(4);
+                  Gradients result(5);
+                  result[4] = g;
                   if (need_x) {
                     const Tensor dx = empty({e.dim(0), w.dim(1)}, g);
                     multiply(grad_rows, w, dx);

@@ -17,8 +17,8 @@ LlamaAttention::LlamaAttention(const LlamaConfig& c)
       kv_heads_(c.num_key_value_heads),
       head_dim_(c.head_dim) {}
 
-Tensor LlamaAttention::operator()(const Tensor& x, const LlamaContext& context,
-                                  int64_t layer) const {
+Tensor LlamaAttention::operator()(const Tensor& x, const Tensor& residual,
+                                  const LlamaContext& context, int64_t layer) const {
   const auto [B, T, C] = dims<3>(x);
   const auto heads = [&, B = B, T = T](const Tensor& y, int64_t count) {
     return reshape(y, {B, T, count, head_dim_});
@@ -34,7 +34,7 @@ Tensor LlamaAttention::operator()(const Tensor& x, const LlamaContext& context,
   } else {
     o = attention(q, k, v, *context.pattern, scale);
   }
-  return o_proj(reshape(o, {B, T, heads_ * head_dim_}));
+  return o_proj(reshape(o, {B, T, heads_ * head_dim_}), residual);
 }
 
 void LlamaAttention::fields(Fields& fields) {
@@ -64,11 +64,11 @@ LlamaBlock::LlamaBlock(const LlamaConfig& c)
       mlp(c) {}
 
 Tensor LlamaBlock::operator()(const Tensor& x, const LlamaContext& context, int64_t layer) const {
-  const Tensor y = add(x, self_attn(input_layernorm(x), context, layer));
+  const Tensor y = self_attn(input_layernorm(x), x, context, layer);
   const auto inside = [this](const Tensor& input) {
     return mlp.inside(post_attention_layernorm(input));
   };
-  return add(y, mlp.down_proj(context.recompute_mlp ? checkpoint(inside, y) : inside(y)));
+  return mlp.down_proj(context.recompute_mlp ? checkpoint(inside, y) : inside(y), y);
 }
 
 void LlamaBlock::fields(Fields& fields) {

@@ -30,7 +30,9 @@ struct LlamaContext {
 class LlamaAttention : public Module {
  public:
   explicit LlamaAttention(const LlamaConfig& config);
-  Tensor operator()(const Tensor& x, const LlamaContext& context, int64_t layer) const;
+  // With the residual added.
+  Tensor operator()(const Tensor& x, const Tensor& residual, const LlamaContext& context,
+                    int64_t layer) const;
   void fields(Fields& fields) override;
   Linear q_proj, k_proj, v_proj, o_proj;
 

@@ -83,10 +83,9 @@ void TicBlock::fields(Fields& fields) {
   fields("mlp.fc2", *fc2_);
 }
 
-Tensor TicBlock::mlp(const Tensor& x) const {
-  Tensor h = (*fc1_)(x);
-  if (dwconv_) h = depthwise_conv3x3(h, dwconv_->weight, dwconv_->bias);
-  return (*fc2_)(gelu(h));
+Tensor TicBlock::mlp(const Tensor& x, const Tensor& residual) const {
+  if (!dwconv_) return (*fc2_)(fc1_->gelu(x), residual);
+  return (*fc2_)(gelu(depthwise_conv3x3((*fc1_)(x), dwconv_->weight, dwconv_->bias)), residual);
 }
 
 // tic:      y = x + drop(proj(msa(LN x))), then y + drop(mlp(LN y))
@@ -95,7 +94,11 @@ Tensor TicBlock::operator()(const Tensor& x, double rate, uint64_t seed, uint64_
   const Tensor z = norm1_(x);
   if (released_) {
     const int64_t stride = conv_->weight.dim(0) / conv_->weight.dim(1);
-    return relu(conv2d(add(attn_(z), z), conv_->weight, stride, dilation_));
+    return relu(conv2d(attn_(z, z), conv_->weight, stride, dilation_));
+  }
+  if (rate == 0) {  // nothing stands between a branch's last product and the sum
+    const Tensor y = attn_(z, x);
+    return mlp((*norm2_)(y), y);
   }
   const Tensor y = add(x, drop_path(attn_(z), rate, seed, mix_bits(stream, 0)));
   return add(y, drop_path(mlp((*norm2_)(y)), rate, seed, mix_bits(stream, 1)));

@@ -32,7 +32,7 @@ class TicBlock : public Module {
   void fields(Fields& fields) override;
 
  private:
-  Tensor mlp(const Tensor& x) const;
+  Tensor mlp(const Tensor& x, const Tensor& residual = {}) const;
   bool released_;
   int64_t dilation_;
   LayerNorm norm1_;

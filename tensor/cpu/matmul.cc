@@ -10,7 +10,8 @@
 #include "tensor/cpu/gemm.h"
 #include "tensor/cpu/kernels.h"
 #include "tensor/cpu/matmul.h"
-#include "tensor/cpu/pack.h"
+#include "tensor/cpu/vector_math.h"
+#include "tensor/elementwise.h"
 #include "tensor/kernel_args/linear.h"
 #include "tensor/parallel.h"
 #include "tensor/scratch.h"
@@ -25,13 +26,44 @@ constexpr int64_t kWidenedDepth = 1536;      // the inner size of a block at mos
 constexpr int64_t kFewColumns = 16;          // columns of a LoRA projection
 constexpr int64_t kCacheFloats = 1 << 16;    // floats that share the second-level cache with others
 
+// What happens to C after the product, in one pass over it.
 template <typename T>
-void add_bias(const T* bias, T* c, int64_t m, int64_t n, int64_t ldc) {
-  parallel_for(m, rows_of_grain(n), [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r)
-      map_packs(
-          0, n, c + r * ldc, [](Pack<T> x, Pack<T> b) { return x + b; },
-          static_cast<const T*>(c + r * ldc), bias);
+struct Epilogue {
+  const T *bias, *residual;
+  bool gelu;
+  T* before_gelu;
+
+  bool is_empty() const { return !bias && !residual && !gelu; }
+  Epilogue without_bias() const { return {nullptr, residual, gelu, before_gelu}; }
+  // That of the rows of C from m0 and the columns from n0 on.
+  Epilogue from(int64_t m0, int64_t n0, int64_t ldc) const {
+    const int64_t at = m0 * ldc + n0;
+    return {bias ? bias + n0 : nullptr, residual ? residual + at : nullptr, gelu,
+            before_gelu ? before_gelu + at : nullptr};
+  }
+};
+
+template <typename T>
+void finish_row(const Epilogue<T>& e, T* c, int64_t n) {
+  using P = Pack<T>;
+  const T* x = c;
+  if (e.bias && e.residual)
+    map_packs(
+        0, n, c, [](P v, P b, P r) { return v + b + r; }, x, e.bias, e.residual);
+  else if (e.bias || e.residual)
+    map_packs(
+        0, n, c, [](P v, P b) { return v + b; }, x, e.bias ? e.bias : e.residual);
+  if (!e.gelu) return;
+  if (e.before_gelu) std::copy(x, x + n, e.before_gelu);
+  map_packs(
+      0, n, c, [](P v) { return Gelu::value(v); }, x);
+}
+
+template <typename T>
+void finish(const Epilogue<T>& e, T* c, int64_t m, int64_t n, int64_t ldc) {
+  if (e.is_empty()) return;
+  parallel_for(m, rows_of_grain(n, e.gelu ? kMathGrain : kGrain), [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) finish_row(e.from(r, 0, ldc), c + r * ldc, n);
   });
 }
 
@@ -91,12 +123,14 @@ bool thin_product(const Gemm<float>& p, const float* bias) {
 bool thin_product(const Gemm<double>&, const double*) { return false; }
 
 template <typename T>
-void product(const Gemm<T>& p, const T* bias) {
-  if (p.k == 0) return without_product(p, bias);
-  if (thin_product(p, bias)) return;
-  // A tall product with a bias goes in blocks of rows, so that the bias finds its block in cache.
+void product(const Gemm<T>& p, const Epilogue<T>& epilogue) {
+  if (p.k == 0 || thin_product(p, epilogue.bias)) {
+    if (p.k == 0) without_product(p, epilogue.bias);
+    return finish(epilogue.without_bias(), p.c, p.m, p.n, p.ldc);
+  }
+  // A tall product goes in blocks of rows, so that its epilogue finds the block in cache.
   const int64_t rows = std::max<int64_t>(64, kCacheFloats / p.n);
-  if (bias && !p.transpose_a && p.k * p.n <= kCacheFloats / 4 && p.m >= 4 * rows) {
+  if (!epilogue.is_empty() && !p.transpose_a && p.k * p.n <= kCacheFloats / 4 && p.m >= 4 * rows) {
     const int64_t blocks = (p.m + rows - 1) / rows;
     return parallel_for(blocks, 1, [&](int64_t begin, int64_t end) {
       for (int64_t r = begin * rows; r < std::min(p.m, end * rows); r += rows) {
@@ -105,21 +139,24 @@ void product(const Gemm<T>& p, const T* bias) {
         part.a += r * p.lda;
         part.c += r * p.ldc;
         gemm(part);
-        add_bias(bias, part.c, part.m, p.n, p.ldc);
+        finish(epilogue.from(r, 0, p.ldc), part.c, part.m, p.n, p.ldc);
       }
     });
   }
   gemm(p);
-  if (bias) add_bias(bias, p.c, p.m, p.n, p.ldc);
+  finish(epilogue, p.c, p.m, p.n, p.ldc);
 }
 
 // B in bf16, exactly: blocks of B that stay in cache are widened and multiplied one by one, each
 // thread on its own columns of C.
-void widened_product(const Gemm<float>& p, const bf16* b, const float* bias) {
-  if (p.k == 0) return without_product(p, bias);
-  if (p.m <= kThin && p.transpose_b && !p.transpose_a)
-    return dot_products(
-        DotProducts<bf16>{p.m, p.n, p.k, p.a, p.lda, b, p.ldb, p.c, p.ldc, p.alpha, p.beta, bias});
+void widened_product(const Gemm<float>& p, const bf16* b, const Epilogue<float>& epilogue) {
+  const bool thin = p.m <= kThin && p.transpose_b && !p.transpose_a;
+  if (p.k == 0)
+    without_product(p, epilogue.bias);
+  else if (thin)
+    dot_products(DotProducts<bf16>{p.m, p.n, p.k, p.a, p.lda, b, p.ldb, p.c, p.ldc, p.alpha, p.beta,
+                                   epilogue.bias});
+  if (p.k == 0 || thin) return finish(epilogue.without_bias(), p.c, p.m, p.n, p.ldc);
   const int64_t deep = std::min(p.k, kWidenedDepth), wide = kWidenedFloats / deep;
   const auto block = [&](int64_t n0, int64_t columns, int64_t k0, int64_t depth) {
     const int64_t rows = p.transpose_b ? columns : depth, length = p.transpose_b ? depth : columns;
@@ -144,7 +181,7 @@ void widened_product(const Gemm<float>& p, const bf16* b, const float* bias) {
     for (int64_t n0 = begin; n0 < end; n0 += wide) {
       const int64_t columns = std::min(wide, end - n0);
       for (int64_t k0 = 0; k0 < p.k; k0 += deep) block(n0, columns, k0, std::min(deep, p.k - k0));
-      if (bias) add_bias(bias + n0, p.c + n0, p.m, columns, p.ldc);
+      finish(epilogue.from(0, n0, p.ldc), p.c + n0, p.m, columns, p.ldc);
     }
   });
 }
@@ -167,6 +204,13 @@ Gemm<T> matrix_of(const MatmulArgs& args, int64_t index) {
           args.ldc};
 }
 
+template <typename T>
+Epilogue<T> epilogue_of(const MatmulArgs& args, int64_t index) {
+  const Epilogue<T> first{static_cast<const T*>(args.bias), static_cast<const T*>(args.residual),
+                          args.gelu, static_cast<T*>(args.before_gelu)};
+  return first.from(index, 0, args.stride_c);
+}
+
 // f(index) for every matrix: small ones handed out whole, large ones split inside.
 template <typename F>
 void for_batch(const MatmulArgs& args, F f) {
@@ -179,15 +223,17 @@ void for_batch(const MatmulArgs& args, F f) {
 }
 
 void with_bf16(const MatmulArgs& args) {
-  const auto* bias = static_cast<const float*>(args.bias);
   // oneDNN applies alpha to the bias as well; there the exact path serves.
   const bool rounds = args.allow_bf16 && args.m > kThin && args.k > 0 &&
-                      (!bias || args.alpha == 1) && has_bf16_products() &&
+                      (!args.bias || args.alpha == 1) && has_bf16_products() &&
                       matmul_backend() != MatmulBackend::eigen;
   for_batch(args, [&](int64_t index) {
     const auto p = matrix_of<float>(args, index);
     const bf16* b = static_cast<const bf16*>(args.b) + index * args.stride_b;
-    rounds ? bf16_product(args, p.a, b, p.c) : widened_product(p, b, bias);
+    const auto epilogue = epilogue_of<float>(args, index);
+    if (!rounds) return widened_product(p, b, epilogue);
+    bf16_product(args, p.a, b, p.c);  // adds the bias
+    finish(epilogue.without_bias(), p.c, p.m, p.n, p.ldc);
   });
 }
 
@@ -206,6 +252,7 @@ MatmulArgs folded(MatmulArgs args) {
 void matmul(const MatmulArgs& given) {
   if (given.batch == 0 || given.m == 0 || given.n == 0) return;
   const MatmulArgs args = folded(given);
+  DCHECK(!args.residual || args.beta == 0);
   CHECK_AS(Fault::usage, args.c_type == args.a_type, "matmul: a result of ", name_of(args.c_type),
            " from ", name_of(args.a_type), " on the cpu");
   if (args.a_type == DType::f32 && args.b_type == DType::bf16) return with_bf16(args);
@@ -214,7 +261,7 @@ void matmul(const MatmulArgs& given) {
   dispatch_float("matmul", args.a_type, [&](auto zero) {
     using T = decltype(zero);
     for_batch(args, [&](int64_t index) {
-      product(matrix_of<T>(args, index), static_cast<const T*>(args.bias));
+      product(matrix_of<T>(args, index), epilogue_of<T>(args, index));
     });
   });
 }

@@ -1,7 +1,9 @@
 // Matrix products by cuBLASLt, which is column-major: the transposed product C^T = op(B)^T op(A)^T
 // is asked for, so that the rows of every matrix here are its columns and n comes before m. What
 // the library found best for a shape is kept. Operands whose type does not suit the product are
-// cast into scratch memory first.
+// cast into scratch memory first. Bias and residual are part of the product. So is GELU in bf16:
+// the library has its tanh form alone, whose 5e-4 that type does not see beside values of 1; in f32
+// it is a pass of its own, by the error function.
 #include <cublasLt.h>
 
 #include <algorithm>
@@ -42,8 +44,16 @@ uint32_t alignment_of_a(const MatmulArgs& p) { return alignment_of(p.a, p, p.str
 uint32_t alignment_of_b(const MatmulArgs& p) { return alignment_of(p.b, p, p.stride_b, p.b_type); }
 uint32_t alignment_of_c(const MatmulArgs& p) { return alignment_of(p.c, p, p.stride_c, p.c_type); }
 
+// The library computes D = alpha op(A) op(B) + beta C, and D is our C: its C is D itself or the
+// residual.
+const void* added_to(const MatmulArgs& p) { return p.residual ? p.residual : p.c; }
+double beta_of(const MatmulArgs& p) { return p.residual ? 1 : p.beta; }
+uint32_t alignment_of_added(const MatmulArgs& p) {
+  return alignment_of(added_to(p), p, p.stride_c, p.c_type);
+}
+
 // All that decides which algorithm is best. Numbers alone, so that it can be a key.
-using Key = std::array<int64_t, 22>;
+using Key = std::array<int64_t, 25>;
 Key key_of(const MatmulArgs& p) {
   return {static_cast<int64_t>(p.a_type),
           static_cast<int64_t>(p.b_type),
@@ -62,10 +72,13 @@ Key key_of(const MatmulArgs& p) {
           p.stride_c,
           p.bias != nullptr,
           p.allow_tf32,
-          p.beta != 0,
+          beta_of(p) != 0,
+          p.gelu,
+          p.before_gelu != nullptr,
           alignment_of_a(p),
           alignment_of_b(p),
           alignment_of_c(p),
+          alignment_of_added(p),
           current_device()};
 }
 
@@ -114,7 +127,7 @@ void choose_algorithm(cublasLtHandle_t handle, Plan& plan, const MatmulArgs& p) 
   // Views begin anywhere: the library assumes 256 bytes unless it is told. A and B change places.
   set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment_of_b(p), p);
   set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment_of_a(p), p);
-  set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, alignment_of_c(p), p);
+  set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, alignment_of_added(p), p);
   set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignment_of_c(p), p);
   cublasLtMatmulHeuristicResult_t found{};
   int count = 0;
@@ -127,6 +140,18 @@ void choose_algorithm(cublasLtHandle_t handle, Plan& plan, const MatmulArgs& p) 
   plan.algorithm = found.algo;
 }
 
+cublasLtEpilogue_t epilogue_of(const MatmulArgs& p) {
+  if (p.gelu && p.before_gelu)
+    return p.bias ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX;
+  if (p.gelu) return p.bias ? CUBLASLT_EPILOGUE_GELU_BIAS : CUBLASLT_EPILOGUE_GELU;
+  return p.bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
+}
+
+void set_pointers(cublasLtMatmulDesc_t product, const MatmulArgs& p) {
+  if (p.bias) set(product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, p.bias, p);
+  if (p.before_gelu) set(product, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, p.before_gelu, p);
+}
+
 Plan make_plan(cublasLtHandle_t handle, const MatmulArgs& p) {
   Plan plan;
   const cublasComputeType_t compute =
@@ -137,11 +162,12 @@ Plan make_plan(cublasLtHandle_t handle, const MatmulArgs& p) {
   const cublasOperation_t of_b = p.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N;
   set(plan.product, CUBLASLT_MATMUL_DESC_TRANSA, of_b, p);
   set(plan.product, CUBLASLT_MATMUL_DESC_TRANSB, of_a, p);
-  if (p.bias) {
-    set(plan.product, CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS, p);
+  set(plan.product, CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue_of(p), p);
+  if (p.bias)
     set(plan.product, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, static_cast<int32_t>(type_of(p.c_type)),
         p);
-  }
+  if (p.before_gelu) set(plan.product, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, p.ldc, p);
+  set_pointers(plan.product, p);
   plan.a =
       layout(p, p.a_type, p.transpose_a ? p.k : p.m, p.transpose_a ? p.m : p.k, p.lda, p.stride_a);
   plan.b =
@@ -177,10 +203,10 @@ void multiply(const MatmulArgs& p) {
   auto found = all.plans.find(key);
   if (found == all.plans.end()) found = all.plans.emplace(key, make_plan(handle, p)).first;
   const Plan& plan = found->second;
-  if (p.bias) set(plan.product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, p.bias, p);
-  const auto alpha = static_cast<float>(p.alpha), beta = static_cast<float>(p.beta);
-  check_lt(cublasLtMatmul(handle, plan.product, &alpha, p.b, plan.b, p.a, plan.a, &beta, p.c,
-                          plan.c, p.c, plan.c, &plan.algorithm, workspace->data(),
+  set_pointers(plan.product, p);
+  const auto alpha = static_cast<float>(p.alpha), beta = static_cast<float>(beta_of(p));
+  check_lt(cublasLtMatmul(handle, plan.product, &alpha, p.b, plan.b, p.a, plan.a, &beta,
+                          added_to(p), plan.c, p.c, plan.c, &plan.algorithm, workspace->data(),
                           static_cast<size_t>(kWorkspace), current_stream()),
            "cublasLtMatmul", p);
   launched("matmul");
@@ -238,6 +264,7 @@ void widened(const MatmulArgs& args) {
     p.b = static_cast<const Bf16*>(args.b) + offset;
     p.c = static_cast<float*>(args.c) + first;
     if (args.bias) p.bias = static_cast<const float*>(args.bias) + first;
+    if (args.residual) p.residual = static_cast<const float*>(args.residual) + first;
     with_cast_b(p, DType::f32, multiply);
   }
 }
@@ -251,8 +278,13 @@ __global__ void without_product_kernel(T* c, const float* bias, float beta, int6
   T& element = c[blockIdx.y * stride + i / n * ldc + i % n];
   element = narrow<T>((beta == 0 ? 0.0f : beta * widen(element)) + (bias ? bias[i % n] : 0.0f));
 }
-void without_product(const MatmulArgs& p) {
+void without_product(MatmulArgs p) {
   constexpr int kThreads = 256;
+  if (p.residual) {
+    copy({p.residual, p.c, p.c_type, p.c_type, Shape{p.batch, p.m, p.n},
+          Shape{p.stride_c, p.ldc, 1}, Shape{p.stride_c, p.ldc, 1}});
+    p.beta = 1;
+  }
   dispatch_cuda("matmul", p.c_type, [&](auto tag) {
     using T = decltype(tag);
     launch("matmul", without_product_kernel<T>, Grid{blocks_for(p.m * p.n, kThreads), p.batch},
@@ -270,6 +302,24 @@ void with_bias_of_c(const MatmulArgs& args, F f) {
   MatmulArgs p = args;
   p.bias = memory.data();
   f(p);
+}
+
+// What the library asks of an epilogue by GELU that keeps its input: lines of a multiple of 8
+// elements, at a multiple of 16 bytes.
+bool is_gelu_of_product(const MatmulArgs& p) {
+  return p.c_type == DType::bf16 && p.k > 0 && p.batch == 1 && p.ldc % 8 == 0 &&
+         reinterpret_cast<uintptr_t>(p.before_gelu) % 16 == 0;
+}
+
+void gelu_after_product(const MatmulArgs& args) {
+  CHECK(args.ldc == args.n && (args.batch == 1 || args.stride_c == args.m * args.n),
+        "matmul: GELU of a result with gaps between its rows");
+  MatmulArgs p = args;
+  p.gelu = false;
+  p.before_gelu = nullptr;
+  if (args.before_gelu) p.c = args.before_gelu;
+  matmul(p);
+  unary<Gelu>({p.c, args.c, args.c_type, args.batch * args.m * args.n});
 }
 
 // One taller product where the matrices of A and C follow each other and share B.
@@ -291,6 +341,8 @@ void matmul(const MatmulArgs& given) {
     dispatch_cuda("matmul", type, [](auto) {});
   CHECK_AS(Fault::usage, args.a_type == DType::bf16 || args.c_type == DType::f32,
            "matmul: a result of bf16 from f32 on cuda");
+  DCHECK(!args.residual || args.beta == 0);
+  if (args.gelu && !is_gelu_of_product(args)) return gelu_after_product(args);
   if (args.k == 0) return without_product(args);
   with_bias_of_c(args, [](const MatmulArgs& p) {
     const bool wide_a = p.a_type == DType::f32, wide_b = p.b_type == DType::f32;

@@ -5,7 +5,8 @@
 namespace mullion {
 
 // For each of `batch`: C = alpha * op(A) op(B) + beta * C (+ bias in every row), row-major.
-// op(A) is m x k, op(B) is k x n; a transposed operand is stored as k x m (A) or n x k (B).
+// op(A) is m x k, op(B) is k x n; a transposed operand is stored as k x m (A) or n x k (B). The
+// epilogue adds a residual and applies GELU, which else were passes over C of their own.
 //
 // On the CPU C has the type of A: f32 or f64. B may be bf16 where A is f32 (a frozen weight): it is
 // widened, or, with allow_bf16, A is rounded to bf16 as well where the machine has bf16 products.
@@ -23,7 +24,10 @@ struct MatmulArgs {
   int64_t stride_a, stride_b, stride_c;  // distance between matrices of the batch; 0 shares one
   double alpha, beta;                    // with beta 0, C's old elements are not read
   bool allow_bf16;
-  bool allow_tf32 = false;  // products of f32 by tensor cores, with 11 bits of each operand
+  bool allow_tf32 = false;         // products of f32 by tensor cores, with 11 bits of each operand
+  const void* residual = nullptr;  // lies as C does; beta is 0 beside it
+  bool gelu = false;               // by the error function; in bf16 on a GPU by tanh
+  void* before_gelu = nullptr;     // lies as C does: gets what GELU is applied to, or null
 };
 
 // y[i] = table[ids[i]], rows of `width`. The table may be bf16 where y is f32, and on a GPU f32

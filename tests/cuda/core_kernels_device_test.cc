@@ -197,13 +197,15 @@ struct Product {
   bool share_a = false, share_b = false;
   double alpha = 1, beta = 0;
   int64_t gap = 0, skew = 0;  // between rows; of the starts, in elements
+  bool residual = false, gelu = false, keep_before_gelu = false;
 };
 
 void check(const Product& p) {
   SCOPED_TRACE(concat(name_of(p.a), " ", name_of(p.b), " ", name_of(p.c), " batch ", p.batch, " ",
                       p.m, " x ", p.n, " x ", p.k, p.transpose_a ? " A'" : "",
-                      p.transpose_b ? " B'" : "", p.bias ? " bias" : "", " gap ", p.gap, " skew ",
-                      p.skew));
+                      p.transpose_b ? " B'" : "", p.bias ? " bias" : "",
+                      p.residual ? " residual" : "", p.gelu ? " gelu" : "",
+                      p.keep_before_gelu ? " kept" : "", " gap ", p.gap, " skew ", p.skew));
   const int64_t lda = (p.transpose_a ? p.m : p.k) + p.gap,
                 ldb = (p.transpose_b ? p.k : p.n) + p.gap;
   const int64_t ldc = p.n + p.gap;
@@ -216,7 +218,7 @@ void check(const Product& p) {
   const Floats a = spread((p.share_a ? 1 : p.batch) * size_a, 1, seen_a);
   const Floats b = spread((p.share_b ? 1 : p.batch) * size_b, 2, seen_b);
   const Floats bias = spread(p.n, 3, p.c == DType::bf16 ? DType::bf16 : DType::f32);
-  const Floats old = spread(p.batch * size_c, 4, p.c);
+  const Floats old = spread(p.batch * size_c, 4, p.c), residual = spread(p.batch * size_c, 5, p.c);
   const float tolerance = p.c == DType::bf16 ? 1e-2f : 1e-5f;
   compare_sides(p.c, p.skew, tolerance, [&](Side& side) {
     const auto as = [&](DType type, const Floats& v) {
@@ -244,7 +246,11 @@ void check(const Product& p) {
                          size_c,
                          p.alpha,
                          p.beta,
-                         p.allow_bf16});
+                         p.allow_bf16,
+                         false,
+                         p.residual ? side.in(residual) : nullptr,
+                         p.gelu,
+                         p.keep_before_gelu ? side.out(p.batch * size_c) : nullptr});
   });
 }
 
@@ -308,6 +314,28 @@ TEST_F(ProductsOnDevice, AnInnerSizeOfZeroLeavesBetaCAndTheBias) {
              .bias = true,
              .beta = beta,
              .gap = 2});
+}
+
+// In f32 GELU is a pass of its own, in bf16 part of the product where n is a multiple of 8.
+TEST_F(ProductsOnDevice, Epilogues) {
+  constexpr DType wide = DType::f32, narrow = DType::bf16;
+  const Product types[] = {
+      {wide, wide, wide}, {wide, narrow, wide}, {narrow, wide, narrow}, {narrow, narrow, narrow}};
+  for (Product p : types)
+    for (const int64_t n : {12, 16})
+      for (const int64_t k : {0, 20})
+        for (const bool bias : {false, true}) {
+          p.n = n, p.k = k, p.bias = bias;
+          p.residual = true, p.gelu = p.keep_before_gelu = false;
+          check(p);
+          p.gelu = true;
+          check(p);
+          p.residual = false, p.keep_before_gelu = true;
+          check(p);
+        }
+  check({.a = wide, .b = wide, .c = wide, .batch = 3, .gap = 3, .skew = 1, .residual = true});
+  check(
+      {.a = narrow, .b = narrow, .c = narrow, .batch = 3, .gelu = true, .keep_before_gelu = true});
 }
 
 TEST_F(ProductsOnDevice, RefusesWhatIsForTheCpu) {

@@ -1,4 +1,7 @@
 // Rows of autograd/ops/linear.cc.
+#include <algorithm>
+#include <cmath>
+
 #include "tests/autograd/op_table.h"
 
 namespace mullion::test {
@@ -27,6 +30,16 @@ Values product(const Values& a, const Values& b, size_t batch, size_t m, size_t 
         for (size_t l = 0; l < k; ++l)
           c[(t * m + i) * n + j] += a[(t * m + i) * k + l] * b[t * step + l * n + j];
   return c;
+}
+
+Values biased(Values y, const Values& bias) {
+  for (size_t i = 0; i < y.size(); ++i) y[i] += bias[i % bias.size()];
+  return y;
+}
+
+Values with_gelu(Values y) {
+  for (double& x : y) x *= 0.5 * std::erfc(-x * std::sqrt(0.5));
+  return y;
 }
 
 }  // namespace
@@ -71,6 +84,28 @@ std::vector<OpRow> linear_rows() {
          for (size_t i = 0; i < y.size(); ++i) y[i] += in[2][i % 11];
          return y;
        }},
+      {"linear",
+       "residual",
+       {{{2, 3, 9}}, {{11, 9}}, {{11}}, {{2, 3, 11}}},
+       [](const In& in) { return linear(in[0], in[1], in[2], in[3]); },
+       [](const Ref& in) {
+         return biased(biased(times_transposed(in[0], in[1], 9), in[2]), in[3]);
+       }},
+      {"linear",
+       "residual_no_bias",
+       {{{3, 70}}, {{5, 70}}, {{3, 5}}},
+       [](const In& in) { return linear(in[0], in[1], {}, in[2]); },
+       [](const Ref& in) { return biased(times_transposed(in[0], in[1], 70), in[2]); }},
+      {"linear_gelu",
+       "bias",
+       {{{2, 3, 9}}, {{11, 9}}, {{11}}},
+       [](const In& in) { return linear_gelu(in[0], in[1], in[2]); },
+       [](const Ref& in) { return with_gelu(biased(times_transposed(in[0], in[1], 9), in[2])); }},
+      {"linear_gelu",
+       "no_bias",
+       {{{70, 5}}, {{16, 5}}},
+       [](const In& in) { return linear_gelu(in[0], in[1]); },
+       [](const Ref& in) { return with_gelu(times_transposed(in[0], in[1], 5)); }},
       {"lora_linear",
        "all_trained",
        {{{2, 5, 6}}, {{7, 6}}, {{2, 6}}, {{7, 2}}},
@@ -91,10 +126,18 @@ std::vector<OpRow> linear_rows() {
            for (size_t c = 0; c < 3; ++c) y.push_back(in[0][static_cast<size_t>(id) * 3 + c]);
          return y;
        }}};
-  OpRow frozen = rows[6];  // only the pair is trained: the weight is used and no gradient made
+  // Only the pair is trained: the weight is used and no gradient made. With the residual on top.
+  OpRow frozen = *std::find_if(rows.begin(), rows.end(),
+                               [](const OpRow& row) { return row.op == "lora_linear"; });
   frozen.variant = "frozen_weight";
   frozen.inputs[1].differentiable = false;
   rows.push_back(frozen);
+  OpRow summed = frozen;
+  summed.variant = "residual";
+  summed.inputs.push_back({{2, 5, 7}});
+  summed.call = [](const In& in) { return lora_linear(in[0], in[1], in[2], in[3], 1.5, in[4]); };
+  summed.reference = [plain = frozen.reference](const Ref& in) { return biased(plain(in), in[4]); };
+  rows.push_back(summed);
   return rows;
 }
 

@@ -212,6 +212,13 @@ bool is_supported(const SimtMatmulDesc& desc, const SimtMatrixLayout& a, const S
          c.batch == d.batch && c.order == d.order && c.rows == d.rows && c.columns == d.columns;
 }
 
+// GELU keeps its input, or reads it again, in lines of a multiple of 8 elements.
+bool aux_fits(const SimtMatmulDesc& desc, const SimtMatrixLayout& d) {
+  if (!has(desc.epilogue, 128)) return true;
+  return desc.aux_ld % 8 == 0 && desc.aux_ld >= static_cast<int64_t>(d.rows) &&
+         device_alignment(desc.aux) % 16 == 0;
+}
+
 bool sizes_fit(const SimtMatmulDesc& desc, const SimtMatrixLayout& a, const SimtMatrixLayout& b,
                const SimtMatrixLayout& d) {
   const bool ta = desc.transpose_a == CUBLAS_OP_T, tb = desc.transpose_b == CUBLAS_OP_T;
@@ -384,7 +391,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
                               const cublasLtMatmulAlgo_t* algo, void* workspace,
                               size_t workspace_bytes, cudaStream_t stream) {
   if (planned_fault("cublasLtMatmul")) return CUBLAS_STATUS_EXECUTION_FAILED;
-  if (!handle || !sizes_fit(*desc, *al, *bl, *dl)) return CUBLAS_STATUS_INVALID_VALUE;
+  if (!handle || !sizes_fit(*desc, *al, *bl, *dl) || !aux_fits(*desc, *dl))
+    return CUBLAS_STATUS_INVALID_VALUE;
   if (!is_supported(*desc, *al, *bl, *cl, *dl)) return CUBLAS_STATUS_NOT_SUPPORTED;
   if (algo && workspace_bytes < algo->workspace) return CUBLAS_STATUS_INVALID_VALUE;
   const uint32_t promised[4] = {1, 1, 1, 1};

@@ -24,8 +24,9 @@ struct Call {
   cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_DEFAULT;
   float alpha = 1, beta = 0;
   std::vector<float> a = spread(static_cast<size_t>(5 * 9 * 2), 1), b = spread(7 * 9 * 2, 2),
-                     d = spread(5 * 7 * 2, 3), bias = spread(5, 4), aux = spread(5 * 7, 5);
+                     d = spread(5 * 7 * 2, 3), bias = spread(5, 4), aux = spread(8 * 7, 5);
   uint32_t alignment = 4;
+  int64_t aux_ld = 8;
   int offset = 0;  // of A's first element
 
   static cublasLtMatrixLayout_t layout(int rows, int columns, int batch) {
@@ -52,7 +53,6 @@ struct Call {
     cublasLtMatmulDescSetAttribute(desc, CUBLASLT_MATMUL_DESC_TRANSB, &ops[1], sizeof ops[1]);
     cublasLtMatmulDescSetAttribute(desc, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue);
     const float* pointers[2] = {dbias.data(), daux.data()};
-    const int64_t aux_ld = m;
     cublasLtMatmulDescSetAttribute(desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &pointers[0],
                                    sizeof pointers[0]);
     cublasLtMatmulDescSetAttribute(desc, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, &pointers[1],
@@ -122,7 +122,7 @@ TEST(SimtCublasLt, EpiloguesOfTheForwardPass) {
     for (int column = 0; column < 7; ++column) {
       const double x = call.product(row, column, 0) + call.bias[static_cast<size_t>(row)];
       const auto at = static_cast<size_t>(column * 5 + row);
-      EXPECT_NEAR(call.aux[at], x, 1e-5);
+      EXPECT_NEAR(call.aux[static_cast<size_t>(column * 8 + row)], x, 1e-5);
       const double inner = std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x);
       EXPECT_NEAR(call.d[at], 0.5 * x * (1 + std::tanh(inner)), 1e-5);
     }
@@ -139,12 +139,20 @@ TEST(SimtCublasLt, EpiloguesOfTheBackwardPass) {
     float sum = 0;
     for (int column = 0; column < 7; ++column) {
       const auto at = static_cast<size_t>(column * 5 + row);
-      const double x = call.aux[at], slope = (gelu(x + 1e-5) - gelu(x - 1e-5)) / 2e-5;
+      const double x = call.aux[static_cast<size_t>(column * 8 + row)],
+                   slope = (gelu(x + 1e-5) - gelu(x - 1e-5)) / 2e-5;
       EXPECT_NEAR(call.d[at], call.product(row, column, 0) * slope, 1e-5);
       sum += call.d[at];
     }
     EXPECT_NEAR(call.bias[static_cast<size_t>(row)], sum, 1e-5);
   }
+}
+
+TEST(SimtCublasLt, RefusesLinesThatGeluCannotKeep) {
+  Call call;
+  call.epilogue = CUBLASLT_EPILOGUE_GELU_AUX;
+  call.aux_ld = 5;
+  EXPECT_EQ(call.run(), CUBLAS_STATUS_INVALID_VALUE);
 }
 
 TEST(SimtCublasLt, ReportsWhatTheLibraryLeavesToTheCaller) {

@@ -21,11 +21,12 @@ struct Case {
   double alpha = 1, beta = 0;
   bool bias = false, share_a = false, share_b = false, allow_bf16 = false;
   int64_t pad = 0;  // added to every distance between rows
+  bool residual = false, gelu = false;
 
   std::string name() const {
     return concat("m ", m, " n ", n, " k ", k, " batch ", batch, " ta ", transpose_a, " tb ",
                   transpose_b, " alpha ", alpha, " beta ", beta, " bias ", bias, " shared ",
-                  share_a, share_b, " pad ", pad);
+                  share_a, share_b, " pad ", pad, " residual ", residual, " gelu ", gelu);
   }
 };
 
@@ -42,7 +43,7 @@ void check(const Case& c, double tolerance = 0) {
   Buffer<float> b_values(c.share_b ? size_b : c.batch * size_b, 2);
   Buffer<S> b(b_values.size());
   for (int64_t i = 0; i < b.size(); ++i) b[i] = static_cast<S>(b_values[i]);
-  Buffer<T> result(c.batch * size_c), old(c.batch * size_c, 4);
+  Buffer<T> result(c.batch * size_c), old(c.batch * size_c, 4), before(c.batch * size_c);
   if (c.beta != 0)
     for (int64_t i = 0; i < result.size(); ++i) result[i] = old[i];
   MatmulArgs args{a.data(),
@@ -67,6 +68,9 @@ void check(const Case& c, double tolerance = 0) {
                   c.alpha,
                   c.beta,
                   c.allow_bf16};
+  args.residual = c.residual ? old.data() : nullptr;
+  args.gelu = c.gelu;
+  args.before_gelu = c.gelu ? before.data() : nullptr;
   kernels({}).matmul(args);
   if (tolerance == 0)
     tolerance = (sizeof(T) == 4 ? 1e-6 : 1e-13) * std::sqrt(static_cast<double>(c.k) + 1);
@@ -84,6 +88,11 @@ void check(const Case& c, double tolerance = 0) {
     const int64_t at = batch * size_c + row * ldc + column;
     double expected = c.alpha * sum + (c.bias ? static_cast<double>(bias[column]) : 0);
     if (c.beta != 0) expected += c.beta * static_cast<double>(old[at]);
+    if (c.residual) expected += static_cast<double>(old[at]);
+    if (c.gelu) {
+      EXPECT_NEAR(static_cast<double>(before[at]), expected, tolerance * (1 + std::abs(expected)));
+      expected *= 0.5 * std::erfc(-expected * std::sqrt(0.5));
+    }
     const double found = static_cast<double>(result[at]);
     if (!(std::abs(found - expected) <= tolerance * (1 + std::abs(expected))) && wrong++ < 3)
       ADD_FAILURE() << "row " << row << " column " << column << " of matrix " << batch << ": "
@@ -133,6 +142,13 @@ void check_sizes() {
         c.alpha = 1;
         c.beta = 1;
         check<T, S>(c);
+        c.beta = 0;
+        c.residual = true;
+        check<T, S>(c);
+        c.bias = c.gelu = true;
+        check<T, S>(c);
+        c.residual = false;
+        check<T, S>(c);
       }
 }
 
@@ -157,6 +173,7 @@ void check_batches() {
         }
   check<T, S>({.m = 200, .n = 150, .k = 90, .batch = 7});
   check<T, S>({.m = 9, .n = 150, .k = 90, .batch = 300, .share_b = true});
+  check<T, S>({.m = 9, .n = 15, .k = 8, .batch = 3, .bias = true, .residual = true, .gelu = true});
 }
 
 TEST(Matmul, BatchesAndSharedOperands) {
@@ -181,6 +198,10 @@ TEST(Matmul, AllowedBf16StaysWithinItsRounding) {
         c.beta = -2;
         c.pad = 3;
         check<float, bf16>(c, tolerance);
+        c.alpha = 1;
+        c.beta = 0;
+        c.residual = c.gelu = true;
+        check<float, bf16>(c, tolerance);
       }
 }
 
@@ -189,6 +210,8 @@ TEST(Matmul, EmptySizes) {
     check<float, float>({.m = 3, .n = 4, .k = 0});
     check<float, float>({.m = 3, .n = 4, .k = 0, .beta = 2, .bias = true});
     check<float, bf16>({.m = 3, .n = 4, .k = 0, .bias = true});
+    check<float, float>({.m = 3, .n = 4, .k = 0, .bias = true, .residual = true, .gelu = true});
+    check<float, bf16>({.m = 3, .n = 4, .k = 0, .residual = true});
     check<float, float>({.m = 0, .n = 4, .k = 2});
     check<float, float>({.m = 3, .n = 0, .k = 2});
     check<float, float>({.m = 3, .n = 4, .k = 2, .batch = 0});
