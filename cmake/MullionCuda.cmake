@@ -44,7 +44,7 @@ function(mullion_cuda_library name)
     set_property(TARGET ${name} PROPERTY ${property})
   endforeach()
   target_compile_options(${name} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:${MULLION_CUDA_FLAGS}>)
-  target_link_libraries(${name} PUBLIC mullion_tensor CUDA::cudart_static CUDA::cublasLt)
+  target_link_libraries(${name} PUBLIC mullion_tensor CUDA::cudart_static ${CMAKE_DL_LIBS})
 endfunction()
 
 # The devices a program can compute on beside the CPU: a backend registers itself, so it is linked

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "tensor/backend.h"
+#include "tensor/check.h"
 #ifdef MULLION_SIMT
 #include "tests/simt/simt.h"
 #endif
@@ -16,12 +17,23 @@ namespace mullion::test {
 
 constexpr Device kCuda{DeviceType::cuda};
 
-// A fixture for tests on the device: skipped where the machine has none.
+// Why the device cannot be used; empty where it can.
+inline std::string why_no_device() {
+  if (device_count(DeviceType::cuda) > 0) return "";
+  try {
+    kernels(kCuda);
+    return "no CUDA device";
+  } catch (const Error& error) {
+    return error.what();
+  }
+}
+
+// A fixture for tests on the device: skipped with the reason where the machine has none.
 template <typename Base = testing::Test>
 class OnDevice : public Base {
  protected:
   void SetUp() override {
-    if (device_count(DeviceType::cuda) == 0) GTEST_SKIP() << "no CUDA device";
+    if (const std::string reason = why_no_device(); !reason.empty()) GTEST_SKIP() << reason;
     set_poison_fresh_memory(true);
   }
   void TearDown() override { set_poison_fresh_memory(false); }

@@ -4,12 +4,12 @@
 #include <gtest/gtest.h>
 
 #include "tests/cuda/device_array.h"
+#include "tests/cuda/device_runs.h"
 #include "tests/ladder/reference.h"
 
 namespace mullion::test {
 namespace {
 
-constexpr Device kCuda{DeviceType::cuda};
 Doubles doubles(const Floats& values) { return {values.begin(), values.end()}; }
 
 void expect_close(const Floats& values, const Doubles& expected, double tolerance) {
@@ -18,7 +18,9 @@ void expect_close(const Floats& values, const Doubles& expected, double toleranc
     ASSERT_NEAR(double{values[i]}, expected[i], tolerance * (1 + std::abs(expected[i]))) << i;
 }
 
-TEST(LadderOnDevice, RmsNorm) {
+class LadderOnDevice : public OnDevice<> {};
+
+TEST_F(LadderOnDevice, RmsNorm) {
   const auto tuned = [](const RmsNormArgs& args) { kernels(kCuda).rms_norm(args); };
   using Rung = std::function<void(const RmsNormArgs&)>;
   const Rung rungs[] = {ladder::rms_norm_thread_a_row, ladder::rms_norm_warp_a_row,
@@ -35,7 +37,7 @@ TEST(LadderOnDevice, RmsNorm) {
       }
 }
 
-TEST(LadderOnDevice, Product) {
+TEST_F(LadderOnDevice, Product) {
   using Rung = void (*)(const ladder::ProductArgs&);
   const Rung rungs[] = {ladder::product_thread_an_element, ladder::product_shared_tiles,
                         ladder::product_tensor_cores};

@@ -9,11 +9,12 @@
 #include "tensor/kernel_args/msa_conv.h"
 #include "tensor/kernel_args/pooling.h"
 #include "tests/cuda/device_array.h"
+#include "tests/cuda/device_runs.h"
 
 namespace mullion::test {
 namespace {
 
-class MapKernels : public testing::TestWithParam<DType> {
+class MapKernels : public OnDevice<testing::TestWithParam<DType>> {
  protected:
   DType type() const { return GetParam(); }
   // bf16 rounds results to 8 bits; f32 sums up in another order than the CPU.
@@ -264,7 +265,9 @@ TEST_P(MapKernels, MsaConvWithAnyScale) {
   }
 }
 
-TEST(MsaConvOnDevice, RefusesWhatItMust) {
+class MsaConvOnDevice : public OnDevice<> {};
+
+TEST_F(MsaConvOnDevice, RefusesWhatItMust) {
   const KernelTable& table = kernels({DeviceType::cuda});
   MsaConvArgs args;
   args.geometry = geometry(4, 4, 2, 32, 4);
@@ -309,7 +312,9 @@ TEST_P(MapKernels, MaxPooling) {
   }
 }
 
-TEST(MapKernelsOnDevice, TheFirstOfEqualsAndTheLastNaNWin) {
+class MapKernelsOnDevice : public OnDevice<> {};
+
+TEST_F(MapKernelsOnDevice, TheFirstOfEqualsAndTheLastNaNWin) {
   const float nan = std::nanf("");
   const Floats x = {nan, 1, 2, nan, 7, 7, 7, 7};  // (1, 2, 2, 2)
   Side side({DeviceType::cuda}, DType::f32, 0);

@@ -6,11 +6,12 @@
 #include "tensor/kernel_args/linear.h"
 #include "tensor/kernel_args/norm.h"
 #include "tests/cuda/device_array.h"
+#include "tests/cuda/device_runs.h"
 
 namespace mullion::test {
 namespace {
 
-class RowKernels : public testing::TestWithParam<DType> {
+class RowKernels : public OnDevice<testing::TestWithParam<DType>> {
  protected:
   DType type() const { return GetParam(); }
   // bf16 rounds results to 8 bits; f32 sums up in another order than the CPU.
@@ -291,7 +292,9 @@ TEST_P(RowKernels, Swiglu) {
     }
 }
 
-TEST(RowKernelsOnDevice, RefuseWhatTheyDoNotCompute) {
+class RowKernelsOnDevice : public OnDevice<> {};
+
+TEST_F(RowKernelsOnDevice, RefuseWhatTheyDoNotCompute) {
   const KernelTable& table = kernels(Device{DeviceType::cuda});
   try {
     table.rms_norm({nullptr, nullptr, nullptr, nullptr, DType::f64, 1, 1, 1e-5});

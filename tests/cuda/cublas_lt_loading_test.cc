@@ -1,0 +1,44 @@
+// cuBLASLt is opened by the first product, not by the start of a program; needs no GPU. The
+// emulator answers the calls itself.
+#ifndef MULLION_SIMT
+#include <cublasLt.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "tensor/check.h"
+#include "tensor/cuda/cublas_lt.h"
+
+namespace mullion::test {
+namespace {
+
+bool is_mapped(const std::string& part) {
+  std::ifstream maps("/proc/self/maps");
+  for (std::string line; std::getline(maps, line);)
+    if (line.find(part) != std::string::npos) return true;
+  return false;
+}
+
+// One test, for the second half opens what the first must find closed.
+TEST(CublasLt, IsOpenedByItsFirstCall) {
+  EXPECT_FALSE(is_mapped("libcublasLt"));
+  EXPECT_EQ(cublasLtGetVersion() / 10000, size_t{CUBLAS_VER_MAJOR});
+  EXPECT_TRUE(is_mapped("libcublasLt"));
+}
+
+TEST(CublasLt, AMissingLibraryIsNamedWithThePlacesLookedAt) {
+  try {
+    cuda::open_library("libmissing.so.1", "/nowhere");
+    FAIL() << "opened";
+  } catch (const Error& error) {
+    const std::string what = error.what();
+    EXPECT_EQ(error.fault(), Fault::usage);
+    EXPECT_NE(what.find("need libmissing.so.1: libmissing.so.1: "), std::string::npos) << what;
+    EXPECT_NE(what.find("/nowhere/libmissing.so.1: "), std::string::npos) << what;
+    EXPECT_NE(error.hint().find("LD_LIBRARY_PATH"), std::string::npos);
+  }
+}
+
+}  // namespace
+}  // namespace mullion::test
+#endif
