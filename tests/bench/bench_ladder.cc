@@ -1,19 +1,18 @@
 // The ladders of docs/kernels.md: every rung of the matrix product with its epilogue, RMSNorm,
-// attention and MSA-Conv on the CPU, and on the GPU where there is one, against what the machine
-// can do, measured in the same run. One Markdown table a kernel; the shortest of several runs.
-// On one thread times are the processor's, which other work on the machine does not lengthen.
-//   bench_ladder [seconds a rung] [threads]
+// attention and MSA-Conv, on the CPU or with --device cuda on a GPU, against what the machine can
+// do, measured in the same run. One Markdown table a kernel; on the CPU the shortest of several
+// runs, on a GPU the median. On one thread times are the processor's, which other work on the
+// machine does not lengthen.
+//   bench_ladder [seconds a rung] [threads] [--device cpu|cuda]
 #include <cstdio>
 #include <cstdlib>
 
 #include "tensor/backend.h"
 #include "tensor/cpu/matmul.h"
 #include "tensor/kernel_args/attention.h"
-#include "tensor/kernel_args/elementwise.h"
-#include "tensor/kernel_args/linear.h"
 #include "tensor/kernel_args/msa_conv.h"
 #include "tensor/kernel_args/norm.h"
-#include "tensor/random.h"
+#include "tests/bench/device.h"
 #include "tests/bench/limits.h"
 #include "tests/ladder/reference.h"
 #include "tests/ladder/simple.h"
@@ -60,27 +59,17 @@ struct Ladder {
 };
 
 Tensor random(Shape shape, uint64_t stream, DType type = DType::f32, Device device = {}) {
-  const Tensor x = Tensor::empty(std::move(shape));
-  Philox philox{1, stream};
-  for (int64_t i = 0; i < x.numel(); ++i) x.data<float>()[i] = philox.uniform(-1, 1);
-  return raw::to_device(raw::cast(x, type), device);
+  return bench::random_tensor(std::move(shape), stream, type, device);
 }
 Doubles doubles(const Tensor& x) { return Doubles(x.data<float>(), x.data<float>() + x.numel()); }
 
 // x W^T + bias, and GELU in place.
-void product_by_table(const Tensor& x, const Tensor& w, const Tensor& bias, const Tensor& y,
-                      bool gelu = true) {
+void product_by_table(const Tensor& x, const Tensor& w, const Tensor& bias, const Tensor& y) {
   const KernelTable& table = kernels(x.device());
-  MatmulArgs args{};
-  args.a = x.data<void>(), args.b = w.data<void>(), args.c = y.data<void>();
+  MatmulArgs args = bench::product_args(x, w, y);
   args.bias = bias.data<void>();
-  args.a_type = args.b_type = x.dtype();
-  args.batch = 1, args.m = x.dim(0), args.n = w.dim(0), args.k = x.dim(1);
-  args.transpose_b = true, args.alpha = 1;
-  args.lda = args.ldb = args.k, args.ldc = args.n;
   table.matmul(args);
-  if (gelu)
-    table.unary[UnaryOps::index_of<Gelu>()]({y.data<void>(), y.data<void>(), y.dtype(), y.numel()});
+  table.unary[UnaryOps::index_of<Gelu>()]({y.data<void>(), y.data<void>(), y.dtype(), y.numel()});
 }
 
 void product_on_cpu(double peak) {
@@ -210,83 +199,93 @@ void msa_conv_on_cpu(double peak) {
 
 #ifdef MULLION_LADDER_CUDA
 
-constexpr Device kCuda{DeviceType::cuda};
+class GpuLadders {
+ public:
+  explicit GpuLadders(const bench::Where& where) : where_(where) {
+    std::printf("\n%s\n", describe(where.device).c_str());
+    const bench::DeviceLimits limits = bench::device_limits(where);
+    peak_ = limits.gflops, copy_ = limits.gb_per_s;
+    std::printf("\nproducts in bf16: %.0f GFLOP/s; copy: %.0f GB/s\n", peak_, copy_);
+  }
 
-// Seconds a call: as many as fit the budget, queued one after the other.
-template <typename F>
-double on_gpu(F f) {
-  const auto time_of = [&](int calls) {
-    const double start = bench::seconds();
-    for (int i = 0; i < calls; ++i) f();
-    synchronize(kCuda);
-    return (bench::seconds() - start) / calls;
-  };
-  time_of(1);
-  const double once = time_of(1);
-  const int calls = std::clamp(static_cast<int>(budget / 3 / once), 1, 1000);
-  return std::min({time_of(calls), time_of(calls), time_of(calls)});
+  void products() const {
+    const int64_t n = where_.smoke ? 64 : 4096;
+    const Tensor x = random({n, n}, 3), w = random({n, n}, 4), y = raw::clone(x);
+    const Tensor b = bench::random_tensor({n}, 5, DType::f32, where_.device);
+    const ladder::ProductArgs product{
+        x.data<void>(), w.data<void>(), b.data<float>(), y.data<void>(), n, n, n};
+    const Ladder ladder{2e-9 * static_cast<double>(n * n * n), "GFLOP/s", peak_};
+    ladder.title(concat("gelu(x W^T + b), bf16, ", n, "^3"));
+    rung(ladder, "a thread an element", [&] { product_thread_an_element(product); });
+    rung(ladder, "tiles of 32 x 32 in shared memory", [&] { product_shared_tiles(product); });
+    rung(ladder, "tiles of 128 x 128 on tensor cores", [&] { product_tensor_cores(product); });
+    rung(ladder, "tensor/cuda: cuBLASLt, GELU by itself", [&] { product_by_table(x, w, b, y); });
+  }
+
+  void norms() const {
+    const int64_t rows = where_.smoke ? 4 : 16384, width = where_.smoke ? 64 : 4096;
+    const Tensor x = random({rows, width}, 6), y = raw::clone(x);
+    const Tensor weight = bench::random_tensor({width}, 7, DType::f32, where_.device);
+    const Tensor rstd = Tensor::empty({rows}, DType::f32, where_.device);
+    const RmsNormArgs args = norm_args(x, weight, y, rstd);
+    const Ladder ladder{2e-9 * static_cast<double>(x.bytes()), "GB/s", copy_};
+    ladder.title(concat("RMSNorm, bf16, ", rows, " rows of ", width));
+    rung(ladder, "a thread a row", [&] { ladder::rms_norm_thread_a_row(args); });
+    rung(ladder, "a warp a row", [&] { ladder::rms_norm_warp_a_row(args); });
+    rung(ladder, "a block a row, 16 bytes a load", [&] { ladder::rms_norm_block_a_row(args); });
+    rung(ladder, "tensor/cuda: the row in registers", [&] { table().rms_norm(args); });
+  }
+
+  void attention() const {
+    const int64_t tokens = where_.smoke ? 64 : 8192, heads = where_.smoke ? 4 : 32;
+    const Attention a(tokens, heads, heads, 128, DType::bf16, where_.device);
+    const Ladder ladder{a.work, "GFLOP/s", peak_};
+    ladder.title(concat("SF-Attn forward, bf16, ", tokens, " tokens, ", heads,
+                        " heads of 128, visible pairs counted"));
+    rung(ladder, "tensor/cuda: the simple kernel", [&] { cuda::simple_forward(a.args); });
+    rung(ladder, "tensor/cuda: tensor cores", [&] { table().attention_forward(a.args); });
+  }
+
+  void msa_conv() const {
+    const int64_t batch = where_.smoke ? 1 : 128, size = where_.smoke ? 8 : 56;
+    const MsaConv m(batch, size, 3, DType::bf16, where_.device);
+    const Ladder ladder{4e-9 * static_cast<double>(m.o.bytes()), "GB/s", copy_};
+    ladder.title(concat("MSA-Conv forward, bf16, k = 7, ", batch, " maps of ", size, " x ", size,
+                        " x 96, q, k, v and o counted once"));
+    rung(ladder, "tensor/cuda: the simple kernel", [&] { cuda::msa_conv_simple(m.args); });
+    rung(ladder, "tensor/cuda: tiles, tensor cores", [&] { table().msa_conv(m.args); });
+  }
+
+ private:
+  const KernelTable& table() const { return kernels(where_.device); }
+  Tensor random(Shape shape, uint64_t stream) const {
+    return bench::random_tensor(std::move(shape), stream, DType::bf16, where_.device);
+  }
+  template <typename F>
+  void rung(const Ladder& ladder, const char* name, F f) const {
+    ladder.rung(name, bench::time_on_device(where_, budget, f).median);
+  }
+
+  bench::Where where_;
+  double peak_, copy_;
+};
+
+void ladders_on_gpu(bench::Where where) {
+  where.amp = "bf16";
+  const GpuLadders ladders(where);
+  ladders.products();
+  ladders.norms();
+  ladders.attention();
+  ladders.msa_conv();
 }
 
-void ladders_on_gpu() {
-  const int64_t cube = 8192;
-  std::printf("\n%s\n", describe(kCuda).c_str());
-  const Tensor big = random({cube, cube}, 1, DType::bf16, kCuda);
-  const Tensor other = random({cube, cube}, 2, DType::bf16, kCuda);
-  const Tensor bias = Tensor::zeros({cube}, DType::f32, kCuda), out = raw::clone(big);
-  const double peak =
-      2e-9 * cube * cube * cube / on_gpu([&] { product_by_table(big, other, bias, out, false); });
-  const double copy =
-      2e-9 * static_cast<double>(big.bytes()) / on_gpu([&] { raw::copy_into(big, out); });
-  std::printf("\nproducts of %ld^3 in bf16: %.0f GFLOP/s; copy: %.0f GB/s\n", cube, peak, copy);
+#else
 
-  const int64_t n = 4096;
-  const Tensor x = random({n, n}, 3, DType::bf16, kCuda), w = random({n, n}, 4, DType::bf16, kCuda);
-  const Tensor b = random({n}, 5, DType::f32, kCuda), y = raw::clone(x);
-  const ladder::ProductArgs product{
-      x.data<void>(), w.data<void>(), b.data<float>(), y.data<void>(), n, n, n};
-  const Ladder products{2e-9 * n * n * n, "GFLOP/s", peak};
-  products.title(concat("gelu(x W^T + b), bf16, ", n, "^3"));
-  products.rung("a thread an element", on_gpu([&] { product_thread_an_element(product); }));
-  products.rung("tiles of 32 x 32 in shared memory",
-                on_gpu([&] { product_shared_tiles(product); }));
-  products.rung("tiles of 128 x 128 on tensor cores",
-                on_gpu([&] { product_tensor_cores(product); }));
-  products.rung("tensor/cuda: cuBLASLt", on_gpu([&] { product_by_table(x, w, b, y); }));
-
-  const int64_t rows = 16384, width = 4096;
-  const Tensor z = random({rows, width}, 6, DType::bf16, kCuda), s = raw::clone(z);
-  const Tensor weight = random({width}, 7, DType::f32, kCuda);
-  const Tensor rstd = Tensor::empty({rows}, DType::f32, kCuda);
-  const RmsNormArgs norm = norm_args(z, weight, s, rstd);
-  const Ladder norms{2e-9 * static_cast<double>(z.bytes()), "GB/s", copy};
-  norms.title(concat("RMSNorm, bf16, ", rows, " rows of ", width));
-  norms.rung("a thread a row", on_gpu([&] { ladder::rms_norm_thread_a_row(norm); }));
-  norms.rung("a warp a row", on_gpu([&] { ladder::rms_norm_warp_a_row(norm); }));
-  norms.rung("a block a row, 16 bytes a load", on_gpu([&] { ladder::rms_norm_block_a_row(norm); }));
-  norms.rung("tensor/cuda: the row in registers", on_gpu([&] { kernels(kCuda).rms_norm(norm); }));
-
-  const Attention a(8192, 32, 32, 128, DType::bf16, kCuda);
-  const Ladder attention{a.work, "GFLOP/s", peak};
-  attention.title("SF-Attn forward, bf16, 8192 tokens, 32 heads of 128, visible pairs counted");
-  attention.rung("tensor/cuda: the simple kernel", on_gpu([&] { cuda::simple_forward(a.args); }));
-  attention.rung("tensor/cuda: tensor cores",
-                 on_gpu([&] { kernels(kCuda).attention_forward(a.args); }));
-
-  const MsaConv m(128, 56, 3, DType::bf16, kCuda);
-  const Ladder convs{4e-9 * static_cast<double>(m.o.bytes()), "GB/s", copy};
-  convs.title(
-      "MSA-Conv forward, bf16, k = 7, 128 maps of 56 x 56 x 96, q, k, v and o counted once");
-  convs.rung("tensor/cuda: the simple kernel", on_gpu([&] { cuda::msa_conv_simple(m.args); }));
-  convs.rung("tensor/cuda: tiles, tensor cores", on_gpu([&] { kernels(kCuda).msa_conv(m.args); }));
-}
+void ladders_on_gpu(const bench::Where&) {}  // no such device in this build
 
 #endif
 
-}  // namespace
-
-int main(int argc, char** argv) {
-  if (argc > 1) budget = std::atof(argv[1]);
-  if (argc > 2) set_num_threads(std::atoi(argv[2]));
+void ladders_on_cpu() {
   const double peak = bench::peak_gflops(), copy = bench::copy_gb_per_s();
   std::printf("threads: %d; multiply-adds %.0f GFLOP/s, copy %.1f GB/s\n", num_threads(), peak,
               copy);
@@ -294,8 +293,14 @@ int main(int argc, char** argv) {
   norm_on_cpu(copy);
   attention_on_cpu(peak);
   msa_conv_on_cpu(peak);
-#ifdef MULLION_LADDER_CUDA
-  if (device_count(DeviceType::cuda) > 0) ladders_on_gpu();
-#endif
-  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return bench::run(argc, argv, [](int count, char** values, const bench::Where& where) {
+    if (count > 1) budget = std::atof(values[1]);
+    if (count > 2) set_num_threads(std::atoi(values[2]));
+    where.on_cpu() ? ladders_on_cpu() : ladders_on_gpu(where);
+  });
 }

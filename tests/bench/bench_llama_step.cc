@@ -1,14 +1,14 @@
 // Speed and memory of a LoRA training step: tokens a second by the median step, beside the peer of
-// peer_llama_step.py. The last line of stdout is one JSON object.
+// peer_llama_step.py; on a device also the part of its rate of products (8192^3, measured in the
+// same run) that the step's useful operations come to. MODEL is a checkpoint, or a shape with
+// random weights: llama-7b, smollm2-135m. The last line of stdout is one JSON object.
 //   bench_llama_step MODEL [--ctx-size 512] [--attn full|sf|s2] [--steps 5] [--threads 0]
 //                    [--recompute none|mlp|block] [--train-also none|embed,norm] [--dtype f32|bf16]
+//                    [--device cpu|cuda] [--amp off|tf32|bf16]
 #include <sys/resource.h>
 
-#include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstring>
-#include <map>
 #include <string>
 
 #include "autograd/engine.h"
@@ -16,13 +16,10 @@
 #include "optim/optimizer.h"
 #include "tensor/parallel.h"
 #include "tensor/random.h"
+#include "tests/bench/device.h"
 
 namespace mullion {
 namespace {
-
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 struct Arguments {
   std::string model, attn = "full", train_also = "none", dtype = "f32";
@@ -67,12 +64,70 @@ Arguments parse(int argc, char** argv) {
   return a;
 }
 
-int run(const Arguments& a) {
-  set_num_threads(a.threads);
+// The shapes that need no file.
+const LlamaConfig* shape_called(const std::string& name, int64_t context) {
+  static LlamaConfig config;
+  config.hidden_size = 4096, config.intermediate_size = 11008, config.num_hidden_layers = 32;
+  config.num_attention_heads = config.num_key_value_heads = 32, config.head_dim = 128;
+  config.vocab_size = 32000;
+  config.max_position_embeddings = context;
+  if (name == "llama-7b") return &config;
+  config.hidden_size = 576, config.intermediate_size = 1536, config.num_hidden_layers = 30;
+  config.num_attention_heads = 9, config.num_key_value_heads = 3, config.head_dim = 64;
+  config.vocab_size = 49152, config.tie_word_embeddings = true;
+  return name == "smollm2-135m" ? &config : nullptr;
+}
+
+std::unique_ptr<Llama> random_llama(LlamaConfig config, DType matrices, const bench::Where& where) {
+  if (where.smoke) config.num_hidden_layers = 1, config.vocab_size = 64;
+  auto model = std::make_unique<Llama>(config);
+  uint64_t stream = 0;
+  for_each_parameter(*model, [&](const std::string&, Tensor& p) {
+    if (p.rank() != 2) return p = Tensor::full(p.shape(), 1, DType::f32, where.device), void();
+    const Tensor values = Tensor::empty(p.shape(), DType::f32, where.device);
+    kernels(where.device)
+        .random({RandomArgs::Kind::normal, values.data<void>(), DType::f32, values.numel(), 0,
+                 config.initializer_range, 1, ++stream});
+    p = raw::cast(values, matrices);
+  });
+  for_each_parameter(*model, [](const std::string&, Tensor&) {});  // a tied head follows
+  return model;
+}
+
+std::unique_ptr<Llama> model_of(const Arguments& a, const bench::Where& where) {
   LlamaLoadOptions load;
-  load.context = a.context;
+  load.context = a.context, load.device = where.device;
   if (a.dtype == "bf16") load.matrix_dtype = DType::bf16;
-  const auto model = load_llama(open_llama_checkpoint(a.model), load);
+  if (const LlamaConfig* shape = shape_called(a.model, a.context))
+    return random_llama(*shape, load.matrix_dtype, where);
+  return load_llama(open_llama_checkpoint(a.model), load);
+}
+
+// 1e9 operations of a step that a model without recomputation needs: products with the frozen
+// matrices forward and for the gradient of their inputs, attention over the visible pairs in both
+// directions.
+double gflop_of_step(Llama& model, int64_t context) {
+  const LlamaConfig& c = model.config();
+  const auto count = [](int64_t n) { return static_cast<double>(n); };
+  const double heads = count((c.num_attention_heads + c.num_key_value_heads) * c.head_dim);
+  const double layer =
+      2 * heads * count(c.hidden_size) + 3 * count(c.hidden_size) * count(c.intermediate_size);
+  const double weights =
+      layer * count(c.num_hidden_layers) + count(c.vocab_size) * count(c.hidden_size);
+  double pairs = 0;
+  for (int64_t h = 0; h < c.num_attention_heads; ++h)
+    pairs += count(visible_pairs(model.pattern(), h, context));
+  return 1e-9 * (4 * weights * count(context) +
+                 3.5 * 4 * count(c.head_dim) * pairs * count(c.num_hidden_layers));
+}
+
+void measure(const Arguments& a, const bench::Where& where) {
+  set_num_threads(a.threads);
+  bench::DeviceLimits limits{};
+  if (!where.on_cpu()) limits = bench::print_limits("llama_step", where);
+  release_cached_memory(where.device);  // the matrices of the limits
+  const auto model = model_of(a, where);
+  model->set_compute_type(where.type());
   LoraOptions lora;
   lora.train_embedding = lora.train_norms = a.train_also != "none";
   add_lora(*model, lora, 1);
@@ -88,48 +143,53 @@ int run(const Arguments& a) {
   for (int64_t& id : ids) id = random.below(static_cast<uint32_t>(model->config().vocab_size));
   targets.assign(ids.begin() + 1, ids.end());
   targets.push_back(-100);
-  const Tensor x = Tensor::from(ids, {1, a.context}), y = Tensor::from(targets, {1, a.context});
-  reset_peak_memory();
+  const Tensor x = Tensor::from(ids, {1, a.context}, where.device);
+  const Tensor y = Tensor::from(targets, {1, a.context}, where.device);
+  reset_peak_memory(where.device);
   std::vector<double> seconds;
   double forward = 0, whole = 0;
   for (int step = 0; step <= a.steps; ++step) {  // the first is not timed
-    const double start = now();
+    synchronize(where.device);
+    const double start = bench::wall_seconds();
     clear_grads(parameters);
     const Tensor loss = model->loss(x, y, 1.0 / static_cast<double>(a.context - 1));
-    const double middle = now();
+    synchronize(where.device);
+    const double middle = bench::wall_seconds();
     backward(loss);
     optimizer->step(1e-5, grad_sum_squares(parameters), 1);
-    const double end = now();
+    synchronize(where.device);
+    const double end = bench::wall_seconds();
     if (step == 0) continue;
     seconds.push_back(end - start);
     forward += middle - start;
     whole += end - start;
   }
-  std::sort(seconds.begin(), seconds.end());
-  const double median = seconds[seconds.size() / 2];
+  const bench::Spread step(seconds);
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   std::printf(
-      "{\"bench\": \"llama_step\", \"context\": %lld, \"attn\": \"%s\", \"dtype\": \"%s\", "
-      "\"recompute\": \"%s\", \"threads\": %d, \"tok_s\": %.1f, \"step_s\": %.3f, "
-      "\"step_s_min\": %.3f, \"step_s_max\": %.3f, \"forward_share\": %.2f, "
-      "\"tensor_peak_gib\": %.2f, \"rss_peak_gib\": %.2f}\n",
+      "{\"bench\": \"llama_step\", %s, \"model\": \"%s\", \"context\": %lld, \"attn\": \"%s\", "
+      "\"dtype\": \"%s\", \"recompute\": \"%s\", \"threads\": %d, \"tok_s\": %.1f, \"step_s\": "
+      "%.3f, \"step_s_min\": %.3f, \"step_s_max\": %.3f, \"forward_share\": %.2f, "
+      "\"tensor_peak_gib\": %.2f, \"rss_peak_gib\": %.2f",
+      where.json().c_str(), std::filesystem::path(a.model).filename().c_str(),
       static_cast<long long>(a.context), a.attn.c_str(), a.dtype.c_str(),
       kRecomputes[static_cast<int>(a.recompute)], num_threads(),
-      static_cast<double>(a.context) / median, median, seconds.front(), seconds.back(),
-      forward / whole, static_cast<double>(memory_use().peak) / (1 << 30),
+      static_cast<double>(a.context) / step.median, step.median, step.least, step.most,
+      forward / whole, static_cast<double>(memory_use(where.device).peak) / (1 << 30),
       static_cast<double>(usage.ru_maxrss) / (1 << 20));
-  return 0;
+  const double gflops = gflop_of_step(*model, a.context) / step.median;
+  if (!where.on_cpu())
+    std::printf(", \"gflops\": %.0f, \"of_products\": %.3f", gflops, gflops / limits.gflops);
+  std::printf("}\n");
 }
 
 }  // namespace
 }  // namespace mullion
 
 int main(int argc, char** argv) {
-  try {
-    return mullion::run(mullion::parse(argc, argv));
-  } catch (const mullion::Error& e) {
-    std::fprintf(stderr, "error: %s\n", e.what());
-    return static_cast<int>(e.fault());
-  }
+  return mullion::bench::run(argc, argv,
+                             [](int count, char** values, const mullion::bench::Where& where) {
+                               mullion::measure(mullion::parse(count, values), where);
+                             });
 }

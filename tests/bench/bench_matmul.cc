@@ -1,7 +1,8 @@
 // Matrix products at the shapes of the two models, in GFLOP/s beside what the same threads reach
 // in a loop of fused multiply-adds that never leaves the registers. One JSON line a shape; row
-// vectors, which memory limits, are also given in GB/s of the matrix read.
-//   bench_matmul [part of a name] [eigen|onednn]
+// vectors, which memory limits, are also given in GB/s of the matrix read. On a device beside what
+// it reaches at 8192^3 in the same precision: f32, TF32 or all three matrices in bf16 (--amp).
+//   bench_matmul [part of a name] [eigen|onednn] [--device cpu|cuda] [--amp off|tf32|bf16]
 #include <cstdio>
 #include <cstring>
 #include <string>
@@ -10,8 +11,8 @@
 #include "tensor/cpu/matmul.h"
 #include "tensor/kernel_args/linear.h"
 #include "tensor/parallel.h"
-#include "tensor/random.h"
 #include "tensor/tensor.h"
+#include "tests/bench/device.h"
 #include "tests/bench/limits.h"
 
 using namespace mullion;
@@ -80,61 +81,123 @@ const Product kProducts[] = {
     {"decode bf16 4x576x49152", 4, 49152, 576, kN, kT, false, DType::bf16},
     {"cube 1024", 1024, 1024, 1024, kN, kN},
 };
+// Of a LLaMA of 7B, of TiC-T at batch 128, and cubes: for a device.
+const Product kLargeProducts[] = {
+    {"7b x W^T 8192x4096x4096", 8192, 4096, 4096, kN, kT},
+    {"7b x W^T 8192x4096x11008", 8192, 11008, 4096, kN, kT},
+    {"7b x W^T 8192x11008x4096", 8192, 4096, 11008, kN, kT},
+    {"7b g W 8192x4096x4096", 8192, 4096, 4096, kN, kN},
+    {"7b g W 8192x11008x4096", 8192, 4096, 11008, kN, kN},
+    {"7b logits 2048x4096x32000", 2048, 32000, 4096, kN, kT},
+    {"7b lora x A^T 8192x4096x8", 8192, 8, 4096, kN, kT},
+    {"7b lora h B^T 8192x8x4096", 8192, 4096, 8, kN, kT},
+    {"7b lora dA 8x8192x4096", 8, 4096, 8192, kT, kN},
+    {"7b decode 1x4096x11008", 1, 11008, 4096, kN, kT},
+    {"7b decode 1x4096x32000", 1, 32000, 4096, kN, kT},
+    {"tic-t qkv 401408x96x288", 401408, 288, 96, kN, kT, true},
+    {"tic-t mlp 401408x96x384", 401408, 384, 96, kN, kT, true},
+    {"tic-t mlp 25088x384x1536", 25088, 1536, 384, kN, kT, true},
+    {"tic-t dW 384x401408x96", 384, 96, 401408, kT, kN},
+    {"cube 4096", 4096, 4096, 4096, kN, kT},
+    {"cube 8192", 8192, 8192, 8192, kN, kT},
+};
 
-Tensor random_matrix(int64_t n, uint64_t stream, DType type) {
-  Tensor x = Tensor::empty({n});
-  Philox philox{1, stream};
-  for (int64_t i = 0; i < n; ++i) x.data<float>()[i] = philox.uniform(-1, 1);
-  return raw::cast(x, type);
+// The operands of a product, and its arguments. `type` is that of activations.
+struct Operands {
+  Tensor a, b, bias, c;
+
+  Operands(const Product& p, DType type, Device device)
+      : a(bench::random_tensor({p.batch * p.m * p.k}, 1, type, device)),
+        b(bench::random_tensor({p.batch * p.k * p.n}, 2, type == DType::bf16 ? type : p.b_type,
+                               device)),
+        bias(bench::random_tensor({p.n}, 3, DType::f32, device)),
+        c(Tensor::empty({p.batch * p.m * p.n}, type, device)) {}
+
+  MatmulArgs args(const Product& p) const {
+    return {a.data<void>(),
+            b.data<void>(),
+            c.data<void>(),
+            p.bias ? bias.data<void>() : nullptr,
+            a.dtype(),
+            b.dtype(),
+            c.dtype(),
+            p.batch,
+            p.m,
+            p.n,
+            p.k,
+            p.transpose_a,
+            p.transpose_b,
+            p.transpose_a ? p.m : p.k,
+            p.transpose_b ? p.k : p.n,
+            p.n,
+            p.m * p.k,
+            p.k * p.n,
+            p.m * p.n,
+            1,
+            0,
+            p.allow_bf16,
+            product_precision().tf32};
+  }
+};
+
+double gflop_of(const Product& p) {
+  return 2e-9 * static_cast<double>(p.batch * p.m) * static_cast<double>(p.n * p.k);
 }
 
 void measure(const Product& p, double peak) {
-  const Tensor a = random_matrix(p.batch * p.m * p.k, 1, DType::f32);
-  const Tensor b = random_matrix(p.batch * p.k * p.n, 2, p.b_type);
-  const Tensor bias = random_matrix(p.n, 3, DType::f32);
-  Tensor c = Tensor::empty({p.batch * p.m * p.n});
-  const MatmulArgs args{a.data<void>(),
-                        b.data<void>(),
-                        c.data<void>(),
-                        p.bias ? bias.data<void>() : nullptr,
-                        DType::f32,
-                        p.b_type,
-                        DType::f32,
-                        p.batch,
-                        p.m,
-                        p.n,
-                        p.k,
-                        p.transpose_a,
-                        p.transpose_b,
-                        p.transpose_a ? p.m : p.k,
-                        p.transpose_b ? p.k : p.n,
-                        p.n,
-                        p.m * p.k,
-                        p.k * p.n,
-                        p.m * p.n,
-                        1,
-                        0,
-                        p.allow_bf16};
+  const Operands operands(p, DType::f32, {});
+  const MatmulArgs args = operands.args(p);
   const double time = bench::shortest(0.15, [&] { kernels({}).matmul(args); });
-  const double flops = 2.0 * static_cast<double>(p.batch * p.m) * static_cast<double>(p.n * p.k);
+  const double rate = gflop_of(p) / time;
   std::printf(
       "{\"bench\": \"matmul\", \"shape\": \"%s\", \"us\": %.1f, \"gflops\": %.1f, "
       "\"of_f32_peak\": %.3f",
-      p.name, time * 1e6, flops / time * 1e-9, flops / time * 1e-9 / peak);
-  if (p.m <= 4) std::printf(", \"gb_per_s\": %.1f", static_cast<double>(b.bytes()) / time * 1e-9);
+      p.name, time * 1e6, rate, rate / peak);
+  if (p.m <= 4)
+    std::printf(", \"gb_per_s\": %.1f", static_cast<double>(operands.b.bytes()) / time * 1e-9);
   std::printf("}\n");
   std::fflush(stdout);
 }
 
-}  // namespace
+void measure_on_device(const Product& p, const bench::Where& where,
+                       const bench::DeviceLimits& limits) {
+  const Operands operands(p, where.type(), where.device);
+  const MatmulArgs args = operands.args(p);
+  const bench::Spread time =
+      bench::time_on_device(where, 0.5, [&] { kernels(where.device).matmul(args); });
+  // The longer of what products and what memory allow; each operand moves once.
+  const double bytes =
+      static_cast<double>(operands.a.bytes() + operands.b.bytes() + operands.c.bytes());
+  const double roof = std::max(gflop_of(p) / limits.gflops, 1e-9 * bytes / limits.gb_per_s);
+  std::printf(
+      "{\"bench\": \"matmul\", %s, \"shape\": \"%s\", \"us\": %.1f, \"us_min\": %.1f, "
+      "\"us_max\": %.1f, \"gflops\": %.0f, \"gb_per_s\": %.0f, \"of_roof\": %.3f}\n",
+      where.json().c_str(), p.name, time.median * 1e6, time.least * 1e6, time.most * 1e6,
+      gflop_of(p) / time.median, 1e-9 * bytes / time.median, roof / time.median);
+  std::fflush(stdout);
+}
 
-int main(int argc, char** argv) {
-  const std::string part = argc > 1 ? argv[1] : "";
+void run(int argc, char** argv, const bench::Where& where) {
+  const std::string part = where.smoke ? "lora" : argc > 1 ? argv[1] : "";
   if (argc > 2)
     set_matmul_backend(std::strcmp(argv[2], "eigen") == 0 ? MatmulBackend::eigen
                                                           : MatmulBackend::onednn);
+  const auto each = [&](const auto& products, auto f) {
+    for (const Product& p : products)
+      if (std::string(p.name).find(part) != std::string::npos) f(p);
+  };
+  if (!where.on_cpu()) {
+    const bench::DeviceLimits limits = bench::print_limits("matmul", where);
+    const auto measure_it = [&](const Product& p) { measure_on_device(p, where, limits); };
+    each(kProducts, measure_it);
+    if (!where.smoke) each(kLargeProducts, measure_it);
+    return;
+  }
   const double peak = bench::peak_gflops();
   std::printf("{\"bench\": \"peak\", \"threads\": %d, \"gflops\": %.1f}\n", num_threads(), peak);
-  for (const Product& p : kProducts)
-    if (std::string(p.name).find(part) != std::string::npos) measure(p, peak);
+  each(kProducts, [&](const Product& p) { measure(p, peak); });
 }
+
+}  // namespace
+
+int main(int argc, char** argv) { return bench::run(argc, argv, run); }

@@ -1,8 +1,8 @@
 // Speed of a TiC training step on random images: images a second by the median step, beside the
-// peers of peer_tic.py. The last line of stdout is one JSON object.
-//   bench_tic_step [PRESET] [SIZE] [BATCH] [STEPS] [THREADS]        e.g. tic-n 32 64 10 2
-#include <algorithm>
-#include <chrono>
+// peers of peer_tic.py; on a device also the part of its rate of products (8192^3, measured in the
+// same run) that the step's products come to. The last line of stdout is one JSON object.
+//   bench_tic_step [PRESET] [SIZE] [BATCH] [STEPS] [THREADS] [--device cpu|cuda] [--amp MODE]
+//   e.g. tic-n 32 64 10 2, or tic-t 224 128 30 --device cuda --amp bf16
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -14,46 +14,64 @@
 #include "tensor/backend.h"
 #include "tensor/kernel_args/elementwise.h"
 #include "tensor/parallel.h"
+#include "tests/bench/device.h"
 
-int main(int argc, char** argv) {
-  using namespace mullion;
+namespace mullion {
+namespace {
+
+void run(int argc, char** argv, const bench::Where& where) {
   const std::string preset = argc > 1 ? argv[1] : "tic-n";
   const auto number = [&](int i, int64_t otherwise) {
     return argc > i ? std::strtoll(argv[i], nullptr, 10) : otherwise;
   };
-  const int64_t size = number(2, 32), batch = number(3, 64), steps = number(4, 10);
+  const int64_t size = number(2, 32), batch = where.smoke ? 1 : number(3, 64);
+  const int64_t steps = where.smoke ? 1 : number(4, 10);
+  const int64_t untimed = where.on_cpu() || where.smoke ? 1 : 3;
   set_num_threads(static_cast<int>(number(5, 0)));
+  bench::DeviceLimits limits{};
+  if (!where.on_cpu()) limits = bench::print_limits("tic_step", where);
   Tic model(tic_preset(preset));
   model.initialize(1);
+  move_to(model, where.device);
+  model.set_compute_type(where.type());
   set_trainable(model, [](const std::string&) { return true; });
   const auto parameters = trainable_parameters(model);
   const auto optimizer = make_adamw({{parameters, 1, 0.05}});
-  const Tensor images = Tensor::empty({batch, size, size, 3});
-  kernels({}).random(
-      {RandomArgs::Kind::normal, images.data<void>(), DType::f32, images.numel(), 0, 1, 3, 0});
+  const Tensor images = Tensor::empty({batch, size, size, 3}, DType::f32, where.device);
+  kernels(where.device)
+      .random(
+          {RandomArgs::Kind::normal, images.data<void>(), DType::f32, images.numel(), 0, 1, 3, 0});
   std::vector<int64_t> labels(static_cast<size_t>(batch));
   for (size_t i = 0; i < labels.size(); ++i)
     labels[i] = static_cast<int64_t>(i) % model.config().num_classes;
-  const Tensor targets = Tensor::from(labels, {batch});
-  reset_peak_memory();
+  const Tensor targets = Tensor::from(labels, {batch}, where.device);
+  reset_peak_memory(where.device);
   std::vector<double> seconds;
-  for (int64_t step = 0; step <= steps; ++step) {  // the first is not timed
-    const auto start = std::chrono::steady_clock::now();
+  for (int64_t step = 0; step < untimed + steps; ++step) {
+    synchronize(where.device);
+    const double start = bench::wall_seconds();
     clear_grads(parameters);
     backward(cross_entropy(model(images), targets, 1.0 / static_cast<double>(batch)));
     optimizer->step(1e-4, grad_sum_squares(parameters), 5);
-    const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
-    if (step > 0) seconds.push_back(taken.count());
+    synchronize(where.device);
+    if (step >= untimed) seconds.push_back(bench::wall_seconds() - start);
   }
-  std::sort(seconds.begin(), seconds.end());
-  const double median = seconds[seconds.size() / 2];
+  const bench::Spread step(seconds);
+  const double gflops =
+      6e-9 * static_cast<double>(tic_macs(model.config(), size, size) * batch) / step.median;
   std::printf(
-      "{\"bench\": \"tic_step\", \"preset\": \"%s\", \"img_size\": %lld, \"batch\": %lld, "
-      "\"threads\": %d, \"img_s\": %.1f, \"step_s\": %.4f, \"step_s_min\": %.4f, "
-      "\"tensor_peak_gib\": %.3f, \"gflop_s\": %.1f}\n",
-      preset.c_str(), static_cast<long long>(size), static_cast<long long>(batch), num_threads(),
-      static_cast<double>(batch) / median, median, seconds.front(),
-      static_cast<double>(memory_use().peak) / (1 << 30),
-      6e-9 * static_cast<double>(tic_macs(model.config(), size, size) * batch) / median);
-  return 0;
+      "{\"bench\": \"tic_step\", %s, \"preset\": \"%s\", \"img_size\": %lld, \"batch\": %lld, "
+      "\"threads\": %d, \"img_s\": %.1f, \"step_s\": %.4f, \"step_s_min\": %.4f, \"step_s_max\": "
+      "%.4f, \"tensor_peak_gib\": %.3f, \"gflop_s\": %.1f",
+      where.json().c_str(), preset.c_str(), static_cast<long long>(size),
+      static_cast<long long>(batch), num_threads(), static_cast<double>(batch) / step.median,
+      step.median, step.least, step.most,
+      static_cast<double>(memory_use(where.device).peak) / (1 << 30), gflops);
+  if (!where.on_cpu()) std::printf(", \"of_products\": %.3f", gflops / limits.gflops);
+  std::printf("}\n");
 }
+
+}  // namespace
+}  // namespace mullion
+
+int main(int argc, char** argv) { return mullion::bench::run(argc, argv, mullion::run); }
