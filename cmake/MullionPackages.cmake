@@ -1,10 +1,19 @@
 # Outside libraries. Hard dependencies are header-only or tiny; the rest is used where found.
+set(MULLION_CARRY "" CACHE PATH "Take the libraries from this folder (tools/gpu_check.sh --pack), not from the system")
 find_package(OpenMP REQUIRED COMPONENTS CXX)
+find_package(Threads REQUIRED)
+set(MULLION_HAVE_ONEDNN OFF)
+if(MULLION_TESTS)
+  include(GoogleTest)
+endif()
+if(MULLION_CARRY)
+  include(MullionCarry)
+  message(STATUS "libraries from ${MULLION_CARRY}, built for ${MULLION_MARCH}")
+  return()
+endif()
+
 find_package(Eigen3 3.4 REQUIRED NO_MODULE)
 find_package(nlohmann_json 3.11 REQUIRED)
-find_package(Threads REQUIRED)
-
-set(MULLION_HAVE_ONEDNN OFF)
 if(MULLION_ONEDNN)
   # By header and library: Debian's dnnl-config.cmake stops the configuration where OpenCL's headers,
   # which products on the CPU do not need, are not installed.
@@ -27,6 +36,5 @@ endif()
 find_package(CLI11 QUIET)
 if(MULLION_TESTS)
   find_package(GTest REQUIRED)
-  include(GoogleTest)
 endif()
 message(STATUS "matrix products: ${MULLION_HAVE_ONEDNN} (oneDNN), built for ${MULLION_MARCH}")

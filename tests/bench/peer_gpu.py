@@ -1,0 +1,330 @@
+#!/usr/bin/env python3
+"""PyTorch on a GPU beside the benches: attention, MSA-Conv, a TiC-T step, a LoRA step of 7B.
+
+  peer_gpu.py                                   one JSON line a measurement
+  peer_gpu.py --ours LINES.jsonl --table OUT.md  and the ratios to the benches' lines, as a table
+
+bf16, random values, medians of several runs between synchronisations, warm. Attention: causal, 32
+heads of 128, by FlashAttention and cuDNN where PyTorch has them; S2 as LongLoRA does it, by rolling
+half of the heads and folding groups of a quarter into the batch; SF by FlexAttention, compiled.
+MSA-Conv by unfold (tools/oracle_tic.py) and by dense attention with a mask. timm's Swin-T, compiled, where timm is installed; transformers with PEFT where
+those are. What cannot run says why and leaves its row empty.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+
+import torch
+import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools"))
+
+BACKENDS = {"flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION}
+results = []
+
+
+def report(what, **values):
+    results.append({"peer": what, **values})
+    print(json.dumps(results[-1]), flush=True)
+
+
+def attempt(what, function, *arguments, **names):
+    """Other measurements go on when one is not possible here."""
+    try:
+        function(what, *arguments, **names)
+    except Exception as error:  # noqa: BLE001
+        reason = str(error).strip() or type(error).__name__
+        report(what, **names, error=reason.splitlines()[0][:200])
+    torch.cuda.empty_cache()
+
+
+def median_ms(f, budget=1.0):
+    """Median of 5 to 20 batches of calls of f, each batch of 5 ms or more."""
+
+    def batch(calls):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        for _ in range(calls):
+            f()
+        torch.cuda.synchronize()
+        return (time.perf_counter() - start) / calls
+
+    batch(2)
+    calls = max(1, min(1000, int(0.005 / batch(1)) + 1))
+    times, stop = [], time.perf_counter() + budget
+    while len(times) < 5 or (len(times) < 20 and time.perf_counter() < stop):
+        times.append(batch(calls))
+    return statistics.median(times) * 1e3
+
+
+def forward_and_both(f, inputs):
+    with torch.no_grad():
+        forward = median_ms(lambda: f(*inputs))
+    leaves = [x.detach().requires_grad_() for x in inputs]
+    grad = torch.randn_like(f(*leaves))
+
+    def both():
+        torch.autograd.grad(f(*leaves), leaves, grad)
+
+    return {"forward_ms": round(forward, 4), "both_ms": round(median_ms(both), 4)}
+
+
+def full(q, k, v):
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+
+def rolled(q, k, v):
+    """S2: half of the heads moved by half a group, groups as a batch."""
+    b, h, n, d = q.shape
+    g = n // 4
+
+    def fold(x):
+        x = torch.cat((x[:, : h // 2], x[:, h // 2 :].roll(-g // 2, dims=2)), dim=1)
+        return x.reshape(b, h, n // g, g, d).transpose(1, 2).reshape(b * n // g, h, g, d)
+
+    out = full(fold(q), fold(k), fold(v))
+    out = out.reshape(b, n // g, h, g, d).transpose(1, 2).reshape(b, h, n, d)
+    return torch.cat((out[:, : h // 2], out[:, h // 2 :].roll(g // 2, dims=2)), dim=1)
+
+
+def attention(what, backend, tokens):
+    f = {"full": full, "rolled s2": rolled}[what]
+    inputs = [torch.randn(1, 32, tokens, 128, device="cuda", dtype=torch.bfloat16) for _ in "qkv"]
+    with sdpa_kernel(BACKENDS[backend]):
+        report(what, backend=backend, tokens=tokens, **forward_and_both(f, inputs))
+
+
+def flex_sf(what, tokens, heads=32):
+    """SF-Attn: the last quarter of the heads shifted by half a group, four sinks."""
+    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+    group = tokens // 4
+
+    def sees(b, h, i, j):
+        move = (h >= heads - heads // 4) * (group // 2)
+        return (i >= j) & (((i + move) // group == (j + move) // group) | (j < 4))
+
+    mask = create_block_mask(sees, None, heads, tokens, tokens, device="cuda")
+    compiled = torch.compile(flex_attention)
+    inputs = [
+        torch.randn(1, heads, tokens, 128, device="cuda", dtype=torch.bfloat16) for _ in "qkv"
+    ]
+    times = forward_and_both(lambda q, k, v: compiled(q, k, v, block_mask=mask), inputs)
+    report(what, tokens=tokens, **times)
+
+
+def dense_window(what, size, heads, batch):
+    y, x = torch.arange(size).repeat_interleave(size), torch.arange(size).repeat(size)
+    near = ((y[:, None] - y).abs() <= 3) & ((x[:, None] - x).abs() <= 3)
+    mask = near.cuda()
+    shape = (batch, heads, size * size, 32)
+    inputs = [torch.randn(*shape, device="cuda", dtype=torch.bfloat16) for _ in "qkv"]
+    times = forward_and_both(
+        lambda q, k, v: F.scaled_dot_product_attention(q, k, v, attn_mask=mask), inputs
+    )
+    report(what, size=size, heads=heads, batch=batch, **times)
+
+
+def msa_conv(what, size, heads, batch):
+    import oracle_tic
+
+    shape = (batch, heads * 32, size, size)
+    inputs = [torch.randn(*shape, device="cuda", dtype=torch.bfloat16) for _ in "qkv"]
+    times = forward_and_both(
+        lambda q, k, v: oracle_tic.msa_conv(q, k, v, heads=heads, kernel=[7, 7]), inputs
+    )
+    report(what, size=size, heads=heads, batch=batch, **times)
+
+
+def train_step_seconds(step, steps):
+    times = []
+    for i in range(steps + 3):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        step()
+        torch.cuda.synchronize()
+        if i >= 3:
+            times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def image_step(what, batch, compiled=False, steps=10):
+    if what == "swin-t":
+        import timm
+
+        model = timm.create_model("swin_tiny_patch4_window7_224")
+    else:
+        import oracle_tic
+
+        model = oracle_tic.Tic(**oracle_tic.PRESETS["tic-t"])
+    model = model.cuda().train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    images = torch.randn(batch, 3, 224, 224, device="cuda")
+    labels = torch.randint(0, 1000, (batch,), device="cuda")
+    forward = torch.compile(model) if compiled else model
+
+    def step():
+        with torch.autocast("cuda", torch.bfloat16):
+            loss = F.cross_entropy(forward(images), labels)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    seconds = train_step_seconds(step, steps)
+    report(what, batch=batch, compiled=compiled, img_s=round(batch / seconds, 1))
+
+
+def llama_step(what, tokens, checkpointing):
+    from peft import LoraConfig, get_peft_model
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.cuda.reset_peak_memory_stats()
+    config = LlamaConfig(max_position_embeddings=tokens, use_cache=False)  # the 7B shape
+    config._attn_implementation = "sdpa"
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        with torch.device("cuda"):
+            model = LlamaForCausalLM(config)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    lora = LoraConfig(r=8, lora_alpha=16, target_modules=["q_proj", "k_proj", "v_proj", "o_proj"])
+    model = get_peft_model(model, lora).train()
+    if checkpointing:
+        model.enable_input_require_grads()
+        model.gradient_checkpointing_enable()
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=1e-5)
+    ids = torch.randint(0, config.vocab_size, (1, tokens), device="cuda")
+
+    def step():
+        model(ids, labels=ids).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    seconds = train_step_seconds(step, 2)
+    peak = torch.cuda.max_memory_allocated() / 2**30
+    report(what, tokens=tokens, checkpointing=checkpointing, tok_s=round(tokens / seconds, 1),
+           peak_gib=round(peak, 2))
+
+
+def measure():
+    for tokens in (8192, 32768):
+        for backend in BACKENDS:
+            attempt("full", attention, backend=backend, tokens=tokens)
+            attempt("rolled s2", attention, backend=backend, tokens=tokens)
+    attempt("msa_conv unfold", msa_conv, size=56, heads=3, batch=128)
+    attempt("msa_conv unfold", msa_conv, size=14, heads=12, batch=128)
+    attempt("msa_conv dense", dense_window, size=14, heads=12, batch=128)
+    attempt("flex sf", flex_sf, tokens=32768)
+    attempt("tic-t unfold", image_step, batch=16)
+    attempt("llama-7b peft", llama_step, tokens=8192, checkpointing=True)
+    attempt("llama-7b peft", llama_step, tokens=32768, checkpointing=True)
+    attempt("swin-t", image_step, batch=128, compiled=True)
+
+
+def find(lines, key, **wanted):
+    """The value of `key` in the last line that has all of the wanted values."""
+    for line in reversed(lines):
+        if key in line and all(line.get(name) == value for name, value in wanted.items()):
+            return line[key]
+    return None
+
+
+def rows(ours, peers):
+    """(row of performance goals, what, our figure, its unit, the peer's, times faster)."""
+    result = []
+
+    def row(number, what, own, unit, peer, faster_is_less):
+        ratio = None
+        if own and peer:
+            ratio = peer / own if faster_is_less else own / peer
+        result.append((number, what, own, unit, peer, ratio))
+
+    def sf(key):
+        return find(ours, key, bench="attention", pattern="sf", tokens=32768)
+
+    forward, backward = sf("forward_ms"), sf("backward_ms")
+    both = forward + backward if forward and backward else None
+    for backend, number in (("flash", "1a"), ("cudnn", "1b")):
+        peer = find(peers, "forward_ms", peer="full", backend=backend, tokens=32768)
+        row(number, f"SF-Attn forward 32k, full by {backend}", forward, "ms", peer, True)
+    for backend in BACKENDS:
+        for what, number in (("full", "1c"), ("rolled s2", "1d/1e")):
+            peer = find(peers, "both_ms", peer=what, backend=backend, tokens=32768)
+            name = f"SF-Attn forward and backward 32k, {what} by {backend}"
+            row(number, name, both, "ms", peer, True)
+    peer = find(peers, "both_ms", peer="flex sf", tokens=32768)
+    row("1e", "the same, FlexAttention with the same mask", both, "ms", peer, True)
+    linear = find(ours, "time_ratio", bench="attention_linearity", pattern="sf")
+    row("1f", "SF-Attn time at 102,400 tokens over 32,768", linear, "", None, True)
+    for number, stage, size, way in (("2a", 0, 56, "unfold"), ("2c", 2, 14, "unfold"), ("2c", 2, 14, "dense")):
+        own = find(ours, "fwd_bwd_us", bench="msa_conv", shape=f"tic-t stage {stage}", shift=False)
+        peer = find(peers, "both_ms", peer=f"msa_conv {way}", size=size)
+        row(number, f"MSA-Conv {size}² forward and backward, {way}", own and own / 1e3, "ms", peer, True)
+        if way == "unfold":
+            part = find(ours, "fwd_bwd_of_floor", bench="msa_conv", shape=f"tic-t stage {stage}", shift=False)
+            row(number, f"MSA-Conv {size}², of the time of twelve copies", part, "", None, True)
+    own = find(ours, "img_s", bench="tic_step", amp="bf16")
+    row("3", "TiC-T step, Swin-T compiled", own, "images/s", find(peers, "img_s", peer="swin-t"), False)
+    row("3", "TiC-T step, unfold (batch 16)", own, "images/s",
+        find(peers, "img_s", peer="tic-t unfold"), False)
+    for number, tokens, pattern in (("4a", 8192, "sf"), ("4b", 32768, "sf"), ("4c", 32768, "full")):
+        own = find(ours, "tok_s", bench="llama_step", context=tokens, attn=pattern)
+        peer = find(peers, "tok_s", peer="llama-7b peft", tokens=tokens)
+        row(number, f"LoRA step of 7B at {tokens}, {pattern} here", own, "tokens/s", peer, False)
+    own = find(ours, "tok_s", bench="llama_step", context=102400, attn="sf")
+    row("4d", "LoRA step of 7B at 102,400, sf", own, "tokens/s", None, False)
+    for tokens in (8192, 32768, 102400):
+        own = find(ours, "tensor_peak_gib", bench="llama_step", context=tokens, attn="sf")
+        peer = find(peers, "peak_gib", peer="llama-7b peft", tokens=tokens)
+        row("4e", f"peak memory of that step at {tokens}", own, "GiB", peer, True)
+    return result
+
+
+def markdown(table):
+    def cell(value):
+        return "not measured" if value is None else f"{value:.4g}"
+
+    lines = ["| row | what, and the peer | here | PyTorch | unit | times better |",
+             "|---|---|---:|---:|---|---:|"]
+    for number, what, own, unit, peer, ratio in table:
+        cells = [number, what, cell(own), cell(peer), unit, cell(ratio)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--ours", help="lines of the benches")
+    parser.add_argument("--table", help="where the Markdown goes")
+    args = parser.parse_args()
+    if not torch.cuda.is_available():
+        sys.exit("peer_gpu: PyTorch sees no GPU")
+    report("machine", name=torch.cuda.get_device_name(), torch=torch.__version__)
+    ours = []
+    if args.ours:
+        with open(args.ours, encoding="utf-8") as file:
+            ours = [json.loads(line) for line in file]
+
+    def write():
+        if args.table:
+            with open(args.table, "w", encoding="utf-8") as file:
+                file.write(markdown(rows(ours, results)))
+
+    write()
+    try:
+        measure()
+    finally:
+        write()
+
+
+if __name__ == "__main__":
+    main()
