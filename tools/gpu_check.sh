@@ -6,10 +6,10 @@
 #   tools/gpu_check.sh                 on a machine with a GPU, nvcc, CMake and a C++ compiler
 #   tools/gpu_check.sh --dry-run       without a GPU: every step runs as far as it goes
 #   tools/gpu_check.sh STEP...         these steps alone, on what an earlier call has built
-# Steps: configure build tests memcheck racecheck initcheck attention msa_conv tic llama matmul ladder peers
-# Each has a time limit, and a failed one does not stop the others. gpu_check.json, gpu_check.md and the
-# steps' logs go to $OUT (build/gpu_check). BUDGET=580 is the time for all, ARCHS the
-# architectures, BUILD the build folder.
+# Steps: configure build tests attention msa_conv tic llama peers memcheck racecheck initcheck matmul ladder
+# Each has a time limit, and a failed one does not stop the others. gpu_check.json, gpu_check.md and
+# gpu_check.log go to $OUT (build/gpu_check), anew after every step. BUDGET=580 is the time for all,
+# BUILD the build folder (build/gpu), ARCHS the architectures (this GPU's).
 # Exit status: 0 all steps passed, 1 some did not, 2 no GPU or compiler.
 #
 # Steps are called by their names; the ` of Markdown is none of the shell's.
@@ -19,9 +19,10 @@ cd "$(dirname "$0")/.." || exit 2
 self=$PWD/tools/gpu_check.sh
 out=${OUT:-build/gpu_check}
 build=${BUILD:-build/gpu}
+logs=$build/gpu_check_logs
 carry=.carry
 budget=${BUDGET:-580}
-all_steps=(configure build tests memcheck racecheck initcheck attention msa_conv tic llama matmul ladder peers)
+all_steps=(configure build tests attention msa_conv tic llama peers memcheck racecheck initcheck matmul ladder)
 tests_of_checkers='AttentionOnDevice.TensorCoreLengths:AttentionOnDevice.Decoding'
 tests_of_checkers+=':*MapKernels.MsaConvByTilesOnMapsOfEverySize*:*MapKernels.DepthwiseConvolution*'
 tests_of_checkers+=':*RowKernels.RmsNormGradient*:*RowKernels.CrossEntropy*:*RowKernels.EmbeddingGradient*'
@@ -181,16 +182,17 @@ run_ladder() { on_gpu bench_ladder 0.3; }
 run_peers() {
   local python=${MULLION_PYTHON:-python3}
   "$python" -c 'import torch' || return 1
-  cat "$out"/{attention,msa_conv,tic,llama}.log 2>/dev/null | grep '^{' >"$out/ours.jsonl"
-  "$python" tests/bench/peer_gpu.py --ours "$out/ours.jsonl" --table "$out/rows.md"
+  cat "$logs"/{attention,msa_conv,tic,llama}.log 2>/dev/null | grep '^{' >"$logs/ours.jsonl"
+  "$python" tests/bench/peer_gpu.py --ours "$logs/ours.jsonl" --table "$logs/rows.md"
 }
 
 limit_of() { # seconds
   case $1 in
     build) echo 300 ;;
     tests) echo 150 ;;
-    memcheck | racecheck | initcheck) echo 60 ;;
-    attention | llama | peers) echo 90 ;;
+    memcheck | racecheck | initcheck) echo 50 ;;
+    attention | llama) echo 75 ;;
+    peers) echo 120 ;;
     *) echo 45 ;;
   esac
 }
@@ -207,10 +209,10 @@ run_step() { # run_step NAME
   [ "$limit" -le $left ] || limit=$left
   if [ "$limit" -lt 5 ]; then
     results+=("$name no-time-left 0 0")
-    echo "no time left" >"$out/$name.log"
+    echo "no time left" >"$logs/$name.log"
     failed=1
   else
-    timeout -k 5 "$limit" "$self" --step "$name" >"$out/$name.log" 2>&1
+    timeout -k 5 "$limit" "$self" --step "$name" >"$logs/$name.log" 2>&1
     status=$?
     case $status in
       0) ;;
@@ -220,7 +222,7 @@ run_step() { # run_step NAME
     results+=("$name $word $((SECONDS - begin)) $limit")
   fi
   printf '%-10s %-12s %4d s\n' "$name" "${results[-1]#* }" $((SECONDS - begin)) | sed 's/ [0-9]* [0-9]* / /'
-  [ $word = passed ] || tail -n 5 "$out/$name.log" | sed 's/^/    /'
+  [ $word = passed ] || tail -n 5 "$logs/$name.log" | sed 's/^/    /'
 }
 
 quoted() { printf '"%s"' "$(tr -d '\000-\037' <<<"$1" | sed 's/[\\"]/\\&/g')"; }
@@ -250,7 +252,7 @@ write_json() {
   while read -r line; do
     printf '%s\n    %s' "$separator" "$line"
     separator=,
-  done < <(for result in "${results[@]}"; do grep -h '^{.*}$' "$out/${result%% *}.log"; done)
+  done < <(for result in "${results[@]}"; do grep '^{.*}$' "$logs/${result%% *}.log"; done)
   printf '\n  ]\n}\n'
 }
 
@@ -263,18 +265,18 @@ write_markdown() {
     read -r name word seconds limit <<<"$result"
     printf '| %s | %s | %d | %d |\n' "$name" "$word" "$seconds" "$limit"
   done
-  if [ -s "$out/rows.md" ]; then
+  if [ -s "$logs/rows.md" ]; then
     printf '\n'
-    cat "$out/rows.md"
+    cat "$logs/rows.md"
   fi
   for result in "${results[@]}"; do
     read -r name word seconds limit <<<"$result"
     if [ "$word" != passed ]; then
-      printf '\n## %s: %s, the end of its log\n\n```\n%s\n```\n' "$name" "$word" "$(tail -n 25 "$out/$name.log")"
+      printf '\n## %s: %s, the end of its log\n\n```\n%s\n```\n' "$name" "$word" "$(tail -n 25 "$logs/$name.log")"
     elif [ "$name" = ladder ]; then
-      printf '\n## %s\n\n%s\n' "$name" "$(cat "$out/$name.log")"
-    elif grep -q '^{' "$out/$name.log"; then
-      printf '\n## %s\n\n```\n%s\n```\n' "$name" "$(grep '^[${]' "$out/$name.log")"
+      printf '\n## %s\n\n%s\n' "$name" "$(cat "$logs/$name.log")"
+    elif grep -q '^{' "$logs/$name.log"; then
+      printf '\n## %s\n\n```\n%s\n```\n' "$name" "$(grep '^[${]' "$logs/$name.log")"
     fi
   done
 }
@@ -304,15 +306,19 @@ if [ -n "$lacking" ]; then
   exit 2
 fi
 find_cuda
-mkdir -p "$out"
-out=$(cd "$out" && pwd)
-export OUT=$out
+mkdir -p "$out" "$logs"
 for step in "${steps[@]}"; do
-  rm -f "$out/$step.log"
-  [ "$step" != peers ] || rm -f "$out/rows.md"
+  rm -f "$logs/$step.log"
+  [ "$step" != peers ] || rm -f "$logs/rows.md"
 done
-for step in "${steps[@]}"; do run_step "$step"; done
-write_json >"$out/gpu_check.json"
-write_markdown >"$out/gpu_check.md"
+for step in "${steps[@]}"; do
+  run_step "$step"
+  write_json >"$out/gpu_check.json"
+  write_markdown >"$out/gpu_check.md"
+  for result in "${results[@]}"; do
+    printf '==== %s\n' "$result"
+    cat "$logs/${result%% *}.log"
+  done >"$out/gpu_check.log"
+done
 echo "$out/gpu_check.md, $out/gpu_check.json"
 exit $failed

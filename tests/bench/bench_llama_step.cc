@@ -79,7 +79,9 @@ const LlamaConfig* shape_called(const std::string& name, int64_t context) {
 }
 
 std::unique_ptr<Llama> random_llama(LlamaConfig config, DType matrices, const bench::Where& where) {
-  if (where.smoke) config.num_hidden_layers = 1, config.vocab_size = 64;
+  if (where.smoke)
+    config.num_hidden_layers = 1,
+    config.hidden_size = config.intermediate_size = config.vocab_size = 64;
   auto model = std::make_unique<Llama>(config);
   uint64_t stream = 0;
   for_each_parameter(*model, [&](const std::string&, Tensor& p) {

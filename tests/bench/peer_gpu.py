@@ -26,6 +26,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 BACKENDS = {"flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION}
 results = []
+after_each = []  # called when a measurement has ended
 
 
 def report(what, **values):
@@ -41,6 +42,8 @@ def attempt(what, function, *arguments, **names):
         reason = str(error).strip() or type(error).__name__
         report(what, **names, error=reason.splitlines()[0][:200])
     torch.cuda.empty_cache()
+    for call in after_each:
+        call()
 
 
 def median_ms(f, budget=1.0):
@@ -319,11 +322,8 @@ def main():
             with open(args.table, "w", encoding="utf-8") as file:
                 file.write(markdown(rows(ours, results)))
 
-    write()
-    try:
-        measure()
-    finally:
-        write()
+    after_each.append(write)
+    measure()
 
 
 if __name__ == "__main__":
