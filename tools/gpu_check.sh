@@ -208,9 +208,8 @@ run_step() { # run_step NAME
   limit=$(limit_of "$name") left=$((budget - (SECONDS - begun)))
   [ "$limit" -le $left ] || limit=$left
   if [ "$limit" -lt 5 ]; then
-    results+=("$name no-time-left 0 0")
+    word=no-time-left failed=1 limit=0
     echo "no time left" >"$logs/$name.log"
-    failed=1
   else
     timeout -k 5 "$limit" "$self" --step "$name" >"$logs/$name.log" 2>&1
     status=$?
@@ -219,9 +218,9 @@ run_step() { # run_step NAME
       124 | 137) word=timed-out failed=1 ;;
       *) word=failed failed=1 ;;
     esac
-    results+=("$name $word $((SECONDS - begin)) $limit")
   fi
-  printf '%-10s %-12s %4d s\n' "$name" "${results[-1]#* }" $((SECONDS - begin)) | sed 's/ [0-9]* [0-9]* / /'
+  results+=("$name $word $((SECONDS - begin)) $limit")
+  printf '%-10s %-12s %4d s\n' "$name" $word $((SECONDS - begin))
   [ $word = passed ] || tail -n 5 "$logs/$name.log" | sed 's/^/    /'
 }
 

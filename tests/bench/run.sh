@@ -4,7 +4,7 @@
 # SmolLM2-135M at 512 and 2,048 tokens), llama-8k (at 8,192: SF-Attn and full attention here, full
 # there; the peer needs 22 GB), linearity (SF-Attn's time at 16,384 tokens over that at 4,096), jpeg
 # FOLDER. Default: tic llama. PyTorch goes into a virtual environment below build/, or is taken from
-# the interpreter that MULLION_PYTHON names. ROUNDS=3 is the number of turns.
+# the interpreter that MULLION_PYTHON names. ROUNDS=3 is the number of turns. On a GPU: tools/gpu_check.sh.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 rounds=${ROUNDS:-3}
