@@ -58,6 +58,8 @@ class JsonTokenizer {
     return out;
   }
   void put(uint64_t id, const std::string& text, const char* where) {
+    CHECK_AS(Fault::bad_file, id < entries_, file_, ": ", where, ": '", text, "' has id ", id,
+             " in a file of ", entries_, " tokens");
     CHECK_AS(Fault::bad_file, !text.empty(), file_, ": ", where, ": the token of id ", id,
              " is empty");
     if (id >= parts_.tokens.size()) parts_.tokens.resize(id + 1);
@@ -85,6 +87,8 @@ class JsonTokenizer {
     CHECK_AS(Fault::bad_file, vocab && vocab->is_object(), file_, ": model.vocab is not an object");
     CHECK_AS(Fault::bad_file, vocab->size() <= kMaxTokens, file_, ": model.vocab has ",
              vocab->size(), " tokens, at most ", kMaxTokens);
+    const json* added = find_field(root_, file_, "added_tokens");
+    entries_ = vocab->size() + (added && added->is_array() ? added->size() : 0);
     for (const auto& [text, id] : vocab->items()) {
       put(as_uint(id, file_, "model.vocab", kMaxTokens - 1), text, "model.vocab");
     }
@@ -293,6 +297,8 @@ class JsonTokenizer {
   static constexpr const char* kSpace = "\xE2\x96\x81";
   const json& root_;
   const std::string& file_;
+  // Tokens listed anywhere: ids have no gaps, so one from here on is wrong however far it goes.
+  size_t entries_ = 0;
   TokenizerParts parts_;
 };
 

@@ -10,6 +10,7 @@ namespace mullion {
 
 namespace {
 constexpr uint64_t kMaxSize = uint64_t{1} << 24, kMaxContext = uint64_t{1} << 31;
+constexpr double kMaxFactor = 1e6;
 
 int64_t required(const GgufFile& gguf, const std::string& key, uint64_t max = kMaxSize) {
   return static_cast<int64_t>(gguf.get_uint(key, max));
@@ -46,9 +47,14 @@ RopeScaling scaling_of_factors(const GgufFile& gguf, const LlamaConfig& config) 
   std::vector<float> factors(entry.count);
   gguf.read_f32(entry.name, factors.data());
   if (std::all_of(factors.begin(), factors.end(), [](float f) { return f == 1.0f; })) return {};
+  CHECK_AS(Fault::bad_file, factors.back() >= 1 && factors.back() <= kMaxFactor, gguf.name(),
+           ": rope_freqs.weight: its last factor ", factors.back(), " is not within 1 and ",
+           kMaxFactor);
+  constexpr const char* kOriginal = "llama.rope.scaling.original_context_length";
+  const int64_t original = optional_size(gguf, kOriginal, 8192);
+  CHECK_AS(Fault::bad_file, original > 0, gguf.name(), ": ", kOriginal, " is 0");
   LlamaConfig scaled = config;
-  scaled.rope_scaling = {RopeScaling::Kind::llama3, factors.back(), 1, 4,
-                         optional_size(gguf, "llama.rope.scaling.original_context_length", 8192)};
+  scaled.rope_scaling = {RopeScaling::Kind::llama3, factors.back(), 1, 4, original};
   const std::vector<float> expected = rope_inv_freq(scaled), plain = rope_inv_freq(config);
   for (size_t i = 0; i < factors.size(); ++i) {
     const float factor = plain[i] / expected[i];
@@ -67,8 +73,8 @@ RopeScaling scaling_of(const GgufFile& gguf, const LlamaConfig& config) {
   RopeScaling scaling;
   if (type == "linear") {
     const double factor = gguf.get_number("llama.rope.scaling.factor");
-    CHECK_AS(Fault::bad_file, factor >= 1 && factor <= 1e6, gguf.name(),
-             ": llama.rope.scaling.factor ", factor, " is not within 1 and 1e6");
+    CHECK_AS(Fault::bad_file, factor >= 1 && factor <= kMaxFactor, gguf.name(),
+             ": llama.rope.scaling.factor ", factor, " is not within 1 and ", kMaxFactor);
     scaling = {RopeScaling::Kind::linear, factor, 1, 4,
                optional_size(gguf, "llama.rope.scaling.original_context_length", 0)};
   }
@@ -78,7 +84,7 @@ RopeScaling scaling_of(const GgufFile& gguf, const LlamaConfig& config) {
 }
 
 std::optional<int64_t> token_of(const GgufFile& gguf, const std::string& name) {
-  const auto id = gguf.find_uint("tokenizer.ggml." + name + "_token_id", UINT32_MAX);
+  const auto id = gguf.find_uint("tokenizer.ggml." + name + "_token_id", INT32_MAX);
   return id ? std::optional(static_cast<int64_t>(*id)) : std::nullopt;
 }
 }  // namespace

@@ -212,11 +212,15 @@ TEST(ByteLevel, RefusesContradictions) {
   expect_refused("/model/merges/2", 7, "merges");
   expect_refused("/model/merges/2", json::array({"a", "b", "c"}), "merges");
   expect_refused("/model/vocab/he", 0, "id 0");
-  expect_refused("/model/vocab/he", 100000, "no token has id");
+  expect_refused("/model/vocab/he", 999999, "'he' has id 999999 in a file of 265 tokens");
   expect_refused("/model/vocab/he", -1, "vocab");
   expect_refused("/model/vocab/he", 1e9, "vocab");
   expect_refused("/model/vocab/he", 2.5, "vocab");
   expect_refused("/added_tokens/0/id", 5, "id 5");
+  expect_refused("/added_tokens/0/id", 265, "'<|end|>' has id 265 in a file of 265 tokens");
+  const json zero = {{"id", 0}, {"content", byte_level_encode({"", 1})}};
+  expect_refused("/added_tokens", {zero, {{"id", 265}, {"content", "<|end|>"}}},
+                 "no token has id 264");
   expect_refused("/added_tokens/0/content", "", "empty");
   expect_refused("/added_tokens/0/lstrip", true, "lstrip");
   expect_refused("/added_tokens", json::object({{"a", 1}}), "added_tokens");

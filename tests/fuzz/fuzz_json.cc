@@ -14,7 +14,11 @@ void model_config(const json& value) {
   const mullion::LlamaConfig config = mullion::parse_llama_config(value, "fuzz");
   mullion::LlamaConfig again = mullion::parse_llama_config(mullion::to_json(config), "again");
   if (!(again == config)) __builtin_trap();
-  if (config.head_dim <= 4096) mullion::rope_inv_freq(config);
+  if (config.head_dim <= 4096) {
+    for (const float frequency : mullion::rope_inv_freq(config)) {
+      if (!(frequency > 0 && frequency <= 1)) __builtin_trap();
+    }
+  }
   mullion::extend_context(again, 4096);
 }
 

@@ -291,6 +291,23 @@ TEST(LlamaConfig, RopeFactorsOfGgufAreLlama3Scaling) {
   gguf_refusal(other.tensor("rope_freqs.weight", {2}, 0, odd));
 }
 
+// A factor of 0 would be consistent with itself: theta / 0 is infinite, and theta over that is 0.
+TEST(LlamaConfig, RopeFactorsOutOfRangeAreRefused) {
+  const auto with_last = [](float last) {
+    std::string factors;
+    test::append(factors, 1.0f);
+    test::append(factors, last);
+    test::GgufText text = gguf_text();
+    return text.f32("llama.rope.freq_base", 1e8f).tensor("rope_freqs.weight", {2}, 0, factors);
+  };
+  EXPECT_EQ(config_of(with_last(8)).rope_scaling.factor, 8);
+  for (const float last : {0.0f, -8.0f, 0.5f, 2e6f}) {
+    EXPECT_NE(gguf_refusal(with_last(last)).find("its last factor"), std::string::npos) << last;
+  }
+  const char* key = "llama.rope.scaling.original_context_length";
+  EXPECT_NE(gguf_refusal(with_last(8).u32(key, 0)).find(key), std::string::npos);
+}
+
 TEST(LlamaConfig, HostileGgufMetadataIsRefused) {
   const std::vector<std::string> sizes = {
       "llama.context_length",      "llama.embedding_length",     "llama.block_count",
@@ -315,6 +332,7 @@ TEST(LlamaConfig, HostileGgufMetadataIsRefused) {
   gguf_refusal(test::GgufText().text("general.architecture", "gpt2"));
   gguf_refusal(gguf_text().u32("llama.vocab_size", 11));
   gguf_refusal(gguf_text().u32("tokenizer.ggml.bos_token_id", 10));
+  gguf_refusal(gguf_text().u32("tokenizer.ggml.padding_token_id", 0x80000001));
   gguf_refusal(gguf_text().u32("llama.rope.dimension_count", 2));
   gguf_refusal(gguf_text().u32("llama.attention.value_length", 8));
   gguf_refusal(gguf_text().text("llama.rope.scaling.type", "yarn"));
