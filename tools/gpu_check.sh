@@ -18,7 +18,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.." || exit 2
 self=$PWD/tools/gpu_check.sh
 out=${OUT:-build/gpu_check}
-build=${BUILD:-build/gpu}
+build=$(realpath -m "${BUILD:-build/gpu}")
 logs=$build/gpu_check_logs
 carry=.carry
 budget=${BUDGET:-580}
@@ -129,7 +129,7 @@ run_build() {
 }
 
 run_tests() { # a test that was skipped has shown nothing
-  local junit=$PWD/$build/gpu_check.xml status=0 skipped
+  local junit=$build/gpu_check.xml status=0 skipped
   rm -f "$junit"
   ctest --test-dir "$build" -L cuda -j "$(($(nproc) < 8 ? $(nproc) : 8))" --output-on-failure \
     --no-tests=error --timeout 120 --output-junit "$junit" || status=$?

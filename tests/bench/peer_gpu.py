@@ -264,7 +264,7 @@ def rows(ours, peers):
             row(number, name, both, "ms", peer, True)
     peer = find(peers, "both_ms", peer="flex sf", tokens=32768)
     row("1e", "the same, FlexAttention with the same mask", both, "ms", peer, True)
-    linear = find(ours, "time_ratio", bench="attention_linearity", pattern="sf")
+    linear = find(ours, "time_ratio", bench="attention_linearity", pattern="sf", tokens=102400)
     row("1f", "SF-Attn time at 102,400 tokens over 32,768", linear, "", None, True)
     for number, stage, size, way in (("2a", 0, 56, "unfold"), ("2c", 2, 14, "unfold"), ("2c", 2, 14, "dense")):
         own = find(ours, "fwd_bwd_us", bench="msa_conv", shape=f"tic-t stage {stage}", shift=False)
