@@ -118,7 +118,7 @@ class Folder {
     for (const json* token : fresh) {
       if (!token) break;
       parts_.tokens.push_back(get_string(*token, file, "content"));
-      parts_.scores.push_back(0);
+      if (parts_.model == "llama") parts_.scores.push_back(0);
       bool special = get_bool_or(*token, file, "special", false);
       parts_.types.push_back(special ? TokenType::control : TokenType::user_defined);
     }

@@ -134,5 +134,16 @@ TEST_F(TokenizerFolder, TokensAddedToAModelFile) {
   EXPECT_THROW(load(), Error);
 }
 
+TEST_F(TokenizerFolder, TokensAddedToATokenizerJson) {
+  put("tokenizer.json", test::json_sample().dump());
+  const int32_t size = load()->vocab_size();
+  const json added = {{std::to_string(size), {{"content", "<pad>"}, {"special", true}}}};
+  put("tokenizer_config.json",
+      json({{"added_tokens_decoder", added}, {"pad_token", "<pad>"}}).dump());
+  EXPECT_EQ(load()->vocab_size(), size + 1);
+  EXPECT_EQ(load()->pad(), size);
+  EXPECT_EQ(load()->type(size), TokenType::control);
+}
+
 }  // namespace
 }  // namespace mullion
