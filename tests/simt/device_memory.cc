@@ -6,8 +6,10 @@
 #include <algorithm>
 #include <deque>
 #include <map>
+#include <vector>
 
 #include "tests/simt/engine.h"
+#include "tests/simt/fault_plan.h"
 #include "tests/simt/guard_zone.h"
 
 namespace mullion::simt {
@@ -23,6 +25,7 @@ struct Allocation {
   size_t bytes;
   Byte* pages;  // the first of its pages
   size_t mapped;
+  bool open = true;  // accessible
   Byte* end() const { return pages + mapped; }
 };
 
@@ -33,8 +36,9 @@ struct Device {
   std::deque<Allocation> quarantine;
   std::multimap<size_t, Byte*> reusable;  // by mapped size
   bool trap = false;
-  int accesses = 0;  // DeviceAccess objects alive
-  size_t in_use = 0, high = 0, capacity = size_t{16} << 30;
+  std::vector<const Byte*> opened;  // under the trap: what the work under way has touched
+  int accesses = 0;                 // DeviceAccess objects alive
+  size_t in_use = 0, high = 0, capacity = device_model().memory;
 
   Device() {
     void* reserved =
@@ -68,28 +72,49 @@ void check_zones(const Byte* base, const Allocation& a, const std::string& when)
                 a.bytes, " bytes", when));
 }
 
-const std::pair<const Byte* const, Allocation>* allocation_below(const void* pointer) {
-  const auto& live = device().live;
+std::pair<const Byte* const, Allocation>* allocation_below(const void* pointer) {
+  auto& live = device().live;
   auto next = live.upper_bound(static_cast<const Byte*>(pointer));
   return next == live.begin() ? nullptr : &*std::prev(next);
 }
 
-void set_protection(int protection) {
-  for (const auto& [base, allocation] : device().live)
-    mprotect(allocation.pages, allocation.mapped, protection);
+void set_open(Allocation& a, bool open) {
+  a.open = open;
+  mprotect(a.pages, a.mapped, open ? PROT_READ | PROT_WRITE : PROT_NONE);
 }
 
 }  // namespace
 
 void set_host_trap(bool on) {
-  device().trap = on;
-  set_protection(on && device().accesses == 0 ? PROT_NONE : PROT_READ | PROT_WRITE);
+  Device& d = device();
+  d.trap = on;
+  d.opened.clear();
+  for (auto& [base, allocation] : d.live) set_open(allocation, !on);
 }
-DeviceAccess::DeviceAccess() {
-  if (device().accesses++ == 0 && device().trap) set_protection(PROT_READ | PROT_WRITE);
-}
+DeviceAccess::DeviceAccess() { ++device().accesses; }
 DeviceAccess::~DeviceAccess() {
-  if (--device().accesses == 0 && device().trap) set_protection(PROT_NONE);
+  Device& d = device();
+  if (--d.accesses > 0) return;
+  for (const Byte* base : d.opened)
+    if (const auto found = d.live.find(base); found != d.live.end()) set_open(found->second, false);
+  d.opened.clear();
+}
+bool open_for_device(const void* address) {
+  Device& d = device();
+  if (!d.trap || d.accesses == 0 || !is_device_pointer(address)) return false;
+  auto next = d.live.upper_bound(static_cast<const Byte*>(address));
+  // Its pages may begin before its first byte.
+  for (int i = 0; i < 2; ++i) {
+    if (next != d.live.end() && !next->second.open && next->second.pages <= address &&
+        address < next->second.end()) {
+      set_open(next->second, true);
+      d.opened.push_back(next->first);
+      return true;
+    }
+    if (next == d.live.begin()) return false;
+    --next;
+  }
+  return false;
 }
 
 void* device_allocate(size_t bytes) {
@@ -111,7 +136,7 @@ void* device_allocate(size_t bytes) {
   std::memset(base, 0xff, bytes);
   mark_zone(const_cast<Byte*>(z.before), static_cast<size_t>(base - z.before));
   mark_zone(base + bytes, rounded - bytes);
-  if (d.trap && d.accesses == 0) mprotect(a.pages, a.mapped, PROT_NONE);
+  if (d.trap) set_open(a, false);
   d.live.emplace(base, a);
   d.in_use += bytes;
   d.high = d.in_use > d.high ? d.in_use : d.high;
@@ -139,7 +164,9 @@ void device_free(void* pointer) {
 }
 
 void check_device_zones(const std::string& when) {
-  for (const auto& [base, allocation] : device().live) check_zones(base, allocation, when);
+  // What is not accessible was not written.
+  for (const auto& [base, allocation] : device().live)
+    if (allocation.open) check_zones(base, allocation, when);
 }
 
 bool is_device_pointer(const void* pointer) {

@@ -12,8 +12,12 @@ void device_free(void* pointer);      // reports a pointer that is none of ours,
 void check_device_zones(const std::string& when);
 
 // With the trap set, device memory is inaccessible but while a DeviceAccess lives: host code that
-// follows a device's pointer crashes, as it would on a machine with a GPU.
+// follows a device's pointer crashes, as it would on a machine with a GPU. What the work under way
+// touches is made accessible by the handler of the fault, since most of it touches a few of many
+// allocations.
 void set_host_trap(bool on);
+// For that handler: whether the access may be made again.
+bool open_for_device(const void* address);
 class DeviceAccess {
  public:
   DeviceAccess();

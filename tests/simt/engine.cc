@@ -317,6 +317,7 @@ struct sigaction action_before[2];
 // A fault of device code ends the grid: the handler leaves its own stack for good by a jump, which
 // SA_NODEFER allows.
 void on_fault(int signal, siginfo_t* info, void* context) {
+  if (open_for_device(info->si_addr)) return;
   Engine& e = engine();
   if (e.running) {
     const auto* address = static_cast<const unsigned char*>(info->si_addr);

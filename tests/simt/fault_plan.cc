@@ -1,7 +1,11 @@
 #include "tests/simt/fault_plan.h"
 
+#include <cstdlib>
+#include <sstream>
 #include <string>
 #include <vector>
+
+#include "tensor/check.h"
 
 namespace mullion::simt {
 namespace {
@@ -10,14 +14,60 @@ struct Plan {
   std::string call;
   int left;
   cudaError_t error;
+  bool stays;
 };
-std::vector<Plan> plans;
+
+std::string variable(const char* name) {
+  const char* text = std::getenv(name);
+  return text ? text : "";
+}
+
+std::vector<Plan> plans_of_environment() {
+  const std::string text = variable("MULLION_SIMT_FAULT");
+  if (text.empty()) return {};
+  std::istringstream in(text);
+  Plan plan{};
+  int error = 0;
+  char colon = 0;
+  std::getline(in, plan.call, ':');
+  in >> plan.left;
+  plan.stays = in.peek() == '+';
+  if (plan.stays) in.get();
+  in >> colon >> error;
+  CHECK(!in.fail() && colon == ':' && in.peek() == EOF && plan.left > 0 && error > 0,
+        "MULLION_SIMT_FAULT is CALL:N:ERROR or CALL:N+:ERROR, not ", text);
+  plan.error = static_cast<cudaError_t>(error);
+  return {plan};
+}
+
+DeviceModel model_of_environment() {
+  DeviceModel model;
+  std::istringstream in(variable("MULLION_SIMT_DEVICE"));
+  for (std::string item; std::getline(in, item, ',');) {
+    const std::string key = item.substr(0, item.find('='));
+    std::istringstream value(item.substr(std::min(item.size(), key.size() + 1)));
+    char dot = '.';
+    if (key == "devices") value >> model.devices;
+    if (key == "driver") value >> model.driver;
+    if (key == "memory") value >> model.memory;
+    if (key == "capability") value >> model.major >> dot >> model.minor;
+    CHECK(!value.fail() && value.peek() == EOF && dot == '.', "MULLION_SIMT_DEVICE: ", item);
+  }
+  return model;
+}
+
+std::vector<Plan> plans = plans_of_environment();
 int happened = 0;
 
 }  // namespace
 
-void plan_fault(const char* call, int nth, cudaError_t error) {
-  plans.push_back({call, nth, error});
+DeviceModel& device_model() {
+  static DeviceModel model = model_of_environment();
+  return model;
+}
+
+void plan_fault(const char* call, int nth, cudaError_t error, bool stays) {
+  plans.push_back({call, nth, error, stays});
 }
 
 int clear_faults() {
@@ -28,12 +78,13 @@ int clear_faults() {
 }
 
 cudaError_t planned_fault(const char* call) {
-  if (plans.empty()) return cudaSuccess;
-  for (Plan& plan : plans)
-    if (plan.call == call && plan.left > 0 && --plan.left == 0) {
-      ++happened;
-      return plan.error;
-    }
+  for (Plan& plan : plans) {
+    if ((plan.call != call && plan.call != "any") || plan.left == 0) continue;
+    if (--plan.left > 0) continue;
+    plan.left = plan.stays ? 1 : 0;
+    ++happened;
+    return plan.error;
+  }
   return cudaSuccess;
 }
 

@@ -19,7 +19,6 @@ namespace {
 
 constexpr int kRuntime = 13000;  // the CUDA that is emulated
 cudaError_t last_error = cudaSuccess;
-DeviceModel model;
 
 // What every call begins with: the error a test has asked for, or none.
 cudaError_t begin(const char* call) {
@@ -125,7 +124,6 @@ constexpr NamedError kErrors[] = {
 
 }  // namespace
 
-DeviceModel& device_model() { return model; }
 bool launch_fails() { return begin("launch") != cudaSuccess; }
 
 }  // namespace mullion::simt
@@ -151,32 +149,33 @@ cudaError_t cudaGetLastError() {
 
 cudaError_t cudaGetDeviceCount(int* count) {
   if (const cudaError_t error = begin("cudaGetDeviceCount")) return error;
-  *count = model.devices;
-  if (model.driver && model.driver < kRuntime) return fail_with(cudaErrorInsufficientDriver);
-  return model.devices ? cudaSuccess : fail_with(cudaErrorNoDevice);
+  *count = device_model().devices;
+  if (device_model().driver && device_model().driver < kRuntime)
+    return fail_with(cudaErrorInsufficientDriver);
+  return device_model().devices ? cudaSuccess : fail_with(cudaErrorNoDevice);
 }
 cudaError_t cudaGetDevice(int* device) {
-  *device = model.current;
+  *device = device_model().current;
   return begin("cudaGetDevice");
 }
 cudaError_t cudaSetDevice(int device) {
   if (const cudaError_t error = begin("cudaSetDevice")) return error;
-  if (device < 0 || device >= model.devices) return fail_with(cudaErrorInvalidDevice);
-  model.current = device;
+  if (device < 0 || device >= device_model().devices) return fail_with(cudaErrorInvalidDevice);
+  device_model().current = device;
   return cudaSuccess;
 }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int device) {
   if (const cudaError_t error = begin("cudaGetDeviceProperties")) return error;
-  if (device < 0 || device >= model.devices) return fail_with(cudaErrorInvalidDevice);
+  if (device < 0 || device >= device_model().devices) return fail_with(cudaErrorInvalidDevice);
   *p = {};
   std::strcpy(p->name, "emulated device");
   p->totalGlobalMem = device_capacity();
   p->sharedMemPerBlock = 48 << 10;
   p->sharedMemPerBlockOptin = 227 << 10;
   p->sharedMemPerMultiprocessor = 228 << 10;
-  p->major = model.major;
-  p->minor = model.minor;
-  p->multiProcessorCount = model.multiprocessors;
+  p->major = device_model().major;
+  p->minor = device_model().minor;
+  p->multiProcessorCount = device_model().multiprocessors;
   p->warpSize = 32;
   p->maxThreadsPerBlock = 1024;
   p->maxThreadsPerMultiProcessor = 2048;
@@ -209,7 +208,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
   return cudaSuccess;
 }
 cudaError_t cudaDriverGetVersion(int* version) {
-  *version = model.driver;
+  *version = device_model().driver;
   return begin("cudaDriverGetVersion");
 }
 cudaError_t cudaRuntimeGetVersion(int* version) {
@@ -260,7 +259,7 @@ cudaError_t cudaFreeHost(void* pointer) {
 cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t* pool, int device) {
   static SimtPool the_pool;
   *pool = &the_pool;
-  if (device < 0 || device >= model.devices) return fail_with(cudaErrorInvalidDevice);
+  if (device < 0 || device >= device_model().devices) return fail_with(cudaErrorInvalidDevice);
   return begin("cudaDeviceGetDefaultMemPool");
 }
 cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t pool, cudaMemPoolAttr attribute, void* value) {
