@@ -84,8 +84,8 @@ void Storage::take_from_cpu() {
     release_cached_memory();
     data_ = fresh_block(capacity_);
   }
-  CHECK_AS(Fault::memory, data_, "out of memory: a tensor of ", bytes_,
-           " bytes was asked for while ", memory_use().live, " were in use");
+  CHECK_AS(Fault::memory, data_, "out of memory: ", bytes_, " bytes were asked for while ",
+           memory_use().live, " were in use");
   {
     std::lock_guard lock(c.mutex);
     c.use.live += capacity_;
@@ -122,9 +122,8 @@ void Storage::take_from_device() {
     b.trim(device_.index);
     data_ = static_cast<std::byte*>(b.allocate(std::max<int64_t>(bytes_, 1), device_.index));
   }
-  CHECK_AS(Fault::memory, data_, "out of memory on ", name_of(device_), ":", device_.index,
-           ": a tensor of ", bytes_, " bytes was asked for while ", memory_use(device_).live,
-           " were in use");
+  CHECK_AS(Fault::memory, data_, "out of memory on ", name_of(device_), ":", device_.index, ": ",
+           bytes_, " bytes were asked for while ", memory_use(device_).live, " were in use");
   DeviceUse& d = device_use();
   {
     std::lock_guard lock(d.mutex);

@@ -33,7 +33,12 @@ Tensor Tensor::empty(Shape shape, DType dtype, Device device) {
           " has too many elements");
   }
   auto impl = std::make_shared<Impl>();
-  impl->storage = std::make_shared<Storage>(n * size_of(dtype), device);
+  try {
+    impl->storage = std::make_shared<Storage>(n * size_of(dtype), device);
+  } catch (const Error& error) {
+    if (error.fault() != Fault::memory) throw;
+    throw error.in(concat("a tensor of shape ", shape, ", ", name_of(dtype)));
+  }
   impl->shape = shape;
   impl->strides = shape.strides();
   impl->dtype = dtype;

@@ -82,12 +82,14 @@ int report(const std::string& what, const std::string& hint, Fault fault, bool j
 
 template <typename Body>
 int guarded(bool json, const Body& body) {
+  const char* less = "a smaller --batch-size, a shorter context or smaller images";
   try {
     return body();
   } catch (const Error& error) {
-    return report(error.what(), error.hint(), error.fault(), json);
+    const bool unhinted = error.fault() == Fault::memory && error.hint().empty();
+    return report(error.what(), unhinted ? less : error.hint(), error.fault(), json);
   } catch (const std::bad_alloc&) {
-    return report("out of memory", "a smaller --batch-size or context", Fault::memory, json);
+    return report("out of memory", less, Fault::memory, json);
   } catch (const std::exception& error) {
     return report(error.what(), "", Fault::other, json);
   }
