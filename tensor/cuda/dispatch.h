@@ -4,6 +4,8 @@
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
+#include <cstdint>
+
 #include "tensor/check.h"
 #include "tensor/dtype.h"
 
@@ -36,10 +38,11 @@ __host__ __device__ inline Bf16 narrow<Bf16>(float x) {
   return __float2bfloat16(x);
 }
 
-// Blocks of `threads` that cover n items, at most `most` (a kernel then walks in strides).
-inline unsigned blocks_for(int64_t n, int threads, int64_t most = int64_t{1} << 30) {
+// Blocks of `threads` that cover n items, at most `most` where the kernel walks in strides. Without
+// that, more blocks than a grid has are launch()'s to refuse.
+inline int64_t blocks_for(int64_t n, int threads, int64_t most = INT64_MAX) {
   const int64_t blocks = (n + threads - 1) / threads;
-  return static_cast<unsigned>(blocks < 1 ? 1 : blocks > most ? most : blocks);
+  return blocks < 1 ? 1 : blocks > most ? most : blocks;
 }
 
 }  // namespace mullion::cuda

@@ -341,6 +341,8 @@ void matmul(const MatmulArgs& given) {
     dispatch_cuda("matmul", type, [](auto) {});
   CHECK_AS(Fault::usage, args.a_type == DType::bf16 || args.c_type == DType::f32,
            "matmul: a result of bf16 from f32 on cuda");
+  CHECK_AS(Fault::usage, args.batch <= INT32_MAX, "matmul: ", args.batch,
+           " products at once are too many for cuda (2147483647)");
   DCHECK(!args.residual || args.beta == 0);
   if (args.gelu && !is_gelu_of_product(args)) return gelu_after_product(args);
   if (args.k == 0) return without_product(args);

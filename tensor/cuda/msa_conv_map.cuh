@@ -37,6 +37,11 @@ inline int wrapped(int64_t shift, int64_t size) {
 
 inline MsaMap make_msa_map(const MsaConvGeometry& g) {
   const auto size = [](int64_t n) { return static_cast<int>(n); };
+  for (const int64_t extent :
+       {g.width * g.heads, g.height + g.dilation * g.kernel_h, g.width + g.dilation * g.kernel_w})
+    CHECK_AS(Fault::usage, extent < int64_t{1} << 31, "msa_conv: a map of ", g.height, " x ",
+             g.width, " pixels of ", g.heads, " heads under a kernel of ", g.kernel_h, " x ",
+             g.kernel_w, " with dilation ", g.dilation, " is too large for cuda (", extent, ")");
   const int64_t s = g.shift == MsaShift::none ? 0 : g.shift_size;
   const bool directions = s != 0 && g.shift == MsaShift::directions;
   MsaMap m{};
