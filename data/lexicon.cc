@@ -53,7 +53,7 @@ Lexicon::Lexicon(uint64_t seed) : seed_(seed) {
   }
 }
 
-void Lexicon::document(uint64_t number, std::span<int32_t> out) const {
+void Lexicon::document(uint64_t number, std::span<int32_t> out, float repeats) const {
   if (out.empty()) return;
   Philox random{seed_, mix_bits(number, static_cast<uint64_t>(Purpose::document)), 0};
   const Map value_of = permutation(random);
@@ -62,6 +62,10 @@ void Lexicon::document(uint64_t number, std::span<int32_t> out) const {
   for (size_t i = 1; i < out.size(); i += 2) {
     out[i] = key;
     if (i + 1 < out.size()) out[i + 1] = kLexiconKeys + value_of[static_cast<size_t>(key)];
+    if (repeats > 0 && random.uniform() < repeats) {
+      key = out[1 + 2 * random.below(static_cast<uint32_t>(i / 2 + 1))];
+      continue;
+    }
     const bool surprise = random.uniform() < kSurprise;
     key = surprise ? any_key(random) : successors_[static_cast<size_t>(key)][random.below(3)];
   }

@@ -21,7 +21,10 @@ class Lexicon {
   // `seed` decides the chain and, with a document's number, everything in it.
   explicit Lexicon(uint64_t seed);
   // The first out.size() tokens of document `number`; the same numbers for any length.
-  void document(uint64_t number, std::span<int32_t> out) const;
+  // `repeats` in [0, 1]: probability that the next key is not the chain's but one of the document's
+  // earlier pairs, any of them. Such documents reward looking values up from their first lines on,
+  // and teach it sooner than the language itself does.
+  void document(uint64_t number, std::span<int32_t> out, float repeats = 0) const;
   const std::array<std::array<int32_t, 3>, kLexiconKeys>& successors() const { return successors_; }
 
  private:

@@ -2,13 +2,13 @@
 # Both papers in miniature, from data made on the spot; `./run demo` builds the programs and calls it.
 #   tools/demo.sh [--all-arms] [--seed N] [--output DIR] [--part a|b] [--steps N]
 # --all-arms   also the ablations: S2 with sinks, S2 with S&R; the shift and the pooling each alone
-# --steps N    of the base LLaMA's training (1200: what ten minutes allow)
+# --steps N    of the base LLaMA's first lessons, where it learns to look values up (2000)
 # Leaves DIR (default: runs/demo, or runs/demo-2, ... where that is taken): the runs, results.json
 # and report.html. Everything it prints comes from the programs' own results.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-seed=42 out="" all=false parts="a b" steps=1200
+seed=42 out="" all=false parts="a b" steps=2000
 while [ $# -gt 0 ]; do
   case "$1" in
     --all-arms) all=true ;;
@@ -76,9 +76,11 @@ tables=() notes=()
 
 part_a() {
   local base=$out/base data=$out/data
-  local lora_steps=40 early=20
+  local lora_steps=80 early=40 base_steps=1000
   phase "A1. A language in which context helps: every document has a lexicon of its own"
-  program "$data/train-128.json" data_llama lexicon --rows $((steps * 32)) --length 128 \
+  program "$data/lessons.json" data_llama lexicon --rows $((steps * 64)) --length 32 --repeats 0.7 \
+    --first-row 3000000 --output "$data/lessons.bin" --model-dir "$data/short" --seed "$seed"
+  program "$data/train-128.json" data_llama lexicon --rows $((base_steps * 32)) --length 128 \
     --output "$data/train-128.bin" --model-dir "$data/tiny" --seed "$seed"
   program "$data/train-512.json" data_llama lexicon --rows $((lora_steps * 8)) --length 512 \
     --first-row 1000000 --output "$data/train-512.bin" --seed "$seed" --model-dir "$data/long"
@@ -86,12 +88,19 @@ part_a() {
     --output "$data/test-512.bin" --seed "$seed" --model-dir "$data/long"
   say "$("$bin/data_llama" show "$data/test-512.bin" --model "$data/tiny" -n 17 2>>"$log" | tail -n 1)..."
 
-  phase "A2. A LLaMA of 0.7 M parameters learns it at 128 tokens ($steps steps)"
-  program "$data/base.json" train_llama pretrain --model-config "$data/tiny/config.json" \
-    --data "$data/train-128.bin" --ctx-size 128 --attn full --full --batch-size 32 \
-    --grad-accum-steps 1 --max-steps $steps --lr 2e-3 --warmup-steps 100 --lr-schedule cosine \
-    --weight-decay 0.01 --opt-betas 0.9,0.95 --clip-grad 1 --no-shuffle --seed "$seed" \
-    --save-every 0 --log-every 100 --output "$out" --name base
+  # Looking a value up takes two layers that are of no use without each other, so nothing happens
+  # for thousands of steps and then all at once. In short documents full of repeats it takes few.
+  local training=(--attn full --full --grad-accum-steps 1 --weight-decay 0.01 --opt-betas 0.9,0.95
+    --clip-grad 1 --no-shuffle --seed "$seed" --save-every 0 --log-every 100 --output "$out")
+  phase "A2. A LLaMA of 0.7 M parameters: $steps steps of first lessons, 32 tokens with many repeats"
+  program "$data/lessons-run.json" train_llama pretrain --model-config "$data/tiny/config.json" \
+    --data "$data/lessons.bin" --ctx-size 32 --batch-size 64 --max-steps "$steps" --lr 2e-3 \
+    --warmup-steps 100 --lr-schedule constant_with_warmup --name lessons "${training[@]}"
+  say "loss of the last step: $(fixed "$(number final_loss <"$data/lessons-run.json")" 3) nats"
+  phase "A2. The same model learns the language itself at 128 tokens ($base_steps steps)"
+  program "$data/base.json" train_llama pretrain --model "$out/lessons/last/model" \
+    --data "$data/train-128.bin" --ctx-size 128 --batch-size 32 --max-steps $base_steps --lr 3e-3 \
+    --warmup-steps 50 --lr-schedule cosine --name base "${training[@]}"
   say "loss of the last step: $(fixed "$(number final_loss <"$data/base.json")" 3) nats"
   local model=$base/last/model
   mkdir -p "$base/eval"
@@ -110,7 +119,7 @@ part_a() {
   say "perplexity at 128 tokens: $(fixed "$at_128" 2)"
   # Whoever knows keys and values by frequency alone reaches 26 to 28; looking values up, 14.
   if awk -v p="$at_128" 'BEGIN { exit !(p > 20) }'; then
-    local unready="After $steps steps the base model knows the words but does not look values up yet (that is learned at once, at some point, and brings the perplexity to about 14): the comparison of attentions below says little. --steps 4000 trains it longer."
+    local unready="The base model knows the words but does not look values up yet (that is learned at once, at some point, and brings the perplexity to about 14): the comparison of attentions below says little. --steps 4000 gives it longer lessons."
     say "$unready"
     notes+=("\"$unready\"")
   fi
@@ -130,8 +139,8 @@ part_a() {
   for arm in "${arms[@]}"; do
     phase "A3. Extension to 512 tokens: LoRA, trained under '$arm' attention, evaluated under full attention"
     program "$data/$arm.json" train_llama pretrain --model "$model" --data "$data/train-512.bin" \
-      --ctx-size 512 --attn "$arm" --lora-rank 8 --lora-alpha 16 --train-also embed,norm \
-      --batch-size 8 --grad-accum-steps 1 --max-steps $lora_steps --lr 1e-3 --warmup-steps 10 \
+      --ctx-size 512 --attn "$arm" --lora-rank 8 --lora-alpha 64 --train-also embed,norm \
+      --batch-size 8 --grad-accum-steps 1 --max-steps $lora_steps --lr 2e-3 --warmup-steps 10 \
       --opt-betas 0.9,0.95 --no-shuffle --seed "$seed" --save-every $early --keep-every $early \
       --log-every 20 --output "$out" --name "$arm"
     mkdir -p "$out/$arm/eval"
@@ -161,7 +170,7 @@ part_a() {
   say "$caption"
   tables+=("{\"title\": \"Context extension: trained under each attention, evaluated under full\", \"columns\": [\"trained under\", \"$early steps\", \"$lora_steps steps\", \"of full's gain, $early steps\", \"of full's gain, $lora_steps steps\", \"the paper's claim\"], \"rows\": [$(quoted "${rows[@]}")], \"note\": \"$caption\"}")
   notes+=("\"Perplexity of the base model at its own 128 tokens: $(fixed "$at_128" 2); at 512 tokens under Position Interpolation, untrained: $(fixed "$before" 2); without interpolation: $(fixed "$extrapolated" 2), since this small language extrapolates by itself.\"")
-  model_runs+=("$base" "${arms[@]/#/$out/}")
+  model_runs+=("$out/lessons" "$base" "${arms[@]/#/$out/}")
 }
 
 part_b() {

@@ -58,6 +58,23 @@ TEST(Lexicon, KeysFollowTheChain) {
   EXPECT_NEAR(static_cast<double>(chained) / static_cast<double>(steps), 0.85 + 0.15 / 32, 0.01);
 }
 
+TEST(Lexicon, RepeatsReturnToTheDocumentsOwnKeys) {
+  const Lexicon lexicon(2);
+  std::vector<int32_t> ids(65);
+  std::map<int32_t, int32_t> value_of;
+  for (uint64_t number = 0; number < 20; ++number) {
+    value_of.clear();
+    lexicon.document(number, ids, 1);  // nothing but repeats: one pair, over and over
+    for (size_t i = 1; i < ids.size(); ++i) EXPECT_EQ(ids[i], ids[(i - 1) % 2 + 1]);
+    lexicon.document(number, ids, 0.5F);
+    for (size_t i = 1; i < ids.size(); i += 2) {
+      EXPECT_EQ(value_of.try_emplace(ids[i], ids[i + 1]).first->second, ids[i + 1]);
+    }
+    // Half of the 31 later pairs at least are repeats; the chain alone gives fewer than eight.
+    EXPECT_LT(value_of.size(), 26U);
+  }
+}
+
 TEST(Lexicon, SameNumbersForAnyLength) {
   const Lexicon lexicon(3);
   const auto longer = document(lexicon, 7, 512), shorter = document(lexicon, 7, 128);
