@@ -150,7 +150,7 @@ part_a() {
       --adapter "$out/$arm/last/adapter"
     first[$arm]=$(among "$out/$arm/eval/after-$early.json" ctx_size 512 | number perplexity)
     last[$arm]=$(among "$out/$arm/eval/after-$lora_steps.json" ctx_size 512 | number perplexity)
-    say "$(grep -o 'attention[^.]*pairs at 512 tokens' "$out/$arm/train.log" | head -n 1 || true)"
+    say "$(grep '^attention' "$log" | tail -n 1)"
     say "perplexity at 512 tokens: $(fixed "${first[$arm]}" 2) after $early steps, $(fixed "${last[$arm]}" 2) after $lora_steps"
   done
 
@@ -192,7 +192,7 @@ part_b() {
     esac
     phase "B2. TiC-nano with ${arm/both/both of its strategies}${switches:+ (${switches[*]})}"
     program "$out/data/tic-$arm.json" train_tic --data-dir cue --cue-count 12800 --model tic-n \
-      --patch-size 2 --batch-size 128 --max-steps 450 --lr 2e-3 --warmup-epochs 0.5 \
+      --patch-size 2 --batch-size 128 --max-steps 500 --lr 2e-3 --warmup-epochs 0.5 \
       --weight-decay 0.05 --drop-path 0 --smoothing 0 --clip-grad 1 --aug none --seed "$seed" \
       --save-every 0 --log-every 100 --output "$out" --name "tic-$arm" "${switches[@]}"
     mkdir -p "$out/tic-$arm/eval"
