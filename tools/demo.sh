@@ -192,7 +192,7 @@ part_b() {
     esac
     phase "B2. TiC-nano with ${arm/both/both of its strategies}${switches:+ (${switches[*]})}"
     program "$out/data/tic-$arm.json" train_tic --data-dir cue --cue-count 12800 --model tic-n \
-      --patch-size 2 --batch-size 128 --max-steps 500 --lr 2e-3 --warmup-epochs 0.5 \
+      --patch-size 2 --batch-size 128 --max-steps 450 --lr 2e-3 --warmup-epochs 0.5 \
       --weight-decay 0.05 --drop-path 0 --smoothing 0 --clip-grad 1 --aug none --seed "$seed" \
       --save-every 0 --log-every 100 --output "$out" --name "tic-$arm" "${switches[@]}"
     mkdir -p "$out/tic-$arm/eval"
