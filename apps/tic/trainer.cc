@@ -30,8 +30,7 @@ TicTrainer::TicTrainer(const Options& options, TicData data)
       data_(std::move(data)),
       config_(tic_config_of(options, static_cast<int64_t>(data_.classes.size()))),
       schedule_(tic_schedule_of(options, data_.train->size())),
-      state_(make_tic_state(options, config_)),
-      micro_(options.get<size_t>("train.grad_accum_steps")) {}
+      state_(make_tic_state(options, config_)) {}
 
 RunSettings TicTrainer::settings() const {
   RunSettings s;
@@ -78,7 +77,8 @@ void TicTrainer::restore(const CheckpointInfo& c) {
 }
 
 void TicTrainer::start(const std::filesystem::path& run, int64_t step) {
-  loader_ = std::make_unique<Loader>(*data_.train, train_loader_options(options_, schedule_, step));
+  batches_ = std::make_unique<TicBatches>(
+      *data_.train, train_loader_options(options_, schedule_, step), state_.device);
   summary_.emplace(run, step / schedule_.steps_per_epoch);
 }
 
@@ -88,17 +88,13 @@ void TicTrainer::tell(const std::vector<std::string>& messages) {
 }
 
 StepReport TicTrainer::step(int64_t number) {
-  const double waited = loader_->report().seconds_waited;
+  const double waited = batches_->report().seconds_waited;
   StepReport r;
-  for (Batch& batch : micro_) {
-    loader_->next(batch);
-    r.items += batch.count;
-  }
-  const LoaderReport report = loader_->report();
+  r.lr = schedule_.schedule.at(number);
+  tic_step(state_, *batches_, options_, number, r);
+  const LoaderReport report = batches_->report();
   r.data_seconds = report.seconds_waited - waited;
   tell(report.bad_messages);
-  r.lr = schedule_.schedule.at(number);
-  tic_step(state_, micro_, data_.train->shape(), options_, number, r);
   return r;
 }
 

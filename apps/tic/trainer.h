@@ -33,9 +33,8 @@ class TicTrainer {
   TicConfig config_;
   TicSchedule schedule_;
   TicState state_;
-  std::unique_ptr<Loader> loader_;
+  std::unique_ptr<TicBatches> batches_;
   std::optional<SummaryCsv> summary_;
-  std::vector<Batch> micro_;
   std::set<std::string> told_;
 };
 

@@ -140,22 +140,45 @@ TicDescription describe_tic(const Options& o, const TicConfig& config, const Tic
           size};
 }
 
-void tic_step(TicState& s, const std::vector<Batch>& micro, const SampleShape& shape,
-              const Options& o, int64_t number, StepReport& r) {
+TicBatches::TicBatches(const Dataset& data, const LoaderOptions& options, Device device)
+    : shape_(data.shape()), loader_(data, options), device_(device) {}
+
+TicBatch TicBatches::fetch() {
+  loader_.next(batch_);
+  TicBatch b{images_of(batch_, shape_, device_), Tensor::from(batch_.labels, {batch_.count}), {}};
+  const auto targets = static_cast<int64_t>(batch_.targets.size());
+  if (targets > 0)
+    b.targets = Tensor::from(batch_.targets, {batch_.count, targets / batch_.count}, device_);
+  return b;
+}
+
+TicBatch TicBatches::next() {
+  TicBatch b = ahead_ ? std::move(*ahead_) : fetch();
+  ahead_.reset();
+  return b;
+}
+
+void TicBatches::send_ahead() {
+  if (device_.type != DeviceType::cpu) ahead_ = fetch();
+}
+
+void tic_step(TicState& s, TicBatches& batches, const Options& o, int64_t number, StepReport& r) {
   clear_grads(s.parameters);
-  uint64_t draw = static_cast<uint64_t>(number) * micro.size();
+  const auto micro = o.get<int64_t>("train.grad_accum_steps");
+  // The loader leaves no short batch and puts another image in the place of one it cannot read.
+  r.items = micro * o.get<int64_t>("train.batch_size");
+  const double scale = 1.0 / static_cast<double>(r.items);
+  uint64_t draw = static_cast<uint64_t>(number * micro);
   std::vector<Tensor> losses;
-  for (const Batch& batch : micro) {
+  for (int64_t i = 0; i < micro; ++i) {
+    const TicBatch batch = batches.next();
     const TicTraining training{o.get<double>("train.drop_path"), o.seed(), draw++};
-    const Tensor logits = (*s.model)(images_of(batch, shape, s.device), &training);
-    const double scale = 1.0 / static_cast<double>(r.items);
-    const Tensor loss =
-        batch.targets.empty()
-            ? cross_entropy(logits, Tensor::from(batch.labels, {batch.count}), scale)
-            : soft_cross_entropy(logits, Tensor::from(batch.targets, logits.shape(), s.device),
-                                 scale);
+    const Tensor logits = (*s.model)(batch.images, &training);
+    const Tensor loss = batch.targets.defined() ? soft_cross_entropy(logits, batch.targets, scale)
+                                                : cross_entropy(logits, batch.labels, scale);
     backward(loss);
     losses.push_back(detached(loss));
+    batches.send_ahead();
   }
   const Tensor squares = grad_sum_squares(s.parameters, losses);
   s.optimizer->step(r.lr, squares, o.get<double>("optim.clip_grad"));

@@ -1,6 +1,7 @@
 // What train_tic is made of: its options, its data, and the state of a run.
 #pragma once
 #include <memory>
+#include <optional>
 
 #include "apps/common/training_run.h"
 #include "apps/tic/model_folder.h"
@@ -52,9 +53,32 @@ struct TicState {
 // Weight decay on matrices and kernels, none on norms and biases.
 TicState make_tic_state(const Options& options, const TicConfig& config);
 
-// One update from `micro` batches, by the gradient of the mean loss over all their images; fills
-// the report's loss, gradient norm and `applied`. report.lr is the rate.
-void tic_step(TicState& state, const std::vector<Batch>& micro, const SampleShape& shape,
-              const Options& options, int64_t number, StepReport& report);
+// A batch where it is computed; its labels stay on the host, where an op looks at them.
+struct TicBatch {
+  Tensor images, labels, targets;  // targets: undefined where labels are neither mixed nor smoothed
+};
+
+// The training batches in their order, on a device. A GPU computes while the host goes on, so the
+// next batch can be sent to it ahead of time.
+class TicBatches {
+ public:
+  TicBatches(const Dataset& data, const LoaderOptions& options, Device device);
+  TicBatch next();
+  void send_ahead();  // the one that next() will give; on the CPU nothing would be won
+  LoaderReport report() const { return loader_.report(); }
+
+ private:
+  TicBatch fetch();
+  SampleShape shape_;
+  Loader loader_;
+  Device device_;
+  Batch batch_;
+  std::optional<TicBatch> ahead_;
+};
+
+// One update from as many batches as the options say, by the gradient of the mean loss over all
+// their images; fills the report's items, loss, gradient norm and `applied`. report.lr is the rate.
+void tic_step(TicState& state, TicBatches& batches, const Options& options, int64_t number,
+              StepReport& report);
 
 }  // namespace mullion

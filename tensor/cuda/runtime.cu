@@ -20,7 +20,7 @@ constexpr int kNamesKept = 4;
 // A device that can be used. Made once and never destroyed: tensors may outlive main().
 struct DeviceState {
   DeviceFacts facts;
-  cudaStream_t stream = nullptr;
+  cudaStream_t stream = nullptr, arrivals = nullptr;
   cudaMemPool_t pool = nullptr;
 };
 
@@ -92,6 +92,7 @@ DeviceState* open_device(int index) {
       index, p.major, p.minor, p.multiProcessorCount, p.sharedMemPerBlockOptin, p.totalGlobalMem,
       p.name};
   CUDA_CHECK(cudaStreamCreateWithFlags(&state->stream, cudaStreamNonBlocking));
+  CUDA_CHECK(cudaStreamCreateWithFlags(&state->arrivals, cudaStreamNonBlocking));
   CUDA_CHECK(cudaDeviceGetDefaultMemPool(&state->pool, index));
   uint64_t keep = UINT64_MAX;
   CUDA_CHECK(cudaMemPoolSetAttribute(state->pool, cudaMemPoolAttrReleaseThreshold, &keep));
@@ -153,6 +154,7 @@ void make_current(int index) {
 
 int current_device() { return current ? current->facts.index : 0; }
 cudaStream_t current_stream() { return here().stream; }
+cudaStream_t arrival_stream() { return here().arrivals; }
 const DeviceFacts& device_facts() { return here().facts; }
 Storage scratch(int64_t bytes) { return Storage(bytes, {DeviceType::cuda, current_device()}); }
 
@@ -211,6 +213,7 @@ void synchronize(int index) {
 
 void trim(int index) {
   make_current(index);
+  release_transfer_buffers(index);
   CUDA_CHECK(cudaMemPoolTrimTo(here().pool, 0));
 }
 

@@ -1,6 +1,7 @@
 // The CUDA runtime as the kernels see it: the device and stream they run on, how a call's failure
-// becomes an Error, and the memory the backend hands out. One stream a device: whatever is queued
-// runs in order, so that a block may be freed while a kernel that reads it still waits.
+// becomes an Error, and the memory the backend hands out. One stream a device computes: whatever is
+// queued runs in order, so that a block may be freed while a kernel that reads it still waits. What
+// the host sends comes by a second stream, beside the computation (transfer.cu).
 #pragma once
 #include <cuda_runtime.h>
 
@@ -22,6 +23,7 @@ void check(cudaError_t status, const char* call);
 void make_current(int index);
 int current_device();           // the calling thread's; 0 before make_current
 cudaStream_t current_stream();  // the stream of that device
+cudaStream_t arrival_stream();  // and the one by which the host's data come
 
 // What the kernels choose their shapes by.
 struct DeviceFacts {
@@ -53,5 +55,6 @@ void copy_block(void* target, int target_index, const void* source, int source_i
 void set_bytes(void* target, unsigned char value, int64_t bytes, int index);
 void synchronize(int index);
 void trim(int index);
+void release_transfer_buffers(int index);
 
 }  // namespace mullion::cuda

@@ -1,6 +1,15 @@
 // Copies between the host and a device, through pinned buffers: a copy from pageable memory would
 // make the host wait until all that is queued before it has run. A buffer is taken again when the
 // copy that last used it has passed, which the ring makes rare.
+//
+// What is large, a batch of images, shall arrive while the batch before is computed. Its place
+// belongs to the computing stream, where kernels that are yet to run may still use it; so it comes
+// by a stream of its own to a landing place that each pinned buffer has on the device, and the
+// computing stream, once it is there, moves it within the device's memory:
+//
+//   host        | fill pinned |
+//   arrivals                  | copy to landing |-> arrived
+//   computing   | ... the batch before ... .......... | move to its place |-> passed
 #include <algorithm>
 #include <cstring>
 #include <mutex>
@@ -19,11 +28,18 @@ constexpr int64_t kGrain = 4 << 20;      // bytes worth a thread of the host
 struct Pinned {
   void* bytes = nullptr;
   int64_t capacity = 0;
-  cudaEvent_t passed = nullptr;
+  void* landing = nullptr;  // on the device, of the same capacity
+  cudaEvent_t passed = nullptr, arrived = nullptr;
+
+  void give_back(int device) {
+    if (landing) free(landing, device);
+    landing = nullptr;
+  }
 };
 
 // The buffers of one device. Images and targets of two steps fit into the large ones.
 struct Ring {
+  int device;
   std::vector<Pinned> small = std::vector<Pinned>(32), large = std::vector<Pinned>(4);
   size_t next_small = 0, next_large = 0;
 
@@ -39,6 +55,7 @@ struct Ring {
       CUDA_CHECK(cudaEventSynchronize(p.passed));
     if (p.capacity < bytes) {
       if (p.bytes) CUDA_CHECK(cudaFreeHost(p.bytes));
+      p.give_back(device);
       p.bytes = nullptr;
       p.capacity = 0;
       CUDA_CHECK(cudaMallocHost(&p.bytes, static_cast<size_t>(is_small ? kSmall : bytes)));
@@ -54,7 +71,7 @@ Ring& ring(int index) {
   static auto* rings = new std::vector<Ring*>;  // never destroyed, as the devices
   const auto place = static_cast<size_t>(index);
   if (rings->size() <= place) rings->resize(place + 1);
-  if (!(*rings)[place]) (*rings)[place] = new Ring;
+  if (!(*rings)[place]) (*rings)[place] = new Ring{index};
   return *(*rings)[place];
 }
 
@@ -65,7 +82,25 @@ void copy_on_host(void* target, const void* source, int64_t bytes) {
   });
 }
 
+// Whether the buffer has a landing place; where there is no memory left, data come as small ones
+// do.
+bool has_landing(Pinned& p, int64_t bytes, int index) {
+  if (bytes <= kSmall) return false;
+  if (!p.landing && (p.landing = allocate(p.capacity, index))) {
+    if (!p.arrived) CUDA_CHECK(cudaEventCreateWithFlags(&p.arrived, cudaEventDisableTiming));
+    // It is the computing stream's memory until that has come here.
+    CUDA_CHECK(cudaEventRecord(p.arrived, current_stream()));
+    CUDA_CHECK(cudaStreamWaitEvent(arrival_stream(), p.arrived, 0));
+  }
+  return p.landing;
+}
+
 }  // namespace
+
+void release_transfer_buffers(int index) {
+  std::lock_guard lock(mutex);
+  for (Pinned& p : ring(index).large) p.give_back(index);
+}
 
 void upload(void* target, const void* source, int64_t bytes, int index) {
   make_current(index);
@@ -74,9 +109,18 @@ void upload(void* target, const void* source, int64_t bytes, int index) {
     const int64_t part = std::min(bytes - done, kLargest);
     Pinned& p = ring(index).take(part);
     copy_on_host(p.bytes, static_cast<const char*>(source) + done, part);
-    CUDA_CHECK(cudaMemcpyAsync(static_cast<char*>(target) + done, p.bytes,
-                               static_cast<size_t>(part), cudaMemcpyHostToDevice,
-                               current_stream()));
+    const auto size = static_cast<size_t>(part);
+    char* const place = static_cast<char*>(target) + done;
+    if (has_landing(p, part, index)) {
+      CUDA_CHECK(
+          cudaMemcpyAsync(p.landing, p.bytes, size, cudaMemcpyHostToDevice, arrival_stream()));
+      CUDA_CHECK(cudaEventRecord(p.arrived, arrival_stream()));
+      CUDA_CHECK(cudaStreamWaitEvent(current_stream(), p.arrived, 0));
+      CUDA_CHECK(
+          cudaMemcpyAsync(place, p.landing, size, cudaMemcpyDeviceToDevice, current_stream()));
+    } else {
+      CUDA_CHECK(cudaMemcpyAsync(place, p.bytes, size, cudaMemcpyHostToDevice, current_stream()));
+    }
     CUDA_CHECK(cudaEventRecord(p.passed, current_stream()));
     done += part;
   }

@@ -391,7 +391,7 @@ void run(const Launch& launch) {
   refuse(launch.shared_bytes <= kMaxShared, launch.shared_bytes,
          " bytes of shared memory; a block has ", kMaxShared);
   const HandlerStack handler_stack;
-  if (e.counts) e.counts->add(launch.kernel);
+  count_run(launch.kernel);
   e.launch = launch;
   e.random = e.schedule.seed * 0x9e3779b97f4a7c15ULL | 1;
   e.warp_count = (static_cast<unsigned>(launch.threads) + kWarp - 1) / kWarp;
@@ -493,6 +493,9 @@ void async_wait(int pending) {
 void set_schedule(Schedule schedule) { engine().schedule = schedule; }
 Schedule schedule() { return engine().schedule; }
 
+void count_run(const char* what) {
+  if (engine().counts) engine().counts->add(what);
+}
 LaunchCounts::LaunchCounts() { engine().counts = this; }
 LaunchCounts::~LaunchCounts() { engine().counts = nullptr; }
 

@@ -36,6 +36,7 @@ struct Launch {
   void (*body)(const void* arguments);  // one thread of the kernel
   const void* arguments;
 };
+void count_run(const char* what);  // for LaunchCounts (simt.h)
 // Runs a grid; returns when all its blocks are done.
 void run(const Launch& launch);
 

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "tests/simt/device_memory.h"
+#include "tests/simt/engine.h"
 #include "tests/simt/fault_plan.h"
 #include "tests/simt/host_memory.h"
 #include "tests/simt/include/cuda_runtime.h"
@@ -66,7 +67,10 @@ cudaError_t copy_in_stream(const char* call, void* target, const void* source, s
   if (const cudaError_t error = begin(call)) return error;
   if (bytes == 0) return cudaSuccess;
   check_sides(call, target, source, bytes, kind);
-  const auto check = [=] { check_sides(call, target, source, bytes, kind); };
+  const auto check = [=] {
+    check_sides(call, target, source, bytes, kind);
+    if (kind == cudaMemcpyHostToDevice) count_run("copy from the host");
+  };
   if (is_pageable(source)) {
     const auto* first = static_cast<const unsigned char*>(source);
     enqueue(stream, [=, staged = std::vector<unsigned char>(first, first + bytes)] {

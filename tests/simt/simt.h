@@ -29,7 +29,8 @@ class ScheduleGuard {
   Schedule before_;
 };
 
-// How often each kernel has run while this lives: which of several kernels took the sizes.
+// How often each kernel has run while this lives: which of several kernels took the sizes. Copies
+// count as "copy from the host".
 class LaunchCounts {
  public:
   LaunchCounts();

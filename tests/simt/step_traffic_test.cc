@@ -1,0 +1,97 @@
+// What a training step moves between host and device, and when: large uploads arrive beside the
+// computation, whatever is queued there; and once the plans of its shapes are made, a step sends
+// its batch and nothing else.
+#include "autograd/engine.h"
+#include "models/llama/load.h"
+#include "models/llama/model.h"
+#include "tensor/attention_pattern.h"
+#include "tensor/cuda/runtime.h"
+#include "tests/cuda/device_runs.h"
+#include "tests/simt/fault_plan.h"
+
+namespace mullion::test {
+namespace {
+
+class StepTraffic : public OnDevice<> {};
+
+constexpr int64_t kLarge = 40000;  // floats: more than comes by the computing stream itself
+
+Tensor sent(float value) {
+  return Tensor::from(std::vector<float>(kLarge, value), {kLarge}, kCuda);
+}
+void expect_filled(const Tensor& x, float value) {
+  for (const float v : x.to_vector<float>()) ASSERT_EQ(v, value);
+}
+
+TEST_F(StepTraffic, LargeUploadsArriveBesideTheComputation) {
+  set_poison_fresh_memory(false);  // that would be work on the computing stream
+  // Each buffer of the ring has its landing place.
+  for (int i = 0; i < 4; ++i) expect_filled(sent(1), 1);
+  const simt::LateStreams late;
+  const simt::LaunchCounts counts;
+  const Tensor computed = Tensor::full({100}, 7, DType::f32, kCuda), arrived = sent(2);
+  ASSERT_EQ(cudaStreamSynchronize(cuda::arrival_stream()), cudaSuccess);
+  EXPECT_EQ(counts.of("copy from the host"), 1);
+  EXPECT_EQ(counts.of("fill"), 0) << "the upload waited for what was queued before it";
+  expect_filled(arrived, 2);
+  EXPECT_EQ(counts.of("fill"), 1);
+  expect_filled(computed, 7);
+}
+
+// The place of an upload may be memory whose last use is still queued.
+TEST_F(StepTraffic, UploadsKeepTheOrderOfTheComputation) {
+  const simt::LateStreams late;
+  const Tensor x = sent(1), before = raw::clone(x);
+  std::vector<Tensor> later;
+  for (int i = 0; i < 10; ++i) {  // more than there are buffers
+    raw::copy_into(Tensor::full({kLarge}, i), x);
+    later.push_back(raw::clone(x));
+  }
+  expect_filled(before, 1);
+  for (int i = 0; i < 10; ++i) expect_filled(later[static_cast<size_t>(i)], static_cast<float>(i));
+}
+
+TEST_F(StepTraffic, WithoutMemoryForALandingPlaceUploadsComeAllTheSame) {
+  expect_filled(sent(1), 1);
+  release_cached_memory(kCuda);
+  const Tensor x = Tensor::empty({kLarge}, DType::f32, kCuda);
+  simt::plan_fault("cudaMallocAsync", 1, cudaErrorMemoryAllocation);
+  raw::copy_into(Tensor::full({kLarge}, 3), x);
+  EXPECT_EQ(simt::clear_faults(), 1);
+  expect_filled(x, 3);
+}
+
+TEST_F(StepTraffic, AStepOfKnownShapesSendsItsBatchAlone) {
+  LlamaConfig config;
+  config.vocab_size = 40;
+  config.hidden_size = 32;
+  config.intermediate_size = 48;
+  config.num_hidden_layers = 2;
+  config.num_attention_heads = 4;
+  config.num_key_value_heads = 2;
+  config.head_dim = 8;
+  config.max_position_embeddings = 64;
+  Llama model(config);
+  model.initialize(5);
+  LoraOptions lora;
+  lora.rank = 4;
+  add_lora(model, lora, 9);
+  move_to(model, kCuda);
+  PatternOptions pattern;
+  pattern.n_heads = config.num_attention_heads;
+  pattern.context = 24;
+  pattern.group_size = 8;
+  pattern.sinks = 4;
+  model.set_pattern(make_pattern("sf", pattern));
+  const Tensor ids = Tensor::from(std::vector<int64_t>(24, 3), {1, 24});
+  const auto uploads = [&] {
+    const simt::LaunchCounts counts;
+    backward(model.loss(ids, ids, 1.0 / 24));
+    return counts.of("copy from the host");
+  };
+  EXPECT_GT(uploads(), 2) << "the first step has plans to send";
+  EXPECT_EQ(uploads(), 2) << "ids and targets";
+}
+
+}  // namespace
+}  // namespace mullion::test
