@@ -1,11 +1,15 @@
 // Updates of whole lists of parameters in one launch: the list lies on the device, every block
-// takes one chunk of one parameter and finds it by the number of its first chunk. The factor of
-// clipping is computed by every block from the sum of squares, so that the host never waits for it.
+// takes one chunk of one parameter and finds it by the number of its first chunk. Learning rates
+// come with the launch, so that a list whose addresses are those of the step before need not be
+// sent. The factor of clipping is computed by every block from the sum of squares, so that the host
+// never waits for it.
 #include "tensor/kernel_args/optimizer.h"
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
+#include "tensor/cuda/kept_upload.h"
 #include "tensor/cuda/kernels.h"
 #include "tensor/cuda/rows.cuh"
 #include "tensor/cuda/runtime.h"
@@ -23,46 +27,61 @@ struct Item {
   const float* grad;
   float *first, *second;
   int64_t n, first_chunk;
-  float rate, decay;  // what the kernel makes of lr and weight_decay
+  int64_t rates;  // which of the launch's
 };
 
-// A list of items on the device, with room for what a kernel adds behind it.
+// What a kernel makes of lr and weight_decay.
+struct Rates {
+  float rate, decay;
+  bool operator==(const Rates&) const = default;
+};
+constexpr size_t kMostRates = 16;  // of a launch
+struct RateTable {
+  Rates of[kMostRates];
+};
+
+// Items on the device, with rates of their own for at most kMostRates groups of them.
 class ItemList {
  public:
-  template <typename Rate, typename Decay>
-  ItemList(const OptimizerItem* items, int64_t count, int64_t chunk, Rate rate, Decay decay,
-           int64_t doubles_a_chunk = 0)
-      : count_(count),
-        chunks_(chunks_of(items, count, chunk)),
-        memory_(scratch(count * int64_t{sizeof(Item)} +
-                        chunks_ * doubles_a_chunk * int64_t{sizeof(double)})) {
-    std::vector<Item> list;
-    int64_t first_chunk = 0;
-    for (int64_t i = 0; i < count; ++i) {
-      const OptimizerItem& item = items[i];
-      list.push_back({item.parameter, item.grad, item.first, item.second, item.n, first_chunk,
-                      rate(item, i), decay(item, i)});
-      first_chunk += (item.n + chunk - 1) / chunk;
-    }
-    upload(memory_.data(), list.data(), count * int64_t{sizeof(Item)}, current_device());
-  }
-  const Item* items() const { return reinterpret_cast<const Item*>(memory_.data()); }
+  ItemList(const std::vector<Item>& items, const RateTable& rates, int64_t chunks)
+      : count_(static_cast<int64_t>(items.size())),
+        chunks_(chunks),
+        rates_(rates),
+        memory_(kept_upload(items)) {}
+  const Item* items() const { return reinterpret_cast<const Item*>(memory_->data()); }
   int64_t count() const { return count_; }
   int64_t chunks() const { return chunks_; }
-  double* sums() const {
-    return reinterpret_cast<double*>(memory_.data() + count_ * int64_t{sizeof(Item)});
-  }
+  const RateTable& rates() const { return rates_; }
 
  private:
-  static int64_t chunks_of(const OptimizerItem* items, int64_t count, int64_t chunk) {
-    int64_t sum = 0;
-    for (int64_t i = 0; i < count; ++i) sum += (items[i].n + chunk - 1) / chunk;
-    return sum;
-  }
-
   int64_t count_, chunks_;
-  Storage memory_;
+  RateTable rates_;
+  std::shared_ptr<Storage> memory_;
 };
+
+// use(list) for all items: one list, unless there are more different rates than a launch takes.
+template <typename RatesOf, typename Use>
+void for_lists(const OptimizerItem* items, int64_t count, int64_t chunk, RatesOf rates_of,
+               Use use) {
+  int64_t i = 0;
+  do {
+    std::vector<Item> list;
+    RateTable table{};
+    int64_t chunks = 0;
+    for (size_t known = 0; i < count; ++i) {
+      const OptimizerItem& item = items[i];
+      const Rates rates = rates_of(item, i);
+      const auto place =
+          static_cast<size_t>(std::find(table.of, table.of + known, rates) - table.of);
+      if (place == kMostRates) break;
+      if (place == known) table.of[known++] = rates;
+      list.push_back({item.parameter, item.grad, item.first, item.second, item.n, chunks,
+                      static_cast<int64_t>(place)});
+      chunks += (item.n + chunk - 1) / chunk;
+    }
+    use(ItemList(list, table, chunks));
+  } while (i < count);
+}
 
 // The item to which this block's chunk belongs.
 __device__ __forceinline__ const Item& item_of(const Item* items, int64_t count) {
@@ -111,10 +130,11 @@ struct AdamW {
 };
 
 __global__ void __launch_bounds__(kThreads)
-    adamw_kernel(const Item* items, int64_t count, AdamW a, Clipping clipping) {
+    adamw_kernel(const Item* items, int64_t count, RateTable table, AdamW a, Clipping clipping) {
   if (!applies(clipping.sum_squares)) return;
   const float factor = factor_of(clipping);
   const Item& item = item_of(items, count);
+  const Rates its = table.of[item.rates];
   for_chunk(item, kChunk, moves_vectors(item), [&](auto tag, int64_t i) {
     constexpr int N = sizeof(tag) / sizeof(float);
     const Floats<N> g = load<N>(item.grad + i);
@@ -125,7 +145,7 @@ __global__ void __launch_bounds__(kThreads)
       const float x = g.v[j] * factor;
       m.v[j] = m.v[j] * a.keep1 + x * a.take1;
       v.v[j] = v.v[j] * a.keep2 + x * x * a.take2;
-      p.v[j] = p.v[j] * item.decay - item.rate * m.v[j] / (sqrtf(v.v[j]) * a.root_scale + a.eps);
+      p.v[j] = p.v[j] * its.decay - its.rate * m.v[j] / (sqrtf(v.v[j]) * a.root_scale + a.eps);
     }
     store<N>(item.parameter + i, p);
     store<N>(item.first + i, m);
@@ -134,11 +154,12 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 __global__ void __launch_bounds__(kThreads)
-    sgd_kernel(const Item* items, int64_t count, float momentum, bool first_step, bool nesterov,
-               Clipping clipping) {
+    sgd_kernel(const Item* items, int64_t count, RateTable table, float momentum, bool first_step,
+               bool nesterov, Clipping clipping) {
   if (!applies(clipping.sum_squares)) return;
   const float factor = factor_of(clipping);
   const Item& item = item_of(items, count);
+  const Rates its = table.of[item.rates];
   for_chunk(item, kChunk, moves_vectors(item), [&](auto tag, int64_t i) {
     constexpr int N = sizeof(tag) / sizeof(float);
     const Floats<N> g = load<N>(item.grad + i);
@@ -146,12 +167,12 @@ __global__ void __launch_bounds__(kThreads)
     if (momentum != 0 && !first_step) buffer = load<N>(item.first + i);
 #pragma unroll
     for (int j = 0; j < N; ++j) {
-      float x = g.v[j] * factor + item.decay * p.v[j];
+      float x = g.v[j] * factor + its.decay * p.v[j];
       if (momentum != 0) {
         buffer.v[j] = first_step ? x : momentum * buffer.v[j] + x;
         x = nesterov ? x + momentum * buffer.v[j] : buffer.v[j];
       }
-      p.v[j] -= item.rate * x;
+      p.v[j] -= its.rate * x;
     }
     if (momentum != 0) store<N>(item.first + i, buffer);
     store<N>(item.parameter + i, p);
@@ -185,17 +206,18 @@ __device__ __forceinline__ double block_sum(double x) {
   return parts[0];
 }
 
-// Each chunk's sum of squares; `rate` is 1, or 0 for a watched item.
+// Each chunk's sum of squares; the rate is 1, or 0 for a watched item.
 __global__ void __launch_bounds__(kThreads)
-    squares_kernel(const Item* items, int64_t count, double* sums) {
+    squares_kernel(const Item* items, int64_t count, RateTable table, double* sums) {
   const Item& item = item_of(items, count);
+  const float weight = table.of[item.rates].rate;
   double sum = 0;
   for_chunk(item, kSquaresChunk, moves_vectors(item), [&](auto tag, int64_t i) {
     constexpr int N = sizeof(tag) / sizeof(float);
     const Floats<N> g = load<N>(item.grad + i);
 #pragma unroll
     for (int j = 0; j < N; ++j) {
-      const double x = double{item.rate * g.v[j]};
+      const double x = double{weight * g.v[j]};
       sum += x * x;
     }
   });
@@ -211,9 +233,6 @@ __global__ void __launch_bounds__(kThreads)
   if (threadIdx.x == 0) *result = sum;
 }
 
-float one(const OptimizerItem&, int64_t) { return 1; }
-float zero(const OptimizerItem&, int64_t) { return 0; }
-
 }  // namespace
 
 void adamw(const AdamWArgs& args) {
@@ -223,40 +242,48 @@ void adamw(const AdamWArgs& args) {
   const AdamW constants{static_cast<float>(args.beta1), static_cast<float>(1 - args.beta1),
                         static_cast<float>(args.beta2), static_cast<float>(1 - args.beta2),
                         static_cast<float>(args.eps),   static_cast<float>(1 / correction2)};
-  const auto rate = [&](const OptimizerItem& item, int64_t) {
-    return static_cast<float>(item.lr / correction1);
+  const auto rates = [&](const OptimizerItem& item, int64_t) {
+    return Rates{static_cast<float>(item.lr / correction1),
+                 static_cast<float>(1 - item.lr * item.weight_decay)};
   };
-  const auto decay = [](const OptimizerItem& item, int64_t) {
-    return static_cast<float>(1 - item.lr * item.weight_decay);
-  };
-  const ItemList list(args.items, args.count, kChunk, rate, decay);
-  launch("adamw", adamw_kernel, Grid{list.chunks()}, kThreads, 0, list.items(), list.count(),
-         constants, args.clipping);
+  for_lists(args.items, args.count, kChunk, rates, [&](const ItemList& list) {
+    launch("adamw", adamw_kernel, Grid{list.chunks()}, kThreads, 0, list.items(), list.count(),
+           list.rates(), constants, args.clipping);
+  });
 }
 
 void sgd(const SgdArgs& args) {
-  const auto rate = [](const OptimizerItem& item, int64_t) { return static_cast<float>(item.lr); };
-  const auto decay = [](const OptimizerItem& item, int64_t) {
-    return static_cast<float>(item.weight_decay);
+  const auto rates = [](const OptimizerItem& item, int64_t) {
+    return Rates{static_cast<float>(item.lr), static_cast<float>(item.weight_decay)};
   };
-  const ItemList list(args.items, args.count, kChunk, rate, decay);
-  launch("sgd", sgd_kernel, Grid{list.chunks()}, kThreads, 0, list.items(), list.count(),
-         static_cast<float>(args.momentum), args.step <= 1, args.nesterov, args.clipping);
+  for_lists(args.items, args.count, kChunk, rates, [&](const ItemList& list) {
+    launch("sgd", sgd_kernel, Grid{list.chunks()}, kThreads, 0, list.items(), list.count(),
+           list.rates(), static_cast<float>(args.momentum), args.step <= 1, args.nesterov,
+           args.clipping);
+  });
 }
 
 void ema(const EmaArgs& args) {
-  const ItemList list(args.items, args.count, kChunk, one, zero);
-  launch("ema", ema_kernel, Grid{list.chunks()}, kThreads, 0, list.items(), list.count(),
-         static_cast<float>(args.decay), static_cast<float>(1 - args.decay), args.sum_squares);
+  const auto none = [](const OptimizerItem&, int64_t) { return Rates{}; };
+  for_lists(args.items, args.count, kChunk, none, [&](const ItemList& list) {
+    launch("ema", ema_kernel, Grid{list.chunks()}, kThreads, 0, list.items(), list.count(),
+           static_cast<float>(args.decay), static_cast<float>(1 - args.decay), args.sum_squares);
+  });
 }
 
 void sum_squares(const SumSquaresArgs& args) {
-  const auto weight = [&](const OptimizerItem&, int64_t i) { return i < args.count ? 1.0f : 0.0f; };
-  const ItemList list(args.items, args.count + args.watched, kSquaresChunk, weight, zero, 1);
-  launch("sum_squares", squares_kernel, Grid{list.chunks()}, kThreads, 0, list.items(),
-         list.count(), list.sums());
-  launch("sum_squares", add_sums_kernel, Grid{1}, kThreads, 0,
-         static_cast<const double*>(list.sums()), list.chunks(), args.result);
+  const auto weight = [&](const OptimizerItem&, int64_t i) {
+    return Rates{i < args.count ? 1.0f : 0.0f, 0};
+  };
+  const int64_t count = args.count + args.watched;
+  for_lists(args.items, count, kSquaresChunk, weight, [&](const ItemList& list) {
+    const Storage memory = scratch(list.chunks() * int64_t{sizeof(double)});
+    auto* const sums = reinterpret_cast<double*>(memory.data());
+    launch("sum_squares", squares_kernel, Grid{list.chunks()}, kThreads, 0, list.items(),
+           list.count(), list.rates(), sums);
+    launch("sum_squares", add_sums_kernel, Grid{1}, kThreads, 0, static_cast<const double*>(sums),
+           list.chunks(), args.result);
+  });
 }
 
 }  // namespace mullion::cuda

@@ -151,6 +151,23 @@ TEST_F(OptimizersOnDevice, UpdateAsOnTheCpu) {
     }
 }
 
+TEST_F(OptimizersOnDevice, EveryParameterMayHaveARateOfItsOwn) {
+  constexpr int64_t n = 5, count = 50;
+  compare_sides(DType::f32, 0, 1e-6f, [&](Side& side) {
+    std::vector<OptimizerItem> items;
+    for (int64_t i = 0; i < count; ++i) {
+      const auto stream = static_cast<uint64_t>(4 * i);
+      auto* p = static_cast<float*>(side.in_out(spread(n, stream, DType::f32)));
+      const auto* g = static_cast<const float*>(side.in(spread(n, stream + 1, DType::f32)));
+      auto* m = static_cast<float*>(side.in_out(spread(n, stream + 2, DType::f32)));
+      auto* v = static_cast<float*>(side.in_out(spread(n, stream + 3, DType::f32, 0, 1)));
+      items.push_back({p, g, m, v, n, 0.001 * static_cast<double>(i + 1), 0.1});
+    }
+    side.table().adamw({items.data(), count, 3, 0.9, 0.99, 1e-8});
+    side.table().sgd({items.data(), count, 2, 0.9, false});
+  });
+}
+
 TEST_F(OptimizersOnDevice, SumOfSquaresIsTheCpusAndTheSameEachTime) {
   constexpr auto count = static_cast<int64_t>(std::size(kSizes));
   const auto sum = [&](Side& side, int64_t counted, int64_t watched) {

@@ -1,11 +1,14 @@
 // What a training step moves between host and device, and when: large uploads arrive beside the
 // computation, whatever is queued there; and once the plans of its shapes are made, a step sends
-// its batch and nothing else.
+// its batch and nothing else, and an update nothing while the addresses are the same.
 #include "autograd/engine.h"
+#include "autograd/ops.h"
 #include "models/llama/load.h"
 #include "models/llama/model.h"
+#include "optim/optimizer.h"
 #include "tensor/attention_pattern.h"
 #include "tensor/cuda/runtime.h"
+#include "tensor/kernel_args/optimizer.h"
 #include "tests/cuda/device_runs.h"
 #include "tests/simt/fault_plan.h"
 
@@ -91,6 +94,52 @@ TEST_F(StepTraffic, AStepOfKnownShapesSendsItsBatchAlone) {
   };
   EXPECT_GT(uploads(), 2) << "the first step has plans to send";
   EXPECT_EQ(uploads(), 2) << "ids and targets";
+}
+
+TEST_F(StepTraffic, AnUpdateSendsAddressesThatHaveChanged) {
+  const auto at = [](float value) { return Tensor::full({100}, value, DType::f32, kCuda); };
+  std::vector<NamedParameter> parameters;
+  for (const char* name : {"a", "b", "c"}) {
+    parameters.push_back({name, at(1)});
+    set_requires_grad(parameters.back().value, true);
+  }
+  const auto optimizer =
+      make_sgd({{{parameters[0]}, 1, 0}, {{parameters[1], parameters[2]}, 2, 0}}, {0, false});
+  const auto add_gradient = [&](size_t i, float value) {
+    backward(sum(mul(parameters[i].value, at(value))));
+  };
+  const auto uploads = [&](double lr) {
+    const simt::LaunchCounts counts;
+    optimizer->step(lr, grad_sum_squares(parameters), 0);
+    synchronize(kCuda);
+    return counts.of("copy from the host");
+  };
+  for (size_t i = 0; i < 3; ++i) add_gradient(i, 1);
+  EXPECT_EQ(uploads(0.5), 2) << "of the norm and of the update";
+  EXPECT_EQ(uploads(0.25), 0) << "another rate is no other address";
+  expect_filled(parameters[0].value, 1 - 0.75f);
+  expect_filled(parameters[1].value, 1 - 1.5f);
+  clear_grads({parameters[1]});
+  add_gradient(1, 3);
+  EXPECT_EQ(uploads(0.5), 2) << "one gradient has moved";
+  expect_filled(parameters[1].value, 1 - 1.5f - 3);
+  expect_filled(parameters[2].value, 1 - 1.5f - 1);
+}
+
+// More lists than are kept, each of which must still be the one that was asked for.
+TEST_F(StepTraffic, ListsTakeTheMemoryOfThoseNotUsedForLong) {
+  const simt::LateStreams late;
+  std::vector<Tensor> values, sums;
+  for (int i = 0; i < 40; ++i) {
+    values.push_back(Tensor::full({100}, i, DType::f32, kCuda));
+    sums.push_back(Tensor::empty({}, DType::f64, kCuda));
+  }
+  for (size_t i = 0; i < values.size(); ++i) {
+    const OptimizerItem item{nullptr, values[i].data<float>(), nullptr, nullptr, 100, 0, 0};
+    kernels(kCuda).sum_squares({&item, 1, sums[i].data<double>()});
+  }
+  for (size_t i = 0; i < values.size(); ++i)
+    EXPECT_EQ(sums[i].item(), 100.0 * static_cast<double>(i * i));
 }
 
 }  // namespace
