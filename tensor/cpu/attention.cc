@@ -14,7 +14,7 @@ namespace mullion::cpu {
 
 namespace {
 
-constexpr int64_t kForwardRows = 480;  // q and o of a block fill a quarter of the second cache
+constexpr int64_t kForwardRows = 768;  // q and o of a block fill a quarter of the second cache
 
 template <typename T>
 struct ForwardState {  // of one strip
@@ -101,42 +101,47 @@ class ForwardBlock {
   template <int kVectors>
   void add_tile(const ForwardState<T>& s, TileView view) {
     const int64_t width = padded<T>(size_.D);
-    micro_product<T, kVectors>(
-        {tile_->k, width, 1, s.q, kStrip<T>, scores_, kStrip<T>, view.seen, size_.D, false});
+    micro_product<Left::plain, false, kVectors, T>(
+        {tile_->k, width, s.q, kStrip<T>, scores_, kStrip<T>, view.seen, size_.D});
     mask_scores(*size_.pattern, block_, *tile_, s.where, view, scores_);
     soften<kVectors>(s, view.seen);
-    micro_product<T, kVectors>(
-        {tile_->v, 1, width, scores_, kStrip<T>, s.o, kStrip<T>, size_.D, view.seen, true});
+    micro_product<Left::transposed, true, kVectors, T>(
+        {tile_->v, width, scores_, kStrip<T>, s.o, kStrip<T>, size_.D, view.seen});
   }
 
   // Scores to exponentials, and what was summed so far to the new maximum.
   template <int kVectors>
   void soften(const ForwardState<T>& s, int64_t rows) {
+    Vec<T> before[kVectors], m[kVectors], base[kVectors], sum[kVectors], shrink[kVectors];
+    for (int v = 0; v < kVectors; ++v) m[v] = before[v] = load<T>(s.m + v * kLanes<T>);
+    for (int64_t r = 0; r < rows; ++r)
+      for (int v = 0; v < kVectors; ++v) {
+        const Vec<T> score = load<T>(scores_ + r * kStrip<T> + v * kLanes<T>);
+        m[v] = score > m[v] ? score : m[v];
+      }
     for (int v = 0; v < kVectors; ++v) {
-      const int64_t at = v * kLanes<T>;
-      const Vec<T> before = load<T>(s.m + at);
-      Vec<T> m = before;
-      for (int64_t r = 0; r < rows; ++r) {
-        const Vec<T> score = load<T>(scores_ + r * kStrip<T> + at);
-        m = score > m ? score : m;
-      }
       // A lane that has seen nothing yet: any finite maximum gives it zeros.
-      const Vec<T> base = m == kMinusInfinity<T> ? Vec<T>{} : m;
-      Vec<T> sum{};
-      for (int64_t r = 0; r < rows; ++r) {
-        T* line = scores_ + r * kStrip<T> + at;
-        const Vec<T> p = exp2_of(load<T>(line) - base);
-        store<T>(line, p);
-        sum += p;
-      }
-      const Vec<T> shrink = exp2_of(before - base);
-      store<T>(s.m + at, m);
-      store<T>(s.l + at, load<T>(s.l + at) * shrink + sum);
-      for (int64_t d = 0; d < size_.D; ++d) {
-        T* line = s.o + d * kStrip<T> + at;
-        store<T>(line, load<T>(line) * shrink);
-      }
+      base[v] = m[v] == kMinusInfinity<T> ? Vec<T>{} : m[v];
+      sum[v] = Vec<T>{};
+      store<T>(s.m + v * kLanes<T>, m[v]);
     }
+    for (int64_t r = 0; r < rows; ++r)
+      for (int v = 0; v < kVectors; ++v) {
+        T* const at = scores_ + r * kStrip<T> + v * kLanes<T>;
+        const Vec<T> p = exp2_of(load<T>(at) - base[v]);
+        store<T>(at, p);
+        sum[v] += p;
+      }
+    for (int v = 0; v < kVectors; ++v) {
+      T* const l = s.l + v * kLanes<T>;
+      shrink[v] = exp2_of(before[v] - base[v]);
+      store<T>(l, load<T>(l) * shrink[v] + sum[v]);
+    }
+    for (int64_t d = 0; d < size_.D; ++d)
+      for (int v = 0; v < kVectors; ++v) {
+        T* const o = s.o + d * kStrip<T> + v * kLanes<T>;
+        store<T>(o, load<T>(o) * shrink[v]);
+      }
   }
 
   void store_strip(int64_t i) {

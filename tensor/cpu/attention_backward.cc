@@ -13,7 +13,7 @@ namespace mullion::cpu {
 
 namespace {
 
-constexpr int64_t kBackwardRows = 288;
+constexpr int64_t kBackwardRows = 480;
 
 template <typename T>
 struct BackwardState {  // of one strip
@@ -109,6 +109,11 @@ class BackwardRun {  // one work item on one thread
     const T* k = row_of(static_cast<const T*>(args_.k), args_.k_stride, g.batch, 0, g.kv_head);
     const T* v = row_of(static_cast<const T*>(args_.v), args_.v_stride, g.batch, 0, g.kv_head);
     while (walk.next(size_, k, args_.k_stride.token, v, args_.v_stride.token, *tile_)) {
+      for (int64_t row = 0; row < tile_->count; ++row) {
+        const KeyGradient<T> to = gradient_of(tile_->key[row]);
+        prefetch_row_to_write(to.dk, size_.D);
+        prefetch_row_to_write(to.dv, size_.D);
+      }
       std::fill_n(dk_, tile_->count * width_, T(0));
       std::fill_n(dv_, tile_->count * width_, T(0));
       for (int64_t i = 0; i < strips; ++i) {
@@ -178,23 +183,30 @@ class BackwardRun {  // one work item on one thread
   void add_tile(const QueryBlock& block, const BackwardState<T>& s, TileView view) {
     constexpr int64_t lanes = kStrip<T>;
     const int64_t rows = view.seen, D = size_.D, vectors = width_ / kLanes<T>;
-    micro_product<T, kVectors>({tile_->k, width_, 1, s.q, lanes, p_, lanes, rows, D, false});
-    micro_product<T, kVectors>({tile_->v, width_, 1, s.d_o, lanes, ds_, lanes, rows, D, false});
+    micro_product<Left::plain, false, kVectors, T>(
+        {tile_->k, width_, s.q, lanes, p_, lanes, rows, D});
+    micro_product<Left::plain, false, kVectors, T>(
+        {tile_->v, width_, s.d_o, lanes, ds_, lanes, rows, D});
     mask_scores(*size_.pattern, block, *tile_, s.where, view, p_);
+    Vec<T> lse[kVectors], delta[kVectors];
     for (int v = 0; v < kVectors; ++v) {
-      const int64_t at = v * kLanes<T>;
-      const Vec<T> lse = load<T>(s.lse + at), delta = load<T>(s.delta + at);
-      for (int64_t r = 0; r < rows; ++r) {
-        const Vec<T> p = exp2_of(load<T>(p_ + r * lanes + at) - lse);
-        store<T>(p_ + r * lanes + at, p);
-        store<T>(ds_ + r * lanes + at, p * (load<T>(ds_ + r * lanes + at) - delta));
-      }
+      lse[v] = load<T>(s.lse + v * kLanes<T>);
+      delta[v] = load<T>(s.delta + v * kLanes<T>);
     }
-    wide_product<T>({p_, lanes, 1, s.d_o_rows, width_, dv_, width_, rows, s.where.lanes, true},
-                    vectors);
-    wide_product<T>({ds_, lanes, 1, s.q_rows, width_, dk_, width_, rows, s.where.lanes, true},
-                    vectors);
-    micro_product<T, kVectors>({tile_->k, 1, width_, ds_, lanes, s.dq, lanes, D, rows, true});
+    for (int64_t r = 0; r < rows; ++r)
+      for (int v = 0; v < kVectors; ++v) {
+        T* const p_at = p_ + r * lanes + v * kLanes<T>;
+        T* const ds_at = ds_ + r * lanes + v * kLanes<T>;
+        const Vec<T> p = exp2_of(load<T>(p_at) - lse[v]);
+        store<T>(p_at, p);
+        store<T>(ds_at, p * (load<T>(ds_at) - delta[v]));
+      }
+    wide_product<Left::plain, true, T>(
+        {p_, lanes, s.d_o_rows, width_, dv_, width_, rows, s.where.lanes}, vectors);
+    wide_product<Left::plain, true, T>(
+        {ds_, lanes, s.q_rows, width_, dk_, width_, rows, s.where.lanes}, vectors);
+    micro_product<Left::transposed, true, kVectors, T>(
+        {tile_->k, width_, ds_, lanes, s.dq, lanes, D, rows});
   }
 
   void flush_tile() const {

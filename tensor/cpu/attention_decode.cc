@@ -130,9 +130,9 @@ class Decode {
     const int64_t whole = size_.D / kLanes<T> * kLanes<T>;
     for_pieces(part, [&](int64_t key, int64_t n, int64_t place) {
       const T* rows = v + key * args_.v_stride.token;
-      wide_product<T>({scores + place, part_keys_, 1, rows, args_.v_stride.token, part.o, width,
-                       g.heads, n, true},
-                      whole / kLanes<T>);
+      wide_product<Left::plain, true, T>(
+          {scores + place, part_keys_, rows, args_.v_stride.token, part.o, width, g.heads, n},
+          whole / kLanes<T>);
       for (int64_t h = 0; h < g.heads; ++h)
         for (int64_t d = whole; d < size_.D; ++d)
           for (int64_t i = 0; i < n; ++i)

@@ -5,6 +5,9 @@
 #include <bit>
 #include <cstdint>
 #include <utility>
+#if defined(__AVX512DQ__)
+#include <immintrin.h>
+#endif
 
 #if defined(__clang__)
 #define MULLION_UNROLL _Pragma("unroll")
@@ -55,23 +58,38 @@ MULLION_INLINE V max(V a, V b) {
   return a > b ? a : b;
 }
 
-// 2^x to 2 ulp for x in [-120, 127]; a smaller x, -infinity too, gives 2^-120, NaN stays NaN. The
-// sum with 1.5 * 2^23 rounds x to an integer n, whose bits shifted into the exponent multiply 2^(x
-// - n) by 2^n.
+// 2^x to 2 ulp for x in [-126, 127], NaN for NaN, anything for another x: with n the integer next
+// to x it is 2^n times a polynomial in x - n. AVX-512 has an instruction for the difference and one
+// for the scaling (in their masked forms, as GCC 12 takes the others' unset operand for an error);
+// elsewhere the sum with 1.5 * 2^23 rounds x to n, whose bits are shifted into the exponent.
+template <class V = Vec>
+MULLION_INLINE V exp2_in_range(V x) {
+  using Bits = typename VectorOf<lanes_of<V>>::Bits;
+  const auto polynomial = [](V f) {
+    V p = 1.5453163e-4f * f + 1.3390863e-3f;  // (2^f - 1) / f, interpolated at Chebyshev nodes
+    p = p * f + 9.6180826e-3f;
+    p = p * f + 5.5503571e-2f;
+    p = p * f + 2.4022651e-1f;
+    p = p * f + 6.9314719e-1f;
+    return p * f + 1.0f;
+  };
+#if defined(__AVX512DQ__)
+  if constexpr (lanes_of<V> == 16) {
+    constexpr int kNearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+    const V f = _mm512_mask_reduce_ps(x, 0xffff, x, kNearest);
+    return _mm512_mask_scalef_ps(x, 0xffff, polynomial(f), x - f);
+  }
+#endif
+  constexpr float kRound = 12582912.0f;
+  const V shifted = x + kRound;
+  const V p = polynomial(x - (shifted - kRound));
+  return std::bit_cast<V>(std::bit_cast<Bits>(p) + (std::bit_cast<Bits>(shifted) << 23));
+}
+
+// The same with 2^-120 for a smaller x, also for -infinity.
 template <class V = Vec>
 MULLION_INLINE V exp2(V x) {
-  using Bits = typename VectorOf<lanes_of<V>>::Bits;
-  constexpr float kRound = 12582912.0f;
-  x = x < -120.0f ? splat<V>(-120.0f) : x;
-  const V shifted = x + kRound;
-  const V f = x - (shifted - kRound);
-  V p = 1.5453163e-4f * f + 1.3390863e-3f;  // (2^f - 1) / f, interpolated at Chebyshev nodes
-  p = p * f + 9.6180826e-3f;
-  p = p * f + 5.5503571e-2f;
-  p = p * f + 2.4022651e-1f;
-  p = p * f + 6.9314719e-1f;
-  p = p * f + 1.0f;
-  return std::bit_cast<V>(std::bit_cast<Bits>(p) + (std::bit_cast<Bits>(shifted) << 23));
+  return exp2_in_range(x < -120.0f ? splat<V>(-120.0f) : x);
 }
 
 // log2 x for normal x > 0: x = m 2^e with m in [sqrt(1/2), sqrt(2)), log m = 2 atanh((m-1)/(m+1)).

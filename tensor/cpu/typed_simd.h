@@ -78,7 +78,7 @@ template <typename T>
 
 // 2^x for x <= 127; 0 below 2^-120, and NaN for NaN.
 [[gnu::always_inline]] inline Vec<float> exp2_of(Vec<float> x) {
-  return x < -120.0f ? Vec<float>{} : simd::exp2(x);
+  return x < -120.0f ? Vec<float>{} : simd::exp2_in_range(x);
 }
 [[gnu::always_inline]] inline Vec<double> exp2_of(Vec<double> x) {
   for (int i = 0; i < kLanes<double>; ++i) x[i] = std::exp2(x[i]);

@@ -66,8 +66,8 @@ double product_rate(double budget) {
       const Tensor b = bench::random_tensor({64 * lanes}, 2, DType::f32, {});
       const Tensor c = Tensor::empty({128 * lanes});
       for (int64_t r = 0; r < repeats; ++r)
-        cpu::micro_product<float, 3>({a.data<float>(), 64, 1, b.data<float>(), lanes,
-                                      c.data<float>(), lanes, 128, 64, false});
+        cpu::micro_product<cpu::Left::plain, false, 3, float>(
+            {a.data<float>(), 64, b.data<float>(), lanes, c.data<float>(), lanes, 128, 64});
     });
   });
   return 2e-9 * static_cast<double>(128 * 64 * lanes * repeats * threads) / time.cpu;
