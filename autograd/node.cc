@@ -67,6 +67,24 @@ Tensor record(std::string_view op, Tensor y, const std::vector<Tensor>& inputs,
   return y;
 }
 
+// One node for the op, whose result has no elements, and above it one a result, which are younger
+// and so visited before it: each puts its gradient where the op's finds it.
+std::vector<Tensor> record_all(std::string_view op, std::vector<Tensor> results,
+                               const std::vector<Tensor>& inputs,
+                               std::function<Gradients(const Gradients& g)> backward) {
+  const auto collected = std::make_shared<Gradients>(results.size());
+  const Tensor hub = record(op, Tensor::empty({0}), inputs,
+                            [collected, backward = std::move(backward)](
+                                const Tensor&) -> Gradients { return backward(*collected); });
+  for (size_t i = 0; i < results.size(); ++i)
+    results[i] =
+        record(op, std::move(results[i]), {hub}, [collected, i](const Tensor& g) -> Gradients {
+          (*collected)[i] = g;
+          return {Tensor::empty({0})};
+        });
+  return results;
+}
+
 Tensor record_without_backward(std::string_view op, Tensor y, const std::vector<Tensor>& inputs) {
   CHECK(!recording || !any_requires_grad(inputs), op,
         ": has no backward, but an input needs a gradient; evaluate under NoGrad");

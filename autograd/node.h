@@ -68,6 +68,11 @@ bool grad_enabled();
 // it. `op` must outlive the graph: a literal.
 Tensor record(std::string_view op, Tensor y, const std::vector<Tensor>& inputs,
               BackwardFunction backward);
+// The same for an op of several results: `backward` maps their gradients, undefined for a result
+// that nothing uses, to those of the inputs.
+std::vector<Tensor> record_all(std::string_view op, std::vector<Tensor> results,
+                               const std::vector<Tensor>& inputs,
+                               std::function<Gradients(const Gradients& g)> backward);
 // For an op that has no backward: throws if an input needs a gradient while gradients are recorded.
 Tensor record_without_backward(std::string_view op, Tensor y, const std::vector<Tensor>& inputs);
 

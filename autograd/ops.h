@@ -59,14 +59,23 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {},
               const Tensor& residual = {});
 // gelu(x W^T + bias) without a pass of its own for GELU, or for the bias.
 Tensor linear_gelu(const Tensor& x, const Tensor& weight, const Tensor& bias = {});
-// LoRA (Hu et al. 2021, eq. 3): x W^T + scale (x A^T) B^T + residual; W (out, in), A (r, in),
-// B (out, r).
-Tensor lora_linear(const Tensor& x, const Tensor& weight, const Tensor& lora_a,
-                   const Tensor& lora_b, double scale, const Tensor& residual = {});
 // Rows of a table (V, C) by ids (..) of type i64: (.., C). An id outside [0, V) is an error. Ids
 // may come on the CPU, where they are looked at, and follow the table to its device; ids on another
 // device are taken as looked at. The same goes for the targets of losses.
 Tensor embedding(const Tensor& table, const Tensor& ids);
+
+// --- ops/lora.cc --------------------------------------------------------------------------------
+// LoRA (Hu et al. 2021, eq. 3): x W^T + scale (x A^T) B^T + residual; W (out, in), A (r, in),
+// B (out, r).
+Tensor lora_linear(const Tensor& x, const Tensor& weight, const Tensor& lora_a,
+                   const Tensor& lora_b, double scale, const Tensor& residual = {});
+// The same for several projections of one x, some of which may have no pair. A that lie one below
+// the other in one storage are one product; B that do and are of one shape are one of batches.
+struct Projection {
+  Tensor weight, lora_a = {}, lora_b = {}, residual = {};
+};
+std::vector<Tensor> lora_linears(const Tensor& x, const std::vector<Projection>& projections,
+                                 double scale);
 
 // --- ops/norm.cc --------------------------------------------------------------------------------
 Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps);  // over the last axis
@@ -74,6 +83,8 @@ Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, dou
 Tensor softmax(const Tensor& x);  // over the last axis
 // Rotary embedding, half-split: x (B, T, H, D); cos, sin (T, D/2).
 Tensor rope(const Tensor& x, const Tensor& cos, const Tensor& sin);
+// The same where x lies, for an x that neither the caller nor a backward will read again.
+Tensor rope_in_place(const Tensor& x, const Tensor& cos, const Tensor& sin);
 
 // --- ops/attention.cc ---------------------------------------------------------------------------
 // softmax(scale q k^T) v over the pairs that the pattern lets see each other; no T x S buffer.

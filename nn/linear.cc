@@ -32,6 +32,51 @@ void Linear::add_lora(int64_t rank, double alpha) {
   lora_scale = alpha / static_cast<double>(rank);
 }
 
+std::vector<Tensor> linears(const Tensor& x, const std::vector<const Linear*>& layers) {
+  std::vector<Projection> projections;
+  double scale = 0;
+  bool together = true;
+  for (const Linear* layer : layers) {
+    projections.push_back({layer->weight, layer->lora_a, layer->lora_b});
+    together = together && !layer->bias.defined();
+    if (!layer->has_lora()) continue;
+    together = together && (scale == 0 || scale == layer->lora_scale);
+    scale = layer->lora_scale;
+  }
+  if (together && scale != 0) return lora_linears(x, projections, scale);
+  std::vector<Tensor> results;
+  for (const Linear* layer : layers) results.push_back((*layer)(x));
+  return results;
+}
+
+namespace {
+void lay_together(const std::vector<Tensor*>& matrices) {
+  int64_t count = 0;
+  for (const Tensor* m : matrices) count += m->numel();
+  if (matrices.empty()) return;
+  const Tensor all = Tensor::empty({count}, matrices[0]->dtype(), matrices[0]->device());
+  int64_t first = 0;
+  for (Tensor* m : matrices) {
+    const int64_t end = first + m->numel();
+    const Tensor place = raw::reshape(raw::slice(all, 0, first, end), m->shape());
+    raw::copy_into(*m, place);
+    *m = place;
+    first = end;
+  }
+}
+}  // namespace
+
+void lay_pairs_together(const std::vector<Linear*>& layers) {
+  std::vector<Tensor*> a, b;
+  for (Linear* layer : layers) {
+    if (!layer->has_lora()) continue;
+    a.push_back(&layer->lora_a);
+    b.push_back(&layer->lora_b);
+  }
+  lay_together(a);
+  lay_together(b);
+}
+
 Embedding::Embedding(int64_t rows, int64_t width) : weight(Tensor::empty({rows, width})) {}
 Tensor Embedding::operator()(const Tensor& ids) const { return embedding(weight, ids); }
 void Embedding::fields(Fields& fields) { fields("weight", weight); }

@@ -22,6 +22,12 @@ class Linear : public Module {
   double lora_scale = 0;
 };
 
+// The results of several layers of one x. LoRA pairs go together where they can (lora_linears).
+std::vector<Tensor> linears(const Tensor& x, const std::vector<const Linear*>& layers);
+// Moves the pairs of layers of one x into one storage, A below A and B below B, so that they can.
+// Every parameter stays one of its own, a view; gradients and handles from before stay behind.
+void lay_pairs_together(const std::vector<Linear*>& layers);
+
 class Embedding : public Module {
  public:
   Embedding(int64_t rows, int64_t width);

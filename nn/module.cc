@@ -1,5 +1,7 @@
 #include "nn/module.h"
 
+#include <map>
+
 namespace mullion {
 
 void Fields::operator()(const std::string& name, Module& child) {
@@ -22,11 +24,29 @@ std::vector<NamedParameter> named_parameters(Module& module) {
   return result;
 }
 
+namespace {
+// The whole storage of a tensor.
+Tensor bytes_of(const Tensor& x) {
+  auto impl = std::make_shared<Tensor::Impl>();
+  impl->storage = x.impl().storage;
+  impl->shape = {x.impl().storage->bytes()};
+  impl->strides = {1};
+  impl->dtype = DType::u8;
+  return Tensor(std::move(impl));
+}
+}  // namespace
+
 void move_to(Module& module, Device device) {
+  std::map<const Storage*, std::shared_ptr<Storage>> moved;
   for_each_parameter(module, [&](const std::string&, Tensor& parameter) {
     if (parameter.device() == device) return;
     const bool trained = requires_grad(parameter);
-    parameter = raw::to_device(parameter, device);
+    auto impl = std::make_shared<Tensor::Impl>(parameter.impl());
+    std::shared_ptr<Storage>& storage = moved[impl->storage.get()];
+    if (!storage) storage = raw::to_device(bytes_of(parameter), device).impl().storage;
+    impl->storage = storage;
+    impl->grad_data = nullptr;
+    parameter = Tensor(std::move(impl));
     if (trained) set_requires_grad(parameter, true);
   });
   for_each_parameter(module, [](const std::string&, Tensor&) {});  // a tied member follows

@@ -49,8 +49,8 @@ struct NamedParameter {
 std::vector<NamedParameter> named_parameters(Module& module);
 // visit may assign to the parameter, e.g. one loaded from a file.
 void for_each_parameter(Module& module, const Fields::Visit& visit);
-// Puts every parameter on a device. Its gradients stay behind, and so do the moments of an
-// optimizer: before those are made.
+// Puts every parameter on a device; views of one storage stay that. Its gradients stay behind, and
+// so do the moments of an optimizer: before those are made.
 void move_to(Module& module, Device device);
 // requires_grad for the parameters whose name satisfies the predicate, none for the others.
 void set_trainable(Module& module, const std::function<bool(const std::string&)>& predicate);

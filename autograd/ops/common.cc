@@ -87,13 +87,39 @@ void check_weight_type(std::string_view op, const Tensor& x, const Tensor& weigh
         ": a bf16 weight cannot be trained; load it as f32");
 }
 
+void check_weight(std::string_view op, const Tensor& x, const Tensor& weight) {
+  CHECK(weight.rank() == 2, op, ": a weight of shape ", weight.shape(), ", expected (out, in)");
+  CHECK(x.rank() >= 1 && x.dim(-1) == weight.dim(1), op, ": input of shape ", x.shape(),
+        " for a weight of shape ", weight.shape());
+  check_same_device(op, x, weight);
+  check_weight_type(op, x, weight);
+}
+
+Tensor residual_of(std::string_view op, const Tensor& residual, const Tensor& x, int64_t out) {
+  if (!residual.defined()) return {};
+  check_same_dtype(op, x, residual);
+  check_same_device(op, x, residual);
+  CHECK(residual.shape() == with_last(x.shape(), out), op, ": a residual of shape ",
+        residual.shape(), " for a result of shape ", with_last(x.shape(), out));
+  return raw::contiguous(residual);
+}
+
+namespace {
+// Between stored rows; a single row may have any.
+int64_t row_distance(const Tensor& x) {
+  DCHECK(x.dim(-1) <= 1 || x.strides()[x.rank() - 1] == 1);
+  return x.dim(-2) > 1 ? x.strides()[x.rank() - 2] : x.dim(-1);
+}
+}  // namespace
+
 void multiply(const Tensor& a, const Tensor& b, const Tensor& c, Product how) {
-  DCHECK(a.rank() == 2 && b.rank() == 2 && c.rank() == 2);
-  DCHECK(a.is_contiguous() && b.is_contiguous() && c.is_contiguous());
-  const int64_t m = how.transpose_a ? a.dim(1) : a.dim(0),
-                k = how.transpose_a ? a.dim(0) : a.dim(1);
-  const int64_t n = how.transpose_b ? b.dim(0) : b.dim(1);
-  DCHECK(k == (how.transpose_b ? b.dim(1) : b.dim(0)) && c.dim(0) == m && c.dim(1) == n);
+  DCHECK((c.rank() == 2 || c.rank() == 3) && a.rank() == c.rank() && b.rank() == c.rank());
+  const int64_t m = how.transpose_a ? a.dim(-1) : a.dim(-2),
+                k = how.transpose_a ? a.dim(-2) : a.dim(-1);
+  const int64_t n = how.transpose_b ? b.dim(-2) : b.dim(-1);
+  DCHECK(k == (how.transpose_b ? b.dim(-1) : b.dim(-2)) && c.dim(-2) == m && c.dim(-1) == n);
+  const int64_t batch = c.rank() == 3 ? c.dim(0) : 1;
+  const auto distance = [&](const Tensor& x) { return batch > 1 ? x.strides()[0] : 0; };
   table(a).matmul({a.data<void>(),
                    b.data<void>(),
                    c.data<void>(),
@@ -101,18 +127,18 @@ void multiply(const Tensor& a, const Tensor& b, const Tensor& c, Product how) {
                    a.dtype(),
                    b.dtype(),
                    c.dtype(),
-                   1,
+                   batch,
                    m,
                    n,
                    k,
                    how.transpose_a,
                    how.transpose_b,
-                   a.dim(1),
-                   b.dim(1),
-                   n,
-                   0,
-                   0,
-                   0,
+                   row_distance(a),
+                   row_distance(b),
+                   row_distance(c),
+                   distance(a),
+                   distance(b),
+                   distance(c),
                    how.alpha,
                    how.beta,
                    product_precision().bf16,

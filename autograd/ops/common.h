@@ -48,7 +48,19 @@ Tensor scaled_by(const Tensor& d, const Tensor& g, double factor = 1);
 
 // Whether a weight suits rows of x: the same type, or f32 and bf16 mixed (kernel_args/linear.h).
 void check_weight_type(std::string_view op, const Tensor& x, const Tensor& weight);
-// c = alpha * op(a) op(b) + beta * c for matrices whose rows are contiguous.
+// x as a matrix of rows, and its shape with another last axis.
+inline Tensor as_rows(const Tensor& x) { return raw::reshape(x, {rows_of(x), x.dim(-1)}); }
+inline Shape with_last(Shape shape, int64_t last) {
+  shape[shape.rank() - 1] = last;
+  return shape;
+}
+void check_weight(std::string_view op, const Tensor& x, const Tensor& weight);  // (out, in)
+// The residual as a product takes it; undefined where there is none.
+Tensor residual_of(std::string_view op, const Tensor& residual, const Tensor& x, int64_t out);
+inline void* pointer(const Tensor& x) { return x.defined() ? x.data<void>() : nullptr; }
+
+// c = alpha * op(a) op(b) + beta * c for matrices, or as many of them as the first of three axes
+// says, whose rows are contiguous.
 struct Product {
   bool transpose_a = false, transpose_b = false;
   double alpha = 1, beta = 0;

@@ -9,22 +9,6 @@ using namespace detail;  // NOLINT
 
 namespace {
 
-// x as a matrix of rows.
-Tensor as_rows(const Tensor& x) { return raw::reshape(x, {rows_of(x), x.dim(-1)}); }
-
-Shape with_last(Shape shape, int64_t last) {
-  shape[shape.rank() - 1] = last;
-  return shape;
-}
-
-void check_weight(std::string_view op, const Tensor& x, const Tensor& weight) {
-  CHECK(weight.rank() == 2, op, ": a weight of shape ", weight.shape(), ", expected (out, in)");
-  CHECK(x.rank() >= 1 && x.dim(-1) == weight.dim(1), op, ": input of shape ", x.shape(),
-        " for a weight of shape ", weight.shape());
-  check_same_device(op, x, weight);
-  check_weight_type(op, x, weight);
-}
-
 struct BatchedProduct {
   int64_t batch, m, n, k;
   int64_t stride_b;  // 0: every matrix of the batch meets the same b
@@ -108,18 +92,6 @@ void check_linear(std::string_view op, const Tensor& x, const Tensor& weight, co
         " for a weight of shape ", weight.shape());
 }
 
-// The residual as the product takes it; undefined where there is none.
-Tensor residual_of(std::string_view op, const Tensor& residual, const Tensor& x, int64_t out) {
-  if (!residual.defined()) return {};
-  check_same_dtype(op, x, residual);
-  check_same_device(op, x, residual);
-  CHECK(residual.shape() == with_last(x.shape(), out), op, ": a residual of shape ",
-        residual.shape(), " for a result of shape ", with_last(x.shape(), out));
-  return raw::contiguous(residual);
-}
-
-void* pointer(const Tensor& x) { return x.defined() ? x.data<void>() : nullptr; }
-
 // Of x, W and b in x W^T + b: dx = g W, dW = g^T x, db = sum of g over rows.
 struct LinearGradients {
   Tensor kept, w;  // rows of x, undefined where W needs no gradient
@@ -187,62 +159,6 @@ Tensor linear_gelu(const Tensor& x, const Tensor& weight, const Tensor& bias) {
                                                          z.numel()});
         return gradients(dz);
       });
-}
-
-// y = x W^T + s h B^T + r with h = x A^T. With e = s g B: dx = g W + e A, dA = e^T x, dB = s g^T h,
-// dr = g, and dW = g^T x where W is trained as well. A frozen W is used, never kept in another
-// form.
-Tensor lora_linear(const Tensor& x, const Tensor& weight, const Tensor& lora_a,
-                   const Tensor& lora_b, double scale, const Tensor& residual) {
-  check_weight("lora_linear", x, weight);
-  const int64_t in = weight.dim(1), out = weight.dim(0);
-  CHECK(lora_a.rank() == 2 && lora_b.rank() == 2 && lora_a.dim(1) == in && lora_b.dim(0) == out &&
-            lora_a.dim(0) == lora_b.dim(1),
-        "lora_linear: A of shape ", lora_a.shape(), " and B of shape ", lora_b.shape(),
-        " for a weight of shape ", weight.shape());
-  check_exact_dtype("lora_linear", x, lora_a);
-  check_exact_dtype("lora_linear", x, lora_b);
-  const Tensor rows = as_rows(x), w = raw::contiguous(weight);
-  const Tensor a = raw::contiguous(lora_a), b = raw::contiguous(lora_b);
-  const Tensor r = residual_of("lora_linear", residual, x, out);
-  const int64_t count = rows.dim(0);
-  const Tensor h = empty({count, a.dim(0)}, x), y = empty({count, out}, x);
-  multiply(rows, a, h, {.transpose_b = true});
-  multiply(rows, w, y, {.transpose_b = true, .residual = pointer(r)});
-  multiply(h, b, y, {.transpose_b = true, .alpha = scale, .beta = 1});
-  const bool need_w = requires_grad(weight);
-  const bool keep_x = need_w || requires_grad(lora_a);
-  return record("lora_linear", raw::reshape(y, with_last(x.shape(), out)),
-                {x, weight, lora_a, lora_b, residual},
-                [rows = keep_x ? detached(rows) : Tensor(), h, w = detached(w), a = detached(a),
-                 b = detached(b), shape = x.shape(), need_x = requires_grad(x), need_w,
-                 need_a = requires_grad(lora_a), need_b = requires_grad(lora_b),
-                 scale](const Tensor& g) -> Gradients {
-                  const Tensor grad_rows = as_rows(g);
-                  const Tensor e = empty(h.shape(), g);
-                  multiply(grad_rows, b, e, {.alpha = scale});
-                  Gradients result(5);
-                  result[4] = g;
-                  if (need_x) {
-                    const Tensor dx = empty({e.dim(0), w.dim(1)}, g);
-                    multiply(grad_rows, w, dx);
-                    multiply(e, a, dx, {.beta = 1});
-                    result[0] = raw::reshape(dx, shape);
-                  }
-                  if (need_w) {
-                    result[1] = empty_like(w);
-                    multiply(grad_rows, rows, result[1], {.transpose_a = true});
-                  }
-                  if (need_a) {
-                    result[2] = empty_like(a);
-                    multiply(e, rows, result[2], {.transpose_a = true});
-                  }
-                  if (need_b) {
-                    result[3] = empty_like(b);
-                    multiply(grad_rows, h, result[3], {.transpose_a = true, .alpha = scale});
-                  }
-                  return result;
-                });
 }
 
 namespace {

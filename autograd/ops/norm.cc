@@ -79,22 +79,32 @@ Tensor softmax(const Tensor& x_in) {
 }
 
 // A rotation: its transpose is the rotation by the negated angle.
-Tensor rope(const Tensor& x_in, const Tensor& cos, const Tensor& sin) {
+namespace {
+Tensor turned(std::string_view op, const Tensor& x_in, const Tensor& cos, const Tensor& sin,
+              bool in_place) {
   const auto [B, T, H, D] = dims<4>(x_in);
-  CHECK(D % 2 == 0, "rope: head width ", D, " is odd");
-  CHECK(cos.shape() == (Shape{T, D / 2}) && sin.shape() == cos.shape(), "rope: tables of shape ",
+  CHECK(D % 2 == 0, op, ": head width ", D, " is odd");
+  CHECK(cos.shape() == (Shape{T, D / 2}) && sin.shape() == cos.shape(), op, ": tables of shape ",
         cos.shape(), " and ", sin.shape(), " for x of shape ", x_in.shape());
-  check_exact_dtype("rope", x_in, cos);
-  check_exact_dtype("rope", x_in, sin);
+  check_exact_dtype(op, x_in, cos);
+  check_exact_dtype(op, x_in, sin);
   const Tensor c = raw::contiguous(cos), s = raw::contiguous(sin);
-  const auto rotate = [c, s](const Tensor& x, bool inverse) {
-    const Tensor y = empty_like(x);
+  const auto turn = [c, s](const Tensor& x, const Tensor& y, bool inverse) {
     table(x).rope({x.data<void>(), c.data<void>(), s.data<void>(), y.data<void>(), x.dtype(),
                    x.dim(0), x.dim(1), x.dim(2), x.dim(3), inverse});
     return y;
   };
-  return record("rope", rotate(raw::contiguous(x_in), false), {x_in},
-                [rotate](const Tensor& g) -> Gradients { return {rotate(g, true)}; });
+  const Tensor x = detached(raw::contiguous(x_in));
+  return record(op, turn(x, in_place ? x : empty_like(x), false), {x_in},
+                [turn](const Tensor& g) -> Gradients { return {turn(g, empty_like(g), true)}; });
+}
+}  // namespace
+
+Tensor rope(const Tensor& x, const Tensor& cos, const Tensor& sin) {
+  return turned("rope", x, cos, sin, false);
+}
+Tensor rope_in_place(const Tensor& x, const Tensor& cos, const Tensor& sin) {
+  return turned("rope_in_place", x, cos, sin, true);
 }
 
 }  // namespace mullion

@@ -31,6 +31,15 @@ void for_each_projection(Llama& model,
   }
 }
 
+// Those of the projections that read the same.
+void lay_all_pairs_together(Llama& model) {
+  for (const auto& layer : model.layers()) {
+    LlamaAttention& a = layer->self_attn;
+    lay_pairs_together({&a.q_proj, &a.k_proj, &a.v_proj});
+    lay_pairs_together({&layer->mlp.gate_proj, &layer->mlp.up_proj});
+  }
+}
+
 bool ends_with(const std::string& text, const std::string& end) {
   return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
 }
@@ -128,6 +137,7 @@ void add_lora(Llama& model, const LoraOptions& options, uint64_t seed) {
   });
   for (const auto& [target, count] : matched)
     CHECK_AS(Fault::usage, count > 0, "LoRA: no projection of the model is called ", target);
+  lay_all_pairs_together(model);
   if (options.train_embedding) own_embedding(model);
   set_trainable(model, [&](const std::string& name) {
     return name.find(".lora_") != std::string::npos ||
@@ -162,6 +172,7 @@ AdapterConfig load_adapter(Llama& model, const std::filesystem::path& folder) {
     projection.add_lora(config.r, config.lora_alpha);
     projection.lora_scale = config.scale();
   });
+  lay_all_pairs_together(model);
   const auto source = open_safetensors(folder, "adapter_model");
   for (const TensorEntry& entry : source->entries())
     if (parse_adapter_key(entry.name, source->name()).weight() == kEmbedding) own_embedding(model);

@@ -23,9 +23,12 @@ Tensor LlamaAttention::operator()(const Tensor& x, const Tensor& residual,
   const auto heads = [&, B = B, T = T](const Tensor& y, int64_t count) {
     return reshape(y, {B, T, count, head_dim_});
   };
-  const Tensor q = rope(heads(q_proj(x), heads_), context.rope.cos, context.rope.sin);
-  const Tensor k = rope(heads(k_proj(x), kv_heads_), context.rope.cos, context.rope.sin);
-  const Tensor v = heads(v_proj(x), kv_heads_);
+  const auto turned = [&](const Tensor& y) {
+    return rope_in_place(y, context.rope.cos, context.rope.sin);
+  };
+  const std::vector<Tensor> qkv = linears(x, {&q_proj, &k_proj, &v_proj});
+  const Tensor q = turned(heads(qkv[0], heads_)), k = turned(heads(qkv[1], kv_heads_));
+  const Tensor v = heads(qkv[2], kv_heads_);
   const double scale = 1 / std::sqrt(static_cast<double>(head_dim_));
   Tensor o;
   if (context.cache) {
@@ -49,7 +52,10 @@ LlamaMlp::LlamaMlp(const LlamaConfig& c)
       up_proj(c.hidden_size, c.intermediate_size),
       down_proj(c.intermediate_size, c.hidden_size) {}
 
-Tensor LlamaMlp::inside(const Tensor& x) const { return swiglu(gate_proj(x), up_proj(x)); }
+Tensor LlamaMlp::inside(const Tensor& x) const {
+  const std::vector<Tensor> both = linears(x, {&gate_proj, &up_proj});
+  return swiglu(both[0], both[1]);
+}
 
 void LlamaMlp::fields(Fields& fields) {
   fields("gate_proj", gate_proj);

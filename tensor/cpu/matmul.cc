@@ -211,12 +211,14 @@ Epilogue<T> epilogue_of(const MatmulArgs& args, int64_t index) {
   return first.from(index, 0, args.stride_c);
 }
 
-// f(index) for every matrix: small ones handed out whole, large ones split inside.
+// f(index) for every matrix: small ones handed out whole if that occupies all threads, others split
+// inside.
 template <typename F>
 void for_batch(const MatmulArgs& args, F f) {
   const double work =
       2.0 * static_cast<double>(args.m) * static_cast<double>(args.n) * static_cast<double>(args.k);
-  const int64_t grain = work < 2e8 ? static_cast<int64_t>(1 + 1e6 / (work + 1)) : args.batch;
+  const bool whole = work < 2e8 && args.batch >= num_threads();
+  const int64_t grain = whole ? static_cast<int64_t>(1 + 1e6 / (work + 1)) : args.batch;
   parallel_for(args.batch, grain, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) f(i);
   });

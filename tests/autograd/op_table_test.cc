@@ -133,7 +133,7 @@ TEST(OpTableAsAWhole, EveryPublicOpHasARow) {
   ASSERT_TRUE(header);
   std::set<std::string> with_row;
   for (const OpRow& row : op_table()) with_row.insert(row.op);
-  const std::regex declaration("^Tensor (\\w+)\\(.*");
+  const std::regex declaration("^(?:Tensor|std::vector<Tensor>) (\\w+)\\(.*");
   std::string line;
   int ops = 0;
   while (std::getline(header, line)) {

@@ -69,23 +69,33 @@ std::vector<OpRow> norm_rows() {
                     }
                     return y;
                   }});
-  for (const int64_t D : {2, 6, 32})
-    rows.push_back({"rope",
-                    "head_" + std::to_string(D),
-                    {{{2, 3, 2, D}}, {{3, D / 2}, false}, {{3, D / 2}, false}},
-                    [](const In& in) { return rope(in[0], in[1], in[2]); },
-                    [D](const Ref& in) {
-                      Values y = in[0];
-                      const size_t half = static_cast<size_t>(D / 2);
-                      for (size_t row = 0; row < 12; ++row)
-                        for (size_t i = 0; i < half; ++i) {
-                          const size_t t = row / 2 % 3, at = row * 2 * half + i;
-                          const double c = in[1][t * half + i], s = in[2][t * half + i];
-                          y[at] = in[0][at] * c - in[0][at + half] * s;
-                          y[at + half] = in[0][at + half] * c + in[0][at] * s;
-                        }
-                      return y;
-                    }});
+  const auto in_place = [](const In& in) {
+    const Tensor x = affine(in[0], 1), y = rope_in_place(x, in[1], in[2]);
+    CHECK(y.data<void>() == x.data<void>(), "rope_in_place: wrote elsewhere");
+    return y;
+  };
+  for (const int64_t D : {2, 6, 32}) {
+    OpRow turning{"rope",
+                  "head_" + std::to_string(D),
+                  {{{2, 3, 2, D}}, {{3, D / 2}, false}, {{3, D / 2}, false}},
+                  [](const In& in) { return rope(in[0], in[1], in[2]); },
+                  [D](const Ref& in) {
+                    Values y = in[0];
+                    const size_t half = static_cast<size_t>(D / 2);
+                    for (size_t row = 0; row < 12; ++row)
+                      for (size_t i = 0; i < half; ++i) {
+                        const size_t t = row / 2 % 3, at = row * 2 * half + i;
+                        const double c = in[1][t * half + i], s = in[2][t * half + i];
+                        y[at] = in[0][at] * c - in[0][at + half] * s;
+                        y[at + half] = in[0][at + half] * c + in[0][at] * s;
+                      }
+                    return y;
+                  }};
+    rows.push_back(turning);
+    turning.op = "rope_in_place";
+    turning.call = in_place;
+    rows.push_back(turning);
+  }
   return rows;
 }
 

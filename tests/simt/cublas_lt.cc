@@ -424,6 +424,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
   enqueue(stream, [=] {
     check_device_range("cublasLtMatmul: workspace", workspace, workspace_bytes);
     if (used) std::memset(workspace, 0xff, used);
+    count_run(product.dl.batch > 1 ? "product of batches" : "product");
     for (int32_t i = 0; i < product.dl.batch; ++i) product.run(i);
   });
   return CUBLAS_STATUS_SUCCESS;

@@ -30,7 +30,7 @@ class ScheduleGuard {
 };
 
 // How often each kernel has run while this lives: which of several kernels took the sizes. Copies
-// count as "copy from the host".
+// count as "copy from the host", matrix products as "product" and "product of batches".
 class LaunchCounts {
  public:
   LaunchCounts();
