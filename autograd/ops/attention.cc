@@ -51,37 +51,38 @@ Tensor attention(const Tensor& q_in, const Tensor& k_in, const Tensor& v_in,
         " queries over ", S, " keys");
   // With P = softmax(s q k^T) and D_i = sum_d do_id o_id:
   // dv = P^T do, dP = do v^T, dS = P (dP - D), dq = s dS k, dk = s dS^T q
-  return record("attention", o, {q_in, k_in, v_in},
-                [q = detached(q), k = detached(k), v = detached(v), o = detached(o), lse, pattern,
-                 size](const Tensor& g) -> Gradients {
-                  AttentionSizes s = size;
-                  s.pattern = &pattern;
-                  const Tensor dq = Tensor::empty(q.shape(), q.dtype(), q.device());
-                  const Tensor dk = Tensor::empty(k.shape(), k.dtype(), k.device());
-                  const Tensor dv = Tensor::empty(v.shape(), v.dtype(), v.device());
-                  const Tensor scratch = bytes(table(q).attention_backward_scratch(s), q);
-                  AttentionBackwardArgs args{s,
-                                             q.data<void>(),
-                                             k.data<void>(),
-                                             v.data<void>(),
-                                             o.data<void>(),
-                                             lse.data<void>(),
-                                             g.data<void>(),
-                                             dq.data<void>(),
-                                             dk.data<void>(),
-                                             dv.data<void>(),
-                                             scratch.data<void>(),
-                                             strides_of(q),
-                                             strides_of(k),
-                                             strides_of(v),
-                                             strides_of(o),
-                                             strides_of(g),
-                                             strides_of(dq),
-                                             strides_of(dk),
-                                             strides_of(dv)};
-                  table(q).attention_backward(args);
-                  return {dq, dk, dv};
-                });
+  return record(
+      "attention", o, {q_in, k_in, v_in},
+      [q = detached(q), k = detached(k), v = detached(v), o = detached(o), lse, pattern,
+       size](const Tensor& g) -> Gradients {
+        AttentionSizes s = size;
+        s.pattern = &pattern;
+        // In one block, for products over several of them (ops/lora.cc).
+        Gradients d = empty_parts({q.shape(), k.shape(), v.shape()}, q.dtype(), q.device());
+        const Tensor &dq = d[0], &dk = d[1], &dv = d[2];
+        const Tensor scratch = bytes(table(q).attention_backward_scratch(s), q);
+        AttentionBackwardArgs args{s,
+                                   q.data<void>(),
+                                   k.data<void>(),
+                                   v.data<void>(),
+                                   o.data<void>(),
+                                   lse.data<void>(),
+                                   g.data<void>(),
+                                   dq.data<void>(),
+                                   dk.data<void>(),
+                                   dv.data<void>(),
+                                   scratch.data<void>(),
+                                   strides_of(q),
+                                   strides_of(k),
+                                   strides_of(v),
+                                   strides_of(o),
+                                   strides_of(g),
+                                   strides_of(dq),
+                                   strides_of(dk),
+                                   strides_of(dv)};
+        table(q).attention_backward(args);
+        return d;
+      });
 }
 
 }  // namespace mullion

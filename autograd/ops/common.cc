@@ -5,6 +5,26 @@
 
 namespace mullion::detail {
 
+std::vector<Tensor> empty_parts(const std::vector<Shape>& shapes, DType dtype, Device device) {
+  int64_t count = 0;
+  for (const Shape& shape : shapes) count += shape.numel();
+  const std::shared_ptr<Storage> block = Tensor::empty({count}, dtype, device).impl().storage;
+  std::vector<Tensor> parts;
+  int64_t first = 0;
+  for (const Shape& shape : shapes) {
+    auto impl = std::make_shared<Tensor::Impl>();
+    // Its own count of owners; the block is freed with the last part.
+    impl->storage = std::shared_ptr<Storage>(block.get(), [block](Storage*) {});
+    impl->shape = shape;
+    impl->strides = shape.strides();
+    impl->offset = first;
+    impl->dtype = dtype;
+    first += shape.numel();
+    parts.emplace_back(std::move(impl));
+  }
+  return parts;
+}
+
 Tensor scaled(const Tensor& x, double alpha, double beta) {
   const Tensor dense = raw::contiguous(x);
   const Tensor y = empty_like(dense);

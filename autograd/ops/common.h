@@ -14,6 +14,9 @@ inline Tensor empty_like(const Tensor& x) {
 inline Tensor empty(Shape shape, const Tensor& like) {
   return Tensor::empty(shape, like.dtype(), like.device());
 }
+// Tensors without values, one after another in one block, each the owner of its part alone: so far
+// as is_sole_owner() goes, the others do not exist.
+std::vector<Tensor> empty_parts(const std::vector<Shape>& shapes, DType dtype, Device device);
 // The type of what is one a row or one a column of x, and must be exact: f32 where x is bf16.
 inline DType exact_type(const Tensor& x) {
   return x.dtype() == DType::bf16 ? DType::f32 : x.dtype();

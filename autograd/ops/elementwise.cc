@@ -105,13 +105,13 @@ Tensor swiglu(const Tensor& gate, const Tensor& up) {
   const Tensor a = raw::contiguous(gate), b = raw::contiguous(up);
   const Tensor y = empty_like(a);
   table(a).swiglu({a.data<void>(), b.data<void>(), y.data<void>(), a.dtype(), a.numel()});
-  return record("swiglu", y, {gate, up},
-                [a = detached(a), b = detached(b)](const Tensor& g) -> Gradients {
-                  const Tensor da = empty_like(a), db = empty_like(b);
-                  table(a).swiglu_grad({a.data<void>(), b.data<void>(), g.data<void>(),
-                                        da.data<void>(), db.data<void>(), a.dtype(), a.numel()});
-                  return {da, db};
-                });
+  return record(
+      "swiglu", y, {gate, up}, [a = detached(a), b = detached(b)](const Tensor& g) -> Gradients {
+        Gradients d = empty_parts({a.shape(), b.shape()}, a.dtype(), a.device());
+        table(a).swiglu_grad({a.data<void>(), b.data<void>(), g.data<void>(), d[0].data<void>(),
+                              d[1].data<void>(), a.dtype(), a.numel()});
+        return d;
+      });
 }
 
 }  // namespace mullion

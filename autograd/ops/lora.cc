@@ -38,10 +38,10 @@ Tensor blocks(const Tensor& matrix, int64_t column, int64_t count, int64_t width
   return view(matrix, column, {count, matrix.dim(0), width}, {width, matrix.dim(1), 1});
 }
 
-// Matrix i of (n, rows, columns).
-Tensor matrix(const Tensor& x, size_t i) {
-  return view(x, static_cast<int64_t>(i) * x.strides()[0], {x.dim(1), x.dim(2)},
-              {x.strides()[1], x.strides()[2]});
+// As many matrices as begin with this one: (count, rows, columns).
+Tensor batch_from(const Tensor& matrix, int64_t count) {
+  const Shape shape{count, matrix.dim(0), matrix.dim(1)};
+  return view(matrix, 0, shape, shape.strides());
 }
 
 // Pairs whose B are one batch.
@@ -51,7 +51,12 @@ struct Up {
   Tensor b;                     // (members, out, r)
 
   int64_t count() const { return static_cast<int64_t>(members.size()); }
+  int64_t height() const { return b.dim(1); }
   int64_t rank() const { return b.dim(2); }
+  // The blocks of n members, from `first` on, of a matrix with h's columns.
+  Tensor blocks_of(const Tensor& matrix, int64_t first, int64_t n) const {
+    return blocks(matrix, column + first * rank(), n, rank());
+  }
 };
 
 // Pairs whose A are one product.
@@ -72,13 +77,12 @@ std::vector<Down> arranged(const std::vector<Projection>& projections) {
     else
       downs.back().a = extended(downs.back().a, a.dim(0));
     Down& down = downs.back();
-    const Shape one{1, b.dim(0), b.dim(1)};
-    const bool joins = !down.ups.empty() && down.ups.back().b.dim(1) == one[1] &&
-                       down.ups.back().rank() == one[2] && follows(down.ups.back().b, b);
+    const bool joins = !down.ups.empty() && down.ups.back().height() == b.dim(0) &&
+                       down.ups.back().rank() == b.dim(1) && follows(down.ups.back().b, b);
     if (joins)
       down.ups.back().b = extended(down.ups.back().b, 1);
     else
-      down.ups.push_back({{}, down.a.dim(0) - a.dim(0), view(b, 0, one, one.strides())});
+      down.ups.push_back({{}, down.a.dim(0) - a.dim(0), batch_from(b, 1)});
     down.ups.back().members.push_back(i);
   }
   return downs;
@@ -114,12 +118,6 @@ struct LoraGradients {
   std::vector<Down> downs;
   std::vector<bool> need;  // by input
 
-  bool needs(const Up& up, Place what) const {
-    for (const size_t i : up.members)
-      if (need[place(i, what)]) return true;
-    return false;
-  }
-
   Gradients operator()(const Gradients& given) const {
     std::vector<Tensor> g;
     for (size_t i = 0; i < w.size(); ++i)
@@ -154,31 +152,45 @@ struct LoraGradients {
   void through_pairs(const Down& down, const std::vector<Tensor>& g, const Tensor& dx,
                      Gradients& result) const {
     const Tensor e = empty(down.h.shape(), g[0]);
-    bool need_a = false;
-    for (const Up& up : down.ups) {
-      const bool need_b = needs(up, lora_b);
-      need_a = need_a || needs(up, lora_a);
-      const Tensor db = need_b ? empty_like(up.b) : Tensor();
-      const Tensor h = blocks(down.h, up.column, up.count(), up.rank());
-      const Tensor e_of = blocks(e, up.column, up.count(), up.rank());
-      for (size_t j = 0; j < up.members.size(); ++j) {
-        const size_t i = up.members[j];
-        multiply(g[i], matrix(up.b, j), matrix(e_of, j), {.alpha = scale});
-        if (!need_b) continue;
-        multiply(g[i], matrix(h, j), matrix(db, j), {.transpose_a = true, .alpha = scale});
-        if (need[place(i, lora_b)]) result[place(i, lora_b)] = matrix(db, j);
-      }
-    }
+    for (const Up& up : down.ups) through_batch(up, down.h, g, e, result);
     if (dx.defined()) multiply(e, down.a, dx, {.beta = 1});
-    if (!need_a) return;
-    const Tensor da = empty_like(down.a);
-    multiply(e, rows, da, {.transpose_a = true});
+    std::vector<size_t> members;
+    std::vector<Shape> shapes;
+    bool need_a = false;
     for (const Up& up : down.ups)
-      for (size_t j = 0; j < up.members.size(); ++j) {
-        const int64_t first = up.column + static_cast<int64_t>(j) * up.rank();
-        if (need[place(up.members[j], lora_a)])
-          result[place(up.members[j], lora_a)] = raw::slice(da, 0, first, first + up.rank());
+      for (const size_t i : up.members) {
+        members.push_back(i);
+        shapes.push_back({up.rank(), down.a.dim(1)});
+        need_a = need_a || need[place(i, lora_a)];
       }
+    if (!need_a) return;
+    const std::vector<Tensor> da = empty_parts(shapes, down.a.dtype(), down.a.device());
+    multiply(e, rows, view(da[0], 0, down.a.shape(), down.a.strides()), {.transpose_a = true});
+    for (size_t j = 0; j < members.size(); ++j)
+      if (need[place(members[j], lora_a)]) result[place(members[j], lora_a)] = da[j];
+  }
+
+  // e and dB. Gradients that lie one after another, as those of attention and SwiGLU do, are a
+  // batch as the pairs are.
+  void through_batch(const Up& up, const Tensor& h, const std::vector<Tensor>& g, const Tensor& e,
+                     Gradients& result) const {
+    bool need_b = false;
+    for (const size_t i : up.members) need_b = need_b || need[place(i, lora_b)];
+    std::vector<Tensor> db;
+    if (need_b)
+      db = empty_parts(std::vector<Shape>(up.members.size(), {up.height(), up.rank()}),
+                       up.b.dtype(), up.b.device());
+    const auto g_of = [&](int64_t j) { return g[up.members[static_cast<size_t>(j)]]; };
+    for (int64_t j = 0, n; j < up.count(); j += n) {
+      for (n = 1; j + n < up.count() && follows(g_of(j + n - 1), g_of(j + n));) ++n;
+      const Tensor batch = batch_from(g_of(j), n);
+      multiply(batch, raw::slice(up.b, 0, j, j + n), up.blocks_of(e, j, n), {.alpha = scale});
+      if (need_b)
+        multiply(batch, up.blocks_of(h, j, n), batch_from(db[static_cast<size_t>(j)], n),
+                 {.transpose_a = true, .alpha = scale});
+    }
+    for (size_t j = 0; j < db.size(); ++j)
+      if (need[place(up.members[j], lora_b)]) result[place(up.members[j], lora_b)] = db[j];
   }
 };
 
@@ -194,8 +206,10 @@ std::vector<Tensor> projected(std::string_view op, const Tensor& x,
   std::vector<Tensor> batches;
   for (const Down& down : gradients.downs)
     for (const Up& up : down.ups) {
-      batches.push_back(empty({up.count(), count, up.b.dim(1)}, x));
-      for (size_t j = 0; j < up.members.size(); ++j) y[up.members[j]] = matrix(batches.back(), j);
+      batches.push_back(empty({up.count(), count, up.height()}, x));
+      for (size_t j = 0; j < up.members.size(); ++j)
+        y[up.members[j]] = view(batches.back(), static_cast<int64_t>(j) * count * up.height(),
+                                {count, up.height()}, {up.height(), 1});
     }
   bool keep_x = false;
   for (size_t i = 0; i < projections.size(); ++i) {
@@ -215,7 +229,7 @@ std::vector<Tensor> projected(std::string_view op, const Tensor& x,
     down.h = empty({count, down.a.dim(0)}, x);
     multiply(rows, down.a, down.h, {.transpose_b = true});
     for (const Up& up : down.ups)
-      multiply(blocks(down.h, up.column, up.count(), up.rank()), up.b, batches[batch++],
+      multiply(up.blocks_of(down.h, 0, up.count()), up.b, batches[batch++],
                {.transpose_b = true, .alpha = scale, .beta = 1});
   }
   if (keep_x) gradients.rows = detached(rows);

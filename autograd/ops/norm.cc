@@ -96,7 +96,9 @@ Tensor turned(std::string_view op, const Tensor& x_in, const Tensor& cos, const 
   };
   const Tensor x = detached(raw::contiguous(x_in));
   return record(op, turn(x, in_place ? x : empty_like(x), false), {x_in},
-                [turn](const Tensor& g) -> Gradients { return {turn(g, empty_like(g), true)}; });
+                [turn](const Tensor& g) -> Gradients {
+                  return {turn(g, g.is_sole_owner() ? g : empty_like(g), true)};
+                });
 }
 }  // namespace
 

@@ -72,7 +72,7 @@ std::vector<OpRow> norm_rows() {
   const auto in_place = [](const In& in) {
     const Tensor x = affine(in[0], 1), y = rope_in_place(x, in[1], in[2]);
     CHECK(y.data<void>() == x.data<void>(), "rope_in_place: wrote elsewhere");
-    return y;
+    return affine(y, 1);  // whose gradient is nobody else's, and turned in place as well
   };
   for (const int64_t D : {2, 6, 32}) {
     OpRow turning{"rope",
@@ -92,6 +92,16 @@ std::vector<OpRow> norm_rows() {
                     return y;
                   }};
     rows.push_back(turning);
+    // The gradient of a sum is that of both its parts, so it must stay as it is.
+    OpRow shared = turning;
+    shared.variant += "_in_a_sum";
+    shared.call = [](const In& in) { return add(in[0], rope(in[0], in[1], in[2])); };
+    shared.reference = [turn = turning.reference](const Ref& in) {
+      Values y = turn(in);
+      for (size_t i = 0; i < y.size(); ++i) y[i] += in[0][i];
+      return y;
+    };
+    rows.push_back(shared);
     turning.op = "rope_in_place";
     turning.call = in_place;
     rows.push_back(turning);

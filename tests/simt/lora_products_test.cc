@@ -101,11 +101,22 @@ TEST_F(LoraProducts, OfSomeTargetsThoseGoTogether) {
             (Products{3 + 1 + 1 + 2 + 1 + 1, 2}));
 }
 
-TEST_F(LoraProducts, OfTheBackwardAreAsManyAsItsFormulaHas) {
+// Into x of the layer nothing flows: embedding and norms are frozen. So there remain, beside the
+// dA of q, k and v, the W of gate, up and down, and of o W, B, A, dB and dA.
+TEST_F(LoraProducts, OfTheBackwardGoTogetherAsTheGradientsOfAttentionLie) {
   const auto model = one_layer(4, kAttention);
-  // Into x of the layer nothing flows: embedding and norms are frozen. q, k and v: B and dB of
-  // each, all dA; o: W, B, A, dB, dA; gate, up and down.
-  EXPECT_EQ(of_backward(*model), (Products{3 + 3 + 1 + 5 + 3, 0}));
+  EXPECT_EQ(of_backward(*model), (Products{1 + 3 + 5, 2}));  // all B, all dB
+  lay_apart(*model);
+  EXPECT_EQ(of_backward(*model), (Products{3 + 3 + 5 + 6, 0}));
+  // B and dB of q; of k and v
+  EXPECT_EQ(of_backward(*one_layer(2, kAttention)), (Products{1 + 3 + 5 + 2, 2}));
+}
+
+TEST_F(LoraProducts, OfGateAndUpGoTogetherBothWays) {
+  const auto model = one_layer(4, {"gate_proj", "up_proj"});
+  EXPECT_EQ(of_forward(*model), (Products{4 + 2 + 1 + 1, 1}));
+  // W of down; all B, all dB, all dA.
+  EXPECT_EQ(of_backward(*model), (Products{1 + 1, 2}));
 }
 
 TEST_F(LoraProducts, TogetherAndApartAreTheSame) {
