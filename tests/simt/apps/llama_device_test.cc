@@ -94,7 +94,7 @@ TEST_F(LlamaOnDevice, LateStreamsAndAnyOrderGiveTheSameBits) {
             {"last/adapter/adapter_model.safetensors", "last/optimizer.safetensors"});
 }
 
-// An activation in bf16 is off by 2^-9 at most, and a dozen of them lie on the way to a logit; each
+// An activation in bf16 is off by 2^-8 at most, and a dozen of them lie on the way to a logit; each
 // token's loss then errs by about 1 % of the spread of its logits, to either side, and the mean
 // over 126 tokens by a tenth of that.
 constexpr double kBf16 = 2e-3;

@@ -64,8 +64,13 @@ TEST_F(TicOnDevice, AStoppedRunGoesOnToTheSameBits) {
 TEST_F(TicOnDevice, InBf16TheLossesStayClose) {
   train("f32", "cpu");
   train("bf16", "cuda", "--amp bf16");
+  // On its way to a logit, which is below 0.5 here, a number is rounded to bf16 some ten times, by
+  // up to 2^-8 and 2^-8 / sqrt(3) in the mean: errors of sqrt(10) 2^-8 / sqrt(3) 0.5 = 3.6e-3. The
+  // loss sums them with weights p - y, whose squares add up to 0.9, over a mean of four images:
+  // 1.7e-3, or 7e-4 of a loss of 2.4. The greatest of seven seeds was 6.3e-4; the bound is thrice
+  // what is expected.
   const double distance = loss_distance("runs/bf16", "runs/f32");
-  EXPECT_LT(distance, 1e-2);
+  EXPECT_LT(distance, 2e-3);
   EXPECT_GT(distance, kF32) << "it was not computed in bf16";
 }
 
