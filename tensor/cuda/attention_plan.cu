@@ -20,6 +20,7 @@ constexpr int64_t kShortRun = 16;
 // Queries of the strided pattern's blocks: within one they see runs of neighbouring keys.
 constexpr int64_t kStridedPane = 64;
 constexpr size_t kPlansKept = 32;
+constexpr int64_t kMostHeadsOfAll = int64_t{1} << 20;  // of a layer
 
 int32_t narrow32(int64_t x) {
   CHECK(x >= 0 && x <= INT32_MAX, "attention: a plan of ", x, " entries is too large");
@@ -30,6 +31,23 @@ int32_t narrow32(int64_t x) {
 // row e / (heads 2^31), which stays below 1 / heads.
 uint32_t reciprocal_of(int64_t heads) {
   return static_cast<uint32_t>(((int64_t{1} << 31) + heads - 1) / heads);
+}
+
+// Refuses what has too many rows for the kernels' indices or too many blocks for a plan, before
+// anything of that size is made: panes can only add to the blocks that are counted here.
+void check_plan(const AttentionSizes& size, const PlanShape& shape) {
+  CHECK(size.H <= kMostHeadsOfAll && size.B <= INT32_MAX / size.H, "attention: ", size.B,
+        " sequences of ", size.H, " heads are too many");
+  AttentionSizes one = size;
+  one.B = 1;
+  int64_t blocks = 0;
+  for (const HeadGroup& g : head_groups(one, kMostHeads)) {
+    CHECK(size.T < kMostRows / g.heads, "attention: ", size.T, " queries of ", g.heads,
+          " heads at once are too many");
+    const int64_t tokens = shape.rows / g.heads;
+    blocks += (size.T + tokens - 1) / tokens;
+  }
+  narrow32(blocks * size.B);
 }
 
 class Planner {
@@ -283,6 +301,7 @@ bool is_for(const KeptPlan& kept, const AttentionSizes& s, const PlanShape& shap
 }
 
 KeptPlan make_plan(const AttentionSizes& size, const PlanShape& shape, int device) {
+  check_plan(size, shape);
   Planner p(size, shape);
   p.build();
   Packed packed;
@@ -309,8 +328,6 @@ KeptPlan make_plan(const AttentionSizes& size, const PlanShape& shape, int devic
   place(side_rows, plan.side_rows);
   plan.n_groups = narrow32(static_cast<int64_t>(p.groups.size()));
   for (const PlanGroup& group : p.groups) plan.most_heads = std::max(plan.most_heads, group.heads);
-  CHECK(size.T * plan.most_heads < kMostRows, "attention: ", size.T, " queries of ",
-        plan.most_heads, " heads at once are too many");
   plan.n_queries = narrow32(static_cast<int64_t>(p.queries.size()));
   plan.n_key_blocks = narrow32(static_cast<int64_t>(p.key_blocks.size()));
   plan.n_lists = narrow32(static_cast<int64_t>(p.lists.size()));

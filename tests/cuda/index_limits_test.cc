@@ -1,5 +1,6 @@
 // Sizes beyond what a kernel's 32-bit indices or a grid reach are refused, by the kernel's name,
 // and before anything is read: the arguments here have sizes and no memory.
+#include <algorithm>
 #include <cstdint>
 
 #include "tensor/attention_pattern.h"
@@ -136,6 +137,37 @@ TEST_F(IndexLimits, Attention) {
   args.size.pattern = &full;
   args.size.query_offset = kTooMany - 1;
   refused(&KernelTable::attention_forward, args, "attention", std::to_string(kTooMany));
+}
+
+// By every kernel (f32, tensor cores, decoding) and in both directions, before a plan is made: one
+// of these sizes would take gigabytes of the host's memory.
+TEST_F(IndexLimits, PlansOfAttention) {
+  const AttentionPattern full;
+  const auto refused_by_all = [&](int64_t B, int64_t T, int64_t H, int64_t Hkv,
+                                  const std::string& what) {
+    for (const DType dtype : {DType::f32, DType::bf16}) {
+      AttentionForwardArgs forward;
+      forward.size = {B, T, std::max<int64_t>(T, 512), H, Hkv, 64};
+      forward.size.dtype = dtype;
+      forward.size.pattern = &full;
+      forward.scratch = &forward;  // which is wanted, and never written
+      refused(&KernelTable::attention_forward, forward, "attention", what);
+      if (T < 512) continue;
+      AttentionBackwardArgs backward;
+      backward.size = forward.size;
+      backward.scratch = &backward;
+      refused(&KernelTable::attention_backward, backward, "attention", what);
+      EXPECT_THROW(kernels(kCuda).attention_backward_scratch(forward.size), Error);
+    }
+  };
+  constexpr int64_t rows = int64_t{1} << 26;  // tokens times heads of a key head
+  refused_by_all(1, rows / 32, 32, 1, "2097152 queries of 32 heads at once are too many");
+  refused_by_all(1, rows, 4, 4, "67108864 queries of 1 heads at once are too many");
+  refused_by_all(1, kTooMany - 1, 1, 1, "2147483647 queries of 1 heads at once are too many");
+  // A block for each sequence and head, or for some queries of each.
+  refused_by_all(1 << 30, 1, 4, 4, "1073741824 sequences of 4 heads are too many");
+  refused_by_all(1, 1, kTooMany, 1, "1 sequences of 2147483648 heads are too many");
+  refused_by_all(1 << 14, 1 << 22, 8, 8, "entries is too large");
 }
 
 }  // namespace
