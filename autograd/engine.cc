@@ -8,6 +8,7 @@
 
 #include "tensor/backend.h"
 #include "tensor/kernel_args/elementwise.h"
+#include "tensor/op_scope.h"
 
 namespace mullion {
 namespace {
@@ -26,6 +27,17 @@ class Start {
   Tensor before_;
 };
 
+// What goes wrong inside is told with the op: a kernel's name need not say whose backward it was.
+template <typename F>
+auto in_backward_of(std::string_view op, F f) {
+  const OpScope scope(op, true);
+  try {
+    return f();
+  } catch (const Error& error) {
+    throw error.in("backward of " + std::string(op));
+  }
+}
+
 void accumulate(GradData& data, const Tensor& g, std::string_view op) {
   CHECK(g.shape() == data.shape, op, ": its backward gave a gradient of shape ", g.shape(),
         " for an input of shape ", data.shape);
@@ -35,20 +47,13 @@ void accumulate(GradData& data, const Tensor& g, std::string_view op) {
     data.grad = g;
     return;
   }
-  // The sum goes in place only where nobody else can see the first part.
-  if (!data.grad.is_sole_owner() || !data.grad.is_contiguous()) data.grad = raw::clone(data.grad);
-  const Tensor dense = raw::contiguous(g);
-  kernels(g.device())
-      .accumulate({dense.data<void>(), data.grad.data<void>(), g.dtype(), g.numel(), 1.0});
-}
-
-// What goes wrong inside is told with the op: a kernel's name need not say whose backward it was.
-Gradients run_backward(std::string_view op, const BackwardFunction& closure, const Tensor& g) {
-  try {
-    return closure(g);
-  } catch (const Error& error) {
-    throw error.in("backward of " + std::string(op));
-  }
+  in_backward_of(op, [&] {
+    // The sum goes in place only where nobody else can see the first part.
+    if (!data.grad.is_sole_owner() || !data.grad.is_contiguous()) data.grad = raw::clone(data.grad);
+    const Tensor dense = raw::contiguous(g);
+    kernels(g.device())
+        .accumulate({dense.data<void>(), data.grad.data<void>(), g.dtype(), g.numel(), 1.0});
+  });
 }
 
 }  // namespace
@@ -70,14 +75,13 @@ void backward(const Tensor& y, const Tensor& g) {
     waiting.erase(waiting.begin());
     Node& node = *data->node;
     CHECK(node.backward, node.op, ": backward ran twice through the same graph");
-    Gradients gradients;
-    {
+    Gradients gradients = in_backward_of(node.op, [&] {
       const Tensor whole = raw::contiguous(data->grad);
       data->grad = Tensor();
       const BackwardFunction closure = std::move(node.backward);
       node.backward = nullptr;
-      gradients = run_backward(node.op, closure, whole);
-    }
+      return closure(whole);
+    });
     DCHECK(gradients.size() == node.edges.size());
     for (size_t i = 0; i < gradients.size(); ++i) {
       if (!node.edges[i] || !gradients[i].defined()) continue;

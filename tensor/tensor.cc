@@ -4,6 +4,7 @@
 
 #include "tensor/backend.h"
 #include "tensor/kernel_args/elementwise.h"
+#include "tensor/op_scope.h"
 
 namespace mullion {
 namespace {
@@ -37,7 +38,7 @@ Tensor Tensor::empty(Shape shape, DType dtype, Device device) {
     impl->storage = std::make_shared<Storage>(n * size_of(dtype), device);
   } catch (const Error& error) {
     if (error.fault() != Fault::memory) throw;
-    throw error.in(concat("a tensor of shape ", shape, ", ", name_of(dtype)));
+    throw error.in(concat(OpScope::prefix(), "a tensor of shape ", shape, ", ", name_of(dtype)));
   }
   impl->shape = shape;
   impl->strides = shape.strides();

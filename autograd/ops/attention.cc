@@ -22,6 +22,7 @@ Tensor bytes(size_t n, const Tensor& like) {
 
 Tensor attention(const Tensor& q_in, const Tensor& k_in, const Tensor& v_in,
                  const AttentionPattern& pattern, double scale, int64_t query_offset) {
+  const OpScope scope("attention");
   const auto [B, T, H, D] = dims<4>(q_in);
   const auto [Bk, S, Hkv, Dk] = dims<4>(k_in);
   CHECK(Bk == B && Dk == D && Hkv > 0 && H % Hkv == 0, "attention: q of shape ", q_in.shape(),

@@ -5,6 +5,7 @@
 #include "tensor/kernel_args/elementwise.h"
 #include "tensor/kernel_args/linear.h"
 #include "tensor/kernel_args/norm.h"
+#include "tensor/op_scope.h"
 
 namespace mullion::detail {
 

@@ -26,6 +26,7 @@ const std::vector<int> kChannelMajor = {0, 3, 1, 2};  // and back
 
 // dx is g where x was its cell's (first) maximum, 0 elsewhere
 Tensor max_pool2x2(const Tensor& x_in) {
+  const OpScope scope("max_pool2x2");
   const Tensor x = raw::contiguous(x_in);
   const MapSize s = size_of_map(x);
   const Shape pooled{s.B, (s.H + 1) / 2, (s.W + 1) / 2, s.C};
@@ -42,6 +43,7 @@ Tensor max_pool2x2(const Tensor& x_in) {
 
 // dx is g / (size of the cell)
 Tensor avg_pool(const Tensor& x_in, int64_t r) {
+  const OpScope scope("avg_pool");
   CHECK(r > 0, "avg_pool: cells of side ", r);
   const Tensor x = raw::contiguous(x_in);
   const MapSize s = size_of_map(x);
@@ -58,6 +60,7 @@ Tensor avg_pool(const Tensor& x_in, int64_t r) {
 // y_c(r) = b_c + sum_t w_ct x_c(r + t): dx_c(r) = sum_t w_ct g_c(r - t), dw_ct = sum_r g_c x_c(r +
 // t)
 Tensor depthwise_conv3x3(const Tensor& x_in, const Tensor& weight, const Tensor& bias) {
+  const OpScope scope("depthwise_conv3x3");
   const Tensor x = raw::contiguous(x_in), w = raw::contiguous(weight), b = raw::contiguous(bias);
   const MapSize s = size_of_map(x);
   CHECK(weight.shape() == (Shape{s.C, 1, 3, 3}) && bias.shape() == Shape{s.C},
@@ -80,6 +83,7 @@ Tensor depthwise_conv3x3(const Tensor& x_in, const Tensor& weight, const Tensor&
 
 // With X the windows as rows: y = X W^T, dW = g^T X, dx = the windows of g W put back
 Tensor conv2d(const Tensor& x_in, const Tensor& weight, int64_t stride, int64_t dilation) {
+  const OpScope scope("conv2d");
   const Tensor x = raw::contiguous(x_in);
   const MapSize s = size_of_map(x);
   const auto [out, C, kh, kw] = dims<4>(weight);

@@ -11,6 +11,7 @@ namespace {
 // y = f(x); dx = g * f'(x), where f' may be written in terms of x or of y.
 template <typename Op>
 Tensor unary(std::string_view name, const Tensor& input) {
+  const OpScope scope(name);
   constexpr int slot = UnaryOps::index_of<Op>();
   const Tensor x = raw::contiguous(input);
   const Tensor y = empty_like(x);
@@ -44,12 +45,14 @@ Tensor gelu_tanh(const Tensor& x) { return unary<GeluTanh>("gelu_tanh", x); }
 
 // dx = alpha g
 Tensor affine(const Tensor& x, double alpha, double beta) {
+  const OpScope scope("affine");
   return record("affine", scaled(raw::contiguous(x), alpha, beta), {x},
                 [alpha](const Tensor& g) -> Gradients { return {scaled(g, alpha)}; });
 }
 
 // da = g, db = g
 Tensor add(const Tensor& a, const Tensor& b) {
+  const OpScope scope("add");
   const Tensor y = broadcast_binary("add", BinaryOps::index_of<Add>(), a, b);
   return record(
       "add", y, {a, b},
@@ -61,6 +64,7 @@ Tensor add(const Tensor& a, const Tensor& b) {
 
 // da = g, db = -g
 Tensor sub(const Tensor& a, const Tensor& b) {
+  const OpScope scope("sub");
   const Tensor y = broadcast_binary("sub", BinaryOps::index_of<Sub>(), a, b);
   return record("sub", y, {a, b},
                 [sa = a.shape(), sb = b.shape(), need_a = requires_grad(a),
@@ -72,6 +76,7 @@ Tensor sub(const Tensor& a, const Tensor& b) {
 
 // da = g b, db = g a
 Tensor mul(const Tensor& a, const Tensor& b) {
+  const OpScope scope("mul");
   const Tensor y = product<Mul>(a, b);
   const Tensor kept_a = requires_grad(b) ? detached(a) : Tensor();
   const Tensor kept_b = requires_grad(a) ? detached(b) : Tensor();
@@ -84,6 +89,7 @@ Tensor mul(const Tensor& a, const Tensor& b) {
 
 // da = g / b, db = -g y / b
 Tensor div(const Tensor& a, const Tensor& b) {
+  const OpScope scope("div");
   const Tensor y = broadcast_binary("div", BinaryOps::index_of<Div>(), a, b);
   const Tensor kept_y = requires_grad(b) ? detached(y) : Tensor();
   return record("div", y, {a, b},
@@ -100,6 +106,7 @@ Tensor div(const Tensor& a, const Tensor& b) {
 
 // y = silu(gate) up: dgate = g up silu'(gate), dup = g silu(gate)
 Tensor swiglu(const Tensor& gate, const Tensor& up) {
+  const OpScope scope("swiglu");
   check_same_shape("swiglu", gate, up);
   check_same_dtype("swiglu", gate, up);
   const Tensor a = raw::contiguous(gate), b = raw::contiguous(up);

@@ -48,6 +48,7 @@ Tensor batched(const Tensor& a, bool transpose_a, const Tensor& b, bool transpos
 
 // c = a b: da = g b^T, db = a^T g (summed over the batch where b is shared)
 Tensor matmul(const Tensor& a_in, const Tensor& b_in) {
+  const OpScope scope("matmul");
   check_same_dtype("matmul", a_in, b_in);
   check_same_device("matmul", a_in, b_in);
   const Tensor a = raw::contiguous(a_in), b = raw::contiguous(b_in);
@@ -126,6 +127,7 @@ struct LinearGradients {
 
 // y = x W^T + b + r: dr = g
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& residual) {
+  const OpScope scope("linear");
   check_linear("linear", x, weight, bias);
   const Tensor rows = as_rows(x), w = raw::contiguous(weight);
   const Tensor r = residual_of("linear", residual, x, weight.dim(0));
@@ -142,6 +144,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, const T
 
 // y = gelu(z) with z = x W^T + b: dz = g gelu'(z). z is kept, where a gradient is needed at all.
 Tensor linear_gelu(const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  const OpScope scope("linear_gelu");
   check_linear("linear_gelu", x, weight, bias);
   const bool need = grad_enabled() && (requires_grad(x) || requires_grad(weight) ||
                                        (bias.defined() && requires_grad(bias)));
@@ -174,6 +177,7 @@ void check_ids(const Tensor& ids, int64_t V) {
 
 // y[i] = E[id_i]: dE[r] = sum of g[i] over the i with id_i = r
 Tensor embedding(const Tensor& table_in, const Tensor& ids_in) {
+  const OpScope scope("embedding");
   CHECK(table_in.rank() == 2, "embedding: a table of shape ", table_in.shape());
   CHECK(ids_in.dtype() == DType::i64, "embedding: ids of type ", name_of(ids_in.dtype()));
   const Tensor rows = raw::contiguous(table_in);

@@ -199,6 +199,7 @@ struct LoraGradients {
 // where W is trained as well. A frozen W is used, never kept in another form.
 std::vector<Tensor> projected(std::string_view op, const Tensor& x,
                               const std::vector<Projection>& projections, double scale) {
+  const OpScope scope(op);
   const Tensor rows = as_rows(x);
   const int64_t count = rows.dim(0);
   LoraGradients gradients{x.shape(), {}, scale, {}, arranged(projections), {requires_grad(x)}};

@@ -26,6 +26,7 @@ Tensor total(const Tensor& row_losses, double scale) {
 
 // loss = s sum(lse(z) - z[t]): dz = s g (softmax(z) - onehot(t))
 Tensor cross_entropy(const Tensor& logits, const Tensor& targets, double scale) {
+  const OpScope scope("cross_entropy");
   const auto [N, V] = dims<2>(logits);
   check_targets("cross_entropy", targets, N, V);
   const bool need = grad_enabled() && requires_grad(logits);
@@ -40,6 +41,7 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& targets, double scale) 
 
 // loss = s sum(lse(z) sum(p) - sum(p z)): dz = s g (softmax(z) sum(p) - p)
 Tensor soft_cross_entropy(const Tensor& logits, const Tensor& probabilities, double scale) {
+  const OpScope scope("soft_cross_entropy");
   check_same_shape("soft_cross_entropy", logits, probabilities);
   check_exact_dtype("soft_cross_entropy", logits, probabilities);
   const auto [N, V] = dims<2>(logits);
@@ -57,6 +59,7 @@ Tensor soft_cross_entropy(const Tensor& logits, const Tensor& probabilities, dou
 // exist for chunk_rows rows at a time, and their product is made once.
 Tensor linear_cross_entropy(const Tensor& x_in, const Tensor& weight, const Tensor& targets,
                             double scale, int64_t chunk_rows) {
+  const OpScope scope("linear_cross_entropy");
   const auto [N, C] = dims<2>(x_in);
   CHECK(weight.rank() == 2 && weight.dim(1) == C, "linear_cross_entropy: x of shape ", x_in.shape(),
         " and a weight of shape ", weight.shape());

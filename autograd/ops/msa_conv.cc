@@ -90,6 +90,7 @@ MsaConvGeometry for_map(MsaConvGeometry geometry, const Tensor& map, int64_t cha
 // With a = softmax over taps, at every pixel r and tap t: da = <g, v(r + t)>,
 // dL = a (da - <g, o>), dq = s sum_t dL k(r + t); dk and dv gather the same from the other side.
 Tensor msa_conv(const Tensor& qkv_in, const MsaConvGeometry& given) {
+  const OpScope scope("msa_conv");
   CHECK(qkv_in.rank() == 4 && qkv_in.dim(3) % 3 == 0, "msa_conv: qkv of shape ", qkv_in.shape(),
         ", expected (B, H, W, 3C)");
   CHECK(given.pool == 1, "msa_conv: k and v pooled by ", given.pool,
@@ -107,6 +108,7 @@ Tensor msa_conv(const Tensor& qkv_in, const MsaConvGeometry& given) {
 }
 
 Tensor msa_conv(const Tensor& q, const Tensor& k, const Tensor& v, const MsaConvGeometry& given) {
+  const OpScope scope("msa_conv");
   const auto [B, H, W, C] = dims<4>(q);
   const MsaConvGeometry geometry = for_map(given, q, C);
   const Shape expected{B, geometry.key_height(), geometry.key_width(), C};

@@ -17,6 +17,7 @@ void check_row_parameter(std::string_view op, const Tensor& x, const Tensor& par
 // y = x r w, r = rsqrt(mean(x^2) + eps): with n = x r and u = g w,
 // dx = r (u - n mean(u n)), dw = sum over rows of g n
 Tensor rms_norm(const Tensor& x_in, const Tensor& weight, double eps) {
+  const OpScope scope("rms_norm");
   check_row_parameter("rms_norm", x_in, weight);
   const Tensor x = raw::contiguous(x_in), w = raw::contiguous(weight);
   const int64_t rows = rows_of(x), width = x.dim(-1);
@@ -40,6 +41,7 @@ Tensor rms_norm(const Tensor& x_in, const Tensor& weight, double eps) {
 // y = n w + b, n = (x - mean) r: with u = g w, dx = r (u - mean(u) - n mean(u n)),
 // dw = sum over rows of g n, db = sum over rows of g
 Tensor layer_norm(const Tensor& x_in, const Tensor& weight, const Tensor& bias, double eps) {
+  const OpScope scope("layer_norm");
   check_row_parameter("layer_norm", x_in, weight);
   check_row_parameter("layer_norm", x_in, bias);
   const Tensor x = raw::contiguous(x_in), w = raw::contiguous(weight), b = raw::contiguous(bias);
@@ -66,6 +68,7 @@ Tensor layer_norm(const Tensor& x_in, const Tensor& weight, const Tensor& bias, 
 
 // dx = y (g - sum(g y))
 Tensor softmax(const Tensor& x_in) {
+  const OpScope scope("softmax");
   const Tensor x = raw::contiguous(x_in);
   CHECK(x.rank() >= 1 && x.dim(-1) > 0, "softmax: rows of shape ", x.shape());
   const Tensor y = empty_like(x);
@@ -82,6 +85,7 @@ Tensor softmax(const Tensor& x_in) {
 namespace {
 Tensor turned(std::string_view op, const Tensor& x_in, const Tensor& cos, const Tensor& sin,
               bool in_place) {
+  const OpScope scope(op);
   const auto [B, T, H, D] = dims<4>(x_in);
   CHECK(D % 2 == 0, op, ": head width ", D, " is odd");
   CHECK(cos.shape() == (Shape{T, D / 2}) && sin.shape() == cos.shape(), op, ": tables of shape ",

@@ -19,6 +19,7 @@ Tensor keep_mask(Shape shape, const Tensor& like, double p, uint64_t seed, uint6
 // y = x m, dx = g m
 Tensor masked(std::string_view op, const Tensor& x, Shape mask_shape, double p, uint64_t seed,
               uint64_t stream) {
+  const OpScope scope(op);
   CHECK(p >= 0 && p < 1, op, ": probability ", p, ", expected at least 0 and below 1");
   if (p == 0) return x;
   const auto apply = [mask_shape, p, seed, stream, op](const Tensor& value) {

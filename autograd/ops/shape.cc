@@ -7,12 +7,14 @@ namespace mullion {
 using namespace detail;  // NOLINT
 
 Tensor reshape(const Tensor& x, Shape shape) {
+  const OpScope scope("reshape");
   return record(
       "reshape", raw::reshape(x, shape), {x},
       [before = x.shape()](const Tensor& g) -> Gradients { return {raw::reshape(g, before)}; });
 }
 
 Tensor permute(const Tensor& x, const std::vector<int>& axes) {
+  const OpScope scope("permute");
   std::vector<int> inverse(axes.size());
   const Tensor y = raw::permute(x, axes);
   for (size_t i = 0; i < axes.size(); ++i)
@@ -23,6 +25,7 @@ Tensor permute(const Tensor& x, const std::vector<int>& axes) {
 
 // dx is zero outside the slice.
 Tensor slice(const Tensor& x, int axis, int64_t begin, int64_t end) {
+  const OpScope scope("slice");
   return record("slice", raw::slice(x, axis, begin, end), {x},
                 [shape = x.shape(), axis, begin, end](const Tensor& g) -> Gradients {
                   const Tensor dx = Tensor::zeros(shape, g.dtype(), g.device());
@@ -32,6 +35,7 @@ Tensor slice(const Tensor& x, int axis, int64_t begin, int64_t end) {
 }
 
 Tensor concat(const std::vector<Tensor>& parts, int axis) {
+  const OpScope scope("concat");
   CHECK(!parts.empty(), "concat: no tensors");
   Shape shape = parts[0].shape();
   const int a = axis < 0 ? axis + shape.rank() : axis;
@@ -72,11 +76,13 @@ Tensor rolled(const Tensor& x, int axis, int64_t shift) {
 }  // namespace
 
 Tensor roll(const Tensor& x, int axis, int64_t shift) {
+  const OpScope scope("roll");
   return record("roll", rolled(x, axis, shift), {x},
                 [axis, shift](const Tensor& g) -> Gradients { return {rolled(g, axis, -shift)}; });
 }
 
 Tensor cast(const Tensor& x, DType dtype) {
+  const OpScope scope("cast");
   CHECK(is_float(x.dtype()) && is_float(dtype), "cast: from ", name_of(x.dtype()), " to ",
         name_of(dtype), ", expected floating-point types");
   return record("cast", raw::cast(x, dtype), {x},

@@ -18,6 +18,7 @@
 #include "tensor/cuda/runtime.h"
 #include "tensor/kernel_args/elementwise.h"
 #include "tensor/kernel_args/linear.h"
+#include "tensor/op_scope.h"
 
 namespace mullion::cuda {
 namespace {
@@ -27,9 +28,9 @@ constexpr int64_t kMostWidened = int64_t{256} << 20;  // bytes of B in f32 at a 
 
 void check_lt(cublasStatus_t status, const char* call, const MatmulArgs& p) {
   if (status == CUBLAS_STATUS_SUCCESS) return;
-  fail(Fault::memory, "matmul: ", call, " failed (cuBLAS status ", static_cast<int>(status),
-       ") for m ", p.m, ", n ", p.n, ", k ", p.k, ", batch ", p.batch, ", types ",
-       name_of(p.a_type), " ", name_of(p.b_type), " ", name_of(p.c_type));
+  fail(Fault::memory, OpScope::prefix(), "cuda: ", call, " failed (cuBLAS status ",
+       static_cast<int>(status), ") for m ", p.m, ", n ", p.n, ", k ", p.k, ", batch ", p.batch,
+       ", types ", name_of(p.a_type), " ", name_of(p.b_type), " ", name_of(p.c_type));
 }
 
 cudaDataType_t type_of(DType type) { return type == DType::bf16 ? CUDA_R_16BF : CUDA_R_32F; }

@@ -10,6 +10,7 @@
 #include <mutex>
 
 #include "tensor/check.h"
+#include "tensor/op_scope.h"
 
 namespace mullion::cuda {
 namespace {
@@ -24,15 +25,24 @@ struct DeviceState {
   cudaMemPool_t pool = nullptr;
 };
 
-std::array<std::atomic<const char*>, kNamesKept> recent_kernels{};
+struct Launch {
+  std::atomic<const char*> kernel, op;
+  std::atomic<bool> is_backward;
+};
+std::array<Launch, kNamesKept> recent{};
 std::atomic<unsigned> kernels_launched{0};
 
+// "softmax_grad (backward of attention), rms_norm": the op where the kernel's name is another.
 std::string recent_names() {
   std::string names;
   const unsigned end = kernels_launched.load();
   for (unsigned i = 0; i < kNamesKept && i < end; ++i) {
-    const char* name = recent_kernels[(end - 1 - i) % kNamesKept].load();
-    if (name) names += (names.empty() ? "" : ", ") + std::string(name);
+    const Launch& launch = recent[(end - 1 - i) % kNamesKept];
+    const char *kernel = launch.kernel, *op = launch.op;
+    if (!kernel) continue;
+    names += (names.empty() ? "" : ", ") + std::string(kernel);
+    if (op && (launch.is_backward || std::strcmp(kernel, op) != 0))
+      names += concat(" (", launch.is_backward ? "backward of " : "", op, ")");
   }
   return names;
 }
@@ -124,14 +134,19 @@ void check(cudaError_t status, const char* call) {
   if (status == cudaSuccess) return;
   cudaGetLastError();
   const std::string names = recent_names();
-  throw Error(concat("cuda: ", cudaGetErrorString(status), " (", cudaGetErrorName(status), ") at ",
-                     call, names.empty() ? "" : "; launched last: ", names),
+  throw Error(concat(OpScope::prefix(), "cuda: ", cudaGetErrorString(status), " (",
+                     cudaGetErrorName(status), ") at ", call,
+                     names.empty() ? "" : "; launched last: ", names),
               Fault::memory,
               waits_after_launch() ? "" : "MULLION_CUDA_SYNC=1 names the kernel that failed");
 }
 
 void launched(const char* kernel) {
-  recent_kernels[kernels_launched.fetch_add(1) % kNamesKept] = kernel;
+  Launch& launch = recent[kernels_launched.fetch_add(1) % kNamesKept];
+  const OpScope::Op op = OpScope::current();
+  launch.kernel = kernel;
+  launch.op = op.name;
+  launch.is_backward = op.is_backward;
   cudaError_t status = cudaGetLastError();
   const char* what = "launched";
   if (status == cudaSuccess && waits_after_launch()) {
@@ -140,7 +155,7 @@ void launched(const char* kernel) {
   }
   if (status == cudaSuccess) return;
   cudaGetLastError();
-  throw Error(concat("cuda: kernel ", kernel, " could not be ", what, ": ",
+  throw Error(concat(OpScope::prefix(), "cuda: kernel ", kernel, " could not be ", what, ": ",
                      cudaGetErrorString(status), " (", cudaGetErrorName(status), ")"),
               Fault::memory);
 }
@@ -156,7 +171,14 @@ int current_device() { return current ? current->facts.index : 0; }
 cudaStream_t current_stream() { return here().stream; }
 cudaStream_t arrival_stream() { return here().arrivals; }
 const DeviceFacts& device_facts() { return here().facts; }
-Storage scratch(int64_t bytes) { return Storage(bytes, {DeviceType::cuda, current_device()}); }
+Storage scratch(int64_t bytes) {
+  try {
+    return Storage(bytes, {DeviceType::cuda, current_device()});
+  } catch (const Error& error) {
+    if (error.fault() != Fault::memory) throw;
+    throw error.in(OpScope::prefix() + "working memory");
+  }
+}
 
 int count() {
   int devices = 0, usable = 0;

@@ -109,6 +109,7 @@ TEST_F(StepTraffic, AnUpdateSendsAddressesThatHaveChanged) {
     backward(sum(mul(parameters[i].value, at(value))));
   };
   const auto uploads = [&](double lr) {
+    synchronize(kCuda);  // what is queued before would be counted
     const simt::LaunchCounts counts;
     optimizer->step(lr, grad_sum_squares(parameters), 0);
     synchronize(kCuda);
