@@ -65,18 +65,24 @@ struct Products {
 
 Tensor ids() { return Tensor::from(std::vector<int64_t>(24, 3), {1, 24}); }
 
-Products of_forward(const Llama& model) {
+// Streams may run late: all is counted that f has queued, and nothing else.
+template <typename F>
+Products products_of(F f) {
+  synchronize(kCuda);
   const simt::LaunchCounts counts;
-  const NoGrad no_grad;
-  model.hidden(ids());
+  f();
+  synchronize(kCuda);
   return {counts.of("product"), counts.of("product of batches")};
+}
+
+Products of_forward(const Llama& model) {
+  const NoGrad no_grad;
+  return products_of([&] { model.hidden(ids()); });
 }
 
 Products of_backward(const Llama& model) {
   const Tensor y = model.hidden(ids());
-  const simt::LaunchCounts counts;
-  backward(y, Tensor::full(y.shape(), 1, y.dtype(), y.device()));
-  return {counts.of("product"), counts.of("product of batches")};
+  return products_of([&] { backward(y, Tensor::full(y.shape(), 1, y.dtype(), y.device())); });
 }
 
 const std::vector<std::string> kAttention = {"q_proj", "k_proj", "v_proj", "o_proj"};
