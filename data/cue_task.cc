@@ -107,7 +107,10 @@ CueScene cue_scene(const CueOptions& options, uint64_t seed, uint64_t index) {
   const uint64_t stream = mix_bits(index, static_cast<uint64_t>(Purpose::scene));
   Philox random{seed, stream, 0};
   const auto cells = shuffled<9>(random);
-  const auto shapes = shuffled<kCueClasses>(random);
+  auto shapes = shuffled<kCueClasses>(random);
+  // Classes take turns, so that a batch of neighbours has as many of each.
+  const int label = static_cast<int>(index % kCueClasses);
+  std::swap(shapes[0], *std::find(shapes.begin(), shapes.end(), label));
   const auto colours = shuffled<6>(random);
   const Placed origin = {
       static_cast<int>(random.below(static_cast<uint32_t>(options.width - kScene + 1))),
@@ -116,9 +119,12 @@ CueScene cue_scene(const CueOptions& options, uint64_t seed, uint64_t index) {
   scene.label = shapes[0];
   scene.image.resize(options.width, options.height);
   fill_noise(scene.image, seed, mix_bits(stream, 1));
+  // Of a stream of its own: what is left out changes nothing else.
+  const bool alone = philox(seed, mix_bits(stream, 2), 0).v[0] < options.alone * 0x1p32;
   for (size_t i = 0; i < 2; ++i) {  // the glyph that counts, then the other one
     const Placed at = place_in(cells[i], options, origin, random);
     const uint32_t mirror = random.below(4);
+    if (i == 1 && alone) continue;
     draw_glyph(scene.image, kGlyphs[static_cast<size_t>(shapes[i])], at, mirror,
                kColours[colours[i]]);
   }
@@ -129,8 +135,9 @@ CueScene cue_scene(const CueOptions& options, uint64_t seed, uint64_t index) {
   return scene;
 }
 
-CueDataset::CueDataset(const CueOptions& options, int64_t size, uint64_t seed, bool fresh)
-    : options_(options), size_(size), seed_(seed), fresh_(fresh) {
+CueDataset::CueDataset(const CueOptions& options, int64_t size, uint64_t seed, bool fresh,
+                       int64_t lessons)
+    : options_(options), size_(size), seed_(seed), fresh_(fresh), lessons_(lessons) {
   CHECK_AS(Fault::usage, size > 0, "cue task: data set of ", size);
 }
 
@@ -138,7 +145,10 @@ Normalization CueDataset::normalization() { return {{0.5f, 0.5f, 0.5f}, {0.25f, 
 
 int64_t CueDataset::load(const SampleKey& key, float* out) const {
   const int64_t number = fresh_ ? key.epoch * size_ + key.index : key.index;
-  const CueScene scene = cue_scene(options_, seed_, static_cast<uint64_t>(number));
+  CueOptions options = options_;
+  if (key.epoch < lessons_)
+    options.alone = 1 - static_cast<double>(key.epoch) / static_cast<double>(lessons_);
+  const CueScene scene = cue_scene(options, seed_, static_cast<uint64_t>(number));
   const PixelMap map = normalization().map();
   const std::vector<uint8_t>& levels = scene.image.pixels;
   for (size_t i = 0; i < levels.size(); i += 3) {

@@ -20,6 +20,9 @@ struct CueOptions {
   // A larger canvas shows the same scene of 32×32 somewhere on it; with `spread` the grid grows
   // with the canvas instead, the glyphs keep their size and the distances grow.
   bool spread = false;
+  // Share of the scenes in which the glyph that counts is alone, so that its shape can be learned
+  // before the cue is understood. The task itself has none.
+  double alone = 0;
 };
 
 constexpr int kCueClasses = 10;
@@ -31,7 +34,10 @@ CueScene cue_scene(const CueOptions& options, uint64_t seed, uint64_t index);
 // Generated on the fly. `fresh`: every epoch has scenes of its own.
 class CueDataset : public Dataset {
  public:
-  CueDataset(const CueOptions& options, int64_t size, uint64_t seed, bool fresh);
+  // With `lessons` L, the share of scenes with a single glyph is 1 in the first epoch and falls
+  // evenly to 0, which it has from epoch L on.
+  CueDataset(const CueOptions& options, int64_t size, uint64_t seed, bool fresh,
+             int64_t lessons = 0);
   int64_t size() const override { return size_; }
   int num_classes() const override { return kCueClasses; }
   SampleShape shape() const override { return {options_.height, options_.width}; }
@@ -44,6 +50,7 @@ class CueDataset : public Dataset {
   int64_t size_;
   uint64_t seed_;
   bool fresh_;
+  int64_t lessons_;
 };
 
 // Writes root/CLASS/NNNNN.png until each class has `per_class` pictures: an ImageFolder tree.

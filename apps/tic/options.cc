@@ -41,6 +41,9 @@ OptionTable train_tic_table() {
       .range(0, 256)
       .free_on_resume();
   t.add("data.cue_count", "--cue-count", 12000, "scenes an epoch of the cue task").at_least(1);
+  t.add("data.cue_lessons", "--cue-lessons", 0,
+        "epochs of the cue task over which the share of scenes with one glyph falls from 1 to 0")
+      .at_least(0);
 
   add_tic_architecture(t);
   t.add_optional<std::string>("model.initial_checkpoint", "--initial-checkpoint",

@@ -64,7 +64,8 @@ TicData open_tic_data(const Options& o) {
     const CueOptions scene{size, size, false};
     d.classes = cue_class_names();
     d.normalization = CueDataset::normalization();
-    d.train = std::make_unique<CueDataset>(scene, o.get<int64_t>("data.cue_count"), o.seed(), true);
+    d.train = std::make_unique<CueDataset>(scene, o.get<int64_t>("data.cue_count"), o.seed(), true,
+                                           o.get<int64_t>("data.cue_lessons"));
     d.val = std::make_unique<CueDataset>(scene, 1000, 1000003, false);
     return d;
   }

@@ -36,7 +36,55 @@ TEST(CueTask, TwoColoursOneOfThemTheCues) {
     EXPECT_GE(most, 16 + 9);  // the cue and a glyph: nothing covers anything
     EXPECT_GE(pixels, 16 + 9 + 9);
   }
-  for (int count : classes) EXPECT_NEAR(count, 100, 40);
+  for (int count : classes) EXPECT_EQ(count, 100);
+}
+
+TEST(CueTask, ClassesTakeTurnsAndNothingElseDoes) {
+  std::vector<std::map<int, int>> colours(kCueClasses);
+  for (uint64_t i = 0; i < 1000; ++i) {
+    const CueScene scene = cue_scene({}, 2, i);
+    EXPECT_EQ(scene.label, static_cast<int64_t>(i % kCueClasses));
+    for (const auto& [colour, count] : coloured(scene.image))
+      ++colours[size_t(scene.label)][colour];
+  }
+  for (const auto& of_class : colours) {
+    EXPECT_EQ(of_class.size(), 6u);
+    for (const auto& [colour, count] : of_class) EXPECT_NEAR(count, 33, 20);
+  }
+}
+
+TEST(CueTask, GlyphAloneIsTheOneThatCounts) {
+  CueOptions lesson, half;
+  lesson.alone = 1, half.alone = 0.5;
+  int alone = 0;
+  for (uint64_t i = 0; i < 400; ++i) {
+    const CueScene whole = cue_scene({}, 3, i), part = cue_scene(lesson, 3, i);
+    ASSERT_EQ(part.label, whole.label);
+    const auto left = coloured(part.image), all = coloured(whole.image);
+    ASSERT_EQ(left.size(), 1u);
+    const auto& [colour, count] = *left.begin();
+    EXPECT_EQ(all.at(colour), count);  // cue and glyph are as they were
+    EXPECT_GE(count, 16 + 9);
+    alone += coloured(cue_scene(half, 3, i).image).size() == 1;
+  }
+  EXPECT_NEAR(alone, 200, 50);
+}
+
+TEST(CueTask, LessonsEndAfterTheirEpochs) {
+  const CueDataset task({}, 200, 4, true), lessons({}, 200, 4, true, 10);
+  std::vector<float> a(32 * 32 * 3), b(a);
+  const auto easier = [&](int64_t epoch) {
+    int count = 0;
+    for (int64_t i = 0; i < 200; ++i) {
+      EXPECT_EQ(task.load({0, epoch, i}, a.data()), lessons.load({0, epoch, i}, b.data()));
+      count += a != b;
+    }
+    return count;
+  };
+  EXPECT_EQ(easier(0), 200);
+  EXPECT_NEAR(easier(5), 100, 40);
+  EXPECT_EQ(easier(10), 0);
+  EXPECT_EQ(easier(11), 0);
 }
 
 TEST(CueTask, SameSceneOnAnyCanvas) {
