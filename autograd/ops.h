@@ -123,7 +123,9 @@ Tensor linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor&
 // --- ops/random.cc: y is a pure function of x and (seed, stream) --------------------------------
 // Elements zeroed with probability p, the others divided by 1 - p.
 Tensor dropout(const Tensor& x, double p, uint64_t seed, uint64_t stream);
-// Whole samples (axis 0) zeroed: stochastic depth (Huang et al. 2016).
-Tensor drop_path(const Tensor& x, double p, uint64_t seed, uint64_t stream);
+// Whole samples (axis 0) zeroed: stochastic depth (Huang et al. 2016). The stream is an i64 of one
+// element: on the CPU, or on x's device, where it is read when the mask is made, so that a step
+// that was recorded once (autograd/step_graph.h) draws anew in each repetition.
+Tensor drop_path(const Tensor& x, double p, uint64_t seed, const Tensor& stream);
 
 }  // namespace mullion

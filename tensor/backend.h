@@ -128,6 +128,16 @@ struct DeviceBackend {
   void (*set_bytes)(void* target, unsigned char value, int64_t bytes, int index);
   void (*synchronize)(int index);  // returns when all that was queued has run; throws its faults
   void (*trim)(int index);         // gives unused memory back to the system
+  // What the calling thread queues between begin and end is recorded and not computed; it may not
+  // wait, allocate, or exchange data with the host. end_recording() gives a graph, which replay()
+  // queues as a whole, with the arguments of the recording; abandon_recording() forgets it, where
+  // one is under way.
+  void (*begin_recording)(int index);
+  void* (*end_recording)(int index);
+  void (*abandon_recording)(int index);
+  void (*replay)(void* graph, int index);
+  int64_t (*nodes_of)(void* graph);  // launches, copies and fills
+  void (*destroy_graph)(void* graph, int index);
 };
 void register_backend(DeviceType type, const DeviceBackend& backend);
 // The backend of a kind of device other than the CPU. Throws as kernels() where there is none.

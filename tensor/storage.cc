@@ -10,9 +10,11 @@
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <vector>
 
 #include "tensor/backend.h"
 #include "tensor/check.h"
+#include "tensor/step_memory.h"
 
 namespace mullion {
 namespace {
@@ -46,7 +48,23 @@ DeviceUse& device_use() {
   static DeviceUse* the_use = new DeviceUse;  // never destroyed, for the same reason
   return *the_use;
 }
+// Those who would release something, by their object.
+std::map<const ReleaseOnShortage*, std::pair<Device, std::function<void()>>>& releases() {
+  static auto* the_releases =
+      new std::map<const ReleaseOnShortage*, std::pair<Device, std::function<void()>>>;
+  return *the_releases;
+}
+
 std::pair<DeviceType, int> key_of(Device device) { return {device.type, device.index}; }
+
+// Whether there was anything to release.
+bool release_all(Device device) {
+  std::vector<std::function<void()>> all;  // a copy: they may unregister
+  for (const auto& [who, what] : releases())
+    if (what.first == device) all.push_back(what.second);
+  for (const auto& release : all) release();
+  return !all.empty();
+}
 
 std::byte* fresh_block(int64_t capacity) {
   const int64_t alignment = capacity >= kHugePage ? kHugePage : kAlignment;
@@ -115,13 +133,28 @@ void Storage::give_to_cpu() {
 
 void Storage::take_from_device() {
   const DeviceBackend& b = backend(device_.type);
-  capacity_ = (std::max<int64_t>(bytes_, 1) + kDeviceUnit - 1) / kDeviceUnit * kDeviceUnit;
-  data_ = static_cast<std::byte*>(b.allocate(std::max<int64_t>(bytes_, 1), device_.index));
-  if (!data_) {  // what is queued may hold blocks that are free already
-    b.synchronize(device_.index);
-    b.trim(device_.index);
-    data_ = static_cast<std::byte*>(b.allocate(std::max<int64_t>(bytes_, 1), device_.index));
+  const int64_t wanted = std::max<int64_t>(bytes_, 1);
+  capacity_ = (wanted + kDeviceUnit - 1) / kDeviceUnit * kDeviceUnit;
+  if ((memory_ = StepMemory::of_scope(device_))) {
+    number_ = memory_->begin_life(wanted);
+    data_ = memory_->place(number_);
+    placed_ = data_ != nullptr;
   }
+  if (!placed_) {
+    data_ = static_cast<std::byte*>(b.allocate(wanted, device_.index));
+    const auto try_again = [&] {  // what is queued may hold blocks that are free already
+      b.synchronize(device_.index);
+      b.trim(device_.index);
+      data_ = static_cast<std::byte*>(b.allocate(wanted, device_.index));
+    };
+    if (!data_) try_again();
+    if (!data_ && release_all(device_)) try_again();
+    count_device_block();
+  }
+  if (poison) b.set_bytes(data_, 0xff, bytes_, device_.index);
+}
+
+void Storage::count_device_block() {
   CHECK_AS(Fault::memory, data_, "out of memory on ", name_of(device_), ":", device_.index, ": ",
            bytes_, " bytes were asked for while ", memory_use(device_).live, " were in use");
   DeviceUse& d = device_use();
@@ -131,7 +164,6 @@ void Storage::take_from_device() {
     use.live += capacity_;
     use.peak = std::max(use.peak, use.live);
   }
-  if (poison) b.set_bytes(data_, 0xff, bytes_, device_.index);
 }
 
 Storage::Storage(int64_t bytes, Device device) : bytes_(bytes), device_(device) {
@@ -145,6 +177,8 @@ Storage::~Storage() {
     give_to_cpu();
     return;
   }
+  if (memory_) memory_->end_life(number_);
+  if (placed_) return;
   backend(device_.type).free(data_, device_.index);
   DeviceUse& d = device_use();
   std::lock_guard lock(d.mutex);
@@ -179,6 +213,11 @@ void release_cached_memory(Device device) {
   c.freed.clear();
   c.cached = 0;
 }
+
+ReleaseOnShortage::ReleaseOnShortage(Device device, std::function<void()> release) {
+  releases().emplace(this, std::pair{device, std::move(release)});
+}
+ReleaseOnShortage::~ReleaseOnShortage() { releases().erase(this); }
 
 void set_poison_fresh_memory(bool on) { poison = on; }
 

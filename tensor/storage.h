@@ -4,10 +4,13 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string_view>
 
 namespace mullion {
+
+class StepMemory;  // tensor/step_memory.h
 
 enum class DeviceType : uint8_t { cpu, cuda };
 constexpr int kDeviceTypes = 2;
@@ -32,15 +35,21 @@ class Storage {
   std::byte* data() const { return data_; }
   int64_t bytes() const { return bytes_; }
   Device device() const { return device_; }
+  // Whether the bytes are a part of the memory's one block.
+  bool is_placed_in(const StepMemory& memory) const { return placed_ && memory_.get() == &memory; }
 
  private:
   void take_from_cpu();
   void give_to_cpu();
   void take_from_device();
+  void count_device_block();
 
   std::byte* data_ = nullptr;
   int64_t bytes_ = 0, capacity_ = 0;
   Device device_;
+  std::shared_ptr<StepMemory> memory_;  // in whose scope it was made
+  int64_t number_ = 0;                  // there
+  bool placed_ = false;
 };
 
 // Bytes held by live tensors of a device, and the most since the last reset: the figures behind
@@ -52,6 +61,16 @@ MemoryUse memory_use(Device device = {});
 void reset_peak_memory(Device device = {});
 // Gives the freed blocks back to the system.
 void release_cached_memory(Device device = {});
+
+// While one lives, `release` is called before the device's want of memory becomes an error: it may
+// let go of what can be made again. It makes no storage.
+class ReleaseOnShortage {
+ public:
+  ReleaseOnShortage(Device device, std::function<void()> release);
+  ~ReleaseOnShortage();
+  ReleaseOnShortage(const ReleaseOnShortage&) = delete;
+  ReleaseOnShortage& operator=(const ReleaseOnShortage&) = delete;
+};
 
 // While true, fresh storage is filled with NaN (0xff bytes), so that a test sees a kernel that
 // leaves an element of its output unwritten.

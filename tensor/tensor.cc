@@ -5,6 +5,7 @@
 #include "tensor/backend.h"
 #include "tensor/kernel_args/elementwise.h"
 #include "tensor/op_scope.h"
+#include "tensor/step_memory.h"
 
 namespace mullion {
 namespace {
@@ -63,6 +64,7 @@ T* Tensor::data() const {
   if constexpr (!std::is_void_v<T>)
     CHECK(dtype() == dtype_of<T>(), "tensor: elements read as ", name_of(dtype_of<T>()),
           " are of type ", name_of(dtype()));
+  if (StepMemory* memory = StepMemory::recording()) memory->keep(impl().storage);
   return reinterpret_cast<T*>(impl().storage->data() + impl().offset * size_of(dtype()));
 }
 template void* Tensor::data<void>() const;

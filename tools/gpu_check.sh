@@ -6,7 +6,7 @@
 #   tools/gpu_check.sh                 on a machine with a GPU, nvcc, CMake and a C++ compiler
 #   tools/gpu_check.sh --dry-run       without a GPU: every step runs as far as it goes
 #   tools/gpu_check.sh STEP...         these steps alone, on what an earlier call has built
-# Steps: configure build tests attention msa_conv tic llama peers memcheck racecheck initcheck matmul ladder
+# Steps: configure build tests attention msa_conv tic llama graph peers memcheck racecheck initcheck matmul ladder
 # Each has a time limit, and a failed one does not stop the others. gpu_check.json, gpu_check.md and
 # gpu_check.log go to $OUT (build/gpu_check), anew after every step. BUDGET=580 is the time for all,
 # BUILD the build folder (build/gpu), ARCHS the architectures (this GPU's).
@@ -22,7 +22,7 @@ build=$(realpath -m "${BUILD:-build/gpu}")
 logs=$build/gpu_check_logs
 carry=.carry
 budget=${BUDGET:-580}
-all_steps=(configure build tests attention msa_conv tic llama peers memcheck racecheck initcheck matmul ladder)
+all_steps=(configure build tests attention msa_conv tic llama graph peers memcheck racecheck initcheck matmul ladder)
 tests_of_checkers='AttentionOnDevice.TensorCoreLengths:AttentionOnDevice.Decoding'
 tests_of_checkers+=':*MapKernels.MsaConvByTilesOnMapsOfEverySize*:*MapKernels.DepthwiseConvolution*'
 tests_of_checkers+=':*RowKernels.RmsNormGradient*:*RowKernels.CrossEntropy*:*RowKernels.EmbeddingGradient*'
@@ -170,6 +170,16 @@ run_llama() {
   on_gpu bench_llama_step "${common[@]}" --ctx-size 32768 --attn sf --recompute mlp --steps 2 || status=$?
   on_gpu bench_llama_step "${common[@]}" --ctx-size 32768 --attn full --recompute mlp --steps 2 || status=$?
   on_gpu bench_llama_step "${common[@]}" --ctx-size 102400 --attn sf --recompute block --steps 1 || status=$?
+  return "$status"
+}
+run_graph() { # small steps, launch by launch and recorded
+  local status=0 how
+  for how in "" --cuda-graph; do
+    # shellcheck disable=SC2086
+    on_gpu bench_tic_step tic-n 32 64 20 --amp bf16 $how || status=$?
+    # shellcheck disable=SC2086
+    on_gpu bench_llama_step smollm2-135m --amp bf16 --ctx-size 512 --attn sf --steps 10 $how || status=$?
+  done
   return "$status"
 }
 run_matmul() {

@@ -45,6 +45,22 @@ DType apply_amp(const Options& options, Device device) {
   return amp == "bf16" && !on_cpu ? DType::bf16 : DType::f32;
 }
 
+void add_graph_option(OptionTable& table) {
+  table
+      .add("run.cuda_graph", "--cuda-graph", "auto",
+           "record a training step and queue it by one call (auto: where the GPU waits for the "
+           "host)")
+      .one_of({"auto", "on", "off"})
+      .free_on_resume();
+}
+
+GraphUse graph_use(const Options& options, Device device) {
+  const auto use = options.get<std::string>("run.cuda_graph");
+  if (use == "on" && device.type == DeviceType::cpu)
+    throw Error("--cuda-graph on: the cpu has no graphs", Fault::usage, "--device cuda");
+  return use == "off" ? GraphUse::off : use == "on" ? GraphUse::on : GraphUse::automatic;
+}
+
 std::string device_name(Device device) {
   if (device.type == DeviceType::cpu) return "cpu";
   return concat(name_of(device), ":", device.index);

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "apps/common/options.h"
+#include "autograd/step_graph.h"
 #include "tensor/dtype.h"
 #include "tensor/storage.h"
 
@@ -18,6 +19,10 @@ Device device_of(const Options& options);
 // products of f32 on a GPU's tensor cores. Error(usage) for tf32 on the CPU.
 void add_amp_option(OptionTable& table);
 DType apply_amp(const Options& options, Device device);
+// --cuda-graph auto, on or off: whether training steps are recorded as a graph. Error(usage) for on
+// at the CPU.
+void add_graph_option(OptionTable& table);
+GraphUse graph_use(const Options& options, Device device);
 // "cpu", "cuda:0"
 std::string device_name(Device device);
 

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "apps/common/device.h"
 #include "apps/common/log.h"
@@ -199,6 +200,16 @@ void Pretraining::make_optimizer() {
   const auto betas = options_.get<std::vector<double>>("optim.betas");
   optimizer_ = make_adamw({norms, embedding, others},
                           {betas[0], betas[1], options_.get<double>("optim.eps")});
+  std::vector<Tensor> parameters;
+  for (const NamedParameter& p : trained_) parameters.push_back(p.value);
+  const double scale = 1.0 / static_cast<double>(batch_ * accumulate_ * (context_ - 1));
+  passes_ =
+      std::make_unique<StepGraph>(graph_use(options_, device_), device_, std::move(parameters),
+                                  [model = model_.get(), scale](const StepGraph::Inputs& in) {
+                                    const Tensor loss = model->loss(in[0], in[1], scale);
+                                    backward(loss);
+                                    return loss;
+                                  });
 }
 
 void Pretraining::print_banner() const {
@@ -310,19 +321,17 @@ StepReport Pretraining::step(int64_t step) {
   StepReport report;
   report.lr = schedule_.at(step);
   report.items = batch_ * accumulate_ * context_;
-  const double scale = 1.0 / static_cast<double>(batch_ * accumulate_ * (context_ - 1));
-  std::vector<Tensor> losses;
-  for (int64_t pass = 0; pass < accumulate_; ++pass) {
+  int64_t row = step * accumulate_ * batch_;
+  const std::vector<Tensor> losses = passes_->run(accumulate_, [&]() -> StepGraph::Inputs {
     const auto begin = Clock::now();
-    const Batch batch = read(*rows_, (step * accumulate_ + pass) * batch_, batch_, true);
+    const Batch batch = read(*rows_, std::exchange(row, row + batch_), batch_, true);
     report.data_seconds += std::chrono::duration<double>(Clock::now() - begin).count();
-    const Tensor loss = model_->loss(batch.ids, batch.targets, scale);
-    backward(loss);
-    losses.push_back(detached(loss));
-  }
+    return {batch.ids, batch.targets};
+  });
   const Tensor squares = grad_sum_squares(trained_, losses);
   optimizer_->step(report.lr, squares, options_.get<double>("optim.clip_grad"));
   clear_grads(trained_);
+  if (const std::string told = passes_->take_message(); !told.empty()) log_info(told);
   // Only now does the host wait for what it has queued.
   for (const Tensor& loss : losses) report.loss += loss.item();
   report.grad_norm = std::sqrt(squares.item());

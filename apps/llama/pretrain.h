@@ -8,6 +8,7 @@
 
 #include "apps/common/training_run.h"
 #include "apps/llama/token_rows.h"
+#include "autograd/step_graph.h"
 #include "models/llama/load.h"
 #include "optim/optimizer.h"
 #include "optim/schedule.h"
@@ -60,6 +61,7 @@ class Pretraining {
   std::unique_ptr<Llama> model_;
   std::vector<NamedParameter> trained_;
   std::unique_ptr<Optimizer> optimizer_;
+  std::unique_ptr<StepGraph> passes_;  // forward and backward of a step
   Schedule schedule_;
   std::unique_ptr<TokenRows> rows_, validation_;
   std::optional<RowOrder> order_;

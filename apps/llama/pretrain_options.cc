@@ -105,6 +105,7 @@ OptionTable pretrain_table() {
   add_lora_options(table);
   add_optimizer(table);
   add_amp_option(table);
+  add_graph_option(table);
   add_training_options(table);
   add_presets(table);
   return table;

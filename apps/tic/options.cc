@@ -97,6 +97,7 @@ OptionTable train_tic_table() {
   t.add("train.drop_path", "--drop-path", 0.2, "stochastic depth of the last block").range(0, 0.99);
   t.add("train.val_interval", "--val-interval", 1, "epochs between evaluations").at_least(1);
   add_amp_option(t);
+  add_graph_option(t);
   RunDefaults run;
   run.save_every = -1;
   run.save_unit = "steps (-1: an epoch)";

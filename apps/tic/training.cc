@@ -128,6 +128,21 @@ TicState make_tic_state(const Options& o, const TicConfig& config) {
   if (o.get<bool>("model.ema"))
     s.ema = std::make_unique<Ema>(s.parameters, o.get<double>("model.ema_decay"),
                                   o.get<bool>("model.ema_warmup"));
+  std::vector<Tensor> parameters;
+  for (const NamedParameter& p : s.parameters) parameters.push_back(p.value);
+  const auto images_a_step =
+      o.get<int64_t>("train.batch_size") * o.get<int64_t>("train.grad_accum_steps");
+  s.passes = std::make_unique<StepGraph>(
+      graph_use(o, s.device), s.device, std::move(parameters),
+      [&model = *s.model, rate = o.get<double>("train.drop_path"), seed = o.seed(),
+       scale = 1.0 / static_cast<double>(images_a_step)](const StepGraph::Inputs& in) {
+        const TicTraining training{rate, seed, in[2]};
+        const Tensor logits = model(in[0], &training);
+        const Tensor loss = in[1].dtype() == DType::i64 ? cross_entropy(logits, in[1], scale)
+                                                        : soft_cross_entropy(logits, in[1], scale);
+        backward(loss);
+        return loss;
+      });
   return s;
 }
 
@@ -164,26 +179,21 @@ void TicBatches::send_ahead() {
 }
 
 void tic_step(TicState& s, TicBatches& batches, const Options& o, int64_t number, StepReport& r) {
-  clear_grads(s.parameters);
   const auto micro = o.get<int64_t>("train.grad_accum_steps");
   // The loader leaves no short batch and puts another image in the place of one it cannot read.
   r.items = micro * o.get<int64_t>("train.batch_size");
-  const double scale = 1.0 / static_cast<double>(r.items);
   uint64_t draw = static_cast<uint64_t>(number * micro);
-  std::vector<Tensor> losses;
-  for (int64_t i = 0; i < micro; ++i) {
-    const TicBatch batch = batches.next();
-    const TicTraining training{o.get<double>("train.drop_path"), o.seed(), draw++};
-    const Tensor logits = (*s.model)(batch.images, &training);
-    const Tensor loss = batch.targets.defined() ? soft_cross_entropy(logits, batch.targets, scale)
-                                                : cross_entropy(logits, batch.labels, scale);
-    backward(loss);
-    losses.push_back(detached(loss));
-    batches.send_ahead();
-  }
+  const std::vector<Tensor> losses = s.passes->run(micro, [&]() -> StepGraph::Inputs {
+    TicBatch batch = batches.next();
+    return {batch.images, batch.targets.defined() ? batch.targets : batch.labels,
+            drop_path_streams(s.model->config(), draw++)};
+  });
+  batches.send_ahead();
   const Tensor squares = grad_sum_squares(s.parameters, losses);
   s.optimizer->step(r.lr, squares, o.get<double>("optim.clip_grad"));
+  clear_grads(s.parameters);
   if (s.ema) s.ema->update(squares);
+  if (const std::string told = s.passes->take_message(); !told.empty()) log_info(told);
   // Only now does the host wait for what it has queued.
   for (const Tensor& loss : losses) r.loss += loss.item();
   r.grad_norm = std::sqrt(squares.item());

@@ -5,6 +5,7 @@
 
 #include "apps/common/training_run.h"
 #include "apps/tic/model_folder.h"
+#include "autograd/step_graph.h"
 #include "data/loader.h"
 #include "optim/ema.h"
 #include "optim/optimizer.h"
@@ -46,8 +47,9 @@ struct TicState {
   std::unique_ptr<Tic> model;
   std::vector<NamedParameter> parameters;
   std::unique_ptr<Optimizer> optimizer;
-  std::unique_ptr<Ema> ema;  // null without --model-ema
-  double epoch_loss = 0;     // summed over the steps since the last evaluation
+  std::unique_ptr<Ema> ema;           // null without --model-ema
+  std::unique_ptr<StepGraph> passes;  // forward and backward of a step
+  double epoch_loss = 0;              // summed over the steps since the last evaluation
   int64_t epoch_steps = 0;
 };
 // Weight decay on matrices and kernels, none on norms and biases.

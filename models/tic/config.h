@@ -4,6 +4,7 @@
 #pragma once
 #include <algorithm>
 #include <nlohmann/json_fwd.hpp>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -35,6 +36,7 @@ struct TicConfig {
   double layer_norm_eps = 1e-5;
 
   int64_t width(size_t stage) const { return dim << stage; }
+  int64_t blocks() const { return std::accumulate(depths.begin(), depths.end(), int64_t{0}); }
   int64_t shift_amount() const { return shift_size ? shift_size : std::max(kernel_h, kernel_w); }
   // Throws Error (usage) that names the field and its value.
   void check() const;

@@ -46,6 +46,15 @@ MsaConvGeometry geometry_of(const TicConfig& c, size_t stage, int64_t block, int
 
 }  // namespace
 
+Tensor drop_path_streams(const TicConfig& config, uint64_t step) {
+  std::vector<int64_t> streams;
+  for (uint64_t block = 0, blocks = static_cast<uint64_t>(config.blocks()); block < blocks; ++block)
+    for (const uint64_t branch : {0, 1})
+      streams.push_back(static_cast<int64_t>(mix_bits(mix_bits(step, block), branch)));
+  const auto count = static_cast<int64_t>(streams.size());
+  return Tensor::from(streams, {count});
+}
+
 Conv2d::Conv2d(int64_t in, int64_t out, int64_t kernel_h, int64_t kernel_w, bool with_bias)
     : weight(Tensor::empty({out, in, kernel_h, kernel_w})) {
   if (with_bias) bias = Tensor::zeros({out});
@@ -90,7 +99,8 @@ Tensor TicBlock::mlp(const Tensor& x, const Tensor& residual) const {
 
 // tic:      y = x + drop(proj(msa(LN x))), then y + drop(mlp(LN y))
 // released: relu(conv(msa(z) + z)) with z = LN x; no residual around it
-Tensor TicBlock::operator()(const Tensor& x, double rate, uint64_t seed, uint64_t stream) const {
+Tensor TicBlock::operator()(const Tensor& x, double rate, uint64_t seed,
+                            const Tensor& streams) const {
   const Tensor z = norm1_(x);
   if (released_) {
     const int64_t stride = conv_->weight.dim(0) / conv_->weight.dim(1);
@@ -100,8 +110,11 @@ Tensor TicBlock::operator()(const Tensor& x, double rate, uint64_t seed, uint64_
     const Tensor y = attn_(z, x);
     return mlp((*norm2_)(y), y);
   }
-  const Tensor y = add(x, drop_path(attn_(z), rate, seed, mix_bits(stream, 0)));
-  return add(y, drop_path(mlp((*norm2_)(y)), rate, seed, mix_bits(stream, 1)));
+  const auto drop = [&](const Tensor& branch, int64_t i) {
+    return drop_path(branch, rate, seed, raw::slice(streams, 0, i, i + 1));
+  };
+  const Tensor y = add(x, drop(attn_(z), 0));
+  return add(y, drop(mlp((*norm2_)(y)), 1));
 }
 
 TicStage::TicStage(const TicConfig& c, size_t stage, int64_t blocks_before, int64_t shifted_before)
@@ -134,13 +147,13 @@ Tensor TicStage::operator()(const Tensor& input, const TicTraining* training,
   for (size_t j = 0; j < blocks_.size(); ++j) {
     const int64_t index = before_ + static_cast<int64_t>(j);
     if (!training) {
-      x = (*blocks_[j])(x, 0, 0, 0);
+      x = (*blocks_[j])(x, 0, 0, {});
       continue;
     }
     const double depth =
         total_blocks > 1 ? static_cast<double>(index) / static_cast<double>(total_blocks - 1) : 0;
     x = (*blocks_[j])(x, training->drop_path * depth, training->seed,
-                      mix_bits(training->step, static_cast<uint64_t>(index)));
+                      raw::slice(training->streams, 0, 2 * index, 2 * index + 2));
   }
   if (!down_) return x;
   return (*down_norm_)(patch_conv(pooled_ ? max_pool2x2(x) : x, *down_));
@@ -177,8 +190,7 @@ void Tic::initialize(uint64_t seed) {
 Tensor Tic::features(const Tensor& images, const TicTraining* training) const {
   CHECK(images.rank() == 4 && images.dim(3) == config_.in_chans && images.numel() > 0,
         "tic: images of shape ", images.shape(), ", expected (B, H, W, ", config_.in_chans, ")");
-  int64_t total = 0;
-  for (const int64_t depth : config_.depths) total += depth;
+  const int64_t total = config_.blocks();
   const Tensor input = compute_type_ == DType::bf16 ? cast(images, DType::bf16) : images;
   Tensor x = stem_norm_(patch_conv(input, stem_));
   for (const auto& stage : stages_) x = (*stage)(x, training, total);

@@ -7,11 +7,15 @@
 
 namespace mullion {
 
-// Stochastic depth in training: a function of (seed, step), so that a resumed run drops the same.
+// Stochastic depth in training.
 struct TicTraining {
   double drop_path = 0;  // of the last block; grows linearly from 0 at the first
-  uint64_t seed = 0, step = 0;
+  uint64_t seed = 0;
+  Tensor streams;  // drop_path_streams(), there or beside the images
 };
+// What names a step's random draws, two a block: a function of the step's number, so that a resumed
+// run drops the same. On the CPU.
+Tensor drop_path_streams(const TicConfig& config, uint64_t step);
 
 // A convolution's parameters in PyTorch's form: weight (out, in, kh, kw), optional bias (out).
 class Conv2d : public Module {
@@ -27,8 +31,8 @@ class TicBlock : public Module {
   // stride 2 in place of a downsampling layer.
   TicBlock(const TicConfig& config, int64_t channels, int64_t out_channels,
            const MsaConvGeometry& geometry, int64_t map_roll);
-  // rate is the drop-path probability; (seed, stream) name the block's random draws.
-  Tensor operator()(const Tensor& x, double rate, uint64_t seed, uint64_t stream) const;
+  // rate is the drop-path probability; seed and the two streams name the block's random draws.
+  Tensor operator()(const Tensor& x, double rate, uint64_t seed, const Tensor& streams) const;
   void fields(Fields& fields) override;
 
  private:

@@ -15,7 +15,7 @@ namespace {
 template <typename F>
 void for_words(const RandomArgs& args, int64_t begin, int64_t end, F f) {
   for (int64_t i = begin; i < end;) {
-    const PhiloxBlock block = philox(args.seed, args.stream, static_cast<uint64_t>(i) / 4);
+    const PhiloxBlock block = philox(args.seed, args.stream_now(), static_cast<uint64_t>(i) / 4);
     const int64_t stop = std::min(end, (i / 4 + 1) * 4);
     for (; i < stop; ++i) f(i, block.v[i % 4]);
   }
@@ -41,7 +41,7 @@ void draw(const RandomArgs& args, int64_t begin, int64_t end) {
     case RandomArgs::Kind::normal:
       for (int64_t i = begin; i < end; ++i)
         y[i] =
-            static_cast<T>(args.a + args.b * normal_from_block(philox(args.seed, args.stream,
+            static_cast<T>(args.a + args.b * normal_from_block(philox(args.seed, args.stream_now(),
                                                                       static_cast<uint64_t>(i))));
   }
 }

@@ -11,6 +11,7 @@
 #include "tensor/attention_groups.h"
 #include "tensor/check.h"
 #include "tensor/cuda/runtime.h"
+#include "tensor/step_memory.h"
 
 namespace mullion::cuda {
 namespace {
@@ -271,13 +272,14 @@ class Packed {
     if (!values.empty()) std::memcpy(bytes_.data() + at, values.data(), values.size() * sizeof(T));
     return at;
   }
-  char* send(int device) const {
+  std::shared_ptr<char> send(int device) const {
     const auto n = static_cast<int64_t>(bytes_.size());
-    void* const block = allocate(n, device);
+    auto* const block = static_cast<char*>(allocate(n, device));
     CHECK_AS(Fault::memory, block != nullptr, "attention: out of memory for a plan of ", n,
              " bytes");
+    const std::shared_ptr<char> owner(block, [device](char* its) { free(its, device); });
     upload(block, bytes_.data(), n, device);
-    return static_cast<char*>(block);
+    return owner;
   }
 
  private:
@@ -289,7 +291,7 @@ struct KeptPlan {
   AttentionPattern pattern;
   PlanShape shape;
   int device = 0;
-  void* block = nullptr;
+  std::shared_ptr<char> block;
   AttentionPlan plan;
 };
 
@@ -310,11 +312,11 @@ KeptPlan make_plan(const AttentionSizes& size, const PlanShape& shape, int devic
                key_blocks = packed.add(p.key_blocks), lists = packed.add(p.lists),
                spans = packed.add(p.spans), span_first = packed.add(p.span_first),
                row_first = packed.add(p.row_first), side_rows = packed.add(p.side_rows);
-  char* const base = packed.send(device);
-  const auto place = [base](size_t at, auto*& pointer) {
+  const std::shared_ptr<char> block = packed.send(device);
+  const auto place = [base = block.get()](size_t at, auto*& pointer) {
     pointer = reinterpret_cast<std::remove_reference_t<decltype(pointer)>>(base + at);
   };
-  KeptPlan kept{size, *size.pattern, shape, device, base, {}};
+  KeptPlan kept{size, *size.pattern, shape, device, block, {}};
   AttentionPlan& plan = kept.plan;
   place(groups, plan.groups);
   place(panes, plan.panes);
@@ -350,15 +352,12 @@ AttentionPlan attention_plan(const AttentionSizes& size, const PlanShape& shape)
   const auto found = std::find_if(kept->begin(), kept->end(), [&](const KeptPlan& k) {
     return is_for(k, size, shape, device);
   });
-  if (found != kept->end()) {
+  if (found != kept->end())
     kept->splice(kept->begin(), *kept, found);
-    return kept->front().plan;
-  }
-  kept->push_front(make_plan(size, shape, device));
-  if (kept->size() > kPlansKept) {
-    free(kept->back().block, kept->back().device);
-    kept->pop_back();
-  }
+  else
+    kept->push_front(make_plan(size, shape, device));
+  if (kept->size() > kPlansKept) kept->pop_back();
+  if (StepMemory* memory = StepMemory::recording()) memory->keep(kept->front().block);
   return kept->front().plan;
 }
 

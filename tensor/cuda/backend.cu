@@ -24,6 +24,12 @@ constexpr DeviceBackend kBackend = {
     .set_bytes = set_bytes,
     .synchronize = synchronize,
     .trim = trim,
+    .begin_recording = begin_recording,
+    .end_recording = end_recording,
+    .abandon_recording = abandon_recording,
+    .replay = replay,
+    .nodes_of = nodes_of,
+    .destroy_graph = destroy_graph,
 };
 
 struct Registration {

@@ -47,14 +47,6 @@ std::string recent_names() {
   return names;
 }
 
-bool waits_after_launch() {
-  static const bool waits = [] {
-    const char* value = std::getenv("MULLION_CUDA_SYNC");
-    return value && std::strcmp(value, "0") != 0;
-  }();
-  return waits;
-}
-
 std::string version_text(int version) { return concat(version / 1000, ".", version % 1000 / 10); }
 
 // Why there is no device at all; empty where there is one.
@@ -141,6 +133,14 @@ void check(cudaError_t status, const char* call) {
               waits_after_launch() ? "" : "MULLION_CUDA_SYNC=1 names the kernel that failed");
 }
 
+bool waits_after_launch() {
+  static const bool waits = [] {
+    const char* value = std::getenv("MULLION_CUDA_SYNC");
+    return value && std::strcmp(value, "0") != 0;
+  }();
+  return waits;
+}
+
 void launched(const char* kernel) {
   Launch& launch = recent[kernels_launched.fetch_add(1) % kNamesKept];
   const OpScope::Op op = OpScope::current();
@@ -203,6 +203,7 @@ std::string describe(int index) {
 }
 
 void* allocate(int64_t bytes, int index) {
+  refuse_in_recording("allocates memory of its own");
   make_current(index);
   void* block = nullptr;
   const cudaError_t status = cudaMallocAsync(&block, static_cast<size_t>(bytes), here().stream);
@@ -216,6 +217,7 @@ void* allocate(int64_t bytes, int index) {
 
 // Called by destructors: what cannot be freed (the process is ending, a kernel has failed) is left.
 void free(void* block, int index) {
+  if (free_after_recording(block, index)) return;
   try {
     make_current(index);
     if (cudaFreeAsync(block, here().stream) != cudaSuccess) cudaGetLastError();
@@ -229,11 +231,13 @@ void set_bytes(void* target, unsigned char value, int64_t bytes, int index) {
 }
 
 void synchronize(int index) {
+  refuse_in_recording("waits for the device");
   make_current(index);
   CUDA_CHECK(cudaStreamSynchronize(here().stream));
 }
 
 void trim(int index) {
+  refuse_in_recording("gives memory back");
   make_current(index);
   release_transfer_buffers(index);
   CUDA_CHECK(cudaMemPoolTrimTo(here().pool, 0));

@@ -38,6 +38,7 @@ const DeviceFacts& device_facts();  // of the current device
 // With MULLION_CUDA_SYNC=1 in the environment it waits for the kernel, so that a fault inside it
 // is reported under its name.
 void launched(const char* kernel);
+bool waits_after_launch();
 
 // Memory for a launch on the current device. It goes back to the stream's pool when the kernels
 // that use it have run, whatever is queued by then.
@@ -56,5 +57,17 @@ void set_bytes(void* target, unsigned char value, int64_t bytes, int index);
 void synchronize(int index);
 void trim(int index);
 void release_transfer_buffers(int index);
+
+// Recorded steps, in graph.cu: those of DeviceBackend, and what the functions above ask.
+void begin_recording(int index);
+void* end_recording(int index);
+void abandon_recording(int index);
+void replay(void* graph, int index);
+int64_t nodes_of(void* graph);
+void destroy_graph(void* graph, int index);
+// Throws Error, "cuda: a step that is recorded " and what it does, while this thread records.
+void refuse_in_recording(const char* what);
+// While it records: notes the block, to be freed at the end, and answers true.
+bool free_after_recording(void* block, int index);
 
 }  // namespace mullion::cuda

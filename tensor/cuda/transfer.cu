@@ -103,6 +103,7 @@ void release_transfer_buffers(int index) {
 }
 
 void upload(void* target, const void* source, int64_t bytes, int index) {
+  refuse_in_recording("sends data from the host");
   make_current(index);
   std::lock_guard lock(mutex);
   for (int64_t done = 0; done < bytes;) {
@@ -128,6 +129,7 @@ void upload(void* target, const void* source, int64_t bytes, int index) {
 
 // Two pieces in flight: while one is copied out of its buffer, the next one arrives.
 void download(void* target, const void* source, int64_t bytes, int index) {
+  refuse_in_recording("reads data back to the host");
   make_current(index);
   std::lock_guard lock(mutex);
   Pinned* waiting = nullptr;

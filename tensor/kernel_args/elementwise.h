@@ -2,6 +2,7 @@
 // said otherwise; sizes and strides are in elements.
 #pragma once
 #include "tensor/dtype.h"
+#include "tensor/host_device.h"
 #include "tensor/shape.h"
 
 namespace mullion {
@@ -97,6 +98,12 @@ struct RandomArgs {
   int64_t n;
   double a, b;  // uniform in [a, b); normal: mean a, deviation b; bernoulli: b with probability a
   uint64_t seed, stream;
+  // Where given, the stream is read there when the kernel runs, in the memory of y's device.
+  const int64_t* stream_at = nullptr;
+
+  MULLION_HD uint64_t stream_now() const {
+    return stream_at ? static_cast<uint64_t>(*stream_at) : stream;
+  }
 };
 
 }  // namespace mullion

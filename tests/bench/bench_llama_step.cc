@@ -4,7 +4,7 @@
 // random weights: llama-7b, smollm2-135m. The last line of stdout is one JSON object.
 //   bench_llama_step MODEL [--ctx-size 512] [--attn full|sf|s2] [--steps 5] [--threads 0]
 //                    [--recompute none|mlp|block] [--train-also none|embed,norm] [--dtype f32|bf16]
-//                    [--device cpu|cuda] [--amp off|tf32|bf16]
+//                    [--device cpu|cuda] [--amp off|tf32|bf16] [--cuda-graph]
 #include <sys/resource.h>
 
 #include <cstdio>
@@ -12,6 +12,7 @@
 #include <string>
 
 #include "autograd/engine.h"
+#include "autograd/step_graph.h"
 #include "models/llama/load.h"
 #include "optim/optimizer.h"
 #include "tensor/parallel.h"
@@ -147,36 +148,48 @@ void measure(const Arguments& a, const bench::Where& where) {
   targets.push_back(-100);
   const Tensor x = Tensor::from(ids, {1, a.context}, where.device);
   const Tensor y = Tensor::from(targets, {1, a.context}, where.device);
+  std::vector<Tensor> trained;
+  for (const NamedParameter& p : parameters) trained.push_back(p.value);
+  double middle = 0;  // when the forward was done; a recorded step does not stop there
+  StepGraph passes(where.graph ? GraphUse::on : GraphUse::off, where.device, trained,
+                   [&](const StepGraph::Inputs& in) {
+                     const Tensor loss =
+                         model->loss(in[0], in[1], 1.0 / static_cast<double>(a.context - 1));
+                     if (!where.graph) synchronize(where.device);
+                     middle = bench::wall_seconds();
+                     backward(loss);
+                     return loss;
+                   });
   reset_peak_memory(where.device);
   std::vector<double> seconds;
   double forward = 0, whole = 0;
-  for (int step = 0; step <= a.steps; ++step) {  // the first is not timed
+  const int untimed = where.graph ? 3 : 1;
+  for (int step = 0; step < untimed + a.steps; ++step) {
     synchronize(where.device);
     const double start = bench::wall_seconds();
     clear_grads(parameters);
-    const Tensor loss = model->loss(x, y, 1.0 / static_cast<double>(a.context - 1));
-    synchronize(where.device);
-    const double middle = bench::wall_seconds();
-    backward(loss);
+    passes.run(1, [&] { return StepGraph::Inputs{x, y}; });
     optimizer->step(1e-5, grad_sum_squares(parameters), 1);
     synchronize(where.device);
     const double end = bench::wall_seconds();
-    if (step == 0) continue;
+    if (step < untimed) continue;
     seconds.push_back(end - start);
-    forward += middle - start;
+    if (!where.graph) forward += middle - start;
     whole += end - start;
   }
+  if (where.graph) CHECK(passes.replays() == a.steps + 1, "--cuda-graph: ", passes.take_message());
   const bench::Spread step(seconds);
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   std::printf(
-      "{\"bench\": \"llama_step\", %s, \"model\": \"%s\", \"context\": %lld, \"attn\": \"%s\", "
+      "{\"bench\": \"llama_step\", %s, \"cuda_graph\": %s, \"model\": \"%s\", \"context\": %lld, "
+      "\"attn\": \"%s\", "
       "\"dtype\": \"%s\", \"recompute\": \"%s\", \"threads\": %d, \"tok_s\": %.1f, \"step_s\": "
       "%.3f, \"step_s_min\": %.3f, \"step_s_max\": %.3f, \"forward_share\": %.2f, "
       "\"tensor_peak_gib\": %.2f, \"rss_peak_gib\": %.2f",
-      where.json().c_str(), std::filesystem::path(a.model).filename().c_str(),
-      static_cast<long long>(a.context), a.attn.c_str(), a.dtype.c_str(),
-      kRecomputes[static_cast<int>(a.recompute)], num_threads(),
+      where.json().c_str(), where.graph ? "true" : "false",
+      std::filesystem::path(a.model).filename().c_str(), static_cast<long long>(a.context),
+      a.attn.c_str(), a.dtype.c_str(), kRecomputes[static_cast<int>(a.recompute)], num_threads(),
       static_cast<double>(a.context) / step.median, step.median, step.least, step.most,
       forward / whole, static_cast<double>(memory_use(where.device).peak) / (1 << 30),
       static_cast<double>(usage.ru_maxrss) / (1 << 20));

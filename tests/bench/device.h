@@ -1,4 +1,5 @@
-// Where a bench computes (--device cpu|cuda[:N], --amp off|tf32|bf16), the clock of a device and
+// Where a bench computes (--device cpu|cuda[:N], --amp off|tf32|bf16), whether it records its steps
+// of training as a graph (--cuda-graph), the clock of a device and
 // what the device itself can do, measured in the same run. --smoke asks for the smallest sizes and
 // one repetition: the figures mean nothing, but the bench has run, which the tests ask of each on
 // the emulator.
@@ -23,6 +24,7 @@ struct Where {
   Device device;
   std::string amp = "off";
   bool smoke = false;
+  bool graph = false;  // steps of training are recorded (autograd/step_graph.h)
 
   bool on_cpu() const { return device.type == DeviceType::cpu; }
   // Of activations.
@@ -53,6 +55,8 @@ inline Where take_where(int& argc, char** argv) {
     const std::string flag = argv[i];
     if (flag == "--smoke") {
       where.smoke = true;
+    } else if (flag == "--cuda-graph") {
+      where.graph = true;
     } else if (flag == "--device" || flag == "--amp") {
       CHECK_AS(Fault::usage, i + 1 < argc, flag, ": needs a value");
       (flag == "--amp" ? where.amp : device) = argv[++i];
@@ -66,6 +70,7 @@ inline Where take_where(int& argc, char** argv) {
            where.amp, ": expected off, tf32 or bf16");
   CHECK_AS(Fault::usage, where.amp != "tf32" || !where.on_cpu(),
            "--amp tf32: the cpu has no products of TF32");
+  CHECK_AS(Fault::usage, !where.graph || !where.on_cpu(), "--cuda-graph: the cpu has no graphs");
   set_product_precision({.tf32 = where.amp == "tf32", .bf16 = where.amp == "bf16"});
   return where;
 }

@@ -110,7 +110,7 @@ Training train_tic(Device device) {
   const Tensor images = raw::to_device(Tensor::from(pixels, {4, 16, 16, 3}), device);
   const Tensor labels = raw::to_device(Tensor::from(std::vector<int64_t>{0, 1, 2, 3}, {4}), device);
   return train(model, 2e-3, [&](int step) {
-    const TicTraining training{0.2, 7, static_cast<uint64_t>(step)};
+    const TicTraining training{0.2, 7, drop_path_streams(config, static_cast<uint64_t>(step))};
     return cross_entropy(model(images, &training), labels, 0.25);
   });
 }

@@ -151,7 +151,8 @@ TEST(Tic, DropPathIsAFunctionOfSeedAndStep) {
   model.initialize(1);
   NoGrad no_grad;
   const Tensor images = Tensor::full({4, 16, 16, 3}, 0.25);
-  const TicTraining a{0.5, 7, 11}, b{0.5, 7, 12};
+  const TicTraining a{0.5, 7, drop_path_streams(model.config(), 11)},
+      b{0.5, 7, drop_path_streams(model.config(), 12)};
   const auto ya = model(images, &a).to_vector<float>();
   EXPECT_EQ(ya, model(images, &a).to_vector<float>());
   EXPECT_NE(ya, model(images, &b).to_vector<float>());

@@ -118,8 +118,8 @@ std::vector<OpRow> shape_rows() {
        [](const Ref& in) { return masked(in[0], 0.3, 1); }},
       {"drop_path",
        "",
-       {{{9, 2, 3}}},
-       [](const In& in) { return drop_path(in[0], 0.4, 5, 9); },
+       {{{9, 2, 3}}, {{1}, false, 0, 0, {9}}},
+       [](const In& in) { return drop_path(in[0], 0.4, 5, in[1]); },
        [](const Ref& in) { return masked(in[0], 0.4, 6); }},
   };
 }

@@ -6,6 +6,7 @@
 #include "tests/simt/device_memory.h"
 #include "tests/simt/engine.h"
 #include "tests/simt/fault_plan.h"
+#include "tests/simt/graphs.h"
 #include "tests/simt/host_memory.h"
 #include "tests/simt/include/cuda_runtime.h"
 #include "tests/simt/simt.h"
@@ -21,11 +22,11 @@ namespace {
 constexpr int kRuntime = 13000;  // the CUDA that is emulated
 cudaError_t last_error = cudaSuccess;
 
-// What every call begins with: the error a test has asked for, or none.
+// What every call begins with: why it is not done, or success.
 cudaError_t begin(const char* call) {
-  const cudaError_t planned = planned_fault(call);
-  if (planned != cudaSuccess) last_error = planned;
-  return planned;
+  const cudaError_t error = refusal(call);
+  if (error != cudaSuccess) last_error = error;
+  return error;
 }
 cudaError_t fail_with(cudaError_t error) { return last_error = error; }
 
@@ -67,6 +68,8 @@ cudaError_t copy_in_stream(const char* call, void* target, const void* source, s
   if (const cudaError_t error = begin(call)) return error;
   if (bytes == 0) return cudaSuccess;
   check_sides(call, target, source, bytes, kind);
+  if (is_capturing(stream) && (is_pageable(target) || is_pageable(source)))
+    return fail_with(break_capture());
   const auto check = [=] {
     check_sides(call, target, source, bytes, kind);
     if (kind == cudaMemcpyHostToDevice) count_run("copy from the host");
@@ -124,6 +127,10 @@ constexpr NamedError kErrors[] = {
      "too many resources requested for launch"},
     {cudaErrorLaunchFailure, "cudaErrorLaunchFailure", "unspecified launch failure"},
     {cudaErrorNotSupported, "cudaErrorNotSupported", "operation not supported"},
+    {cudaErrorStreamCaptureUnsupported, "cudaErrorStreamCaptureUnsupported",
+     "operation not permitted when stream is capturing"},
+    {cudaErrorStreamCaptureInvalidated, "cudaErrorStreamCaptureInvalidated",
+     "operation failed due to a previous error during capture"},
 };
 
 }  // namespace

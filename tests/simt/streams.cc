@@ -9,7 +9,7 @@
 
 #include "tests/simt/device_memory.h"
 #include "tests/simt/engine.h"
-#include "tests/simt/fault_plan.h"
+#include "tests/simt/graphs.h"
 #include "tests/simt/simt.h"
 
 namespace mullion::simt {
@@ -83,6 +83,7 @@ Queue& queue_of(cudaStream_t stream) { return stream ? *stream->queue : *state()
 }  // namespace
 
 void enqueue(cudaStream_t stream, Work work, bool is_free) {
+  if (capture_work(stream, work)) return;
   Queue& queue = queue_of(stream);
   if (!state().late && queue.items.empty()) {
     const DeviceAccess access;
@@ -118,7 +119,7 @@ using namespace mullion::simt;
 
 cudaError_t cudaStreamCreate(cudaStream_t* stream) { return cudaStreamCreateWithFlags(stream, 0); }
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
-  if (const cudaError_t error = planned_fault("cudaStreamCreateWithFlags")) return error;
+  if (const cudaError_t error = refusal("cudaStreamCreateWithFlags")) return error;
   *stream = new SimtStream{std::make_shared<Queue>()};
   (*stream)->queue->non_blocking = flags & cudaStreamNonBlocking;
   state().queues.push_back((*stream)->queue);
@@ -128,29 +129,30 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   finish(stream);
   std::erase(state().queues, stream->queue);
   delete stream;
-  return planned_fault("cudaStreamDestroy");
+  return refusal("cudaStreamDestroy");
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
-  if (const cudaError_t error = planned_fault("cudaStreamSynchronize")) return error;
+  if (const cudaError_t error = refusal("cudaStreamSynchronize")) return error;
   finish(stream);
   return cudaSuccess;
 }
 cudaError_t cudaDeviceSynchronize() {
-  if (const cudaError_t error = planned_fault("cudaDeviceSynchronize")) return error;
+  if (const cudaError_t error = refusal("cudaDeviceSynchronize")) return error;
   finish_all_streams();
   return cudaSuccess;
 }
 // A query that says "not yet" moves the stream on by one piece, lest who asks again and again waits
 // for ever.
 cudaError_t cudaStreamQuery(cudaStream_t stream) {
-  if (const cudaError_t error = planned_fault("cudaStreamQuery")) return error;
+  if (const cudaError_t error = refusal("cudaStreamQuery")) return error;
   Queue& queue = queue_of(stream);
   if (queue.items.empty()) return cudaSuccess;
   queue.run_until(queue.done + 1);
   return cudaErrorNotReady;
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
-  if (const cudaError_t error = planned_fault("cudaStreamWaitEvent")) return error;
+  if (const cudaError_t error = refusal("cudaStreamWaitEvent")) return error;
+  if (is_capturing(stream)) report("cudaStreamWaitEvent: within a capture, which is not emulated");
   if (!event->is_complete())
     enqueue(stream, [queue = event->queue, number = event->number] { queue->run_until(number); });
   return cudaSuccess;
@@ -158,33 +160,34 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
 
 cudaError_t cudaEventCreate(cudaEvent_t* event) { return cudaEventCreateWithFlags(event, 0); }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
-  if (const cudaError_t error = planned_fault("cudaEventCreateWithFlags")) return error;
+  if (const cudaError_t error = refusal("cudaEventCreateWithFlags")) return error;
   *event = new SimtEvent;
   return cudaSuccess;
 }
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
   delete event;
-  return planned_fault("cudaEventDestroy");
+  return refusal("cudaEventDestroy");
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
-  if (const cudaError_t error = planned_fault("cudaEventRecord")) return error;
+  if (const cudaError_t error = refusal("cudaEventRecord")) return error;
+  if (is_capturing(stream)) report("cudaEventRecord: within a capture, which is not emulated");
   event->queue = stream ? stream->queue : state().legacy;
   event->number = event->queue->asked;
   event->recorded = std::chrono::steady_clock::now();
   return cudaSuccess;
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
-  if (const cudaError_t error = planned_fault("cudaEventSynchronize")) return error;
+  if (const cudaError_t error = refusal("cudaEventSynchronize")) return error;
   if (event->queue) event->queue->run_until(event->number);
   return cudaSuccess;
 }
 cudaError_t cudaEventQuery(cudaEvent_t event) {
-  if (const cudaError_t error = planned_fault("cudaEventQuery")) return error;
+  if (const cudaError_t error = refusal("cudaEventQuery")) return error;
   if (event->is_complete()) return cudaSuccess;
   event->queue->run_until(event->queue->done + 1);
   return cudaErrorNotReady;
 }
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end) {
   *milliseconds = std::chrono::duration<float, std::milli>(end->recorded - start->recorded).count();
-  return planned_fault("cudaEventElapsedTime");
+  return refusal("cudaEventElapsedTime");
 }

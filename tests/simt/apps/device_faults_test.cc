@@ -23,9 +23,10 @@ class DeviceFaults : public test::DevicePrograms {
   }
   // Trains eight steps, of which one from the third on fails, and goes on: the bits are those of
   // the run that nothing disturbed. Returns what was said.
-  std::string survives(const std::string& name, const std::string& fault) const {
+  std::string survives(const std::string& name, const std::string& fault,
+                       const std::string& graph = "--cuda-graph off ") const {
     trains(train_ + "--name whole", "cuda");
-    const Answer cut = run(fault + " " + train_ + "--device cuda --name " + name);
+    const Answer cut = run(fault + " " + train_ + graph + "--device cuda --name " + name);
     EXPECT_EQ(cut.code, 6) << cut.log;
     EXPECT_EQ(cut.json()["exit_code"], 6);
     std::smatch found;
@@ -68,7 +69,7 @@ TEST_F(DeviceFaults, ADeviceThatIsNotThereIsToldBeforeAnyWork) {
 }
 
 TEST_F(DeviceFaults, MemoryThatRunsOutInAStepLosesNoCheckpoint) {
-  const std::string said = survives("cut", "MULLION_SIMT_FAULT=cudaMallocAsync:900+:2");
+  const std::string said = survives("cut", "MULLION_SIMT_FAULT=cudaMallocAsync:600+:2");
   for (const char* words :
        {"a tensor of shape [", ", f32: out of memory on cuda:0: ", " bytes were asked for while ",
         " were in use", "try: a smaller --batch-size", "--resume auto goes on"})
@@ -94,10 +95,19 @@ TEST_F(DeviceFaults, TheAdviceForTooLittleMemoryHelps) {
 }
 
 TEST_F(DeviceFaults, ADeviceThatDiesIsToldWithItsLastKernels) {
-  const std::string said = survives("cut", "MULLION_SIMT_FAULT=any:3500+:700");
+  const std::string said = survives("cut", "MULLION_SIMT_FAULT=any:2700+:700");
   for (const char* words :
        {"an illegal memory access was encountered (cudaErrorIllegalAddress) at ",
         "; launched last: ", "try: MULLION_CUDA_SYNC=1 names the kernel"})
+    EXPECT_NE(said.find(words), std::string::npos) << words << "\n" << said;
+}
+
+TEST_F(DeviceFaults, ADeviceThatDiesInARecordedStepIsTold) {
+  const std::string said =
+      survives("cut", "MULLION_SIMT_FAULT=cudaGraphLaunch:3+:700", "--cuda-graph on ");
+  for (const char* words :
+       {"a step is recorded as a graph of", "error: step 5: ",
+        "an illegal memory access was encountered (cudaErrorIllegalAddress) at cudaGraphLaunch"})
     EXPECT_NE(said.find(words), std::string::npos) << words << "\n" << said;
 }
 

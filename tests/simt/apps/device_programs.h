@@ -23,6 +23,11 @@ class DevicePrograms : public Programs {
     EXPECT_EQ(answer.log.find("cuda:0 emulated device") != std::string::npos, device == "cuda")
         << answer.log;
   }
+  // Whether the run's log says that a step was recorded.
+  bool records(const std::string& run_name) const {
+    return contents(at(run_name) / "train.log").find("a step is recorded as a graph of") !=
+           std::string::npos;
+  }
   static void expect_near(double actual, double expected, double relative,
                           const std::string& what) {
     EXPECT_LE(std::abs(actual - expected), relative * std::abs(expected))

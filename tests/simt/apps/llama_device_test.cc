@@ -84,6 +84,18 @@ TEST_F(LlamaOnDevice, AResumedRunGoesOnToTheSameBits) {
   expect_the_same_run("runs/moved", "runs/whole");
 }
 
+TEST_F(LlamaOnDevice, RecordedStepsGiveTheSameBits) {
+  const std::string options = lora_ +
+                              "--max-steps 6 --save-every 4 --eval-every 2 --grad-accum-steps 2 "
+                              "--warmup-steps 3 --lr-schedule cosine --train-also embed,norm ";
+  train("launched", "cuda", options + "--cuda-graph off");
+  train("recorded", "cuda", options + "--cuda-graph on");
+  same_runs("runs/launched", "runs/recorded",
+            {"last/adapter/adapter_model.safetensors", "last/optimizer.safetensors"});
+  EXPECT_FALSE(records("runs/launched"));
+  EXPECT_TRUE(records("runs/recorded"));
+}
+
 // Whoever reads before the stream has come so far, or frees too early, finds other numbers; so does
 // whoever depends on the order of threads.
 TEST_F(LlamaOnDevice, LateStreamsAndAnyOrderGiveTheSameBits) {

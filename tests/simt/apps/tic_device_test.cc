@@ -61,6 +61,20 @@ TEST_F(TicOnDevice, AStoppedRunGoesOnToTheSameBits) {
             {"last/model.safetensors", "last/model_ema.safetensors", "last/optimizer.safetensors"});
 }
 
+// With everything that changes from step to step: batches that are mixed, stochastic depth, rate,
+// averages; an evaluation after every step, and a checkpoint in between.
+TEST_F(TicOnDevice, RecordedStepsGiveTheSameBits) {
+  const std::string options =
+      "--max-steps 7 --save-every 5 --model-ema --mixup 0.8 --cutmix 1 --drop-path 0.4 "
+      "--warmup-epochs 1 --grad-accum-steps 2 ";
+  train("launched", "cuda", options + "--cuda-graph off");
+  train("recorded", "cuda", options + "--cuda-graph on");
+  same_runs("runs/launched", "runs/recorded",
+            {"last/model.safetensors", "last/model_ema.safetensors", "last/optimizer.safetensors"});
+  EXPECT_FALSE(records("runs/launched"));
+  EXPECT_TRUE(records("runs/recorded"));
+}
+
 TEST_F(TicOnDevice, InBf16TheLossesStayClose) {
   train("f32", "cpu");
   train("bf16", "cuda", "--amp bf16");
