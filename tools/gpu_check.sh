@@ -6,7 +6,8 @@
 #   tools/gpu_check.sh                 on a machine with a GPU, nvcc, CMake and a C++ compiler
 #   tools/gpu_check.sh --dry-run       without a GPU: every step runs as far as it goes
 #   tools/gpu_check.sh STEP...         these steps alone, on what an earlier call has built
-# Steps: configure build tests attention msa_conv tic llama graph peers memcheck racecheck initcheck matmul ladder
+# Steps: configure build tests attention msa_conv tic llama graph peers memcheck racecheck initcheck matmul
+# ladder peer_long
 # Each has a time limit, and a failed one does not stop the others. gpu_check.json, gpu_check.md and
 # gpu_check.log go to $OUT (build/gpu_check), anew after every step. BUDGET=580 is the time for all,
 # BUILD the build folder (build/gpu), ARCHS the architectures (this GPU's).
@@ -22,7 +23,8 @@ build=$(realpath -m "${BUILD:-build/gpu}")
 logs=$build/gpu_check_logs
 carry=.carry
 budget=${BUDGET:-580}
-all_steps=(configure build tests attention msa_conv tic llama graph peers memcheck racecheck initcheck matmul ladder)
+all_steps=(configure build tests attention msa_conv tic llama graph peers memcheck racecheck initcheck matmul
+  ladder peer_long)
 tests_of_checkers='AttentionOnDevice.TensorCoreLengths:AttentionOnDevice.Decoding'
 tests_of_checkers+=':*MapKernels.MsaConvByTilesOnMapsOfEverySize*:*MapKernels.DepthwiseConvolution*'
 tests_of_checkers+=':*RowKernels.RmsNormGradient*:*RowKernels.CrossEntropy*:*RowKernels.EmbeddingGradient*'
@@ -189,11 +191,18 @@ run_matmul() {
   return "$status"
 }
 run_ladder() { on_gpu bench_ladder 0.3; }
-run_peers() {
+peer() { # peer [ARGUMENT...]
   local python=${MULLION_PYTHON:-python3}
   "$python" -c 'import torch' || return 1
   cat "$logs"/{attention,msa_conv,tic,llama}.log 2>/dev/null | grep '^{' >"$logs/ours.jsonl"
-  "$python" tests/bench/peer_gpu.py --ours "$logs/ours.jsonl" --table "$logs/rows.md"
+  "$python" tests/bench/peer_gpu.py --ours "$logs/ours.jsonl" --table "$logs/rows.md" "$@"
+}
+run_peers() { peer; }
+# Last, because it may take more time than is left, or more memory than there is.
+run_peer_long() {
+  local also=()
+  [ -f "$logs/peers.log" ] && also=(--also "$logs/peers.log")
+  peer --long "${also[@]}"
 }
 
 limit_of() { # seconds
@@ -202,7 +211,7 @@ limit_of() { # seconds
     tests) echo 150 ;;
     memcheck | racecheck | initcheck) echo 50 ;;
     attention | llama) echo 75 ;;
-    peers) echo 120 ;;
+    peers | peer_long) echo 120 ;;
     *) echo 45 ;;
   esac
 }
@@ -297,7 +306,7 @@ while [ $# -gt 0 ]; do
     --pack) pack; exit ;;
     --dry-run) dry=1 ;;
     --step) find_cuda; "run_$2"; exit ;;
-    -h | --help) sed -n '2,13s/^# \{0,1\}//p' "$self"; exit ;;
+    -h | --help) sed -n '2,14s/^# \{0,1\}//p' "$self"; exit ;;
     *)
       if ! declare -F "run_$1" >/dev/null; then
         echo "gpu_check: no step is called $1; steps: ${all_steps[*]}" >&2

@@ -1,17 +1,23 @@
 #!/usr/bin/env python3
 """PyTorch on a GPU beside the benches: attention, MSA-Conv, a TiC-T step, a LoRA step of 7B.
 
-  peer_gpu.py                                   one JSON line a measurement
+  peer_gpu.py                                    one JSON line a measurement
   peer_gpu.py --ours LINES.jsonl --table OUT.md  and the ratios to the benches' lines, as a table
+  peer_gpu.py --long --also LINES.jsonl ...      the LoRA step at 102,400 tokens alone, which takes
+                                                 a minute; the table with what was measured before
+  peer_gpu.py --smoke                            tiny sizes on the CPU: that the code runs
 
 bf16, random values, medians of several runs between synchronisations, warm. Attention: causal, 32
 heads of 128, by FlashAttention and cuDNN where PyTorch has them; S2 as LongLoRA does it, by rolling
 half of the heads and folding groups of a quarter into the batch; SF by FlexAttention, compiled.
-MSA-Conv by unfold (tools/oracle_tic.py) and by dense attention with a mask. timm's Swin-T, compiled, where timm is installed; transformers with PEFT where
-those are. What cannot run says why and leaves its row empty.
+MSA-Conv by unfold (tools/oracle_tic.py), by dense attention with a mask, and by NATTEN's fused
+neighborhood attention where that is installed: its windows are moved inwards at a border, so that
+all have 49 keys. timm's Swin-T, compiled, where timm is installed; transformers with PEFT where
+those are. What cannot run says why and leaves its row empty; too little memory is a result.
 """
 
 import argparse
+import gc
 import json
 import os
 import statistics
@@ -25,6 +31,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools"))
 
 BACKENDS = {"flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION}
+DEVICE, SMOKE = "cuda", False
 results = []
 after_each = []  # called when a measurement has ended
 
@@ -38,23 +45,35 @@ def attempt(what, function, *arguments, **names):
     """Other measurements go on when one is not possible here."""
     try:
         function(what, *arguments, **names)
+    except torch.OutOfMemoryError:
+        report(what, **names, error="out of memory")
+    except ModuleNotFoundError as error:
+        report(what, **names, error=f"{error.name} is not installed")
     except Exception as error:  # noqa: BLE001
         reason = str(error).strip() or type(error).__name__
         report(what, **names, error=reason.splitlines()[0][:200])
+    gc.collect()
     torch.cuda.empty_cache()
     for call in after_each:
         call()
 
 
+def synchronize():
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
+
+
 def median_ms(f, budget=1.0):
     """Median of 5 to 20 batches of calls of f, each batch of 5 ms or more."""
+    if SMOKE:
+        budget = 0.01
 
     def batch(calls):
-        torch.cuda.synchronize()
+        synchronize()
         start = time.perf_counter()
         for _ in range(calls):
             f()
-        torch.cuda.synchronize()
+        synchronize()
         return (time.perf_counter() - start) / calls
 
     batch(2)
@@ -97,7 +116,7 @@ def rolled(q, k, v):
 
 def attention(what, backend, tokens):
     f = {"full": full, "rolled s2": rolled}[what]
-    inputs = [torch.randn(1, 32, tokens, 128, device="cuda", dtype=torch.bfloat16) for _ in "qkv"]
+    inputs = [torch.randn(1, 32, tokens, 128, device=DEVICE, dtype=torch.bfloat16) for _ in "qkv"]
     with sdpa_kernel(BACKENDS[backend]):
         report(what, backend=backend, tokens=tokens, **forward_and_both(f, inputs))
 
@@ -112,10 +131,10 @@ def flex_sf(what, tokens, heads=32):
         move = (h >= heads - heads // 4) * (group // 2)
         return (i >= j) & (((i + move) // group == (j + move) // group) | (j < 4))
 
-    mask = create_block_mask(sees, None, heads, tokens, tokens, device="cuda")
-    compiled = torch.compile(flex_attention)
+    mask = create_block_mask(sees, None, heads, tokens, tokens, device=DEVICE)
+    compiled = flex_attention if SMOKE else torch.compile(flex_attention)
     inputs = [
-        torch.randn(1, heads, tokens, 128, device="cuda", dtype=torch.bfloat16) for _ in "qkv"
+        torch.randn(1, heads, tokens, 128, device=DEVICE, dtype=torch.bfloat16) for _ in "qkv"
     ]
     times = forward_and_both(lambda q, k, v: compiled(q, k, v, block_mask=mask), inputs)
     report(what, tokens=tokens, **times)
@@ -124,9 +143,9 @@ def flex_sf(what, tokens, heads=32):
 def dense_window(what, size, heads, batch):
     y, x = torch.arange(size).repeat_interleave(size), torch.arange(size).repeat(size)
     near = ((y[:, None] - y).abs() <= 3) & ((x[:, None] - x).abs() <= 3)
-    mask = near.cuda()
+    mask = near.to(DEVICE)
     shape = (batch, heads, size * size, 32)
-    inputs = [torch.randn(*shape, device="cuda", dtype=torch.bfloat16) for _ in "qkv"]
+    inputs = [torch.randn(*shape, device=DEVICE, dtype=torch.bfloat16) for _ in "qkv"]
     times = forward_and_both(
         lambda q, k, v: F.scaled_dot_product_attention(q, k, v, attn_mask=mask), inputs
     )
@@ -137,21 +156,30 @@ def msa_conv(what, size, heads, batch):
     import oracle_tic
 
     shape = (batch, heads * 32, size, size)
-    inputs = [torch.randn(*shape, device="cuda", dtype=torch.bfloat16) for _ in "qkv"]
+    inputs = [torch.randn(*shape, device=DEVICE, dtype=torch.bfloat16) for _ in "qkv"]
     times = forward_and_both(
         lambda q, k, v: oracle_tic.msa_conv(q, k, v, heads=heads, kernel=[7, 7]), inputs
     )
     report(what, size=size, heads=heads, batch=batch, **times)
 
 
-def train_step_seconds(step, steps):
+def natten_window(what, size, heads, batch):
+    from natten.functional import na2d
+
+    shape = (batch, size, size, heads, 32)
+    inputs = [torch.randn(*shape, device=DEVICE, dtype=torch.bfloat16) for _ in "qkv"]
+    times = forward_and_both(lambda q, k, v: na2d(q, k, v, kernel_size=(7, 7)), inputs)
+    report(what, size=size, heads=heads, batch=batch, **times)
+
+
+def train_step_seconds(step, steps, untimed=3):
     times = []
-    for i in range(steps + 3):
-        torch.cuda.synchronize()
+    for i in range(steps + untimed):
+        synchronize()
         start = time.perf_counter()
         step()
-        torch.cuda.synchronize()
-        if i >= 3:
+        synchronize()
+        if i >= untimed:
             times.append(time.perf_counter() - start)
     return statistics.median(times)
 
@@ -165,55 +193,77 @@ def image_step(what, batch, compiled=False, steps=10):
         import oracle_tic
 
         model = oracle_tic.Tic(**oracle_tic.PRESETS["tic-t"])
-    model = model.cuda().train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
-    images = torch.randn(batch, 3, 224, 224, device="cuda")
-    labels = torch.randint(0, 1000, (batch,), device="cuda")
+    model = model.to(DEVICE).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=not SMOKE)
+    side = 32 if SMOKE else 224
+    images = torch.randn(batch, 3, side, side, device=DEVICE)
+    labels = torch.randint(0, 1000, (batch,), device=DEVICE)
     forward = torch.compile(model) if compiled else model
 
     def step():
-        with torch.autocast("cuda", torch.bfloat16):
+        with torch.autocast(DEVICE, torch.bfloat16):
             loss = F.cross_entropy(forward(images), labels)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimizer.step()
         optimizer.zero_grad()
 
-    seconds = train_step_seconds(step, steps)
+    seconds = train_step_seconds(step, 1 if SMOKE else steps)
     report(what, batch=batch, compiled=compiled, img_s=round(batch / seconds, 1))
 
 
-def llama_step(what, tokens, checkpointing):
+def llama_step(what, tokens, backend, steps=2, untimed=2):
     from peft import LoraConfig, get_peft_model
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    torch.cuda.reset_peak_memory_stats()
     config = LlamaConfig(max_position_embeddings=tokens, use_cache=False)  # the 7B shape
+    if SMOKE:
+        config = LlamaConfig(max_position_embeddings=tokens, use_cache=False, hidden_size=64, vocab_size=64,
+                             intermediate_size=64, num_hidden_layers=2, num_attention_heads=2)
+    else:
+        torch.cuda.reset_peak_memory_stats()
     config._attn_implementation = "sdpa"
     torch.set_default_dtype(torch.bfloat16)
     try:
-        with torch.device("cuda"):
+        with torch.device(DEVICE):
             model = LlamaForCausalLM(config)
     finally:
         torch.set_default_dtype(torch.float32)
     lora = LoraConfig(r=8, lora_alpha=16, target_modules=["q_proj", "k_proj", "v_proj", "o_proj"])
     model = get_peft_model(model, lora).train()
-    if checkpointing:
-        model.enable_input_require_grads()
-        model.gradient_checkpointing_enable()
+    model.enable_input_require_grads()
+    model.gradient_checkpointing_enable()
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=1e-5)
-    ids = torch.randint(0, config.vocab_size, (1, tokens), device="cuda")
+    ids = torch.randint(0, config.vocab_size, (1, tokens), device=DEVICE)
 
     def step():
         model(ids, labels=ids).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
 
-    seconds = train_step_seconds(step, 2)
-    peak = torch.cuda.max_memory_allocated() / 2**30
-    report(what, tokens=tokens, checkpointing=checkpointing, tok_s=round(tokens / seconds, 1),
-           peak_gib=round(peak, 2))
+    with sdpa_kernel(BACKENDS[backend]):
+        seconds = train_step_seconds(step, steps, untimed)
+    peak = 0 if SMOKE else torch.cuda.max_memory_allocated() / 2**30
+    report(what, tokens=tokens, backend=backend, tok_s=round(tokens / seconds, 1), peak_gib=round(peak, 2))
+
+
+def measure_long():
+    # One step without a warm one: it takes most of a minute, which hides what the first one costs.
+    attempt("llama-7b peft", llama_step, tokens=102400, backend="flash", steps=1, untimed=0)
+
+
+def smoke():
+    for backend in BACKENDS:
+        attempt("full", attention, backend=backend, tokens=64)
+        attempt("rolled s2", attention, backend=backend, tokens=64)
+    attempt("msa_conv unfold", msa_conv, size=8, heads=1, batch=1)
+    attempt("msa_conv dense", dense_window, size=8, heads=1, batch=1)
+    attempt("msa_conv natten", natten_window, size=8, heads=1, batch=1)
+    attempt("flex sf", flex_sf, tokens=256, heads=4)
+    attempt("tic-t unfold", image_step, batch=2)
+    attempt("llama-7b peft", llama_step, tokens=64, backend="flash", steps=1, untimed=0)
+    attempt("swin-t", image_step, batch=2)
 
 
 def measure():
@@ -224,28 +274,36 @@ def measure():
     attempt("msa_conv unfold", msa_conv, size=56, heads=3, batch=128)
     attempt("msa_conv unfold", msa_conv, size=14, heads=12, batch=128)
     attempt("msa_conv dense", dense_window, size=14, heads=12, batch=128)
+    attempt("msa_conv natten", natten_window, size=56, heads=3, batch=128)
+    attempt("msa_conv natten", natten_window, size=14, heads=12, batch=128)
     attempt("flex sf", flex_sf, tokens=32768)
     attempt("tic-t unfold", image_step, batch=16)
-    attempt("llama-7b peft", llama_step, tokens=8192, checkpointing=True)
-    attempt("llama-7b peft", llama_step, tokens=32768, checkpointing=True)
+    attempt("llama-7b peft", llama_step, tokens=8192, backend="flash")
+    attempt("llama-7b peft", llama_step, tokens=32768, backend="flash", untimed=1)
+    attempt("llama-7b peft", llama_step, tokens=32768, backend="cudnn", steps=1, untimed=1)
     attempt("swin-t", image_step, batch=128, compiled=True)
 
 
 def find(lines, key, **wanted):
-    """The value of `key` in the last line that has all of the wanted values."""
+    """The value of `key` in the last line that has all of the wanted values, or why it has none."""
     for line in reversed(lines):
-        if key in line and all(line.get(name) == value for name, value in wanted.items()):
-            return line[key]
+        if all(line.get(name) == value for name, value in wanted.items()):
+            if key in line or "error" in line:
+                return line.get(key, line.get("error"))
     return None
 
 
 def rows(ours, peers):
-    """(row of performance goals, what, our figure, its unit, the peer's, times faster)."""
+    """(row of performance goals, what, our figure, its unit, the peer's, times faster); a figure may
+    be the reason why there is none."""
     result = []
 
+    def is_number(value):
+        return isinstance(value, (int, float)) and value > 0
+
     def row(number, what, own, unit, peer, faster_is_less):
-        ratio = None
-        if own and peer:
+        ratio = "-" if isinstance(peer, str) else None
+        if is_number(own) and is_number(peer):
             ratio = peer / own if faster_is_less else own / peer
         result.append((number, what, own, unit, peer, ratio))
 
@@ -265,33 +323,40 @@ def rows(ours, peers):
     peer = find(peers, "both_ms", peer="flex sf", tokens=32768)
     row("1e", "the same, FlexAttention with the same mask", both, "ms", peer, True)
     linear = find(ours, "time_ratio", bench="attention_linearity", pattern="sf", tokens=102400)
-    row("1f", "SF-Attn time at 102,400 tokens over 32,768", linear, "", None, True)
-    for number, stage, size, way in (("2a", 0, 56, "unfold"), ("2c", 2, 14, "unfold"), ("2c", 2, 14, "dense")):
+    row("1f", "SF-Attn time at 102,400 tokens over 32,768", linear, "", "-", True)
+    for number, stage, size, way in (("2a", 0, 56, "unfold"), ("2b", 0, 56, "natten"), ("2c", 2, 14, "unfold"),
+                                     ("2c", 2, 14, "natten"), ("2c", 2, 14, "dense")):
         own = find(ours, "fwd_bwd_us", bench="msa_conv", shape=f"tic-t stage {stage}", shift=False)
         peer = find(peers, "both_ms", peer=f"msa_conv {way}", size=size)
         row(number, f"MSA-Conv {size}² forward and backward, {way}", own and own / 1e3, "ms", peer, True)
         if way == "unfold":
             part = find(ours, "fwd_bwd_of_floor", bench="msa_conv", shape=f"tic-t stage {stage}", shift=False)
-            row(number, f"MSA-Conv {size}², of the time of twelve copies", part, "", None, True)
+            row(number, f"MSA-Conv {size}², of the time of twelve copies", part, "", "-", True)
     own = find(ours, "img_s", bench="tic_step", amp="bf16")
     row("3", "TiC-T step, Swin-T compiled", own, "images/s", find(peers, "img_s", peer="swin-t"), False)
     row("3", "TiC-T step, unfold (batch 16)", own, "images/s",
         find(peers, "img_s", peer="tic-t unfold"), False)
-    for number, tokens, pattern in (("4a", 8192, "sf"), ("4b", 32768, "sf"), ("4c", 32768, "full")):
+    images = find(ours, "images", bench="tic_feed") or "JPEGs"
+    workers = find(ours, "workers", bench="tic_feed") or "all"
+    part = find(ours, "of_random", bench="tic_feed")
+    row("3b", f"TiC-T step from {images}, by {workers} threads", part, "of the step on random images", "-", False)
+    for number, tokens, pattern, backend in (("4a", 8192, "sf", "flash"), ("4b", 32768, "sf", "flash"),
+                                             ("4c", 32768, "full", "cudnn"), ("4d", 102400, "sf", "flash")):
         own = find(ours, "tok_s", bench="llama_step", context=tokens, attn=pattern)
-        peer = find(peers, "tok_s", peer="llama-7b peft", tokens=tokens)
-        row(number, f"LoRA step of 7B at {tokens}, {pattern} here", own, "tokens/s", peer, False)
-    own = find(ours, "tok_s", bench="llama_step", context=102400, attn="sf")
-    row("4d", "LoRA step of 7B at 102,400, sf", own, "tokens/s", None, False)
+        peer = find(peers, "tok_s", peer="llama-7b peft", tokens=tokens, backend=backend)
+        name = f"LoRA step of 7B at {tokens:,}, {pattern} here, full by {backend} there"
+        row(number, name, own, "tokens/s", peer, False)
     for tokens in (8192, 32768, 102400):
         own = find(ours, "tensor_peak_gib", bench="llama_step", context=tokens, attn="sf")
-        peer = find(peers, "peak_gib", peer="llama-7b peft", tokens=tokens)
+        peer = find(peers, "peak_gib", peer="llama-7b peft", tokens=tokens, backend="flash")
         row("4e", f"peak memory of that step at {tokens}", own, "GiB", peer, True)
     return result
 
 
 def markdown(table):
     def cell(value):
+        if isinstance(value, str):
+            return value.replace("|", "/")
         return "not measured" if value is None else f"{value:.4g}"
 
     lines = ["| row | what, and the peer | here | PyTorch | unit | times better |",
@@ -302,20 +367,30 @@ def markdown(table):
     return "\n".join(lines) + "\n"
 
 
+def json_lines(path):
+    with open(path, encoding="utf-8") as file:
+        return [json.loads(line) for line in file if line.startswith("{")]
+
+
 def main():
+    global DEVICE, SMOKE
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--ours", help="lines of the benches")
     parser.add_argument("--table", help="where the Markdown goes")
+    parser.add_argument("--also", help="lines of an earlier call, for the table")
+    parser.add_argument("--long", action="store_true", help="the LoRA step at 102,400 tokens alone")
+    parser.add_argument("--smoke", action="store_true", help="tiny sizes on the CPU")
     args = parser.parse_args()
-    if not torch.cuda.is_available():
+    if args.smoke:
+        DEVICE, SMOKE = "cpu", True
+    elif not torch.cuda.is_available():
         sys.exit("peer_gpu: PyTorch sees no GPU")
-    report("machine", name=torch.cuda.get_device_name(), torch=torch.__version__)
-    ours = []
-    if args.ours:
-        with open(args.ours, encoding="utf-8") as file:
-            ours = [json.loads(line) for line in file]
+    if args.also:
+        results.extend(json_lines(args.also))
+    report("machine", name="cpu" if SMOKE else torch.cuda.get_device_name(), torch=torch.__version__)
+    ours = json_lines(args.ours) if args.ours else []
 
     def write():
         if args.table:
@@ -323,7 +398,10 @@ def main():
                 file.write(markdown(rows(ours, results)))
 
     after_each.append(write)
-    measure()
+    if args.smoke:
+        smoke()
+    else:
+        measure_long() if args.long else measure()
 
 
 if __name__ == "__main__":
