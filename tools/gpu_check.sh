@@ -6,8 +6,8 @@
 #   tools/gpu_check.sh                 on a machine with a GPU, nvcc, CMake and a C++ compiler
 #   tools/gpu_check.sh --dry-run       without a GPU: every step runs as far as it goes
 #   tools/gpu_check.sh STEP...         these steps alone, on what an earlier call has built
-# Steps: configure build tests attention msa_conv tic llama graph peers memcheck racecheck initcheck matmul
-# ladder peer_long
+# Steps: configure build tests attention msa_conv tic feed llama graph peers memcheck racecheck initcheck
+# matmul ladder peer_long
 # Each has a time limit, and a failed one does not stop the others. gpu_check.json, gpu_check.md and
 # gpu_check.log go to $OUT (build/gpu_check), anew after every step. BUDGET=580 is the time for all,
 # BUILD the build folder (build/gpu), ARCHS the architectures (this GPU's).
@@ -23,8 +23,8 @@ build=$(realpath -m "${BUILD:-build/gpu}")
 logs=$build/gpu_check_logs
 carry=.carry
 budget=${BUDGET:-580}
-all_steps=(configure build tests attention msa_conv tic llama graph peers memcheck racecheck initcheck matmul
-  ladder peer_long)
+all_steps=(configure build tests attention msa_conv tic feed llama graph peers memcheck racecheck initcheck
+  matmul ladder peer_long)
 tests_of_checkers='AttentionOnDevice.TensorCoreLengths:AttentionOnDevice.Decoding'
 tests_of_checkers+=':*MapKernels.MsaConvByTilesOnMapsOfEverySize*:*MapKernels.DepthwiseConvolution*'
 tests_of_checkers+=':*RowKernels.RmsNormGradient*:*RowKernels.CrossEntropy*:*RowKernels.EmbeddingGradient*'
@@ -118,7 +118,8 @@ missing() { # one line for each thing without which nothing can be done
 
 run_configure() {
   local options=(-DMULLION_CUDA=ON "-DMULLION_CUDA_ARCHS=${ARCHS:-$(architectures)}" -DMULLION_SIMT=OFF
-    -DMULLION_TESTS=ON -DMULLION_BENCH=ON -DCMAKE_BUILD_TYPE=Release)
+    -DMULLION_TESTS=ON -DMULLION_BENCH=ON -DCMAKE_BUILD_TYPE=Release
+    -DMULLION_STB_JPEG=ON) # where there is no libjpeg-turbo; the only JPEGs read are the feed step's own
   command -v ninja >/dev/null && options+=(-G Ninja)
   command -v ccache >/dev/null && options+=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
   [ -d "$carry" ] && options+=("-DMULLION_CARRY=$PWD/$carry")
@@ -127,7 +128,7 @@ run_configure() {
 
 run_build() {
   cmake --build "$build" -j "$(nproc)" --target test_cuda bench_attention bench_msa_conv \
-    bench_tic_step bench_llama_step bench_matmul bench_ladder
+    bench_tic_step bench_tic_feed bench_llama_step bench_matmul bench_ladder
 }
 
 run_tests() { # a test that was skipped has shown nothing
@@ -165,6 +166,7 @@ run_tic() {
   on_gpu bench_tic_step tic-t 224 128 10 --amp tf32 || status=$?
   return "$status"
 }
+run_feed() { on_gpu bench_tic_feed "$build/feed_jpegs" tic-t 224 128 20 "$(nproc)" --amp bf16; }
 run_llama() {
   local status=0 common=(llama-7b --dtype bf16 --amp bf16)
   on_gpu bench_llama_step "${common[@]}" --ctx-size 8192 --attn sf --steps 3 || status=$?
@@ -194,7 +196,7 @@ run_ladder() { on_gpu bench_ladder 0.3; }
 peer() { # peer [ARGUMENT...]
   local python=${MULLION_PYTHON:-python3}
   "$python" -c 'import torch' || return 1
-  cat "$logs"/{attention,msa_conv,tic,llama}.log 2>/dev/null | grep '^{' >"$logs/ours.jsonl"
+  cat "$logs"/{attention,msa_conv,tic,feed,llama}.log 2>/dev/null | grep '^{' >"$logs/ours.jsonl"
   "$python" tests/bench/peer_gpu.py --ours "$logs/ours.jsonl" --table "$logs/rows.md" "$@"
 }
 run_peers() { peer; }
