@@ -2,6 +2,7 @@
 // the kernel table and records its backward. Shape letters: B batch, T time, C channels, H heads, D
 // head width, V vocabulary. Every function here has a row in the op table (tests/autograd).
 #pragma once
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -74,8 +75,9 @@ Tensor lora_linear(const Tensor& x, const Tensor& weight, const Tensor& lora_a,
 struct Projection {
   Tensor weight, lora_a = {}, lora_b = {}, residual = {};
 };
+// `again`, where given, computes x once more: the backward keeps it instead of x.
 std::vector<Tensor> lora_linears(const Tensor& x, const std::vector<Projection>& projections,
-                                 double scale);
+                                 double scale, const std::function<Tensor()>& again = {});
 
 // --- ops/norm.cc --------------------------------------------------------------------------------
 Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps);  // over the last axis

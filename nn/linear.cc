@@ -32,7 +32,8 @@ void Linear::add_lora(int64_t rank, double alpha) {
   lora_scale = alpha / static_cast<double>(rank);
 }
 
-std::vector<Tensor> linears(const Tensor& x, const std::vector<const Linear*>& layers) {
+std::vector<Tensor> linears(const Tensor& x, const std::vector<const Linear*>& layers,
+                            const std::function<Tensor()>& again) {
   std::vector<Projection> projections;
   double scale = 0;
   bool together = true;
@@ -43,7 +44,7 @@ std::vector<Tensor> linears(const Tensor& x, const std::vector<const Linear*>& l
     together = together && (scale == 0 || scale == layer->lora_scale);
     scale = layer->lora_scale;
   }
-  if (together && scale != 0) return lora_linears(x, projections, scale);
+  if (together && scale != 0) return lora_linears(x, projections, scale, again);
   std::vector<Tensor> results;
   for (const Linear* layer : layers) results.push_back((*layer)(x));
   return results;

@@ -23,7 +23,9 @@ class Linear : public Module {
 };
 
 // The results of several layers of one x. LoRA pairs go together where they can (lora_linears).
-std::vector<Tensor> linears(const Tensor& x, const std::vector<const Linear*>& layers);
+// `again`, where given, computes x once more; pairs keep it for the backward instead of x.
+std::vector<Tensor> linears(const Tensor& x, const std::vector<const Linear*>& layers,
+                            const std::function<Tensor()>& again = {});
 // Moves the pairs of layers of one x into one storage, A below A and B below B, so that they can.
 // Every parameter stays one of its own, a view; gradients and handles from before stay behind.
 void lay_pairs_together(const std::vector<Linear*>& layers);

@@ -259,8 +259,9 @@ JsonObject Pretraining::estimate() const {
   const int64_t attention =
       3 * c.hidden_size + 2 * (c.num_attention_heads + c.num_key_value_heads) * c.head_dim;
   const bool again = recompute() == Recompute::block, mlp_again = recompute() == Recompute::mlp;
-  const int64_t kept = again ? c.hidden_size : mlp_again ? attention : attention + mlp;
-  const int64_t floats = c.num_hidden_layers * kept + attention + 2 * mlp;
+  const int64_t layers = c.num_hidden_layers, layers_again = mlp_again ? layers - layers / 3 : 0;
+  const int64_t kept = again ? c.hidden_size : attention + mlp - (mlp_again ? c.hidden_size : 0);
+  const int64_t floats = layers * kept - layers_again * mlp + attention + 2 * mlp;
   const auto pass = static_cast<double>(batch_ * context_);
   const double memory = frozen_bytes + 16.0 * static_cast<double>(trained) +
                         4.0 * pass * static_cast<double>(floats) +
@@ -268,15 +269,14 @@ JsonObject Pretraining::estimate() const {
   // Products: 2 a weight forward, 2 for the inputs' gradients, 2 for those of trained weights; 4
   // an attention pair and channel forward, 8 backward (and 4 again, from the log-sum-exp).
   const auto weights = static_cast<double>(all - (c.tie_word_embeddings ? 0 : embed));
-  const auto mlp_weights = static_cast<double>(c.num_hidden_layers * mlp * c.hidden_size);
+  const auto gate_and_up =
+      static_cast<double>(layers_again * 2 * c.intermediate_size * c.hidden_size);
   const double attended = static_cast<double>(context_) * static_cast<double>(context_ + 1) / 2 *
                           visible_fraction(pattern_, context_);
   const double heads = static_cast<double>(c.num_attention_heads * c.head_dim);
   const double per_row =
       (4 * weights + 2 * static_cast<double>(lora_ ? pairs * 2 : trained) +
-       (again       ? 2 * weights
-        : mlp_again ? 4 * mlp_weights / 3
-                    : 0)) *
+       (again ? 2 * weights : 2 * gate_and_up)) *
           static_cast<double>(context_) +
       static_cast<double>(c.num_hidden_layers) * heads * attended * (again ? 20 : 16);
   return JsonObject()

@@ -26,7 +26,8 @@ void add_model(OptionTable& table) {
             "recompute each block in the backward pass: a tenth of the memory, a third more time");
   table
       .add("model.recompute_mlp", "--recompute-mlp", "auto",
-           "recompute the inside of each MLP: half the memory, a tenth more time; auto: in passes "
+           "recompute norms and the inside of most MLPs: 0.6 of the memory, a twentieth more time; "
+           "auto: in passes "
            "of 4,096 tokens and more")
       .one_of({"auto", "on", "off"})
       .free_on_resume();

@@ -112,7 +112,8 @@ struct LoraGradients {
   static size_t place(size_t member, Place what) { return kInputs * member + what; }
 
   Shape shape;  // of x
-  Tensor rows;  // x; undefined where neither W nor A needs a gradient
+  Tensor rows;  // x; undefined where neither W nor A needs a gradient, or it is computed again
+  std::function<Tensor()> again;
   double scale;
   std::vector<Tensor> w;
   std::vector<Down> downs;
@@ -123,17 +124,23 @@ struct LoraGradients {
     for (size_t i = 0; i < w.size(); ++i)
       g.push_back(given[i].defined() ? as_rows(given[i]) : without_use(i, given));
     Gradients result(need.size());
+    const Tensor x = again ? once_more() : rows;
     Tensor dx;
     if (need[0]) result[0] = raw::reshape(dx = through_weights(g), shape);
-    for (const Down& down : downs) through_pairs(down, g, dx, result);
+    for (const Down& down : downs) through_pairs(down, g, x, dx, result);
     for (size_t i = 0; i < w.size(); ++i) {
       if (need[place(i, weight)]) {
         result[place(i, weight)] = empty_like(w[i]);
-        multiply(g[i], rows, result[place(i, weight)], {.transpose_a = true});
+        multiply(g[i], x, result[place(i, weight)], {.transpose_a = true});
       }
       if (need[place(i, residual)]) result[place(i, residual)] = given[i];
     }
     return result;
+  }
+
+  Tensor once_more() const {
+    NoGrad no_grad;
+    return as_rows(again());
   }
 
   // The gradient of a result that nothing uses, beside one that something does.
@@ -149,8 +156,8 @@ struct LoraGradients {
     return dx;
   }
 
-  void through_pairs(const Down& down, const std::vector<Tensor>& g, const Tensor& dx,
-                     Gradients& result) const {
+  void through_pairs(const Down& down, const std::vector<Tensor>& g, const Tensor& x,
+                     const Tensor& dx, Gradients& result) const {
     const Tensor e = empty(down.h.shape(), g[0]);
     for (const Up& up : down.ups) through_batch(up, down.h, g, e, result);
     if (dx.defined()) multiply(e, down.a, dx, {.beta = 1});
@@ -165,7 +172,7 @@ struct LoraGradients {
       }
     if (!need_a) return;
     const std::vector<Tensor> da = empty_parts(shapes, down.a.dtype(), down.a.device());
-    multiply(e, rows, view(da[0], 0, down.a.shape(), down.a.strides()), {.transpose_a = true});
+    multiply(e, x, view(da[0], 0, down.a.shape(), down.a.strides()), {.transpose_a = true});
     for (size_t j = 0; j < members.size(); ++j)
       if (need[place(members[j], lora_a)]) result[place(members[j], lora_a)] = da[j];
   }
@@ -198,11 +205,12 @@ struct LoraGradients {
 // dx = sum of g_i W_i + e_i A_i, dA_i = e_i^T x, dB_i = s g_i^T h_i, dr_i = g_i, and dW_i = g_i^T x
 // where W is trained as well. A frozen W is used, never kept in another form.
 std::vector<Tensor> projected(std::string_view op, const Tensor& x,
-                              const std::vector<Projection>& projections, double scale) {
+                              const std::vector<Projection>& projections, double scale,
+                              const std::function<Tensor()>& again = {}) {
   const OpScope scope(op);
   const Tensor rows = as_rows(x);
   const int64_t count = rows.dim(0);
-  LoraGradients gradients{x.shape(), {}, scale, {}, arranged(projections), {requires_grad(x)}};
+  LoraGradients gradients{x.shape(), {}, {}, scale, {}, arranged(projections), {requires_grad(x)}};
   std::vector<Tensor> inputs = {x}, y(projections.size());
   std::vector<Tensor> batches;
   for (const Down& down : gradients.downs)
@@ -233,7 +241,10 @@ std::vector<Tensor> projected(std::string_view op, const Tensor& x,
       multiply(up.blocks_of(down.h, 0, up.count()), up.b, batches[batch++],
                {.transpose_b = true, .alpha = scale, .beta = 1});
   }
-  if (keep_x) gradients.rows = detached(rows);
+  if (keep_x && again)
+    gradients.again = again;
+  else if (keep_x)
+    gradients.rows = detached(rows);
   for (size_t i = 0; i < y.size(); ++i)
     y[i] = raw::reshape(y[i], with_last(x.shape(), projections[i].weight.dim(0)));
   return record_all(op, std::move(y), inputs, std::move(gradients));
@@ -249,10 +260,10 @@ Tensor lora_linear(const Tensor& x, const Tensor& weight, const Tensor& lora_a,
 }
 
 std::vector<Tensor> lora_linears(const Tensor& x, const std::vector<Projection>& projections,
-                                 double scale) {
+                                 double scale, const std::function<Tensor()>& again) {
   CHECK(!projections.empty(), "lora_linears: no projections");
   for (const Projection& p : projections) check("lora_linears", x, p);
-  return projected("lora_linears", x, projections, scale);
+  return projected("lora_linears", x, projections, scale, again);
 }
 
 }  // namespace mullion

@@ -17,8 +17,8 @@ LlamaAttention::LlamaAttention(const LlamaConfig& c)
       kv_heads_(c.num_key_value_heads),
       head_dim_(c.head_dim) {}
 
-Tensor LlamaAttention::operator()(const Tensor& x, const Tensor& residual,
-                                  const LlamaContext& context, int64_t layer) const {
+Tensor LlamaAttention::operator()(const Tensor& x, const RmsNorm& norm, const LlamaContext& context,
+                                  int64_t layer) const {
   const auto [B, T, C] = dims<3>(x);
   const auto heads = [&, B = B, T = T](const Tensor& y, int64_t count) {
     return reshape(y, {B, T, count, head_dim_});
@@ -26,7 +26,9 @@ Tensor LlamaAttention::operator()(const Tensor& x, const Tensor& residual,
   const auto turned = [&](const Tensor& y) {
     return rope_in_place(y, context.rope.cos, context.rope.sin);
   };
-  const std::vector<Tensor> qkv = linears(x, {&q_proj, &k_proj, &v_proj});
+  std::function<Tensor()> again;
+  if (context.recompute_norm) again = [&norm, kept = detached(x)] { return norm(kept); };
+  const std::vector<Tensor> qkv = linears(norm(x), {&q_proj, &k_proj, &v_proj}, again);
   const Tensor q = turned(heads(qkv[0], heads_)), k = turned(heads(qkv[1], kv_heads_));
   const Tensor v = heads(qkv[2], kv_heads_);
   const double scale = 1 / std::sqrt(static_cast<double>(head_dim_));
@@ -37,7 +39,7 @@ Tensor LlamaAttention::operator()(const Tensor& x, const Tensor& residual,
   } else {
     o = attention(q, k, v, *context.pattern, scale);
   }
-  return o_proj(reshape(o, {B, T, heads_ * head_dim_}), residual);
+  return o_proj(reshape(o, {B, T, heads_ * head_dim_}), x);
 }
 
 void LlamaAttention::fields(Fields& fields) {
@@ -70,7 +72,7 @@ LlamaBlock::LlamaBlock(const LlamaConfig& c)
       mlp(c) {}
 
 Tensor LlamaBlock::operator()(const Tensor& x, const LlamaContext& context, int64_t layer) const {
-  const Tensor y = self_attn(input_layernorm(x), x, context, layer);
+  const Tensor y = self_attn(x, input_layernorm, context, layer);
   const auto inside = [this](const Tensor& input) {
     return mlp.inside(post_attention_layernorm(input));
   };
@@ -125,11 +127,13 @@ Tensor Llama::hidden(const Tensor& ids, KvCache* cache) const {
   CHECK_AS(Fault::usage, begin + T <= usable_context(config_), "llama: ", begin + T,
            " tokens, but the model's context is ", usable_context(config_),
            "; extend it by rope scaling");
-  const LlamaContext context{rope_.at(begin, T, device()), &pattern_, cache,
-                             recompute_ == Recompute::mlp && !cache};
+  LlamaContext context{rope_.at(begin, T, device()), &pattern_, cache};
+  const size_t last_third = layers_.size() - layers_.size() / 3;
   Tensor x = embed_tokens_(ids);
   if (compute_type_ == DType::bf16) x = cast(x, DType::bf16);
   for (size_t i = 0; i < layers_.size(); ++i) {
+    context.recompute_norm = recompute_ == Recompute::mlp && !cache;
+    context.recompute_mlp = context.recompute_norm && i < last_third;
     const auto block = [layer = layers_[i].get(), context, i](const Tensor& input) {
       return (*layer)(input, context, static_cast<int64_t>(i));
     };
