@@ -198,8 +198,7 @@ void multiply(const MatmulArgs& p) {
   cublasLtHandle_t& handle = all.handles[current_device()];
   if (!handle) check_lt(cublasLtCreate(&handle), "cublasLtCreate", p);
   std::unique_ptr<Storage>& workspace = all.workspaces[current_device()];
-  if (!workspace)
-    workspace = std::make_unique<Storage>(kWorkspace, Device{DeviceType::cuda, current_device()});
+  if (!workspace) workspace.reset(new Storage(scratch(kWorkspace)));
   const Key key = key_of(p);
   auto found = all.plans.find(key);
   if (found == all.plans.end()) found = all.plans.emplace(key, make_plan(handle, p)).first;
