@@ -178,13 +178,18 @@ Plan make_plan(cublasLtHandle_t handle, const MatmulArgs& p) {
   return plan;
 }
 
+// nvcc takes `new Storage(scratch(n))` for a copy; a member it initialises in place.
+struct Workspace {
+  Storage memory;
+};
+
 // The library's handle and workspace on one device, and the plans of all products so far. Never
 // destroyed: the library may be gone when static objects are.
 struct Products {
   std::mutex mutex;
   std::map<Key, Plan> plans;
   std::map<int, cublasLtHandle_t> handles;
-  std::map<int, std::unique_ptr<Storage>> workspaces;
+  std::map<int, std::unique_ptr<Workspace>> workspaces;
 };
 Products& products() {
   static auto* the_products = new Products;
@@ -197,18 +202,19 @@ void multiply(const MatmulArgs& p) {
   std::lock_guard lock(all.mutex);
   cublasLtHandle_t& handle = all.handles[current_device()];
   if (!handle) check_lt(cublasLtCreate(&handle), "cublasLtCreate", p);
-  std::unique_ptr<Storage>& workspace = all.workspaces[current_device()];
-  if (!workspace) workspace.reset(new Storage(scratch(kWorkspace)));
+  std::unique_ptr<Workspace>& workspace = all.workspaces[current_device()];
+  if (!workspace) workspace.reset(new Workspace{scratch(kWorkspace)});
   const Key key = key_of(p);
   auto found = all.plans.find(key);
   if (found == all.plans.end()) found = all.plans.emplace(key, make_plan(handle, p)).first;
   const Plan& plan = found->second;
   set_pointers(plan.product, p);
   const auto alpha = static_cast<float>(p.alpha), beta = static_cast<float>(beta_of(p));
-  check_lt(cublasLtMatmul(handle, plan.product, &alpha, p.b, plan.b, p.a, plan.a, &beta,
-                          added_to(p), plan.c, p.c, plan.c, &plan.algorithm, workspace->data(),
-                          static_cast<size_t>(kWorkspace), current_stream()),
-           "cublasLtMatmul", p);
+  check_lt(
+      cublasLtMatmul(handle, plan.product, &alpha, p.b, plan.b, p.a, plan.a, &beta, added_to(p),
+                     plan.c, p.c, plan.c, &plan.algorithm, workspace->memory.data(),
+                     static_cast<size_t>(kWorkspace), current_stream()),
+      "cublasLtMatmul", p);
   launched("matmul");
 }
 
