@@ -117,9 +117,10 @@ void stream(const DotProducts<B>& p, int64_t j0, int64_t j1) {
   }
 }
 
+// By columns of C where A has few rows, whatever their number: stream() takes columns.
 template <typename B>
 void split(const DotProducts<B>& p) {
-  const bool by_rows = p.m > p.n;
+  const bool by_rows = p.m > kSide && p.m > p.n;
   const int64_t size = by_rows ? p.m : p.n, other = by_rows ? p.n : p.m;
   const int64_t units = (size + kSide - 1) / kSide;
   const int64_t grain = rows_of_grain(p.k * kSide * std::max<int64_t>(1, other / kSide));

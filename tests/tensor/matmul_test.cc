@@ -156,6 +156,18 @@ TEST(Matmul, AllTransposesScalesAndPaddingF32) { for_backends(check_sizes<float,
 TEST(Matmul, AllTransposesScalesAndPaddingF64) { for_backends(check_sizes<double, double>); }
 TEST(Matmul, Bf16OperandIsWidenedExactly) { for_backends(check_sizes<float, bf16>); }
 
+// More rows than columns and fewer of either than a block has, at depths around a register's.
+TEST(Matmul, FewRowsAndFewerColumns) {
+  for (int64_t m = 1; m <= 9; ++m)
+    for (int64_t n = 1; n <= 9; ++n)
+      for (const int64_t k : {1, 7, 16, 65})
+        for (const bool tb : {false, true}) {
+          const Case c{.m = m, .n = n, .k = k, .transpose_b = tb, .beta = 0.5, .bias = true};
+          check<float, float>(c);
+          check<float, bf16>(c);
+        }
+}
+
 template <typename T, typename S>
 void check_batches() {
   for (const bool ta : {false, true})
