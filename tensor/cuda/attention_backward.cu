@@ -319,6 +319,7 @@ __global__ __launch_bounds__(KeyGradientShape<D, false>::kThreads) void key_grad
     };
     start_keys(sum.k_tile, args.k, args.k_stride);
     start_keys(sum.v_tile, args.v, args.v_stride);
+    cp_async_commit();  // a group of their own: where no query sees the block, no other follows
     SpanWalk walk(plan, work);
     sum.add_all(args, scratch, plan, walk, work.key);
   }
@@ -398,6 +399,7 @@ __global__ __launch_bounds__(KeyGradientShape<D, true>::kThreads) void list_grad
   };
   start_keys(sum.k_tile, args.k, args.k_stride);
   start_keys(sum.v_tile, args.v, args.v_stride);
+  cp_async_commit();
   PaneWalk walk(plan, work);
   sum.add_all(args, scratch, plan, walk, 0);
 

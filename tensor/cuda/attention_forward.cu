@@ -1,5 +1,5 @@
 // Attention forward on tensor cores, bf16 with sums in f32, D of 64 and 128:
-//   m' = max(m, s), l' = l 2^(c(m-m')) + sum 2^(c(s-m')), o' = o 2^(c(m-m')) + 2^(c(s-m')) v,
+//   m' = max(m, c s), l' = l 2^(m-m') + sum 2^(c s-m'), o' = o 2^(m-m') + 2^(c s-m') v,
 //   s = q k, c = scale log2 e                                     (FlashAttention-2, algorithm 1)
 // Four warps take 32 rows each, so that a key fragment read from shared memory serves two products.
 // While a tile of keys is computed with, the next one is copied into the other buffer; one barrier
@@ -9,6 +9,7 @@
 // Sums and scores take nearly all registers of a thread, none of which may spill
 // (tools/kernel_report): two blocks, 8 warps, live on a multiprocessor.
 #include "tensor/cuda/attention_kernels.h"
+#include "tensor/cuda/attention_softmax.cuh"
 #include "tensor/cuda/attention_tiles.cuh"
 
 namespace mullion::cuda {
@@ -20,41 +21,6 @@ struct ForwardShape {
   static constexpr int kThreads = kWarps * kWarpSize, kRows = kWarps * kM * 16;
   static constexpr size_t kBytes = RowTile<D>::bytes(kRows + 4 * kKeys);
 };
-
-// Scores to exponentials, as the left operand of the product with v; o and sum to the new maximum.
-template <int kN, int kColumns>
-__device__ __forceinline__ void soften(float (&s)[kN][4], float c, float (&top)[2], float (&sum)[2],
-                                       float (&o)[kColumns][4], uint32_t (&p)[kN][2]) {
-  float shrink[2];
-#pragma unroll
-  for (int r = 0; r < 2; ++r) {
-    float largest = top[r];
-#pragma unroll
-    for (int n = 0; n < kN; ++n) largest = fmaxf(largest, fmaxf(s[n][2 * r], s[n][2 * r + 1]));
-    largest = fmaxf(largest, __shfl_xor_sync(kFullMask, largest, 1));
-    largest = fmaxf(largest, __shfl_xor_sync(kFullMask, largest, 2));
-    // A row that has seen nothing yet: any finite maximum gives it zeros.
-    const float base = largest == -INFINITY ? 0 : largest * c;
-    shrink[r] = exp2_approximate(top[r] * c - base);
-    top[r] = largest;
-    float added = 0;
-#pragma unroll
-    for (int n = 0; n < kN; ++n) {
-      const float low = exp2_approximate(s[n][2 * r] * c - base);
-      const float high = exp2_approximate(s[n][2 * r + 1] * c - base);
-      added += low + high;
-      p[n][r] = pack_bf16(low, high);
-    }
-    sum[r] = sum[r] * shrink[r] + added;
-  }
-  // Most tiles bring no new maximum to any of the warp's rows.
-  if (__any_sync(kFullMask, shrink[0] != 1 || shrink[1] != 1)) {
-#pragma unroll
-    for (int n = 0; n < kColumns; ++n)
-#pragma unroll
-      for (int e = 0; e < 4; ++e) o[n][e] *= shrink[e / 2];
-  }
-}
 
 template <int D, bool kStrided>
 __global__ __launch_bounds__(ForwardShape<D, kStrided>::kThreads) void forward_kernel(
@@ -127,7 +93,7 @@ __global__ __launch_bounds__(ForwardShape<D, kStrided>::kThreads) void forward_k
       const int row = warp_row + 16 * m + 8 * r + lane / 4;
       if (args.lse != nullptr && lane % 4 == 0 && row < rows.rows)
         static_cast<float*>(args.lse)[(rows.batch * args.size.H + rows.head(row)) * args.size.T +
-                                      rows.result_token(row)] = (top[m][r] * c + log2f(l)) * kLn2;
+                                      rows.result_token(row)] = (top[m][r] + log2f(l)) * kLn2;
     }
   store_rows<D>(o, 1.0f, q_tile, warp_row, [&](int i) {
     const int row = warp_row + i;

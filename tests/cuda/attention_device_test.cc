@@ -19,6 +19,7 @@ struct Case {
   std::string pattern = "full";
   int64_t B = 1, T = 1, H = 1, Hkv = 1, D = 8;
   int64_t group = 8, sinks = -1;
+  int64_t more_sinks = 0;     // than make_pattern() gives
   int64_t offset = 0, S = 0;  // S: T + offset unless given
   int64_t gap = 0;            // elements between the tokens of every array
   int64_t skew = 0;           // elements by which every array misses alignment
@@ -27,8 +28,8 @@ struct Case {
 
 std::string name_of(const Case& c, DType type) {
   return concat(c.pattern, " ", name_of(type), " B", c.B, " T", c.T, " S", c.S, " H", c.H, "/",
-                c.Hkv, " D", c.D, " G", c.group, " sinks ", c.sinks, " offset ", c.offset, " gap ",
-                c.gap, " skew ", c.skew, c.causal ? "" : " not causal",
+                c.Hkv, " D", c.D, " G", c.group, " sinks ", c.sinks + c.more_sinks, " offset ",
+                c.offset, " gap ", c.gap, " skew ", c.skew, c.causal ? "" : " not causal",
                 c.open_sinks ? " open sinks" : "");
 }
 
@@ -41,6 +42,7 @@ AttentionPattern pattern_of(const Case& c) {
   AttentionPattern p = make_pattern(c.pattern, options);
   p.causal = c.causal;
   p.sink_query_noncausal = c.open_sinks;
+  p.sinks += c.more_sinks;
   return p;
 }
 
@@ -295,6 +297,46 @@ TEST_F(AttentionOnDevice, ContinuesAfterACache) {
                  .offset = offset,
                  .gap = 64},
                 type);
+}
+
+// Key blocks that no query sees as part of a range: beyond the queries' segments, and where
+// segments are shorter than the sinks before them.
+TEST_F(AttentionOnDevice, KeysThatNobodySees) {
+  for (const DType type : {DType::f32, DType::bf16})
+    for (const int64_t D : {64, 128}) {
+      for (const std::string pattern : {"s2", "sf"})
+        check({.pattern = pattern,
+               .T = 40,
+               .H = 4,
+               .Hkv = 2,
+               .D = D,
+               .group = 16,
+               .S = 300,
+               .causal = false,
+               .every_order = pattern == "sf"},
+              type);
+      check({.pattern = "sf", .T = 180, .H = 4, .Hkv = 2, .D = D, .group = 4, .more_sinks = 140},
+            type);
+    }
+}
+
+// A log-sum-exp over 16,384 keys: what many tiles add must not drift.
+TEST_F(AttentionOnDevice, ManyKeys) {
+  const Case c{.T = 9, .H = 2, .Hkv = 1, .D = 128, .offset = 16384 - 9};
+  ReferenceAttention r = reference_of(c, DType::bf16);
+  // One key of each query's direction, so that the maximum is high and stays from the first tile
+  // on.
+  for (int64_t d = 0; d < c.D; ++d) {
+    r.k[static_cast<size_t>(d)] = d % 2 ? 1.5 : -1.5;
+    for (int64_t row = 0; row < c.T * c.H; ++row)
+      r.q[static_cast<size_t>(row * c.D + d)] += d % 2 ? 0.75 : -0.75;
+  }
+  for (double& x : r.q) x = static_cast<double>(static_cast<float>(bf16(static_cast<float>(x))));
+  r.forward();
+  const Results got = run_kernels(c, r, DType::bf16, {});
+  EXPECT_LE(difference(got.o, r.o), bound_of(DType::bf16));
+  for (size_t i = 0; i < r.lse.size(); ++i)
+    EXPECT_NEAR(static_cast<double>(got.lse[i]), r.lse[i], 1e-5) << i;
 }
 
 // Few queries: both sides of 8 queries and of 128 keys, every width of a lane, several splits.
