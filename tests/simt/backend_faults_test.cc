@@ -4,6 +4,7 @@
 #include "tensor/tensor.h"
 #include "tests/simt/device_array.h"
 #include "tests/simt/device_memory.h"
+#include "tests/simt/device_model.h"
 #include "tests/simt/fault_plan.h"
 
 namespace mullion::simt {
@@ -52,7 +53,7 @@ TEST_F(SimtBackendFaults, DriverOrDeviceTooOld) {
   device_model().driver = 12020;
   EXPECT_EQ(opening(7).text, "no CUDA device: the driver is for CUDA 12.2, this build needs 13.0");
   device_model() = {};
-  device_model().major = 7;
+  device_model().capabilities = {{7, 0}};
   device_model().devices = 8;
   EXPECT_EQ(device_count(DeviceType::cuda), 0);
   EXPECT_NE(opening(7).text.find("has compute capability 7.0, at least 8.0 is needed"),

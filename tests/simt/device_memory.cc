@@ -8,8 +8,8 @@
 #include <map>
 #include <vector>
 
+#include "tests/simt/device_model.h"
 #include "tests/simt/engine.h"
-#include "tests/simt/fault_plan.h"
 #include "tests/simt/guard_zone.h"
 
 namespace mullion::simt {

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "tests/simt/device_memory.h"
+#include "tests/simt/device_model.h"
 #include "tests/simt/shared_memory.h"
 #include "tests/simt/simt.h"
 #include "tests/simt/vector_types.h"
@@ -34,7 +35,7 @@ using boost::context::detail::jump_fcontext;
 using boost::context::detail::make_fcontext;
 using boost::context::detail::transfer_t;
 
-constexpr int kMaxThreads = 1024;
+constexpr int kMaxThreads = Limits::kThreadsPerBlock;
 constexpr unsigned kWarp = 32;
 constexpr size_t kStack = 256 << 10;
 constexpr int64_t kMaxGridX = (int64_t{1} << 31) - 1, kMaxGridYZ = 65535;
@@ -290,7 +291,7 @@ void run_block(int64_t block) {
               static_cast<unsigned>(block / l.grid_x % l.grid_y),
               static_cast<unsigned>(block / l.grid_x / l.grid_y)};
   ++SharedVariable::current_block;
-  begin_shared_memory(l.shared_bytes);
+  begin_shared_memory(l.shared_bytes, limits_of(l.device).shared_per_block);
   for (unsigned w = 0; w < e.warp_count; ++w) {
     const unsigned threads = static_cast<unsigned>(l.threads) - w * kWarp;
     Warp& warp = e.warps[w];
@@ -383,13 +384,14 @@ void run(const Launch& launch) {
   const auto refuse = [&](bool ok, const auto&... what) {
     if (!ok) throw Finding(concat(launch.kernel, ": ", what...));
   };
-  refuse(launch.threads >= 1 && launch.threads <= kMaxThreads, launch.threads,
-         " threads a block; 1 to 1024 are possible");
+  refuse(launch.threads >= 1 && launch.threads <= Limits::kThreadsPerBlock, launch.threads,
+         " threads a block; 1 to ", Limits::kThreadsPerBlock, " are possible");
   refuse(launch.grid_x >= 1 && launch.grid_x <= kMaxGridX && launch.grid_y >= 1 &&
              launch.grid_y <= kMaxGridYZ && launch.grid_z >= 1 && launch.grid_z <= kMaxGridYZ,
          "a grid of ", launch.grid_x, " x ", launch.grid_y, " x ", launch.grid_z, " blocks");
-  refuse(launch.shared_bytes <= kMaxShared, launch.shared_bytes,
-         " bytes of shared memory; a block has ", kMaxShared);
+  const size_t shared_limit = limits_of(launch.device).shared_per_block;
+  refuse(launch.shared_bytes <= shared_limit, launch.shared_bytes,
+         " bytes of shared memory; a block has ", shared_limit);
   const HandlerStack handler_stack;
   count_run(launch.kernel);
   e.launch = launch;

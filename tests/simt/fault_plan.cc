@@ -17,13 +17,9 @@ struct Plan {
   bool stays;
 };
 
-std::string variable(const char* name) {
-  const char* text = std::getenv(name);
-  return text ? text : "";
-}
-
 std::vector<Plan> plans_of_environment() {
-  const std::string text = variable("MULLION_SIMT_FAULT");
+  const char* variable = std::getenv("MULLION_SIMT_FAULT");
+  const std::string text = variable ? variable : "";
   if (text.empty()) return {};
   std::istringstream in(text);
   Plan plan{};
@@ -40,31 +36,10 @@ std::vector<Plan> plans_of_environment() {
   return {plan};
 }
 
-DeviceModel model_of_environment() {
-  DeviceModel model;
-  std::istringstream in(variable("MULLION_SIMT_DEVICE"));
-  for (std::string item; std::getline(in, item, ',');) {
-    const std::string key = item.substr(0, item.find('='));
-    std::istringstream value(item.substr(std::min(item.size(), key.size() + 1)));
-    char dot = '.';
-    if (key == "devices") value >> model.devices;
-    if (key == "driver") value >> model.driver;
-    if (key == "memory") value >> model.memory;
-    if (key == "capability") value >> model.major >> dot >> model.minor;
-    CHECK(!value.fail() && value.peek() == EOF && dot == '.', "MULLION_SIMT_DEVICE: ", item);
-  }
-  return model;
-}
-
 std::vector<Plan> plans = plans_of_environment();
 int happened = 0;
 
 }  // namespace
-
-DeviceModel& device_model() {
-  static DeviceModel model = model_of_environment();
-  return model;
-}
 
 void plan_fault(const char* call, int nth, cudaError_t error, bool stays) {
   plans.push_back({call, nth, error, stays});

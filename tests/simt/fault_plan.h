@@ -1,6 +1,5 @@
 // Faults on order: a test names a call of the runtime and which time it fails. For a program as a
 // whole the environment orders them:
-//   MULLION_SIMT_DEVICE=devices=1,driver=12020,capability=7.5,memory=1000000   any of these
 //   MULLION_SIMT_FAULT=cudaMallocAsync:300:2    the 300th such call returns error 2
 //   MULLION_SIMT_FAULT=any:3000+:700            from the 3000th call on, all do: a device that died
 #pragma once
@@ -18,14 +17,8 @@ int clear_faults();
 
 cudaError_t planned_fault(const char* call);  // asked by each call
 
-bool launch_fails();  // asked by each launch
-
-// What the emulated machine has. A driver of version 0 is none.
-struct DeviceModel {
-  int devices = 1, current = 0, driver = 13000;
-  int major = 9, minor = 0, multiprocessors = 132;
-  size_t memory = size_t{16} << 30;
-};
-DeviceModel& device_model();  // as the environment says, until a test changes it
+// Asked by each launch: it fails as planned, or because the stream is another device's than the
+// thread's current one.
+bool launch_fails(cudaStream_t stream);
 
 }  // namespace mullion::simt

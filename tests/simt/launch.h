@@ -20,7 +20,7 @@ void launch(const char* name, void (*kernel)(Params...), int64_t grid_x, int64_t
             int64_t grid_z, int threads, size_t shared_bytes, cudaStream_t stream, Args&&... args) {
   static_assert((std::is_trivially_copyable_v<Params> && ...), "arguments are copied by bytes");
   using Bound = std::pair<void (*)(Params...), std::tuple<Params...>>;
-  if (launch_fails()) return;
+  if (launch_fails(stream)) return;
   const Bound bound{kernel, {static_cast<Params>(std::forward<Args>(args))...}};
   std::apply(
       [&](auto... copy) {
@@ -30,12 +30,12 @@ void launch(const char* name, void (*kernel)(Params...), int64_t grid_x, int64_t
         (check_argument(name, ++number, &copy, sizeof copy), ...);
       },
       bound.second);
-  enqueue(stream, [=] {
+  enqueue(stream, [=, device = device_of(stream)] {
     const auto body = [](const void* arguments) {
       const auto& [function, values] = *static_cast<const Bound*>(arguments);
       std::apply(function, values);
     };
-    run({name, grid_x, grid_y, grid_z, threads, shared_bytes, body, &bound});
+    run({name, device, grid_x, grid_y, grid_z, threads, shared_bytes, body, &bound});
   });
 }
 

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "tests/simt/device_memory.h"
+#include "tests/simt/device_model.h"
 #include "tests/simt/engine.h"
 #include "tests/simt/fault_plan.h"
 #include "tests/simt/graphs.h"
@@ -20,7 +21,7 @@ namespace mullion::simt {
 namespace {
 
 constexpr int kRuntime = 13000;  // the CUDA that is emulated
-cudaError_t last_error = cudaSuccess;
+thread_local cudaError_t last_error = cudaSuccess;
 
 // What every call begins with: why it is not done, or success.
 cudaError_t begin(const char* call) {
@@ -135,7 +136,11 @@ constexpr NamedError kErrors[] = {
 
 }  // namespace
 
-bool launch_fails() { return begin("launch") != cudaSuccess; }
+bool launch_fails(cudaStream_t stream) {
+  if (begin("launch") != cudaSuccess) return true;
+  return device_of(stream) != current_device() &&
+         fail_with(cudaErrorInvalidResourceHandle) != cudaSuccess;
+}
 
 }  // namespace mullion::simt
 
@@ -165,34 +170,25 @@ cudaError_t cudaGetDeviceCount(int* count) {
     return fail_with(cudaErrorInsufficientDriver);
   return device_model().devices ? cudaSuccess : fail_with(cudaErrorNoDevice);
 }
-cudaError_t cudaGetDevice(int* device) {
-  *device = device_model().current;
-  return begin("cudaGetDevice");
-}
-cudaError_t cudaSetDevice(int device) {
-  if (const cudaError_t error = begin("cudaSetDevice")) return error;
-  if (device < 0 || device >= device_model().devices) return fail_with(cudaErrorInvalidDevice);
-  device_model().current = device;
-  return cudaSuccess;
-}
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int device) {
   if (const cudaError_t error = begin("cudaGetDeviceProperties")) return error;
   if (device < 0 || device >= device_model().devices) return fail_with(cudaErrorInvalidDevice);
   *p = {};
   std::strcpy(p->name, "emulated device");
   p->totalGlobalMem = device_capacity();
-  p->sharedMemPerBlock = 48 << 10;
-  p->sharedMemPerBlockOptin = 227 << 10;
-  p->sharedMemPerMultiprocessor = 228 << 10;
-  p->major = device_model().major;
-  p->minor = device_model().minor;
+  const Limits limits = limits_of(device);
+  p->sharedMemPerBlock = Limits::kStaticShared;
+  p->sharedMemPerBlockOptin = limits.shared_per_block;
+  p->sharedMemPerMultiprocessor = limits.shared_per_multiprocessor;
+  p->major = capability_of(device).major;
+  p->minor = capability_of(device).minor;
   p->multiProcessorCount = device_model().multiprocessors;
   p->warpSize = 32;
-  p->maxThreadsPerBlock = 1024;
-  p->maxThreadsPerMultiProcessor = 2048;
+  p->maxThreadsPerBlock = Limits::kThreadsPerBlock;
+  p->maxThreadsPerMultiProcessor = limits.threads_per_multiprocessor;
   p->l2CacheSize = 50 << 20;
   p->memoryBusWidth = 5120;
-  p->regsPerBlock = 65536;
+  p->regsPerBlock = Limits::kRegistersPerBlock;
   return cudaSuccess;
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {

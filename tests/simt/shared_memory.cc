@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "tests/simt/device_memory.h"
+#include "tests/simt/device_model.h"
 #include "tests/simt/engine.h"
 #include "tests/simt/guard_zone.h"
 
@@ -12,7 +13,8 @@ namespace {
 
 using Byte = unsigned char;
 constexpr size_t kZone = 64, kAlignment = 128, kMaxVariables = 64;
-constexpr size_t kStaticArea = kMaxStaticShared + kMaxVariables * (kZone + 2 * kAlignment);
+constexpr size_t kLargest = 227 << 10;  // of any device
+constexpr size_t kStaticArea = Limits::kStaticShared + kMaxVariables * (kZone + 2 * kAlignment);
 
 struct Variable {
   const char* name;
@@ -24,13 +26,13 @@ struct Shared {
   size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
   Byte *statics, *statics_end, *dynamic_end, *dynamic;
   Byte* free;  // of the static area
-  size_t static_bytes = 0, dynamic_bytes = 0, count = 0;
+  size_t static_bytes = 0, dynamic_bytes = 0, limit = 0, count = 0;
   Variable variables[kMaxVariables];
 
   // inaccessible | static area | inaccessible | dynamic area | inaccessible
   Shared() {
     const auto whole = [&](size_t bytes) { return (bytes + page - 1) / page * page; };
-    const size_t static_area = whole(kStaticArea), dynamic_area = whole(kMaxShared + kZone);
+    const size_t static_area = whole(kStaticArea), dynamic_area = whole(kLargest + kZone);
     void* memory = mmap(nullptr, static_area + dynamic_area + 3 * page, PROT_NONE,
                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     CHECK(memory != MAP_FAILED, "the emulator got no shared memory");
@@ -52,11 +54,12 @@ Shared& shared() {
 
 uint64_t SharedVariable::current_block = 0;
 
-void begin_shared_memory(size_t bytes) {
+void begin_shared_memory(size_t bytes, size_t limit) {
   Shared& s = shared();
   s.free = s.statics;
   s.static_bytes = s.count = 0;
   s.dynamic_bytes = bytes;
+  s.limit = limit;
   const size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
   s.dynamic = s.dynamic_end - rounded;
   std::memset(s.dynamic, 0xff, bytes);
@@ -67,11 +70,11 @@ void begin_shared_memory(size_t bytes) {
 void SharedVariable::place() {
   Shared& s = shared();
   s.static_bytes += bytes_;
-  if (s.static_bytes > kMaxStaticShared || s.static_bytes + s.dynamic_bytes > kMaxShared ||
+  if (s.static_bytes > Limits::kStaticShared || s.static_bytes + s.dynamic_bytes > s.limit ||
       s.count == kMaxVariables)
     report(concat("shared memory: with ", name_, " ", s.static_bytes, " bytes static and ",
-                  s.dynamic_bytes, " dynamic; a block has ", kMaxStaticShared, " and ", kMaxShared,
-                  " in all"));
+                  s.dynamic_bytes, " dynamic; a block has ", Limits::kStaticShared, " and ",
+                  s.limit, " in all"));
   const size_t alignment = alignment_ > 16 ? alignment_ : 16;
   auto first = reinterpret_cast<uintptr_t>(s.free + kZone);
   first = (first + alignment - 1) / alignment * alignment;

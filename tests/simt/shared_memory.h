@@ -6,10 +6,9 @@
 
 namespace mullion::simt {
 
-constexpr size_t kMaxShared = 227 << 10, kMaxStaticShared = 48 << 10;
-
-void begin_shared_memory(size_t dynamic_bytes);  // for a new block: all poison
-std::string damaged_shared_memory();             // empty where the zones are intact
+// For a new block: all poison. `limit`: what its device has for a block, static and dynamic.
+void begin_shared_memory(size_t dynamic_bytes, size_t limit);
+std::string damaged_shared_memory();  // empty where the zones are intact
 bool is_shared(const void* address, size_t bytes);
 // What an address is, for a message: shared memory, device memory, or neither.
 std::string describe_address(const void* address);

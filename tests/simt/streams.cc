@@ -3,11 +3,13 @@
 #include <chrono>
 #include <cstdlib>
 #include <deque>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "tests/simt/device_memory.h"
+#include "tests/simt/device_model.h"
 #include "tests/simt/engine.h"
 #include "tests/simt/graphs.h"
 #include "tests/simt/simt.h"
@@ -21,6 +23,7 @@ struct Item {
 };
 // The work of one stream, numbered from 1.
 struct Queue {
+  int device = 0;
   bool non_blocking = false;
   std::deque<Item> items;
   uint64_t asked = 0, done = 0;
@@ -55,8 +58,15 @@ bool late_by_environment() {
 struct State {
   State() { set_host_trap(late); }
   bool late = late_by_environment();
-  std::shared_ptr<Queue> legacy = std::make_shared<Queue>();
-  std::vector<std::shared_ptr<Queue>> queues = {legacy};
+  std::map<int, std::shared_ptr<Queue>> legacy;  // each device's default stream
+  std::vector<std::shared_ptr<Queue>> queues;
+
+  std::shared_ptr<Queue> add(int device, bool non_blocking) {
+    queues.push_back(std::make_shared<Queue>());
+    queues.back()->device = device;
+    queues.back()->non_blocking = non_blocking;
+    return queues.back();
+  }
 };
 State& state() {
   static State* the_state = new State;  // never destroyed: tensors may outlive main
@@ -70,6 +80,7 @@ struct SimtStream {
   std::shared_ptr<mullion::simt::Queue> queue;
 };
 struct SimtEvent {
+  int device;
   std::shared_ptr<mullion::simt::Queue> queue;
   uint64_t number = 0;  // complete when the queue has done as much
   std::chrono::steady_clock::time_point recorded{};
@@ -79,7 +90,21 @@ struct SimtEvent {
 
 namespace mullion::simt {
 namespace {
-Queue& queue_of(cudaStream_t stream) { return stream ? *stream->queue : *state().legacy; }
+thread_local int current = 0;  // the thread's device
+
+const std::shared_ptr<Queue>& shared_queue_of(cudaStream_t stream) {
+  if (stream) return stream->queue;
+  std::shared_ptr<Queue>& legacy = state().legacy[current];
+  if (!legacy) legacy = state().add(current, false);
+  return legacy;
+}
+Queue& queue_of(cudaStream_t stream) { return *shared_queue_of(stream); }
+
+void finish_streams_if(bool (*chosen)(const Queue&)) {
+  const auto queues = state().queues;
+  for (const auto& queue : queues)
+    if (chosen(*queue)) queue->run_until(queue->asked);
+}
 }  // namespace
 
 void enqueue(cudaStream_t stream, Work work, bool is_free) {
@@ -99,12 +124,13 @@ void finish(cudaStream_t stream) {
   queue.run_until(queue.asked);
 }
 void finish_blocking_streams() {
-  for (const auto& queue : state().queues)
-    if (!queue->non_blocking) queue->run_until(queue->asked);
+  finish_streams_if([](const Queue& q) { return q.device == current && !q.non_blocking; });
 }
 void finish_all_streams() {
-  for (const auto& queue : state().queues) queue->run_until(queue->asked);
+  finish_streams_if([](const Queue&) { return true; });
 }
+int device_of(cudaStream_t stream) { return stream ? stream->queue->device : current; }
+int current_device() { return current; }
 
 void set_late_streams(bool late) {
   finish_all_streams();
@@ -117,12 +143,21 @@ bool late_streams() { return state().late; }
 
 using namespace mullion::simt;
 
+cudaError_t cudaGetDevice(int* device) {
+  *device = current;
+  return refusal("cudaGetDevice");
+}
+cudaError_t cudaSetDevice(int device) {
+  if (const cudaError_t error = refusal("cudaSetDevice")) return error;
+  if (device < 0 || device >= device_model().devices) return cudaErrorInvalidDevice;
+  current = device;
+  return cudaSuccess;
+}
+
 cudaError_t cudaStreamCreate(cudaStream_t* stream) { return cudaStreamCreateWithFlags(stream, 0); }
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
   if (const cudaError_t error = refusal("cudaStreamCreateWithFlags")) return error;
-  *stream = new SimtStream{std::make_shared<Queue>()};
-  (*stream)->queue->non_blocking = flags & cudaStreamNonBlocking;
-  state().queues.push_back((*stream)->queue);
+  *stream = new SimtStream{state().add(current, flags & cudaStreamNonBlocking)};
   return cudaSuccess;
 }
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
@@ -138,7 +173,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
 }
 cudaError_t cudaDeviceSynchronize() {
   if (const cudaError_t error = refusal("cudaDeviceSynchronize")) return error;
-  finish_all_streams();
+  finish_streams_if([](const Queue& q) { return q.device == current; });
   return cudaSuccess;
 }
 // A query that says "not yet" moves the stream on by one piece, lest who asks again and again waits
@@ -161,7 +196,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
 cudaError_t cudaEventCreate(cudaEvent_t* event) { return cudaEventCreateWithFlags(event, 0); }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
   if (const cudaError_t error = refusal("cudaEventCreateWithFlags")) return error;
-  *event = new SimtEvent;
+  *event = new SimtEvent{current, nullptr};
   return cudaSuccess;
 }
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
@@ -171,7 +206,8 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   if (const cudaError_t error = refusal("cudaEventRecord")) return error;
   if (is_capturing(stream)) report("cudaEventRecord: within a capture, which is not emulated");
-  event->queue = stream ? stream->queue : state().legacy;
+  if (device_of(stream) != event->device) return cudaErrorInvalidResourceHandle;
+  event->queue = shared_queue_of(stream);
   event->number = event->queue->asked;
   event->recorded = std::chrono::steady_clock::now();
   return cudaSuccess;

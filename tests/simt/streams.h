@@ -13,9 +13,12 @@ using Work = std::function<void()>;
 
 // `is_free`: done even where earlier work of the stream has failed.
 void enqueue(cudaStream_t stream, Work work, bool is_free = false);
-void finish(cudaStream_t stream);  // runs what is queued; throws its Finding
-// What the legacy default stream waits for: itself and all streams but the non-blocking ones.
+int device_of(cudaStream_t stream);  // of null: the calling thread's current one
+int current_device();                // of the calling thread
+void finish(cudaStream_t stream);    // runs what is queued; throws its Finding
+// What the current device's legacy default stream waits for: itself and all its streams but the
+// non-blocking ones.
 void finish_blocking_streams();
-void finish_all_streams();
+void finish_all_streams();  // of all devices
 
 }  // namespace mullion::simt
