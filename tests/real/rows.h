@@ -27,8 +27,9 @@ inline void PrintTo(const RealRow& row, std::ostream* out) { *out << row.file.st
 // All rows of a family; a family without rows is an error, since it would test nothing.
 inline std::vector<RealRow> real_rows(const std::string& family) {
   const std::filesystem::path folder = std::string(MULLION_SOURCE_DIR) + "/tests/real";
+  const nlohmann::json list = read_json_file(folder / (family + ".json"));
   std::vector<RealRow> rows;
-  for (const auto& fields : read_json_file(folder / (family + ".json")).at("rows"))
+  for (const auto& fields : list.at("rows"))
     rows.push_back(
         {fields.at("name"), folder / family / fields.at("file").get<std::string>(), fields});
   CHECK(!rows.empty(), "tests/real/", family, ".json has no rows");
