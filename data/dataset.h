@@ -2,7 +2,9 @@
 // that neither order nor the number of worker threads can change a batch.
 #pragma once
 #include <cstdint>
+#include <vector>
 
+#include "data/image_notes.h"
 #include "tensor/random.h"
 
 namespace mullion {
@@ -34,6 +36,8 @@ class Dataset {
   // Writes sample key.index as [height, width, channels] normalised floats and returns its class.
   // Called from several threads at once. A sample that cannot be had throws bad_file.
   virtual int64_t load(const SampleKey& key, float* out) const = 0;
+  // What was noted of the samples loaded so far.
+  virtual std::vector<NoteCount> notes() const { return {}; }
 };
 
 }  // namespace mullion

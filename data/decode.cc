@@ -6,9 +6,12 @@
 
 #include <cerrno>
 #include <cstring>
+#include <string_view>
+#include <utility>
 
 #include "data/jpeg.h"
 #include "data/png.h"
+#include "data/utf8.h"
 #include "tensor/check.h"
 
 namespace mullion {
@@ -38,19 +41,31 @@ void cut_out(const CropRect& crop, Image& image) {
   image.resize(crop.width, crop.height);
 }
 
-// Length of the valid UTF-8 sequence at s[i], 0 if there is none.
-size_t utf8_length(const std::string& s, size_t i) {
-  const uint8_t lead = static_cast<uint8_t>(s[i]);
-  const size_t n = lead < 0x80                   ? 1
-                   : lead >= 0xC2 && lead < 0xE0 ? 2
-                   : lead >= 0xE0 && lead < 0xF0 ? 3
-                   : lead >= 0xF0 && lead < 0xF5 ? 4
-                                                 : 0;
-  if (n == 0 || i + n > s.size()) return 0;
-  for (size_t k = 1; k < n; ++k) {
-    if ((static_cast<uint8_t>(s[i + k]) & 0xC0) != 0x80) return 0;
-  }
-  return n;
+// What other files look like that stand where pictures are expected.
+std::string kind_of(Bytes file) {
+  const std::string_view text(reinterpret_cast<const char*>(file.data()), file.size());
+  const auto at = [&](size_t place, std::string_view what) {
+    return text.size() >= place && text.substr(place).starts_with(what);
+  };
+  const auto image = [](const char* name) {
+    return concat(name, " is an image kind that is not read: convert it to JPEG or PNG");
+  };
+  if (at(0, "RIFF") && at(8, "WEBP")) return image("WebP");
+  if (at(4, "ftypavif") || at(4, "ftypavis")) return image("AVIF");
+  for (const char* brand : {"ftypheic", "ftypheix", "ftyphevc", "ftypmif1", "ftypmsf1"})
+    if (at(4, brand)) return image("HEIC");
+  if (at(0, "GIF87a") || at(0, "GIF89a")) return image("GIF");
+  if (at(0, "BM")) return image("BMP");
+  if (at(0, {"II*\0", 4}) || at(0, {"MM\0*", 4})) return image("TIFF");
+  if (at(0, {"\0\0\0\x0cjP  ", 8})) return image("JPEG 2000");
+  if (at(0, "\xff\x0a") || at(0, {"\0\0\0\x0cJXL ", 8})) return image("JPEG XL");
+  if (at(0, "8BPS")) return image("Photoshop");
+  if (at(0, "version https://git-lfs.github.com/"))
+    return "a Git LFS pointer, not the file itself: run git lfs pull";
+  const size_t start = text.find_first_not_of(" \t\r\n");
+  if (start != std::string_view::npos && text[start] == '<')
+    return "neither JPEG nor PNG by its first bytes, but HTML or XML text";
+  return "neither JPEG nor PNG by its first bytes";
 }
 
 }  // namespace
@@ -59,7 +74,7 @@ std::string printable(const std::string& name) {
   static const char* kHex = "0123456789abcdef";
   std::string out;
   for (size_t i = 0; i < name.size();) {
-    const size_t n = utf8_length(name, i);
+    const size_t n = utf8_character(std::string_view(name).substr(i));
     const uint8_t byte = static_cast<uint8_t>(name[i]);
     if (n == 0 || byte < 0x20 || byte == 0x7F) {
       out += {'\\', 'x', kHex[byte >> 4], kHex[byte & 15]};
@@ -93,27 +108,42 @@ void read_regular_file(const std::string& path, std::vector<uint8_t>& out, int64
   }
 }
 
-EncodedImage::EncodedImage(Bytes file, const std::string& name, const ImageLimits& limits)
+EncodedImage::EncodedImage(Bytes file, const std::string& name, const ImageLimits& limits,
+                           ExifUse exif)
     : file_(file), name_(printable(name)), limits_(limits) {
   CHECK_AS(Fault::bad_file, !file.empty(), name_, ": empty file");
+  const auto take = [this](ImageType type, const auto& layout) {
+    type_ = type, stored_width_ = layout.width, stored_height_ = layout.height;
+    orientation_ = layout.orientation, notes_ = layout.notes;
+  };
   if (file.size() >= 3 && file[0] == 0xFF && file[1] == 0xD8 && file[2] == 0xFF) {
-    const JpegLayout layout = read_jpeg_layout(file, limits_, name_);
-    type_ = ImageType::jpeg, width_ = layout.width, height_ = layout.height;
+    take(ImageType::jpeg, read_jpeg_layout(file, limits_, name_));
   } else if (file.size() >= 4 && std::memcmp(file.data(), "\x89PNG", 4) == 0) {
-    const ImageHeader header = read_png_header(file, limits_, name_);
-    type_ = ImageType::png, width_ = header.width, height_ = header.height;
+    take(ImageType::png, read_png_layout(file, limits_, name_));
   } else {
-    fail(Fault::bad_file, name_, ": neither JPEG nor PNG by its first bytes");
+    fail(Fault::bad_file, name_, ": ", kind_of(file));
+  }
+  if (orientation_ <= 1) return;
+  if (exif == ExifUse::apply) {
+    turn_ = Turn(orientation_);
+  } else {
+    notes_.add(ImageNote::orientation_ignored);
   }
 }
 
 Box EncodedImage::decode(const CropRect& crop, int min_width, int min_height, Image& out) const {
+  const CropRect stored = turn_.stored(crop, stored_width_, stored_height_);
+  if (turn_.exchange) std::swap(min_width, min_height);
+  Box box{0, 0, double(stored.width), double(stored.height)};
   if (type_ == ImageType::jpeg) {
-    return decode_jpeg(file_, layout_of(width_, height_), crop, min_width, min_height, out, name_);
+    box = decode_jpeg(file_, layout_of(stored_width_, stored_height_), stored, min_width,
+                      min_height, out, notes_, name_);
+  } else {
+    decode_png(file_, limits_, out, name_);
+    cut_out(stored, out);
   }
-  decode_png(file_, limits_, out, name_);
-  cut_out(crop, out);
-  return {0, 0, double(crop.width), double(crop.height)};
+  turn_.apply(out, box);
+  return box;
 }
 
 Image read_image(const std::string& path) {

@@ -42,11 +42,6 @@ struct ImageLimits {
 
 enum class ImageType { unknown, jpeg, png };
 
-struct ImageHeader {
-  ImageType type = ImageType::unknown;
-  int width = 0, height = 0;
-};
-
 using Bytes = std::span<const uint8_t>;
 
 // Throws bad_file, naming the file and both sizes, where a header claims more than the limits or

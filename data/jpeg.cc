@@ -7,8 +7,11 @@
 #include <csetjmp>
 #include <cstdio>
 #include <cstring>
+#include <utility>
 
 #include <jpeglib.h>
+
+#include <jerror.h>
 
 #include "tensor/check.h"
 
@@ -19,6 +22,9 @@ struct ErrorManager {
   jpeg_error_mgr base;
   std::jmp_buf escape;
   char message[JMSG_LENGTH_MAX];
+  NoteSet notes;
+  bool skipped = false;  // the message before told of skipped bytes
+  bool resumed = false;  // a restart marker was missing; the interval behind it has no data
 };
 
 void on_error(j_common_ptr info) {
@@ -27,8 +33,49 @@ void on_error(j_common_ptr info) {
   std::longjmp(errors->escape, 1);
 }
 
+// A restart marker was lost where the data of one interval stand before the next marker: libjpeg
+// skips them, makes up the interval and goes on in step. Without such data, or with more than one
+// marker gone, the interval itself is missing. (Where the last marker of a scan is lost, what is
+// found is no restart marker.)
+bool is_lost_marker(int found, int wanted, bool data_skipped) {
+  const bool restart = found >= 0xD0 && found <= 0xD7;
+  return data_skipped && (!restart || found - 0xD0 == ((wanted + 1) & 7));
+}
+
+// Which of libjpeg's warnings leave the pixels as they are meant; false: data are missing or wrong.
+//   noted: JFIF_MAJOR, ADOBE_XFORM, NOT_SEQUENTIAL, EXTRANEOUS_DATA; MUST_RESYNC for one lost
+//          marker, and the HIT_MARKER that it brings
+//   error: HIT_MARKER otherwise, JPEG_EOF, HUFF_BAD_CODE, ARITH_BAD_CODE, BOGUS_PROGRESSION
+bool is_harmless(ErrorManager& errors) {
+  const int* values = errors.base.msg_parm.i;
+  const bool skipped = errors.skipped;
+  errors.skipped = false;
+  switch (errors.base.msg_code) {
+    case JWRN_JFIF_MAJOR:
+      errors.notes.add(ImageNote::jfif_revision);
+      return true;
+    case JWRN_ADOBE_XFORM:
+      errors.notes.add(ImageNote::adobe_transform);
+      return true;
+    case JWRN_NOT_SEQUENTIAL:
+      errors.notes.add(ImageNote::scan_parameters);
+      return true;
+    case JWRN_EXTRANEOUS_DATA:
+      errors.notes.add(ImageNote::skipped_bytes);
+      errors.skipped = true;
+      return true;
+    case JWRN_MUST_RESYNC:
+      errors.notes.add(ImageNote::lost_restart_marker);
+      return errors.resumed = is_lost_marker(values[0], values[1], skipped);
+    case JWRN_HIT_MARKER:
+      return std::exchange(errors.resumed, false);
+    default:
+      return false;
+  }
+}
+
 void on_message(j_common_ptr info, int level) {
-  if (level < 0) on_error(info);  // a warning: data are missing or wrong
+  if (level < 0 && !is_harmless(*reinterpret_cast<ErrorManager*>(info->err))) on_error(info);
 }
 
 void on_output(j_common_ptr) {}
@@ -69,6 +116,7 @@ class JpegDecoder {
     return guarded([](JpegDecoder& self) { self.read_rows(); });
   }
   const char* message() const { return errors_.message; }
+  NoteSet notes() const { return errors_.notes; }
 
  private:
   bool guarded(void (*step)(JpegDecoder&)) {
@@ -81,6 +129,8 @@ class JpegDecoder {
     jpeg_mem_src(&info_, file_.data(), file_.size());
     jpeg_read_header(&info_, TRUE);
     info_.out_color_space = info_.num_components == 4 ? JCS_CMYK : JCS_RGB;
+    if (info_.num_components == 4 && !info_.saw_Adobe_marker)
+      errors_.notes.add(ImageNote::plain_cmyk);
     info_.scale_num = 1;
     info_.scale_denom = static_cast<unsigned>(denominator_);
     info_.dct_method = JDCT_ISLOW;
@@ -116,11 +166,10 @@ class JpegDecoder {
       std::memcpy(to, from, static_cast<size_t>(rect_.width) * 3);
       return;
     }
-    const int invert = info_.saw_Adobe_marker ? 0 : 255;
     for (int x = 0; x < rect_.width; ++x) {
-      const int key = from[4 * x + 3] ^ invert;
+      const int key = from[4 * x + 3];
       for (int c = 0; c < 3; ++c) {
-        to[3 * x + c] = static_cast<uint8_t>(((from[4 * x + c] ^ invert) * key + 127) / 255);
+        to[3 * x + c] = static_cast<uint8_t>((from[4 * x + c] * key + 127) / 255);
       }
     }
   }
@@ -139,7 +188,7 @@ class JpegDecoder {
 }  // namespace
 
 Box decode_jpeg(Bytes file, const JpegLayout& layout, const CropRect& crop, int min_width,
-                int min_height, Image& out, const std::string& name) {
+                int min_height, Image& out, NoteSet& notes, const std::string& name) {
   DCHECK(crop.x >= 0 && crop.y >= 0 && crop.width > 0 && crop.height > 0 &&
          crop.x + crop.width <= layout.width && crop.y + crop.height <= layout.height);
   int d = 1;
@@ -154,6 +203,7 @@ Box decode_jpeg(Bytes file, const JpegLayout& layout, const CropRect& crop, int 
   JpegDecoder decoder;
   CHECK_AS(Fault::bad_file, decoder.decode(file, rect, d, out), name,
            ": JPEG: ", decoder.message());
+  notes.add(decoder.notes());
   const double s = 1.0 / d;
   return {crop.x * s - rect.x, crop.y * s - rect.y, (crop.x + crop.width) * s - rect.x,
           (crop.y + crop.height) * s - rect.y};

@@ -1,13 +1,16 @@
 // The marker structure of a JPEG file (ITU-T T.81, annex B), read without decoding anything.
+#include <algorithm>
 #include <cstring>
+#include <string_view>
 
 #include "data/jpeg.h"
+#include "data/orientation.h"
 #include "tensor/check.h"
 
 namespace mullion {
 namespace {
 
-constexpr int kStartOfImage = 0xD8, kEndOfImage = 0xD9, kStartOfScan = 0xDA;
+constexpr int kStartOfImage = 0xD8, kEndOfImage = 0xD9, kStartOfScan = 0xDA, kApp1 = 0xE1;
 
 class MarkerWalk {
  public:
@@ -22,6 +25,8 @@ class MarkerWalk {
       segment(marker);
     }
     CHECK_AS(Fault::bad_file, layout_.scans > 0, name_, ": JPEG: no picture before its end");
+    if (exif_ < 0 || (exif_ == 0 && xmp_ < 0)) layout_.notes.add(ImageNote::bad_exif);
+    layout_.orientation = exif_ > 0 ? exif_ : std::max(xmp_, 0);
     return layout_;
   }
 
@@ -30,26 +35,38 @@ class MarkerWalk {
     CHECK_AS(Fault::bad_file, n <= file_.size() - at_, name_, ": JPEG: cut at byte ", file_.size());
   }
 
-  int next_marker() {
-    need(2);
-    CHECK_AS(Fault::bad_file, file_[at_] == 0xFF, name_, ": JPEG: no marker at byte ", at_);
-    while (file_[at_] == 0xFF) {
-      ++at_;
-      need(1);
-    }
+  uint8_t next_byte() {
+    need(1);
     return file_[at_++];
   }
 
+  // Bytes before a marker, stuffed zeros among them, and markers that stand alone and mean nothing
+  // here are passed over, as libjpeg does.
+  int next_marker() {
+    for (;;) {
+      int byte = next_byte();
+      if (byte != 0xFF) {
+        layout_.notes.add(ImageNote::skipped_bytes);
+        continue;
+      }
+      while (byte == 0xFF) byte = next_byte();
+      if (byte > 1 && !(byte >= 0xD0 && byte <= 0xD7)) return byte;
+      layout_.notes.add(ImageNote::skipped_bytes);
+    }
+  }
+
   void segment(int marker) {
-    CHECK_AS(Fault::bad_file, marker >= 0xC0 && !(marker >= 0xD0 && marker <= kStartOfImage), name_,
-             ": JPEG: marker ", marker, " out of place at byte ", at_);
+    CHECK_AS(Fault::bad_file, marker >= 0xC0 && marker != kStartOfImage, name_, ": JPEG: marker ",
+             marker, " out of place at byte ", at_);
     need(2);
     const size_t length = file_[at_] * 256u + file_[at_ + 1];
     CHECK_AS(Fault::bad_file, length >= 2, name_, ": JPEG: segment of length ", length);
     need(length);
     const bool frame =
         marker >= 0xC0 && marker <= 0xCF && marker != 0xC4 && marker != 0xC8 && marker != 0xCC;
-    if (frame) start_of_frame(marker, file_.subspan(at_ + 2, length - 2));
+    const Bytes body = file_.subspan(at_ + 2, length - 2);
+    if (frame) start_of_frame(marker, body);
+    if (marker == kApp1) orientation(body);
     at_ += length;
     if (marker == kStartOfScan) skip_scan();
   }
@@ -74,6 +91,13 @@ class MarkerWalk {
     CHECK_AS(Fault::bad_file, body.size() == 6u + 3u * n, name_, ": JPEG: frame header of ",
              body.size(), " bytes for ", n, " components");
     check_image_size(layout_.width, layout_.height, file_.size(), limits_, name_);
+  }
+
+  void orientation(Bytes body) {
+    constexpr std::string_view kExif{"Exif\0", 6}, kXmp{"http://ns.adobe.com/xap/1.0/\0", 29};
+    const std::string_view text(reinterpret_cast<const char*>(body.data()), body.size());
+    if (exif_ == 0 && text.starts_with(kExif)) exif_ = exif_orientation(body.subspan(6));
+    if (xmp_ == 0 && text.starts_with(kXmp)) xmp_ = xmp_orientation(body.subspan(kXmp.size()));
   }
 
   // Entropy-coded data ends at the first marker that is neither a stuffed zero nor a restart.
@@ -102,6 +126,7 @@ class MarkerWalk {
   const ImageLimits& limits_;
   const std::string& name_;
   size_t at_ = 0;
+  int exif_ = 0, xmp_ = 0;  // orientations
   JpegLayout layout_;
 };
 

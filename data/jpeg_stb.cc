@@ -20,7 +20,7 @@ namespace mullion {
 
 #ifdef MULLION_STB_JPEG
 Box decode_jpeg(Bytes file, const JpegLayout& layout, const CropRect& crop, int, int, Image& out,
-                const std::string& name) {
+                NoteSet&, const std::string& name) {
   int width = 0, height = 0, channels = 0;
   const std::unique_ptr<stbi_uc, void (*)(void*)> all(
       stbi_load_from_memory(file.data(), static_cast<int>(file.size()), &width, &height, &channels,
@@ -37,7 +37,7 @@ Box decode_jpeg(Bytes file, const JpegLayout& layout, const CropRect& crop, int,
   return {0, 0, double(crop.width), double(crop.height)};
 }
 #else
-Box decode_jpeg(Bytes, const JpegLayout&, const CropRect&, int, int, Image&,
+Box decode_jpeg(Bytes, const JpegLayout&, const CropRect&, int, int, Image&, NoteSet&,
                 const std::string& name) {
   throw Error(name + ": this build cannot decode JPEG", Fault::other,
               "install libturbojpeg0-dev and build again");

@@ -1,13 +1,16 @@
 // The chunk walk over a PNG file (ISO/IEC 15948, section 5) and the call of stb_image.
 #include "data/png.h"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <memory>
+#include <string_view>
 
+#include "data/orientation.h"
 #include "tensor/check.h"
 
 namespace {
@@ -114,6 +117,25 @@ class ChunkWalk {
     return header_;
   }
 
+  // What the chunks beside the pixels say. A file that is cut or damaged is not refused here.
+  PngLayout layout() {
+    header();
+    PngLayout found;
+    found.width = static_cast<int>(header_.width), found.height = static_cast<int>(header_.height);
+    if (header_.depth == 16) found.notes.add(ImageNote::deep_samples);
+    if (header_.colour == 4 || header_.colour == 6) found.notes.add(ImageNote::transparency);
+    int exif = 0, xmp = 0;
+    while (peek()) {
+      if (type_ == tag("tRNS")) found.notes.add(ImageNote::transparency);
+      if (type_ == tag("acTL")) found.notes.add(ImageNote::animation);
+      if (type_ == tag("eXIf") && exif == 0) exif = exif_orientation(body_);
+      if (type_ == tag("iTXt") && xmp == 0) xmp = xmp_of(body_);
+    }
+    if (exif < 0 || (exif == 0 && xmp < 0)) found.notes.add(ImageNote::bad_exif);
+    found.orientation = exif > 0 ? exif : std::max(xmp, 0);
+    return found;
+  }
+
   // A new file of the chunks that the pixels need: IHDR, a palette of 256, one IDAT, IEND. tRNS is
   // left out because alpha is dropped anyway; a full palette gives every index a colour.
   std::vector<uint8_t> essential() {
@@ -152,6 +174,25 @@ class ChunkWalk {
   }
 
  private:
+  // Goes to the next chunk, unchecked; false at the end or where the file is cut.
+  bool peek() {
+    if (type_ == tag("IEND") || file_.size() - at_ < 12) return false;
+    const size_t length = big_endian(file_.data() + at_);
+    if (length > file_.size() - at_ - 12) return false;
+    type_ = big_endian(file_.data() + at_ + 4);
+    body_ = file_.subspan(at_ + 8, length);
+    at_ += length + 12;
+    return true;
+  }
+
+  // Orientation in XMP, which PNG keeps as text without compression.
+  static int xmp_of(Bytes text) {
+    constexpr std::string_view kKey{"XML:com.adobe.xmp\0\0", 19};
+    const bool xmp =
+        text.size() > kKey.size() && std::memcmp(text.data(), kKey.data(), kKey.size()) == 0;
+    return xmp ? xmp_orientation(text.subspan(kKey.size())) : 0;
+  }
+
   void next() {
     CHECK_AS(Fault::bad_file, file_.size() - at_ >= 12, name_, ": PNG: cut at byte ", file_.size());
     const size_t length = big_endian(file_.data() + at_);
@@ -200,9 +241,8 @@ class ChunkWalk {
 
 }  // namespace
 
-ImageHeader read_png_header(Bytes file, const ImageLimits& limits, const std::string& name) {
-  const PngHeader header = ChunkWalk(file, limits, name).header();
-  return {ImageType::png, static_cast<int>(header.width), static_cast<int>(header.height)};
+PngLayout read_png_layout(Bytes file, const ImageLimits& limits, const std::string& name) {
+  return ChunkWalk(file, limits, name).layout();
 }
 
 void decode_png(Bytes file, const ImageLimits& limits, Image& out, const std::string& name) {

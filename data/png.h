@@ -5,10 +5,19 @@
 // profiles ignored, which is what the usual ImageNet loaders do.
 #pragma once
 #include "data/image.h"
+#include "data/image_notes.h"
 
 namespace mullion {
 
-ImageHeader read_png_header(Bytes file, const ImageLimits& limits, const std::string& name);
+struct PngLayout {
+  int width = 0, height = 0;
+  int orientation = 0;  // eXIf's, else XMP's: 1 to 8, 0: none is given
+  NoteSet notes;
+};
+
+// From the header and the chunks that change how the picture is to be understood. Only the header
+// is checked; the rest of the file is when its pixels are decoded.
+PngLayout read_png_layout(Bytes file, const ImageLimits& limits, const std::string& name);
 
 // The whole picture; throws bad_file naming the chunk that is wrong.
 void decode_png(Bytes file, const ImageLimits& limits, Image& out, const std::string& name);

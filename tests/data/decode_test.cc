@@ -170,7 +170,8 @@ TEST(Decode, DamageInsideAScanIsAnError) {
 TEST(Decode, TypeByContentNotByName) {
   const auto text = [](const std::string& s) { return std::vector<uint8_t>(s.begin(), s.end()); };
   expect_refused([&] { decode_all(text("<!DOCTYPE html><html>")); }, "neither JPEG nor PNG");
-  expect_refused([&] { decode_all(text("GIF89a...............")); }, "neither JPEG nor PNG");
+  expect_refused([&] { decode_all(text("GIF89a...............")); },
+                 "GIF is an image kind that is");
   expect_refused([&] { decode_all({}); }, "empty");
   const auto folder = std::filesystem::temp_directory_path() / "mullion_decode_test";
   std::filesystem::create_directories(folder);

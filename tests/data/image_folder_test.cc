@@ -32,6 +32,13 @@ class FolderTest : public ::testing::Test {
   }
   std::string tree() const { return root_ / "tree"; }
 
+  // How many entries of a kind a folder says it did not take.
+  static int64_t count(const ImageFolder& folder, const std::string& kind) {
+    for (const NotTaken& n : folder.not_taken())
+      if (n.kind == kind) return n.count;
+    return 0;
+  }
+
   void expect_refused(const std::string& words, const FolderOptions& options = {}) {
     try {
       const ImageFolder folder(tree(), options);
@@ -46,12 +53,12 @@ class FolderTest : public ::testing::Test {
 };
 
 TEST_F(FolderTest, ClassesAndFilesInByteOrder) {
-  for (const char* name : {"b/2.jpg", "b/10.JPEG", "a\xFF/x.png", "B/1.jpg", "\xC3\xA9/1.jpg",
+  for (const char* name : {"b/2.jpg", "b/10.JPEG", "a~/\xFF.png", "B/1.jpg", "\xC3\xA9/1.jpg",
                            "b/deeper/3.Jpg", "b/notes.txt", "b/.hidden.jpg", ".git/1.jpg"}) {
     put(name);
   }
   const ImageFolder folder(tree() + "/");
-  EXPECT_EQ(folder.classes(), (std::vector<std::string>{"B", "a\xFF", "b", "\xC3\xA9"}));
+  EXPECT_EQ(folder.classes(), (std::vector<std::string>{"B", "a~", "b", "\xC3\xA9"}));
   ASSERT_EQ(folder.size(), 6);
   EXPECT_EQ(folder.path(2), tree() + "/b/10.JPEG");
   EXPECT_EQ(folder.path(3), tree() + "/b/2.jpg");
@@ -90,8 +97,110 @@ TEST_F(FolderTest, LinksPipesAndLoops) {
   EXPECT_EQ(folder.size(), 2);  // 1.jpg and 2.jpg; the loop leads to folders seen before
   fs::copy_file(test::golden_path("size8x8.jpg"), root_ / "outside.jpg");
   fs::create_symlink(root_ / "outside.jpg", root_ / "tree" / "a" / "6.jpg");
-  expect_refused("a link out of");
-  EXPECT_EQ(ImageFolder(tree(), {nullptr, true}).size(), 3);
+  EXPECT_EQ(ImageFolder(tree()).size(), 3);
+}
+
+TEST_F(FolderTest, WhatIsNotTakenIsCountedByKind) {
+  for (const char* name : {"a/1.jpg", "a/b.txt", "a/c.webp", "a/deep/d.HEIC", "a/deep/e.webp",
+                           "a/.DS_Store", ".git/x.jpg", "Thumbs.db", "loose.png", "a/LICENSE"})
+    put(name);
+  fs::create_symlink("gone.jpg", root_ / "tree" / "a" / "broken.jpg");
+  ::mkfifo((root_ / "tree" / "a" / "pipe.jpg").c_str(), 0600);
+  fs::create_directory_symlink("..", root_ / "tree" / "a" / "loop");
+  const ImageFolder folder(tree());
+  EXPECT_EQ(folder.size(), 1);
+  for (const auto& [kind, n] : {std::pair{".webp", 2},
+                                {".heic", 1},
+                                {".txt", 1},
+                                {".db", 1},
+                                {"hidden", 2},
+                                {"file without extension", 1},
+                                {"broken link", 1},
+                                {"picture outside of the class folders", 1},
+                                {"pipe, socket or device", 1},
+                                {"link to a folder that it stands in", 1}})
+    EXPECT_EQ(count(folder, kind), n) << kind;
+  EXPECT_EQ(folder.not_taken().size(), 10u);
+  for (const NotTaken& n : folder.not_taken()) {
+    if (n.kind == ".webp") {
+      EXPECT_EQ(n.example, "a/c.webp");
+    }
+    EXPECT_EQ(n.picture, n.kind == ".webp" || n.kind == ".heic" || n.kind == "broken link" ||
+                             n.kind == "picture outside of the class folders")
+        << n.kind;
+  }
+}
+
+TEST_F(FolderTest, LinkedClassesAndImagesAreFollowed) {
+  for (const char* name : {"train/a/1.jpg", "train/a/2.jpg", "train/b/1.jpg", "store/3.jpg",
+                           "store/more/4.png", "val/b/9.jpg"})
+    put(name);
+  fs::create_directory_symlink("../train/a", root_ / "tree/val/a");
+  fs::create_symlink("../../store/3.jpg", root_ / "tree/val/b/3.jpg");
+  fs::create_directory_symlink("../../store/more", root_ / "tree/val/b/more");
+  const ImageFolder val(tree() + "/val");
+  EXPECT_EQ(val.classes(), (std::vector<std::string>{"a", "b"}));
+  EXPECT_EQ(val.size(), 5);
+  EXPECT_TRUE(val.doubts().empty());
+  EXPECT_TRUE(val.not_taken().empty());
+  // A class that leads to another class has its pictures, which is said.
+  fs::create_directory_symlink("b", root_ / "tree/train/c");
+  const ImageFolder train(tree() + "/train");
+  EXPECT_EQ(train.size(), 4);
+  EXPECT_EQ(train.doubts(), (std::vector<std::string>{"c is the same folder as b"}));
+  // Two ways to one folder of a class: once, which is said.
+  fs::create_directory_symlink("../../store/more", root_ / "tree/val/b/again");
+  EXPECT_EQ(ImageFolder(tree() + "/val").size(), 5);
+  EXPECT_EQ(count(ImageFolder(tree() + "/val"), "folder of this class met a second time"), 1);
+  const ImageFolder unlinked(tree() + "/val", {nullptr, false});
+  EXPECT_EQ(unlinked.classes(), (std::vector<std::string>{"b"}));
+  EXPECT_EQ(unlinked.size(), 1);
+  EXPECT_EQ(count(unlinked, "link (--no-follow-links)"), 4);
+}
+
+TEST_F(FolderTest, ClassNamesThatCouldNotBeSavedAreRefused) {
+  put("a/1.jpg");
+  put("caf\xE9/1.jpg");
+  expect_refused("1 class names are not UTF-8 and could not be saved with a model: caf\\xe9");
+  const std::vector<std::string> training = {"a", "b"};
+  expect_refused("caf\\xe9", {&training});
+  fs::remove_all(root_ / "tree" / "caf\xE9");
+  put("A/1.jpg");
+  put("a\nb/1.jpg");
+  put(std::string(255, 'x') + "/1.jpg");
+  const ImageFolder folder(tree());
+  EXPECT_EQ(folder.size(), 4);
+  EXPECT_EQ(folder.doubts(), (std::vector<std::string>{"classes A and a differ only by case"}));
+}
+
+TEST_F(FolderTest, ClassesWithoutAFolderHereAreNamed) {
+  put("b/1.jpg");
+  const std::vector<std::string> training = {"a", "b", "c"};
+  EXPECT_EQ(ImageFolder(tree(), {&training}).absent_classes(),
+            (std::vector<std::string>{"a", "c"}));
+}
+
+TEST_F(FolderTest, NotesAreCountedOnceAPicture) {
+  put("a/1.jpg");
+  const fs::path real = fs::path(MULLION_SOURCE_DIR) / "tests/real/images";
+  for (const char* name : {"exif6.jpg", "exif3.jpg", "jfif21.jpg"})
+    fs::copy_file(real / name, root_ / "tree" / "a" / name);
+  const auto folder = std::make_shared<ImageFolder>(tree());
+  EvalTransform eval;
+  eval.height = 20, eval.width = 24;
+  std::vector<float> sample(20 * 24 * 3);
+  const ImageFolderDataset dataset(folder, eval);
+  for (int64_t i : {3, 2, 1, 0, 3, 2, 1, 0}) dataset.load({1, 0, i}, sample.data());
+  const std::vector<NoteCount> notes = dataset.notes();
+  ASSERT_EQ(notes.size(), 2u);
+  EXPECT_EQ(notes[0].note, ImageNote::jfif_revision);
+  EXPECT_EQ(notes[0].pictures, 1);
+  EXPECT_EQ(notes[1].note, ImageNote::orientation_ignored);
+  EXPECT_EQ(notes[1].pictures, 2);
+  EXPECT_EQ(notes[1].example, tree() + "/a/exif6.jpg");
+  const ImageFolderDataset upright(folder, eval, ExifUse::apply);
+  for (int64_t i = 0; i < 4; ++i) upright.load({1, 0, i}, sample.data());
+  EXPECT_EQ(upright.notes().size(), 1u);
 }
 
 TEST_F(FolderTest, DatasetGivesSamplesAndLabels) {

@@ -1,0 +1,50 @@
+// The walk over one tree of pictures: which files are samples, which entries are not and why.
+#pragma once
+#include <sys/stat.h>
+
+#include <map>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "data/image_folder.h"
+
+namespace mullion {
+
+class FolderWalk {
+ public:
+  FolderWalk(std::string root, bool follow_links);
+
+  // The folders directly below the root, in byte order.
+  std::vector<std::string> classes();
+  // The pictures at any depth below a class folder, relative to it, in byte order.
+  std::vector<std::string> pictures(const std::string& class_name);
+
+  const std::vector<NotTaken>& not_taken() const { return not_taken_; }
+  // "b/x is the same folder as a": found where links or mounts show one folder in two classes.
+  const std::vector<std::string>& shared() const { return shared_; }
+
+ private:
+  using Id = std::pair<dev_t, ino_t>;
+  enum class Kind { folder, file, other };
+
+  // All paths are relative to the root.
+  Kind kind(const std::string& path);
+  std::vector<std::string> names_in(const std::string& folder);
+  void below(const std::string& class_name, const std::string& prefix,
+             std::vector<std::string>& out);
+  Id id(const std::string& folder) const;
+  void pass_over(const std::string& kind, const std::string& path, bool picture = false);
+  void pass_over_file(const std::string& path);
+
+  std::string root_;
+  bool follow_links_;
+  std::vector<Id> above_;            // the folders that the walk is in, the root first
+  std::set<Id> seen_;                // in this class
+  std::map<Id, std::string> owner_;  // the path by which a folder was met first
+  std::vector<NotTaken> not_taken_;
+  std::vector<std::string> shared_;
+};
+
+}  // namespace mullion
