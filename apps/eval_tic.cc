@@ -8,9 +8,9 @@
 #include "apps/common/main.h"
 #include "apps/common/signals.h"
 #include "apps/tic/evaluate.h"
+#include "apps/tic/image_data.h"
 #include "apps/tic/model_folder.h"
 #include "data/cue_task.h"
-#include "data/image_folder.h"
 #include "tensor/io/file.h"
 #include "tensor/parallel.h"
 
@@ -61,6 +61,8 @@ OptionTable make_table() {
       .add_optional<double>("data.crop_pct", "--crop-pct",
                             "share of the image kept by the centre crop")
       .range(0.01, 1);
+  add_exif_option(table);
+  add_folder_options(table);
   table.add("data.batch_size", "-b,--batch-size", 64, "images a step").at_least(1);
   table.add("data.workers", "-j,--workers", 1, "threads that read images").range(0, 256);
   table.add("data.cue_count", "--cue-count", 1000, "scenes of the cue task").at_least(1);
@@ -94,19 +96,15 @@ std::string val_folder(const Options& o) {
   return root.string();
 }
 
-std::unique_ptr<Dataset> dataset(const Options& o, const TicDescription& d, Size size) {
-  const std::string root = o.get<std::string>("data.dir");
-  if (root == "cue") {
+// `folder`: null for the cue task.
+std::unique_ptr<Dataset> dataset(const Options& o, const TicDescription& d, Size size,
+                                 const std::shared_ptr<const ImageFolder>& folder) {
+  if (!folder) {
     return std::make_unique<CueDataset>(CueOptions{size.height, size.width, false},
                                         o.get<int64_t>("data.cue_count"),
                                         o.get<uint64_t>("data.cue_seed"), false);
   }
-  FolderOptions folder;
-  folder.classes = &d.classes;
-  const EvalTransform transform{size.height, size.width, d.crop_pct, d.interpolation,
-                                d.normalization};
-  return std::make_unique<ImageFolderDataset>(std::make_shared<ImageFolder>(val_folder(o), folder),
-                                              transform);
+  return std::make_unique<ImageFolderDataset>(folder, d.transform(size.height, size.width), d.exif);
 }
 
 JsonObject result_of(const Accuracy& a, const Size& size) {
@@ -125,6 +123,15 @@ Outcome run(const Options& options) {
                               options.get<bool>("model.use_ema"), device_of(options));
   if (options.has("data.crop_pct"))
     loaded.description.crop_pct = options.get<float>("data.crop_pct");
+  TicDescription& description = loaded.description;
+  std::shared_ptr<const ImageFolder> folder;
+  if (options.get<std::string>("data.dir") != "cue") {
+    description.exif = exif_of(options, description);
+    folder = std::make_shared<ImageFolder>(val_folder(options),
+                                           folder_options(options, &description.classes));
+    tell_of(*folder);
+  }
+  NoteTeller notes;
   loaded.model->set_compute_type(apply_amp(options, loaded.model->device()));
   const std::vector<Size> sizes = sizes_of(options, loaded.description);
   std::string csv =
@@ -136,7 +143,7 @@ Outcome run(const Options& options) {
   std::vector<JsonObject> results;
   for (const Size& size : sizes) {
     explain_cost(loaded.description.config, size.height, size.width);
-    const auto data = dataset(options, loaded.description, size);
+    const auto data = dataset(options, description, size, folder);
     const Accuracy a = evaluate(*loaded.model, *data, options.get<int>("data.batch_size"),
                                 options.get<int>("data.workers"), "eval " + size.text());
     char line[160];
@@ -144,9 +151,13 @@ Outcome run(const Options& options) {
                   size.text().c_str(), a.top1, 100 - a.top1, a.top5, 100 - a.top5,
                   static_cast<long long>(a.count));
     for (const std::string& message : a.messages) log_warning(message, "; left out");
+    notes.tell(data->notes());
+    notes.tell_totals(data->notes(), "images");
     print_result(options,
                  line + (a.unreadable ? concat(", ", a.unreadable, " unreadable") : std::string()));
     results.push_back(result_of(a, size));
+    if (folder)
+      results.back().set("not_taken", not_taken(*folder)).set("notes", notes_of(data->notes()));
     if (!a.complete) return Outcome(results.back(), kExitStopped);
     csv +=
         concat(loaded.description.config.preset, ",", size.text(), ",", a.top1, ",", 100 - a.top1,

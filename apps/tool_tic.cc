@@ -6,6 +6,7 @@
 #include "apps/common/device.h"
 #include "apps/common/log.h"
 #include "apps/common/main.h"
+#include "apps/tic/image_data.h"
 #include "apps/tic/model_folder.h"
 #include "apps/tic/training.h"
 #include "autograd/ops.h"
@@ -69,6 +70,7 @@ OptionTable predict_table() {
       .add_optional<double>("data.crop_pct", "--crop-pct",
                             "share of the image kept by the centre crop")
       .range(0.01, 1);
+  add_exif_option(table);
   table.add("log.probabilities", "--probabilities", false,
             "also give the probabilities of all classes");
   table.add_optional<std::vector<std::string>>("data.images", "IMAGE", "JPEG and PNG files")
@@ -82,13 +84,10 @@ Outcome predict(const Options& options) {
   const LoadedTic loaded = load_tic(options.get<std::string>("model.checkpoint"),
                                     options.get<bool>("model.use_ema"), device_of(options));
   const TicDescription& d = loaded.description;
-  EvalTransform transform;
-  transform.height = transform.width =
-      options.has("data.img_size") ? options.get<int>("data.img_size") : d.img_size;
-  transform.crop_pct =
-      options.has("data.crop_pct") ? options.get<float>("data.crop_pct") : d.crop_pct;
-  transform.interpolation = d.interpolation;
-  transform.normalization = d.normalization;
+  const int size = options.has("data.img_size") ? options.get<int>("data.img_size") : d.img_size;
+  EvalTransform transform = d.transform(size, size);
+  if (options.has("data.crop_pct")) transform.crop_pct = options.get<float>("data.crop_pct");
+  const ExifUse exif = exif_of(options, d);
   explain_cost(d.config, transform.height, transform.width);
   NoGrad no_grad;
   TransformScratch scratch;
@@ -97,7 +96,8 @@ Outcome predict(const Options& options) {
     std::vector<uint8_t> bytes;
     read_regular_file(file, bytes);
     const Tensor input = Tensor::empty({1, transform.height, transform.width, 3});
-    apply(transform, EncodedImage(bytes, file), scratch, input.data<float>());
+    const EncodedImage encoded(bytes, file, {}, exif);
+    apply(transform, encoded, scratch, input.data<float>());
     const auto p =
         softmax((*loaded.model)(raw::to_device(input, loaded.model->device()))).to_vector<float>();
     std::vector<size_t> order(p.size());
@@ -115,6 +115,12 @@ Outcome predict(const Options& options) {
     print_text(options, line + "\n");
     JsonObject image;
     image.set("file", file).set("top5", names);
+    std::vector<std::string> notes = encoded.notes().texts();
+    if (encoded.orientation() > 0) image.set("orientation", encoded.orientation());
+    if (encoded.orientation() > 1 && exif == ExifUse::apply)
+      notes.push_back(concat("turned by EXIF orientation ", encoded.orientation()));
+    if (!notes.empty()) image.set("notes", notes);
+    for (const std::string& note : notes) log_warning(printable(file), ": ", note);
     if (options.get<bool>("log.probabilities")) image.set("probabilities", p);
     images.push_back(image);
   }

@@ -16,6 +16,7 @@ Outcome train(const Options& given) {
   if (options.dry_run) {
     const TicConfig config = tic_config_of(options, static_cast<int64_t>(data.classes.size()));
     Tic model(config);
+    tell_of(data);
     log_info(schedule.explanation);
     return JsonObject()
         .set("params", parameter_count(named_parameters(model)))
@@ -32,7 +33,9 @@ Outcome train(const Options& given) {
     if (!run.more()) break;
     run.record(run.make([&](int64_t step) { return trainer.step(step); }));
   }
-  return run.outcome();
+  Outcome outcome = run.outcome();
+  trainer.finish(outcome.result);
+  return outcome;
 }
 
 }  // namespace

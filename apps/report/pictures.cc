@@ -84,11 +84,7 @@ void add_predictions(Document& document, const RunRecord& run, const std::filesy
   FolderOptions options;
   options.classes = &d.classes;
   const ImageFolder folder(images.string(), options);
-  EvalTransform transform;
-  transform.height = transform.width = d.img_size;
-  transform.crop_pct = d.crop_pct;
-  transform.interpolation = d.interpolation;
-  transform.normalization = d.normalization;
+  const EvalTransform transform = d.transform(d.img_size, d.img_size);
   NoGrad no_grad;
   TransformScratch scratch;
   std::vector<Picture> pictures;
@@ -96,7 +92,7 @@ void add_predictions(Document& document, const RunRecord& run, const std::filesy
   for (const int64_t index : spread(folder.size(), count)) {
     std::vector<uint8_t> bytes;
     read_regular_file(folder.path(index), bytes);
-    const EncodedImage encoded(bytes, folder.path(index));
+    const EncodedImage encoded(bytes, folder.path(index), {}, d.exif);
     const Tensor input = Tensor::empty({1, transform.height, transform.width, 3});
     apply(transform, encoded, scratch, input.data<float>());
     const auto p = softmax((*loaded.model)(input)).to_vector<float>();

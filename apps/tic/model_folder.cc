@@ -40,6 +40,14 @@ std::string to_name(Interpolation interpolation) {
   return kInterpolations[static_cast<int>(interpolation)];
 }
 
+ExifUse exif_use(const std::string& name) {
+  CHECK_AS(Fault::usage, name == "ignore" || name == "apply", "exif: ", name,
+           " is not one of ignore, apply");
+  return name == "apply" ? ExifUse::apply : ExifUse::ignore;
+}
+
+std::string to_name(ExifUse use) { return use == ExifUse::apply ? "apply" : "ignore"; }
+
 void write_tic_config(const fs::path& folder, const TicDescription& d) {
   const int64_t features = d.config.width(d.config.depths.size() - 1);
   const nlohmann::json pretrained = {{"tag", "mullion"},
@@ -59,6 +67,7 @@ void write_tic_config(const fs::path& folder, const TicDescription& d) {
                                            {"num_features", features},
                                            {"global_pool", "avg"},
                                            {"label_names", d.classes},
+                                           {"exif", to_name(d.exif)},
                                            {"model_args", tic_model_args(d.config)},
                                            {"pretrained_cfg", pretrained}});
 }
@@ -85,6 +94,7 @@ TicDescription read_tic_config(const fs::path& folder) {
            ", expected above 0 and at most 1");
   try {
     d.interpolation = interpolation_of(get_string(*pretrained, file, "interpolation"));
+    d.exif = exif_use(get_string_or(json, file, "exif", to_name(d.exif)));
   } catch (const Error& e) {
     fail(Fault::bad_file, file, ": ", e.what());
   }

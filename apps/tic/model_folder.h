@@ -18,6 +18,12 @@ struct TicDescription {
   float crop_pct = 0.875f;
   Interpolation interpolation = Interpolation::bicubic;
   int img_size = 224;
+  ExifUse exif = ExifUse::ignore;
+
+  // How images are prepared for the model at a size.
+  EvalTransform transform(int height, int width) const {
+    return {height, width, crop_pct, interpolation, normalization};
+  }
 };
 
 void write_tic_config(const std::filesystem::path& folder, const TicDescription& description);
@@ -36,6 +42,8 @@ std::filesystem::path tic_folder(const std::filesystem::path& path);
 
 Interpolation interpolation_of(const std::string& name);  // bilinear, bicubic
 std::string to_name(Interpolation interpolation);
+ExifUse exif_use(const std::string& name);  // ignore, apply
+std::string to_name(ExifUse use);
 
 // The longest side a model is asked to look at: 64 megapixels, the limit of what is decoded.
 constexpr int kMostImageSide = 1 << 13;

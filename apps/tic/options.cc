@@ -1,5 +1,6 @@
 // The options of train_tic, in the names and defaults of timm where it has them.
 #include "apps/common/device.h"
+#include "apps/tic/image_data.h"
 #include "apps/tic/training.h"
 
 namespace mullion {
@@ -37,6 +38,9 @@ OptionTable train_tic_table() {
       .range(0.01, 1);
   t.add("data.interpolation", "--interpolation", "bicubic", "of resizing")
       .one_of({"bilinear", "bicubic"});
+  t.add("data.exif", "--exif", "ignore", "turn photos upright by their EXIF orientation")
+      .one_of({"ignore", "apply"});
+  add_folder_options(t);
   t.add("data.workers", "-j,--workers", 1, "threads that make batches")
       .range(0, 256)
       .free_on_resume();

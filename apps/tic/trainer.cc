@@ -42,7 +42,8 @@ RunSettings TicTrainer::settings() const {
   s.checkpoint_bytes =
       static_cast<uint64_t>(4 * parameter_count(state_.parameters) * (state_.ema ? 4 : 3));
   std::string classes;
-  for (const std::string& name : data_.classes) classes += (classes.empty() ? "" : "\n") + name;
+  for (const std::string& name : data_.classes)
+    classes += (classes.empty() ? "" : "\n") + printable(name);
   s.identity.emplace_back("classes", classes);
   s.identity.emplace_back("training images", std::to_string(data_.train->size()));
   s.facts.set("parameters", parameter_count(state_.parameters));
@@ -55,6 +56,7 @@ void TicTrainer::describe() const {
            static_cast<double>(parameter_count(state_.parameters)) / 1e6, " M parameters, ",
            data_.classes.size(), " classes, ", data_.train->size(), " training and ",
            data_.val->size(), " validation images of ", shape.height, "x", shape.width);
+  tell_of(data_);
   explain_cost(config_, shape.height, shape.width);
   log_info(schedule_.explanation);
   log_info("computing on ", mullion::describe(state_.device));
@@ -95,6 +97,7 @@ StepReport TicTrainer::step(int64_t number) {
   const LoaderReport report = batches_->report();
   r.data_seconds = report.seconds_waited - waited;
   tell(report.bad_messages);
+  notes_.tell(data_.train->notes());
   return r;
 }
 
@@ -105,6 +108,7 @@ Evaluation TicTrainer::evaluate(int64_t step) {
   };
   Accuracy a = score("eval");
   tell(a.messages);
+  notes_.tell(data_.val->notes());
   Evaluation e;
   e.complete = a.complete;
   e.loss = a.loss;
@@ -124,6 +128,18 @@ Evaluation TicTrainer::evaluate(int64_t step) {
   state_.epoch_loss = 0;
   state_.epoch_steps = 0;
   return e;
+}
+
+void TicTrainer::finish(JsonObject& result) const {
+  notes_.tell_totals(data_.train->notes(), "training images");
+  notes_.tell_totals(data_.val->notes(), "validation images");
+  if (!data_.train_folder) return;
+  result.set("not_taken", JsonObject()
+                              .set("train", not_taken(*data_.train_folder))
+                              .set("val", not_taken(*data_.val_folder)));
+  result.set("notes", JsonObject()
+                          .set("train", notes_of(data_.train->notes()))
+                          .set("val", notes_of(data_.val->notes())));
 }
 
 TrainingState TicTrainer::state() const {

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "apps/common/training_run.h"
+#include "apps/tic/image_data.h"
 #include "apps/tic/training.h"
 
 namespace mullion {
@@ -22,6 +23,8 @@ class TicTrainer {
   Evaluation evaluate(int64_t step);
   TrainingState state() const;
   void describe() const;  // into the log
+  // Says how many images had something noted, and adds it to the run's result.
+  void finish(JsonObject& result) const;
 
  private:
   void write(CheckpointWriter& writer) const;
@@ -36,6 +39,7 @@ class TicTrainer {
   std::unique_ptr<TicBatches> batches_;
   std::optional<SummaryCsv> summary_;
   std::set<std::string> told_;
+  NoteTeller notes_;
 };
 
 }  // namespace mullion

@@ -5,10 +5,10 @@
 #include "apps/common/device.h"
 #include "apps/common/log.h"
 #include "apps/tic/evaluate.h"
+#include "apps/tic/image_data.h"
 #include "autograd/engine.h"
 #include "autograd/ops.h"
 #include "data/cue_task.h"
-#include "data/image_folder.h"
 #include "models/state.h"
 #include "tensor/io/safetensors.h"
 
@@ -69,20 +69,40 @@ TicData open_tic_data(const Options& o) {
     d.val = std::make_unique<CueDataset>(scene, 1000, 1000003, false);
     return d;
   }
+  const ExifUse exif = exif_use(o.get<std::string>("data.exif"));
   const auto train = std::make_shared<ImageFolder>(
-      (fs::path(root) / o.get<std::string>("data.train_split")).string());
+      (fs::path(root) / o.get<std::string>("data.train_split")).string(),
+      folder_options(o, nullptr));
   d.classes = train->classes();
   CHECK_AS(Fault::bad_file, d.classes.size() > 1, train->root(), ": only one class, ", d.classes[0],
            "; a class is a folder of images directly below");
-  FolderOptions same_classes;
-  same_classes.classes = &d.classes;
-  const auto val = std::make_shared<ImageFolder>(val_folder(o, root), same_classes);
-  d.train = std::make_unique<ImageFolderDataset>(train, train_transform(o, size, d.normalization));
+  const auto val =
+      std::make_shared<ImageFolder>(val_folder(o, root), folder_options(o, &d.classes));
+  d.train_folder = train;
+  d.val_folder = val;
+  d.train =
+      std::make_unique<ImageFolderDataset>(train, train_transform(o, size, d.normalization), exif);
   const EvalTransform transform{size, size, crop_pct_of(o, size),
                                 interpolation_of(o.get<std::string>("data.interpolation")),
                                 d.normalization};
-  d.val = std::make_unique<ImageFolderDataset>(val, transform);
+  d.val = std::make_unique<ImageFolderDataset>(val, transform, exif);
   return d;
+}
+
+void tell_of(const TicData& d) {
+  if (!d.train_folder) return;
+  tell_of(*d.train_folder);
+  tell_of(*d.val_folder);
+  std::vector<std::string> same;
+  for (const std::string& name : d.classes) {
+    std::error_code absent;
+    if (fs::equivalent(fs::path(d.train_folder->root()) / name,
+                       fs::path(d.val_folder->root()) / name, absent))
+      same.push_back(name);
+  }
+  if (!same.empty())
+    log_warning(printable(d.val_folder->root()), ": ", same.size(), " of ", d.classes.size(),
+                " classes are the training set's own folders: ", listing(same));
 }
 
 LoaderOptions train_loader_options(const Options& o, const TicSchedule& s, int64_t step) {
@@ -153,7 +173,8 @@ TicDescription describe_tic(const Options& o, const TicConfig& config, const Tic
           data.normalization,
           crop_pct_of(o, size),
           interpolation_of(o.get<std::string>("data.interpolation")),
-          size};
+          size,
+          exif_use(o.get<std::string>("data.exif"))};
 }
 
 TicBatches::TicBatches(const Dataset& data, const LoaderOptions& options, Device device)

@@ -6,6 +6,7 @@
 #include "apps/common/training_run.h"
 #include "apps/tic/model_folder.h"
 #include "autograd/step_graph.h"
+#include "data/image_folder.h"
 #include "data/loader.h"
 #include "optim/ema.h"
 #include "optim/optimizer.h"
@@ -21,12 +22,15 @@ void derive_intervals(Options& options, int64_t steps_per_epoch);
 
 struct TicData {
   std::unique_ptr<Dataset> train, val;
+  std::shared_ptr<const ImageFolder> train_folder, val_folder;  // null: "cue"
   std::vector<std::string> classes;
   Normalization normalization;
 };
 // --data-dir DIR with folders train and val (or test), or "cue": scenes made in the loader, fresh
 // ones at every step.
 TicData open_tic_data(const Options& options);
+// Says what of the folders is not used, and which classes are validated on their training images.
+void tell_of(const TicData& data);
 TicConfig tic_config_of(const Options& options, int64_t num_classes);
 // Images a step; the line that explains the learning rate.
 struct TicSchedule {

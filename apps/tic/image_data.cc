@@ -1,0 +1,80 @@
+#include "apps/tic/image_data.h"
+
+#include "apps/common/log.h"
+
+namespace mullion {
+
+void add_folder_options(OptionTable& table) {
+  table.add("data.follow_links", "--follow-links", true,
+            "take what links to folders and files lead to");
+}
+
+FolderOptions folder_options(const Options& options, const std::vector<std::string>* classes) {
+  return {classes, options.get<bool>("data.follow_links")};
+}
+
+void add_exif_option(OptionTable& table) {
+  table
+      .add_optional<std::string>("data.exif", "--exif",
+                                 "turn photos upright by their EXIF orientation (default: as in "
+                                 "training)")
+      .one_of({"ignore", "apply"});
+}
+
+ExifUse exif_of(const Options& options, const TicDescription& d) {
+  if (!options.has("data.exif")) return d.exif;
+  const ExifUse use = exif_use(options.get<std::string>("data.exif"));
+  if (use != d.exif)
+    log_warning("--exif ", to_name(use), ": the model was trained with --exif ", to_name(d.exif));
+  return use;
+}
+
+void tell_of(const ImageFolder& folder) {
+  const std::string root = printable(folder.root());
+  std::string kinds;
+  int64_t total = 0;
+  bool pictures = false, convert = false;
+  for (const NotTaken& n : folder.not_taken()) {
+    total += n.count;
+    pictures |= n.picture;
+    convert |= n.picture && n.kind[0] == '.';
+    kinds += concat(kinds.empty() ? "" : ", ", n.count, " ", n.kind, " (", printable(n.example),
+                    n.count > 1 ? ", ..." : "", ")");
+  }
+  if (total > 0) {
+    const std::string text = concat(
+        root, ": ", total, total == 1 ? " entry" : " entries", " not taken: ", kinds,
+        convert ? "; only .jpg, .jpeg and .png are read: convert or rename the other images" : "");
+    if (pictures)
+      log_warning(text);
+    else
+      log_info(text);
+  }
+  for (const std::string& doubt : folder.doubts()) log_warning(root, ": ", doubt);
+  if (const auto& absent = folder.absent_classes(); !absent.empty())
+    log_warning(root, ": no images of ", absent.size(), " of the model's ", folder.classes().size(),
+                " classes: ", listing(absent));
+}
+
+JsonObject not_taken(const ImageFolder& folder) {
+  JsonObject kinds;
+  for (const NotTaken& n : folder.not_taken()) kinds.set(n.kind, n.count);
+  return kinds;
+}
+
+void NoteTeller::tell(const std::vector<NoteCount>& counts) {
+  for (const NoteCount& c : counts)
+    if (told_.insert(c.note).second) log_warning(printable(c.example), ": ", to_text(c.note));
+}
+
+void NoteTeller::tell_totals(const std::vector<NoteCount>& counts, const std::string& what) const {
+  for (const NoteCount& c : counts) log_info(c.pictures, " ", what, ": ", to_text(c.note));
+}
+
+JsonObject notes_of(const std::vector<NoteCount>& counts) {
+  JsonObject notes;
+  for (const NoteCount& c : counts) notes.set(to_text(c.note), c.pictures);
+  return notes;
+}
+
+}  // namespace mullion

@@ -1,0 +1,41 @@
+// What the TiC programs share about folders of images: their options, and saying what of a folder
+// or of a picture was not used, on stderr and in the result.
+#pragma once
+#include <set>
+#include <string>
+#include <vector>
+
+#include "apps/common/json_object.h"
+#include "apps/common/options.h"
+#include "apps/tic/model_folder.h"
+#include "data/image_folder.h"
+
+namespace mullion {
+
+// --follow-links, of a program that reads folders.
+void add_folder_options(OptionTable& table);
+FolderOptions folder_options(const Options& options, const std::vector<std::string>* classes);
+// --exif of a program that uses a trained model: the model's way where it is not given.
+void add_exif_option(OptionTable& table);
+// The way asked for; says so where the model was trained in the other.
+ExifUse exif_of(const Options& options, const TicDescription& description);
+
+// Says what of a tree was not taken, and what looks like a mistake. One line each.
+void tell_of(const ImageFolder& folder);
+// {".webp": 2, "hidden": 1}
+JsonObject not_taken(const ImageFolder& folder);
+
+// Says each kind of note once, at the first picture that has it, and how many had it at the end.
+class NoteTeller {
+ public:
+  void tell(const std::vector<NoteCount>& counts);
+  // `what`: "training images".
+  void tell_totals(const std::vector<NoteCount>& counts, const std::string& what) const;
+
+ private:
+  std::set<ImageNote> told_;
+};
+// {"EXIF orientation ignored ...": 12}
+JsonObject notes_of(const std::vector<NoteCount>& counts);
+
+}  // namespace mullion
