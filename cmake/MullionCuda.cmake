@@ -3,6 +3,8 @@
 set(MULLION_CUDA AUTO CACHE STRING "Build the CUDA backend: AUTO (where there is a GPU), ON, OFF")
 set(MULLION_CUDA_ARCHS "80;90a" CACHE STRING "Compute capabilities to build for, e.g. 80;90a")
 
+option(MULLION_CUDA_PTX "Add PTX of the oldest capability, for devices that came later" ON)
+
 set(MULLION_HAVE_CUDA OFF)
 if(NOT MULLION_CUDA STREQUAL "OFF")
   find_program(MULLION_NVCC nvcc HINTS $ENV{CUDACXX} $ENV{CUDA_HOME}/bin $ENV{CUDA_PATH}/bin
@@ -25,14 +27,18 @@ if(MULLION_HAVE_CUDA)
 
   # CMake 3.25 drops CUDA_STANDARD 20 silently, so the flag is given by hand. PTX of the oldest
   # capability goes along for devices that are newer than the toolkit.
-  set(MULLION_CUDA_FLAGS -std=c++20 -Werror=all-warnings -Xcompiler=-Wall,-Wextra,-Werror
-                         --display-error-number)
+  set(MULLION_CUDA_FLAGS -std=c++20 -Xcompiler=-Wall,-Wextra --display-error-number)
+  if(MULLION_WERROR)
+    list(APPEND MULLION_CUDA_FLAGS -Werror=all-warnings -Xcompiler=-Werror)
+  endif()
   foreach(arch ${MULLION_CUDA_ARCHS})
     list(APPEND MULLION_CUDA_FLAGS "SHELL:-gencode arch=compute_${arch},code=sm_${arch}")
   endforeach()
-  list(GET MULLION_CUDA_ARCHS 0 oldest)
-  string(REGEX REPLACE "[a-z]" "" oldest ${oldest})
-  list(APPEND MULLION_CUDA_FLAGS "SHELL:-gencode arch=compute_${oldest},code=compute_${oldest}")
+  if(MULLION_CUDA_PTX)
+    list(GET MULLION_CUDA_ARCHS 0 oldest)
+    string(REGEX REPLACE "[a-z]" "" oldest ${oldest})
+    list(APPEND MULLION_CUDA_FLAGS "SHELL:-gencode arch=compute_${oldest},code=compute_${oldest}")
+  endif()
 endif()
 message(STATUS "CUDA: ${MULLION_HAVE_CUDA} (MULLION_CUDA=${MULLION_CUDA})")
 

@@ -11,7 +11,10 @@ function(mullion_cxx_options)
   endforeach()
 endfunction()
 
-mullion_cxx_options(-march=${MULLION_MARCH} -Wall -Wextra -Wshadow -Werror -fno-math-errno)
+mullion_cxx_options(-march=${MULLION_MARCH} -Wall -Wextra -Wshadow -fno-math-errno)
+if(MULLION_WERROR)
+  mullion_cxx_options(-Werror)
+endif()
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # NaNs must stay visible, so no -ffast-math; traps nobody handles may be assumed away.
   # -Wrestrict reports std::string's own code (GCC bug 105651).

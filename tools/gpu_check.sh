@@ -1,82 +1,80 @@
 #!/usr/bin/env bash
-# Everything that only a GPU can show, in one call of at most ten minutes: builds the device's tests and
-# the benches for this GPU, runs them, the checkers of compute-sanitizer, and PyTorch beside the benches.
+# Everything that only a GPU can show, in two calls of at most nine minutes each.
 #   tools/gpu_check.sh --pack          on the developing machine: the libraries that the build needs,
 #                                      into .carry/ (ignored by git), for a machine without packages
-#   tools/gpu_check.sh                 on a machine with a GPU, nvcc, CMake and a C++ compiler
-#   tools/gpu_check.sh --dry-run       without a GPU: every step runs as far as it goes
+#   tools/gpu_check.sh check           on a machine with a GPU, nvcc, CMake and a C++ compiler: builds the
+#                                      device's tests for this GPU, runs them and the checkers of
+#                                      compute-sanitizer
+#   tools/gpu_check.sh bench           builds the benches, on what `check` has built where that is there,
+#                                      runs them, and PyTorch beside them where python3 has it
 #   tools/gpu_check.sh STEP...         these steps alone, on what an earlier call has built
-# Steps: configure build tests attention msa_conv tic feed llama graph peers memcheck racecheck initcheck
-# matmul ladder peer_long
-# Each has a time limit, and a failed one does not stop the others. gpu_check.json, gpu_check.md and
-# gpu_check.log go to $OUT (build/gpu_check), anew after every step. BUDGET=580 is the time for all,
-# BUILD the build folder (build/gpu), ARCHS the architectures (this GPU's).
+#   tools/gpu_check.sh --dry-run ...   without a GPU: configures, lists what the build would do, looks up
+#                                      the tests, and runs the benches on the emulator (build/bin)
+# Steps of check: configure build_tests tests memcheck racecheck initcheck
+# Steps of bench: configure build_benches attention msa_conv tic feed llama llama_long peer_attention
+# peer_images peer_llama graph matmul ladder peer_long
+# A step has a time limit, and is not begun with less time left than it needs. One that fails does not
+# stop the others, but for the build's. gpu_check.json, gpu_check.md and gpu_check.log go to $OUT
+# (build/gpu_check), anew after every step. BUDGET=540 is the time for all, BUILD the build folder
+# (build/gpu), ARCHS the architectures (this GPU's), PROGRAMS the emulator's programs (build/bin).
 # Exit status: 0 all steps passed, 1 some did not, 2 no GPU or compiler.
 #
-# Steps are called by their names; the ` of Markdown is none of the shell's.
-# shellcheck disable=SC2317,SC2016
+# The parts of this script: tools/gpu_check/*.sh.
+# shellcheck disable=SC2034,SC2317
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 2
 self=$PWD/tools/gpu_check.sh
 out=${OUT:-build/gpu_check}
-build=$(realpath -m "${BUILD:-build/gpu}")
-logs=$build/gpu_check_logs
+dry=${GPU_CHECK_DRY:-0} # also of the steps, which are calls of this script
 carry=.carry
-budget=${BUDGET:-580}
-all_steps=(configure build tests attention msa_conv tic feed llama graph peers memcheck racecheck initcheck
-  matmul ladder peer_long)
-tests_of_checkers='AttentionOnDevice.TensorCoreLengths:AttentionOnDevice.Decoding'
-tests_of_checkers+=':*MapKernels.MsaConvByTilesOnMapsOfEverySize*:*MapKernels.DepthwiseConvolution*'
-tests_of_checkers+=':*RowKernels.RmsNormGradient*:*RowKernels.CrossEntropy*:*RowKernels.EmbeddingGradient*'
-tests_of_checkers+=':*CoreKernels.SumsOverAnyAxis*:OptimizersOnDevice.*'
+programs=${PROGRAMS:-build/bin}
+budget=${BUDGET:-540}
+not_shown=3 # a step's exit status: nothing failed, but something did not run
 
-commit() { git describe --always --dirty 2>/dev/null || cat $carry/commit 2>/dev/null || echo unknown; }
+for part in pack steps report; do
+  # shellcheck source=/dev/null
+  . "tools/gpu_check/$part.sh"
+done
 
-# ---- packing
-
-header_folder() { # header_folder HEADER PACKAGE: the include folder that has it
-  local folder
-  for folder in /usr/include/eigen3 /usr/include /usr/local/include /usr/local/include/eigen3; do
-    if [ -f "$folder/$1" ]; then
-      echo "$folder"
-      return
-    fi
-  done
-  echo "gpu_check: $1 was not found; it comes with $2" >&2
-  return 1
+# The steps in order: seconds that each needs on an H200 with 16 cores, and at most gets. Predicted:
+# the builds from the compilers' processor time, the others from the operations that they do.
+plan_of() { # plan_of check|bench: NAME NEEDS LIMIT
+  case $1 in
+    check)
+      cat <<'PLAN'
+configure 10 60
+build_tests 90 300
+tests 90 180
+memcheck 30 60
+racecheck 40 75
+initcheck 30 60
+PLAN
+      ;;
+    bench)
+      cat <<'PLAN'
+configure 10 60
+build_benches 90 300
+attention 30 60
+msa_conv 15 30
+tic 10 30
+feed 15 45
+llama 60 100
+llama_long 55 90
+peer_attention 40 80
+peer_images 60 100
+peer_llama 70 120
+graph 15 40
+matmul 15 40
+ladder 15 40
+peer_long 60 100
+PLAN
+      ;;
+  esac
 }
-
-pack() {
-  local folder header directory package fresh=$carry.new
-  rm -rf "$fresh"
-  mkdir -p "$fresh/include" "$fresh/googletest"
-  while read -r header directory package; do
-    folder=$(header_folder "$header" "$package") || return 1
-    cp -rL "$folder/$directory" "$fresh/include/" || return 1
-  done <<'LIST'
-Eigen/Core Eigen libeigen3-dev
-nlohmann/json.hpp nlohmann nlohmann-json3-dev
-CLI/CLI.hpp CLI libcli11-dev
-toml++/toml.h toml++ libtomlplusplus-dev
-stb/stb_image.h stb libstb-dev
-LIST
-  folder=${GOOGLETEST:-/usr/src/googletest/googletest}
-  if [ ! -f "$folder/src/gtest-all.cc" ]; then
-    echo "gpu_check: $folder/src is missing; it comes with libgtest-dev, or GOOGLETEST names it" >&2
-    return 1
-  fi
-  cp -rL "$folder/include" "$folder/src" "$fresh/googletest/" || return 1
-  commit >"$fresh/commit"
-  rm -rf $carry
-  mv "$fresh" $carry
-  local kilobytes
-  kilobytes=$(du -sk $carry | cut -f1)
-  echo "$carry: $((kilobytes / 1024)) MiB"
-  if [ "$kilobytes" -gt $((64 * 1024)) ]; then
-    echo "gpu_check: more than 64 MiB" >&2
-    return 1
-  fi
+times_of() { # times_of STEP: NEEDS LIMIT
+  { plan_of check; plan_of bench; } | awk -v name="$1" '$1 == name { print $2, $3; exit }'
 }
+steps_of() { plan_of "$1" | cut -d ' ' -f 1; }
 
 # ---- what the machine has
 
@@ -105,7 +103,7 @@ missing() { # one line for each thing without which nothing can be done
   find_cuda || echo "nvcc was not found; set CUDA_HOME"
   command -v cmake >/dev/null || echo "cmake was not found"
   command -v c++ >/dev/null || command -v g++ >/dev/null || echo "no C++ compiler was found"
-  if [ $dry = 0 ]; then
+  if [ "$dry" = 0 ]; then
     if ! command -v nvidia-smi >/dev/null; then
       echo "no NVIDIA driver (nvidia-smi was not found)"
     elif [ -z "$(gpu_field name)" ]; then
@@ -114,204 +112,56 @@ missing() { # one line for each thing without which nothing can be done
   fi
 }
 
-# ---- steps: each is a function; its output is its log
-
-run_configure() {
-  local options=(-DMULLION_CUDA=ON "-DMULLION_CUDA_ARCHS=${ARCHS:-$(architectures)}" -DMULLION_SIMT=OFF
-    -DMULLION_TESTS=ON -DMULLION_BENCH=ON -DCMAKE_BUILD_TYPE=Release
-    -DMULLION_STB_JPEG=ON) # where there is no libjpeg-turbo; the only JPEGs read are the feed step's own
-  command -v ninja >/dev/null && options+=(-G Ninja)
-  command -v ccache >/dev/null && options+=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
-  [ -d "$carry" ] && options+=("-DMULLION_CARRY=$PWD/$carry")
-  cmake -S . -B "$build" "${options[@]}"
-}
-
-run_build() {
-  cmake --build "$build" -j "$(nproc)" --target test_cuda bench_attention bench_msa_conv \
-    bench_tic_step bench_tic_feed bench_llama_step bench_matmul bench_ladder
-}
-
-run_tests() { # a test that was skipped has shown nothing
-  local junit=$build/gpu_check.xml status=0 skipped
-  rm -f "$junit"
-  ctest --test-dir "$build" -L cuda -j "$(($(nproc) < 8 ? $(nproc) : 8))" --output-on-failure \
-    --no-tests=error --timeout 120 --output-junit "$junit" || status=$?
-  skipped=$(sed -n 's/.*[[:space:]]skipped="\([0-9]*\)".*/\1/p' "$junit" | head -n 1)
-  echo "skipped: ${skipped:-unknown}"
-  [ "${skipped:-1}" = 0 ] || status=1
-  return "$status"
-}
-
-checker() { # checker TOOL [OPTION...]: over a few tests; at least one must have run
-  local log
-  log=$(compute-sanitizer --tool "$@" --error-exitcode 9 "$build/bin/test_cuda" \
-    --gtest_filter="$tests_of_checkers" 2>&1)
-  local status=$?
-  echo "$log"
-  [ "$status" = 0 ] && grep -q '\[  PASSED  \] [1-9]' <<<"$log"
-}
-run_memcheck() { checker memcheck; }
-run_racecheck() { checker racecheck; }
-run_initcheck() { MULLION_NO_POISON=1 checker initcheck; }
-
-on_gpu() { # on_gpu BENCH [ARGUMENT...]
-  echo "\$ $*"
-  "$build/bin/$1" "${@:2}" --device cuda
-}
-run_attention() { on_gpu bench_attention 0.3 --amp bf16; }
-run_msa_conv() { on_gpu bench_msa_conv --amp bf16; }
-run_tic() {
-  local status=0
-  on_gpu bench_tic_step tic-t 224 128 20 --amp bf16 || status=$?
-  on_gpu bench_tic_step tic-t 224 128 10 --amp tf32 || status=$?
-  return "$status"
-}
-run_feed() { on_gpu bench_tic_feed "$build/feed_jpegs" tic-t 224 128 20 "$(nproc)" --amp bf16; }
-run_llama() {
-  local status=0 common=(llama-7b --dtype bf16 --amp bf16)
-  on_gpu bench_llama_step "${common[@]}" --ctx-size 8192 --attn sf --steps 3 || status=$?
-  on_gpu bench_llama_step "${common[@]}" --ctx-size 8192 --attn full --steps 3 || status=$?
-  on_gpu bench_llama_step "${common[@]}" --ctx-size 32768 --attn sf --recompute mlp --steps 2 || status=$?
-  on_gpu bench_llama_step "${common[@]}" --ctx-size 32768 --attn full --recompute mlp --steps 2 || status=$?
-  on_gpu bench_llama_step "${common[@]}" --ctx-size 102400 --attn sf --recompute block --steps 1 || status=$?
-  return "$status"
-}
-run_graph() { # small steps, launch by launch and recorded
-  local status=0 how
-  for how in "" --cuda-graph; do
-    # shellcheck disable=SC2086
-    on_gpu bench_tic_step tic-n 32 64 20 --amp bf16 $how || status=$?
-    # shellcheck disable=SC2086
-    on_gpu bench_llama_step smollm2-135m --amp bf16 --ctx-size 512 --attn sf --steps 10 $how || status=$?
-  done
-  return "$status"
-}
-run_matmul() {
-  local status=0
-  on_gpu bench_matmul 7b --amp bf16 || status=$?
-  on_gpu bench_matmul cube --amp tf32 || status=$?
-  return "$status"
-}
-run_ladder() { on_gpu bench_ladder 0.3; }
-peer() { # peer [ARGUMENT...]
-  local python=${MULLION_PYTHON:-python3}
-  "$python" -c 'import torch' || return 1
-  cat "$logs"/{attention,msa_conv,tic,feed,llama}.log 2>/dev/null | grep '^{' >"$logs/ours.jsonl"
-  "$python" tests/bench/peer_gpu.py --ours "$logs/ours.jsonl" --table "$logs/rows.md" "$@"
-}
-run_peers() { peer; }
-# Last, because it may take more time than is left, or more memory than there is.
-run_peer_long() {
-  local also=()
-  [ -f "$logs/peers.log" ] && also=(--also "$logs/peers.log")
-  peer --long "${also[@]}"
-}
-
-limit_of() { # seconds
-  case $1 in
-    build) echo 300 ;;
-    tests) echo 150 ;;
-    memcheck | racecheck | initcheck) echo 50 ;;
-    attention | llama) echo 75 ;;
-    peers | peer_long) echo 120 ;;
-    *) echo 45 ;;
-  esac
-}
-
 # ---- running and reporting
 
 results=() # NAME STATUS SECONDS LIMIT
 failed=0
+without_build=0 # a build has failed: what it would have built is not run
 begun=$SECONDS
 
 run_step() { # run_step NAME
-  local name=$1 limit left status begin=$SECONDS word=passed
-  limit=$(limit_of "$name") left=$((budget - (SECONDS - begun)))
+  local name=$1 needs limit left status=0 begin=$SECONDS word=passed
+  read -r needs limit <<<"$(times_of "$name")"
+  left=$((budget - (SECONDS - begun)))
   [ "$limit" -le $left ] || limit=$left
-  if [ "$limit" -lt 5 ]; then
-    word=no-time-left failed=1 limit=0
-    echo "no time left" >"$logs/$name.log"
+  if [ $without_build = 1 ]; then
+    word=not-built limit=0
+    echo "not run: the build has failed" >"$logs/$name.log"
+  elif [ "$needs" -gt $left ]; then
+    word=no-time-left limit=0
+    echo "not run: needs $needs s, and $left of $budget s are left" >"$logs/$name.log"
   else
-    timeout -k 5 "$limit" "$self" --step "$name" >"$logs/$name.log" 2>&1
-    status=$?
+    GPU_CHECK_DRY=$dry timeout -k 5 "$limit" "$self" --step "$name" >"$logs/$name.log" 2>&1 || status=$?
     case $status in
       0) ;;
-      124 | 137) word=timed-out failed=1 ;;
-      *) word=failed failed=1 ;;
+      124 | 137) word=timed-out ;;
+      "$not_shown") word=incomplete ;;
+      *) word=failed ;;
     esac
   fi
+  case $name:$word in
+    configure:passed | build_*:passed) ;;
+    configure:* | build_*:*) without_build=1 ;;
+  esac
+  # Without a GPU, PyTorch need not be there.
+  [ $word = passed ] || [ $word:"$dry" = incomplete:1 ] || failed=1
   results+=("$name $word $((SECONDS - begin)) $limit")
-  printf '%-10s %-12s %4d s\n' "$name" $word $((SECONDS - begin))
+  printf '%-15s %-12s %4d s\n' "$name" $word $((SECONDS - begin))
   [ $word = passed ] || tail -n 5 "$logs/$name.log" | sed 's/^/    /'
 }
 
-quoted() { printf '"%s"' "$(tr -d '\000-\037' <<<"$1" | sed 's/[\\"]/\\&/g')"; }
-
-facts() { # the machine and the state of the sources, as KEY<tab>VALUE
-  local gpu driver
-  gpu=$(gpu_field name) driver=$(gpu_field driver_version)
-  printf '%s\t%s\n' date "$(date -u '+%Y-%m-%d %H:%M UTC')" gpu "${gpu:-none}" driver "${driver:-none}" \
-    cuda "$(nvcc --version | sed -n 's/.*, V\(.*\)/\1/p')" commit "$(commit)"
-}
-
-write_json() {
-  local key value separator='' name word seconds limit
-  printf '{\n'
-  while IFS=$'\t' read -r key value; do
-    printf '  "%s": %s,\n' "$key" "$(quoted "$value")"
-  done < <(facts)
-  printf '  "steps": ['
-  for result in "${results[@]}"; do
-    read -r name word seconds limit <<<"$result"
-    printf '%s\n    {"name": "%s", "status": "%s", "seconds": %d, "limit": %d}' "$separator" "$name" \
-      "$word" "$seconds" "$limit"
-    separator=,
-  done
-  printf '\n  ],\n  "measurements": ['
-  separator=''
-  while read -r line; do
-    printf '%s\n    %s' "$separator" "$line"
-    separator=,
-  done < <(for result in "${results[@]}"; do grep '^{.*}$' "$logs/${result%% *}.log"; done)
-  printf '\n  ]\n}\n'
-}
-
-write_markdown() {
-  local key value name word seconds limit
-  printf '# GPU check\n\n| | |\n|---|---|\n'
-  while IFS=$'\t' read -r key value; do printf '| %s | %s |\n' "$key" "$value"; done < <(facts)
-  printf '\n| step | result | seconds | limit |\n|---|---|---:|---:|\n'
-  for result in "${results[@]}"; do
-    read -r name word seconds limit <<<"$result"
-    printf '| %s | %s | %d | %d |\n' "$name" "$word" "$seconds" "$limit"
-  done
-  if [ -s "$logs/rows.md" ]; then
-    printf '\n'
-    cat "$logs/rows.md"
-  fi
-  for result in "${results[@]}"; do
-    read -r name word seconds limit <<<"$result"
-    if [ "$word" != passed ]; then
-      printf '\n## %s: %s, the end of its log\n\n```\n%s\n```\n' "$name" "$word" "$(tail -n 25 "$logs/$name.log")"
-    elif [ "$name" = ladder ]; then
-      printf '\n## %s\n\n%s\n' "$name" "$(cat "$logs/$name.log")"
-    elif grep -q '^{' "$logs/$name.log"; then
-      printf '\n## %s\n\n```\n%s\n```\n' "$name" "$(grep '^[${]' "$logs/$name.log")"
-    fi
-  done
-}
-
-dry=0
 steps=()
 while [ $# -gt 0 ]; do
   case $1 in
     --pack) pack; exit ;;
     --dry-run) dry=1 ;;
-    --step) find_cuda; "run_$2"; exit ;;
-    -h | --help) sed -n '2,14s/^# \{0,1\}//p' "$self"; exit ;;
+    --step) step=${2:-} && break ;;
+    -h | --help) sed -n '2,/^#$/s/^# \{0,1\}//p' "$self"; exit ;;
+    check | bench) mapfile -t -O ${#steps[@]} steps < <(steps_of "$1") ;;
     *)
-      if ! declare -F "run_$1" >/dev/null; then
-        echo "gpu_check: no step is called $1; steps: ${all_steps[*]}" >&2
+      if [ -z "$(times_of "$1")" ]; then
+        echo "gpu_check: no call or step is called $1; calls: check, bench; steps:" >&2
+        { steps_of check; steps_of bench; } | sort -u | xargs >&2
         exit 2
       fi
       steps+=("$1")
@@ -319,7 +169,19 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
-[ ${#steps[@]} -gt 0 ] || steps=("${all_steps[@]}")
+build=${BUILD:-build/gpu}
+[ "$dry" = 0 ] || build=${BUILD:-build/gpu_dry}
+build=$(realpath -m "$build")
+logs=$build/gpu_check_logs
+if [ -n "${step:-}" ]; then
+  find_cuda
+  "run_$step"
+  exit
+fi
+if [ ${#steps[@]} = 0 ]; then
+  echo "gpu_check: check, bench or steps? See --help" >&2
+  exit 2
+fi
 lacking=$(missing)
 if [ -n "$lacking" ]; then
   printf 'gpu_check: %s\n' "$lacking" >&2
@@ -327,9 +189,9 @@ if [ -n "$lacking" ]; then
 fi
 find_cuda
 mkdir -p "$out" "$logs"
-for step in "${steps[@]}"; do
+for step in "${steps[@]}"; do # what these steps said before
   rm -f "$logs/$step.log"
-  [ "$step" != peers ] || rm -f "$logs/rows.md"
+  case $step in peer_*) rm -f "$logs/rows.md" ;; esac
 done
 for step in "${steps[@]}"; do
   run_step "$step"

@@ -7,6 +7,7 @@
 //                    [--device cpu|cuda] [--amp off|tf32|bf16] [--cuda-graph]
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <string>
@@ -124,7 +125,8 @@ double gflop_of_step(Llama& model, int64_t context) {
                  3.5 * 4 * count(c.head_dim) * pairs * count(c.num_hidden_layers));
 }
 
-void measure(const Arguments& a, const bench::Where& where) {
+void measure(Arguments a, const bench::Where& where) {
+  if (where.smoke) a.context = std::min<int64_t>(a.context, 16), a.steps = 1;
   set_num_threads(a.threads);
   bench::DeviceLimits limits{};
   if (!where.on_cpu()) limits = bench::print_limits("llama_step", where);

@@ -154,11 +154,11 @@ void run(int argc, char** argv, const bench::Where& where) {
   CHECK_AS(Fault::usage, argc > 1,
            "usage: bench_tic_feed FOLDER [PRESET] [SIZE] [BATCH] [STEPS] [WORKERS]");
   const fs::path folder = argv[1];
-  const std::string preset = argc > 2 ? argv[2] : "tic-n";
+  const std::string preset = argc > 2 && !where.smoke ? argv[2] : "tic-n";
   const auto number = [&](int i, int64_t otherwise) {
     return argc > i ? std::strtoll(argv[i], nullptr, 10) : otherwise;
   };
-  const int64_t size = number(3, 32), batch = where.smoke ? 2 : number(4, 64);
+  const int64_t size = where.smoke ? 16 : number(3, 32), batch = where.smoke ? 2 : number(4, 64);
   const int64_t steps = where.smoke ? 1 : number(5, 10);
   const int64_t workers = number(6, std::max(1u, std::thread::hardware_concurrency()));
   if (!fs::exists(folder)) write_pictures(folder, where.smoke ? 8 : 512);

@@ -22,11 +22,11 @@ namespace mullion {
 namespace {
 
 void run(int argc, char** argv, const bench::Where& where) {
-  const std::string preset = argc > 1 ? argv[1] : "tic-n";
+  const std::string preset = argc > 1 && !where.smoke ? argv[1] : "tic-n";
   const auto number = [&](int i, int64_t otherwise) {
     return argc > i ? std::strtoll(argv[i], nullptr, 10) : otherwise;
   };
-  const int64_t size = number(2, 32), batch = where.smoke ? 1 : number(3, 64);
+  const int64_t size = where.smoke ? 16 : number(2, 32), batch = where.smoke ? 1 : number(3, 64);
   const int64_t steps = where.smoke ? 1 : number(4, 10);
   const int64_t untimed = where.on_cpu() || (where.smoke && !where.graph) ? 1 : 3;
   set_num_threads(static_cast<int>(number(5, 0)));

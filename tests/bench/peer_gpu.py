@@ -3,8 +3,10 @@
 
   peer_gpu.py                                    one JSON line a measurement
   peer_gpu.py --ours LINES.jsonl --table OUT.md  and the ratios to the benches' lines, as a table
-  peer_gpu.py --long --also LINES.jsonl ...      the LoRA step at 102,400 tokens alone, which takes
-                                                 a minute; the table with what was measured before
+  peer_gpu.py --part attention|images|llama|long --also LINES.jsonl ...
+                                                 a part alone, and the table with what was measured
+                                                 before; long is the LoRA step at 102,400 tokens,
+                                                 which takes a minute and belongs to no other part
   peer_gpu.py --smoke                            tiny sizes on the CPU: that the code runs
 
 bf16, random values, medians of several runs between synchronisations, warm. Attention: causal, 32
@@ -248,40 +250,41 @@ def llama_step(what, tokens, backend, steps=2, untimed=2):
     report(what, tokens=tokens, backend=backend, tok_s=round(tokens / seconds, 1), peak_gib=round(peak, 2))
 
 
-def measure_long():
-    # One step without a warm one: it takes most of a minute, which hides what the first one costs.
-    attempt("llama-7b peft", llama_step, tokens=102400, backend="flash", steps=1, untimed=0)
-
-
-def smoke():
-    for backend in BACKENDS:
-        attempt("full", attention, backend=backend, tokens=64)
-        attempt("rolled s2", attention, backend=backend, tokens=64)
-    attempt("msa_conv unfold", msa_conv, size=8, heads=1, batch=1)
-    attempt("msa_conv dense", dense_window, size=8, heads=1, batch=1)
-    attempt("msa_conv natten", natten_window, size=8, heads=1, batch=1)
-    attempt("flex sf", flex_sf, tokens=256, heads=4)
-    attempt("tic-t unfold", image_step, batch=2)
-    attempt("llama-7b peft", llama_step, tokens=64, backend="flash", steps=1, untimed=0)
-    attempt("swin-t", image_step, batch=2)
-
-
-def measure():
-    for tokens in (8192, 32768):
+def measure_attention():
+    for tokens in (64,) if SMOKE else (8192, 32768):
         for backend in BACKENDS:
             attempt("full", attention, backend=backend, tokens=tokens)
             attempt("rolled s2", attention, backend=backend, tokens=tokens)
-    attempt("msa_conv unfold", msa_conv, size=56, heads=3, batch=128)
-    attempt("msa_conv unfold", msa_conv, size=14, heads=12, batch=128)
-    attempt("msa_conv dense", dense_window, size=14, heads=12, batch=128)
-    attempt("msa_conv natten", natten_window, size=56, heads=3, batch=128)
-    attempt("msa_conv natten", natten_window, size=14, heads=12, batch=128)
-    attempt("flex sf", flex_sf, tokens=32768)
-    attempt("tic-t unfold", image_step, batch=16)
+    attempt("flex sf", flex_sf, tokens=256 if SMOKE else 32768, heads=4 if SMOKE else 32)
+
+
+def measure_images():
+    large = dict(size=8, heads=1, batch=1) if SMOKE else dict(size=56, heads=3, batch=128)
+    small = large if SMOKE else dict(size=14, heads=12, batch=128)
+    attempt("msa_conv unfold", msa_conv, **large)
+    attempt("msa_conv unfold", msa_conv, **small)
+    attempt("msa_conv dense", dense_window, **small)
+    attempt("msa_conv natten", natten_window, **large)
+    attempt("msa_conv natten", natten_window, **small)
+    attempt("tic-t unfold", image_step, batch=2 if SMOKE else 16)
+    attempt("swin-t", image_step, batch=2 if SMOKE else 128, compiled=not SMOKE)
+
+
+def measure_llama():
+    if SMOKE:
+        return attempt("llama-7b peft", llama_step, tokens=64, backend="flash", steps=1, untimed=0)
     attempt("llama-7b peft", llama_step, tokens=8192, backend="flash")
     attempt("llama-7b peft", llama_step, tokens=32768, backend="flash", untimed=1)
     attempt("llama-7b peft", llama_step, tokens=32768, backend="cudnn", steps=1, untimed=1)
-    attempt("swin-t", image_step, batch=128, compiled=True)
+
+
+def measure_long():
+    # One step without a warm one: it takes most of a minute, which hides what the first one costs.
+    tokens = 128 if SMOKE else 102400
+    attempt("llama-7b peft", llama_step, tokens=tokens, backend="flash", steps=1, untimed=0)
+
+
+PARTS = {"attention": measure_attention, "images": measure_images, "llama": measure_llama}
 
 
 def find(lines, key, **wanted):
@@ -380,7 +383,7 @@ def main():
     parser.add_argument("--ours", help="lines of the benches")
     parser.add_argument("--table", help="where the Markdown goes")
     parser.add_argument("--also", help="lines of an earlier call, for the table")
-    parser.add_argument("--long", action="store_true", help="the LoRA step at 102,400 tokens alone")
+    parser.add_argument("--part", choices=[*PARTS, "long"], help="this part alone")
     parser.add_argument("--smoke", action="store_true", help="tiny sizes on the CPU")
     args = parser.parse_args()
     if args.smoke:
@@ -398,10 +401,9 @@ def main():
                 file.write(markdown(rows(ours, results)))
 
     after_each.append(write)
-    if args.smoke:
-        smoke()
-    else:
-        measure_long() if args.long else measure()
+    for name, measure in {**PARTS, "long": measure_long}.items():
+        if name == args.part or (not args.part and name != "long"):
+            measure()
 
 
 if __name__ == "__main__":
