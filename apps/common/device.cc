@@ -1,6 +1,9 @@
 #include "apps/common/device.h"
 
+#include <sys/sysinfo.h>
+
 #include <charconv>
+#include <cmath>
 
 #include "tensor/backend.h"
 #include "tensor/check.h"
@@ -59,6 +62,16 @@ GraphUse graph_use(const Options& options, Device device) {
   if (use == "on" && device.type == DeviceType::cpu)
     throw Error("--cuda-graph on: the cpu has no graphs", Fault::usage, "--device cuda");
   return use == "off" ? GraphUse::off : use == "on" ? GraphUse::on : GraphUse::automatic;
+}
+
+void require_memory(double bytes, Device device) {
+  struct sysinfo machine = {};
+  if (device.type != DeviceType::cpu || sysinfo(&machine) != 0) return;
+  const double there = static_cast<double>(machine.totalram + machine.totalswap) * machine.mem_unit;
+  if (bytes <= there) return;
+  const auto gib = [](double n) { return concat(std::round(n / 0x1p30 * 10) / 10, " GiB"); };
+  throw Error(concat("memory: a step needs about ", gib(bytes), ", this machine has ", gib(there)),
+              Fault::memory, "a smaller --batch-size and more --grad-accum-steps");
 }
 
 std::string device_name(Device device) {

@@ -137,6 +137,7 @@ void Pretraining::open_model() {
   choose_trained(base ? &*base : nullptr);
   if (!lora_) config_.dtype = DType::f32;  // what is trained and saved
   if (options_.dry_run) return print_banner();
+  require_memory(cost().bytes, device_);
   if (scratch) {
     model_ = std::make_unique<Llama>(config_);
     model_->initialize(options_.seed());
@@ -238,7 +239,7 @@ Recompute Pretraining::recompute() const {
   return on ? Recompute::mlp : Recompute::none;
 }
 
-JsonObject Pretraining::estimate() const {
+Pretraining::Cost Pretraining::cost() const {
   const int64_t all = elements(config_, [](const std::string&) { return true; });
   const int64_t embed =
       elements(config_, [](const std::string& n) { return n.find("embed") != std::string::npos; });
@@ -263,9 +264,9 @@ JsonObject Pretraining::estimate() const {
   const int64_t kept = again ? c.hidden_size : attention + mlp - (mlp_again ? c.hidden_size : 0);
   const int64_t floats = layers * kept - layers_again * mlp + attention + 2 * mlp;
   const auto pass = static_cast<double>(batch_ * context_);
-  const double memory = frozen_bytes + 16.0 * static_cast<double>(trained) +
-                        4.0 * pass * static_cast<double>(floats) +
-                        8.0 * 256 * static_cast<double>(c.vocab_size);
+  const double bytes = frozen_bytes + 16.0 * static_cast<double>(trained) +
+                       4.0 * pass * static_cast<double>(floats) +
+                       8.0 * 256 * static_cast<double>(c.vocab_size);
   // Products: 2 a weight forward, 2 for the inputs' gradients, 2 for those of trained weights; 4
   // an attention pair and channel forward, 8 backward (and 4 again, from the log-sum-exp).
   const auto weights = static_cast<double>(all - (c.tie_word_embeddings ? 0 : embed));
@@ -279,13 +280,18 @@ JsonObject Pretraining::estimate() const {
        (again ? 2 * weights : 2 * gate_and_up)) *
           static_cast<double>(context_) +
       static_cast<double>(c.num_hidden_layers) * heads * attended * (again ? 20 : 16);
+  return {all + pairs, trained, bytes, per_row * static_cast<double>(batch_ * accumulate_)};
+}
+
+JsonObject Pretraining::estimate() const {
+  const Cost c = cost();
   return JsonObject()
-      .set("parameters", all + pairs)
-      .set("trainable", trained)
+      .set("parameters", c.parameters)
+      .set("trainable", c.trained)
       .set("visible_fraction", visible_fraction(pattern_, context_))
       .set("tokens_a_step", batch_ * accumulate_ * context_)
-      .set("memory_gib", memory / 0x1p30)
-      .set("tflop_a_step", per_row * static_cast<double>(batch_ * accumulate_) / 1e12);
+      .set("memory_gib", c.bytes / 0x1p30)
+      .set("tflop_a_step", c.operations / 1e12);
 }
 
 RunSettings Pretraining::settings() const {

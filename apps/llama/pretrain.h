@@ -38,6 +38,11 @@ class Pretraining {
   void restore(const CheckpointInfo& checkpoint);
 
  private:
+  struct Cost {  // of a step
+    int64_t parameters, trained;
+    double bytes, operations;
+  };
+  Cost cost() const;
   Recompute recompute() const;  // what --grad-checkpointing and --recompute-mlp ask for
   void open_model();
   void choose_trained(const LlamaCheckpoint* base);

@@ -294,6 +294,15 @@ TEST_F(LlamaPrograms, AnExtendedContextTravelsWithTheAdapter) {
   refused(ppl + "--adapter runs/a --rope-scaling none", 2, {"200", "64"});
 }
 
+TEST_F(LlamaPrograms, AStepBeyondTheMachinesMemoryExitsWith6) {
+  const std::string rows = "--max-steps 1 -b 100000000 --grad-accum-steps 1 --name a ";
+  const Answer answer = run(common_ + "-m base --lora-rank 4 " + rows);
+  EXPECT_EQ(answer.code, 6) << answer.log;
+  EXPECT_NE(answer.log.find("GiB, this machine has"), std::string::npos) << answer.log;
+  EXPECT_FALSE(fs::exists(at("runs/a")));
+  EXPECT_EQ(run(common_ + "-m base --lora-rank 4 --dry-run " + rows).code, 0);
+}
+
 TEST_F(LlamaPrograms, WhatDoesNotFitExitsWith2) {
   refused(lora_ + "--attn sf --group-size 65", 2, {"--group-size 65", "64"});
   refused(lora_ + "--attn sf --group-size 15", 2, {"sf", "15", "odd"});
