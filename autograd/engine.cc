@@ -28,9 +28,10 @@ class Start {
 };
 
 // What goes wrong inside is told with the op: a kernel's name need not say whose backward it was.
+// `recorded` is the op's number, where its closure runs: what that reads must be as it was then.
 template <typename F>
-auto in_backward_of(std::string_view op, F f) {
-  const OpScope scope(op, true);
+auto in_backward_of(std::string_view op, uint64_t recorded, F f) {
+  const OpScope scope(op, true, recorded);
   try {
     return f();
   } catch (const Error& error) {
@@ -47,7 +48,7 @@ void accumulate(GradData& data, const Tensor& g, std::string_view op) {
     data.grad = g;
     return;
   }
-  in_backward_of(op, [&] {
+  in_backward_of(op, 0, [&] {
     // The sum goes in place only where nobody else can see the first part.
     if (!data.grad.is_sole_owner() || !data.grad.is_contiguous()) data.grad = raw::clone(data.grad);
     const Tensor dense = raw::contiguous(g);
@@ -75,7 +76,7 @@ void backward(const Tensor& y, const Tensor& g) {
     waiting.erase(waiting.begin());
     Node& node = *data->node;
     CHECK(node.backward, node.op, ": backward ran twice through the same graph");
-    Gradients gradients = in_backward_of(node.op, [&] {
+    Gradients gradients = in_backward_of(node.op, node.sequence, [&] {
       const Tensor whole = raw::contiguous(data->grad);
       data->grad = Tensor();
       const BackwardFunction closure = std::move(node.backward);

@@ -1,17 +1,23 @@
 // Recording: gradient data and nodes are made only where a gradient is needed.
 #include "autograd/node.h"
 
-#include <atomic>
+#include "tensor/op_scope.h"
 
 namespace mullion {
 namespace {
 thread_local bool recording = true;
-std::atomic<uint64_t> next_sequence{1};
 
 bool any_requires_grad(const std::vector<Tensor>& inputs) {
   for (const Tensor& x : inputs)
     if (x.defined() && requires_grad(x)) return true;
   return false;
+}
+
+bool needs_backward(std::string_view op, const std::vector<Tensor>& inputs, bool has_backward) {
+  if (!recording || !any_requires_grad(inputs)) return false;
+  CHECK(has_backward, op, ": has no backward, but an input needs a gradient; give it detached() ",
+        "inputs, or compute under NoGrad");
+  return true;
 }
 }  // namespace
 
@@ -50,10 +56,10 @@ EnableGrad::~EnableGrad() { recording = before_; }
 
 Tensor record(std::string_view op, Tensor y, const std::vector<Tensor>& inputs,
               BackwardFunction backward) {
-  if (!recording || !any_requires_grad(inputs)) return y;
+  if (!needs_backward(op, inputs, static_cast<bool>(backward))) return y;
   auto node = std::make_shared<Node>();
   node->op = op;
-  node->sequence = next_sequence++;
+  node->sequence = OpClock::tick();
   node->backward = std::move(backward);
   for (const Tensor& x : inputs)
     node->edges.push_back(x.defined() && requires_grad(x) ? x.grad_data() : nullptr);
@@ -72,6 +78,7 @@ Tensor record(std::string_view op, Tensor y, const std::vector<Tensor>& inputs,
 std::vector<Tensor> record_all(std::string_view op, std::vector<Tensor> results,
                                const std::vector<Tensor>& inputs,
                                std::function<Gradients(const Gradients& g)> backward) {
+  if (!needs_backward(op, inputs, static_cast<bool>(backward))) return results;
   const auto collected = std::make_shared<Gradients>(results.size());
   const Tensor hub = record(op, Tensor::empty({0}), inputs,
                             [collected, backward = std::move(backward)](
@@ -85,10 +92,8 @@ std::vector<Tensor> record_all(std::string_view op, std::vector<Tensor> results,
   return results;
 }
 
-Tensor record_without_backward(std::string_view op, Tensor y, const std::vector<Tensor>& inputs) {
-  CHECK(!recording || !any_requires_grad(inputs), op,
-        ": has no backward, but an input needs a gradient; evaluate under NoGrad");
-  return y;
+void refuse_gradients(std::string_view op, const std::vector<Tensor>& inputs) {
+  needs_backward(op, inputs, false);
 }
 
 }  // namespace mullion

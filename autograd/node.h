@@ -22,7 +22,7 @@ struct Node {
   std::string_view op;
   std::vector<std::shared_ptr<GradData>> edges;  // one an input; null where it needs no gradient
   BackwardFunction backward;                     // emptied once it has run
-  uint64_t sequence = 0;                         // counts up: inputs have smaller numbers
+  uint64_t sequence = 0;                         // of OpClock: inputs have smaller numbers
 };
 
 struct GradData {
@@ -65,7 +65,8 @@ class EnableGrad {
 bool grad_enabled();
 
 // Gives y (fresh from a kernel) its place in the graph if any input needs a gradient, and returns
-// it. `op` must outlive the graph: a literal.
+// it. `op` must outlive the graph: a literal. Without `backward` it throws if an input needs a
+// gradient while gradients are recorded.
 Tensor record(std::string_view op, Tensor y, const std::vector<Tensor>& inputs,
               BackwardFunction backward);
 // The same for an op of several results: `backward` maps their gradients, undefined for a result
@@ -74,6 +75,6 @@ std::vector<Tensor> record_all(std::string_view op, std::vector<Tensor> results,
                                const std::vector<Tensor>& inputs,
                                std::function<Gradients(const Gradients& g)> backward);
 // For an op that has no backward: throws if an input needs a gradient while gradients are recorded.
-Tensor record_without_backward(std::string_view op, Tensor y, const std::vector<Tensor>& inputs);
+void refuse_gradients(std::string_view op, const std::vector<Tensor>& inputs);
 
 }  // namespace mullion

@@ -43,8 +43,9 @@ void save_tensors(const std::filesystem::path& path, const std::vector<NamedPara
   SafetensorsWriter writer(path, std::move(specs), metadata);
   for (const NamedParameter& t : tensors) {
     const Tensor dense = raw::to_device(raw::contiguous(t.value), Device{});
-    writer.write(t.name, {static_cast<const std::byte*>(dense.data<void>()),
-                          static_cast<size_t>(dense.bytes())});
+    const void* bytes = dense.data<void>();
+    writer.write(t.name,
+                 {static_cast<const std::byte*>(bytes), static_cast<size_t>(dense.bytes())});
   }
   writer.commit();
 }

@@ -1,5 +1,7 @@
 #include "nn/kv_cache.h"
 
+#include "autograd/node.h"
+
 namespace mullion {
 namespace {
 
@@ -13,6 +15,7 @@ class FullCache : public KvCache {
   View append(int64_t layer, const Tensor& k, const Tensor& v) override {
     CHECK(layer >= 0 && layer < static_cast<int64_t>(layers_.size()), "KV cache: layer ", layer,
           " of ", layers_.size());
+    refuse_gradients("KV cache", {k, v});
     Layer& l = layers_[static_cast<size_t>(layer)];
     const int64_t begin = l.length, end = begin + k.dim(1);
     CHECK(end <= capacity_, "KV cache: ", end, " tokens, room for ", capacity_);

@@ -4,6 +4,7 @@
 
 #include "tensor/backend.h"
 #include "tensor/kernel_args/optimizer.h"
+#include "tensor/op_scope.h"
 
 namespace mullion {
 
@@ -15,6 +16,7 @@ Ema::Ema(const std::vector<NamedParameter>& parameters, double decay, bool warmu
 
 void Ema::update(const Tensor& sum_squares) {
   if (live_.empty()) return;
+  const OpScope scope("ema");
   const double n = static_cast<double>(updates_++);
   std::vector<OptimizerItem> items;
   for (size_t i = 0; i < live_.size(); ++i)
@@ -27,6 +29,7 @@ void Ema::update(const Tensor& sum_squares) {
 }
 
 void Ema::swap() {
+  const OpScope scope("ema");
   for (size_t i = 0; i < live_.size(); ++i) {
     const Tensor value = raw::clone(live_[i].value);
     raw::copy_into(averages_[i].value, live_[i].value);

@@ -4,6 +4,7 @@
 
 #include "tensor/backend.h"
 #include "tensor/kernel_args/optimizer.h"
+#include "tensor/op_scope.h"
 
 namespace mullion {
 namespace {
@@ -82,6 +83,7 @@ class AdamW : public MomentOptimizer {
   AdamW(std::vector<ParameterGroup> groups, AdamWOptions options)
       : MomentOptimizer(std::move(groups), {"exp_avg", "exp_avg_sq"}), options_(options) {}
   void step(double lr, const Tensor& sum_squares, double max_norm) override {
+    const OpScope scope("adamw");
     const auto list = items(lr);
     ++steps_;
     kernels(device()).adamw({list.data(), static_cast<int64_t>(list.size()), steps_, options_.beta1,
@@ -98,6 +100,7 @@ class Sgd : public MomentOptimizer {
   Sgd(std::vector<ParameterGroup> groups, SgdOptions options)
       : MomentOptimizer(std::move(groups), {"momentum_buffer"}), options_(options) {}
   void step(double lr, const Tensor& sum_squares, double max_norm) override {
+    const OpScope scope("sgd");
     const auto list = items(lr);
     ++steps_;
     kernels(device()).sgd({list.data(), static_cast<int64_t>(list.size()), steps_,

@@ -14,6 +14,7 @@
 
 #include "tensor/backend.h"
 #include "tensor/check.h"
+#include "tensor/op_scope.h"
 #include "tensor/step_memory.h"
 
 namespace mullion {
@@ -166,10 +167,16 @@ void Storage::count_device_block() {
   }
 }
 
-Storage::Storage(int64_t bytes, Device device) : bytes_(bytes), device_(device) {
+Storage::Storage(int64_t bytes, Device device)
+    : bytes_(bytes), device_(device), made_at_(OpClock::now()) {
   kernels(device);  // throws where the device is not there
   CHECK(bytes >= 0, "storage: negative size ", bytes);
   device.type == DeviceType::cpu ? take_from_cpu() : take_from_device();
+}
+
+void Storage::note_write() {
+  written_at_.store(OpClock::now(), std::memory_order_relaxed);
+  writer_.store(OpScope::current().name, std::memory_order_relaxed);
 }
 
 Storage::~Storage() {

@@ -2,6 +2,7 @@
 // because a training step asks for the same sizes again and again and fresh pages cost a page fault
 // each; another device has a pool of its own (DeviceBackend).
 #pragma once
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -38,6 +39,16 @@ class Storage {
   // Whether the bytes are a part of the memory's one block.
   bool is_placed_in(const StepMemory& memory) const { return placed_ && memory_.get() == &memory; }
 
+  // That the op of this thread writes to the bytes.
+  void note_write();
+  // Whether the bytes are no longer those that the op of this number had when it was recorded.
+  // What was made after it counts as its backward's own.
+  bool changed_since(uint64_t op) const {
+    return made_at_ <= op && written_at_.load(std::memory_order_relaxed) > op;
+  }
+  // The op that wrote last; null where it was none.
+  const char* last_writer() const { return writer_.load(std::memory_order_relaxed); }
+
  private:
   void take_from_cpu();
   void give_to_cpu();
@@ -50,6 +61,9 @@ class Storage {
   std::shared_ptr<StepMemory> memory_;  // in whose scope it was made
   int64_t number_ = 0;                  // there
   bool placed_ = false;
+  uint64_t made_at_;  // as written_at_, in the count of OpClock
+  std::atomic<uint64_t> written_at_{0};
+  std::atomic<const char*> writer_{nullptr};
 };
 
 // Bytes held by live tensors of a device, and the most since the last reset: the figures behind

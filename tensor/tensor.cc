@@ -60,22 +60,57 @@ Tensor Tensor::zeros(Shape shape, DType dtype, Device device) {
 int64_t Tensor::dim(int axis) const { return shape()[axis_in(*this, axis)]; }
 
 template <typename T>
-T* Tensor::data() const {
+Elements<T> Tensor::data() const {
   if constexpr (!std::is_void_v<T>)
     CHECK(dtype() == dtype_of<T>(), "tensor: elements read as ", name_of(dtype_of<T>()),
           " are of type ", name_of(dtype()));
   if (StepMemory* memory = StepMemory::recording()) memory->keep(impl().storage);
-  return reinterpret_cast<T*>(impl().storage->data() + impl().offset * size_of(dtype()));
+  return Elements<T>(impl());
 }
-template void* Tensor::data<void>() const;
-template float* Tensor::data<float>() const;
-template double* Tensor::data<double>() const;
-template bf16* Tensor::data<bf16>() const;
-template f16* Tensor::data<f16>() const;
-template int32_t* Tensor::data<int32_t>() const;
-template int64_t* Tensor::data<int64_t>() const;
-template uint8_t* Tensor::data<uint8_t>() const;
-template bool* Tensor::data<bool>() const;
+
+template <typename T>
+T* Elements<T>::first() const {
+  return reinterpret_cast<T*>(tensor_->storage->data() + tensor_->offset * size_of(tensor_->dtype));
+}
+
+template <typename T>
+Elements<T>::operator const T*() const {
+  if (!tensor_) return nullptr;
+  const Storage& storage = *tensor_->storage;
+  if (const uint64_t op = OpScope::current().recorded; op != 0 && storage.changed_since(op)) {
+    const char* writer = storage.last_writer();
+    fail(Fault::other, OpScope::prefix(), "a tensor of shape ", tensor_->shape,
+         ", which it needs as it was in the forward, was changed in place afterwards by ",
+         writer ? writer : "a write outside of any op");
+  }
+  return first();
+}
+
+template <typename T>
+Elements<T>::operator T*() const {
+  if (!tensor_) return nullptr;
+  tensor_->storage->note_write();
+  return first();
+}
+
+template class Elements<void>;
+template Elements<void> Tensor::data<void>() const;
+template class Elements<float>;
+template Elements<float> Tensor::data<float>() const;
+template class Elements<double>;
+template Elements<double> Tensor::data<double>() const;
+template class Elements<bf16>;
+template Elements<bf16> Tensor::data<bf16>() const;
+template class Elements<f16>;
+template Elements<f16> Tensor::data<f16>() const;
+template class Elements<int32_t>;
+template Elements<int32_t> Tensor::data<int32_t>() const;
+template class Elements<int64_t>;
+template Elements<int64_t> Tensor::data<int64_t>() const;
+template class Elements<uint8_t>;
+template Elements<uint8_t> Tensor::data<uint8_t>() const;
+template class Elements<bool>;
+template Elements<bool> Tensor::data<bool>() const;
 
 template <typename T>
 Tensor Tensor::from(std::span<const T> values, Shape shape, Device device) {
@@ -83,7 +118,7 @@ Tensor Tensor::from(std::span<const T> values, Shape shape, Device device) {
         " values given for shape ", shape);
   Tensor t = empty(shape, dtype_of<T>(), device);
   if (device.type == DeviceType::cpu)
-    std::copy(values.begin(), values.end(), t.data<T>());
+    std::copy(values.begin(), values.end(), static_cast<T*>(t.data<T>()));
   else
     backend(device.type).upload(t.data<void>(), values.data(), t.bytes(), device.index);
   return t;

@@ -18,6 +18,8 @@
 namespace mullion {
 
 struct GradData;  // autograd/node.h
+template <typename T>
+class Elements;
 
 template <typename T>
 constexpr DType dtype_of();
@@ -79,10 +81,10 @@ class Tensor {
   bool is_contiguous() const { return strides() == shape().strides() || numel() <= 1; }
   int64_t bytes() const { return numel() * size_of(dtype()); }
 
-  // The first element, in the memory of the tensor's device. T must be the tensor's type (or void
-  // for any).
+  // The first element, in the memory of the tensor's device, to read as a `const T*` or to write as
+  // a `T*`. T must be the tensor's type (or void for any).
   template <typename T>
-  T* data() const;
+  Elements<T> data() const;
   // The only element of a tensor of size 1, as a double.
   double item() const;
   // A copy of the elements in row-major order, converted to T.
@@ -113,10 +115,27 @@ class Tensor {
   std::shared_ptr<Impl> impl_;
 };
 
-// The sizes of a tensor of a known number of axes: auto [B, T, C] = dims<3>(x);
+// What data() gives: a pointer that knows whether it is wanted for reading or for writing, by the
+// type that it initialises, such as an argument of a kernel. So every write in place is noted at
+// its storage, and in the backward of an op an error comes of reading what was changed after the op
+// had been recorded: its gradient would be that of other values. Nobody needs to ask for the check.
+template <typename T>
+class Elements {
+ public:
+  Elements(std::nullptr_t = nullptr) {}  // NOLINT(google-explicit-constructor)
+  explicit Elements(const Tensor::Impl& tensor) : tensor_(&tensor) {}
+  operator const T*() const;  // NOLINT(google-explicit-constructor)
+  operator T*() const;        // NOLINT(google-explicit-constructor)
+
+ private:
+  T* first() const;
+  const Tensor::Impl* tensor_ = nullptr;
+};
+
+// The sizes of a tensor of a known number of axes: auto [B, T, C] = dims<3>("conv", "x", x);
 template <int N>
-std::array<int64_t, N> dims(const Tensor& t) {
-  CHECK(t.rank() == N, "expected ", N, " axes, got shape ", t.shape());
+std::array<int64_t, N> dims(std::string_view op, std::string_view name, const Tensor& t) {
+  CHECK(t.rank() == N, op, ": ", name, " of shape ", t.shape(), ", expected ", N, " axes");
   std::array<int64_t, N> result;
   for (int axis = 0; axis < N; ++axis) result[static_cast<size_t>(axis)] = t.shape()[axis];
   return result;

@@ -23,8 +23,8 @@ Tensor bytes(size_t n, const Tensor& like) {
 Tensor attention(const Tensor& q_in, const Tensor& k_in, const Tensor& v_in,
                  const AttentionPattern& pattern, double scale, int64_t query_offset) {
   const OpScope scope("attention");
-  const auto [B, T, H, D] = dims<4>(q_in);
-  const auto [Bk, S, Hkv, Dk] = dims<4>(k_in);
+  const auto [B, T, H, D] = dims<4>("attention", "q", q_in);
+  const auto [Bk, S, Hkv, Dk] = dims<4>("attention", "k", k_in);
   CHECK(Bk == B && Dk == D && Hkv > 0 && H % Hkv == 0, "attention: q of shape ", q_in.shape(),
         " and k of shape ", k_in.shape());
   check_same_shape("attention", k_in, v_in);

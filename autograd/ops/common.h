@@ -61,7 +61,7 @@ inline Shape with_last(Shape shape, int64_t last) {
 void check_weight(std::string_view op, const Tensor& x, const Tensor& weight);  // (out, in)
 // The residual as a product takes it; undefined where there is none.
 Tensor residual_of(std::string_view op, const Tensor& residual, const Tensor& x, int64_t out);
-inline void* pointer(const Tensor& x) { return x.defined() ? x.data<void>() : nullptr; }
+inline Elements<void> pointer(const Tensor& x) { return x.defined() ? x.data<void>() : nullptr; }
 
 // c = alpha * op(a) op(b) + beta * c for matrices, or as many of them as the first of three axes
 // says, whose rows are contiguous.

@@ -15,8 +15,8 @@ struct MapSize {
   int64_t B, H, W, C;
   Shape shape() const { return {B, H, W, C}; }
 };
-MapSize size_of_map(const Tensor& x) {
-  const auto [B, H, W, C] = dims<4>(x);
+MapSize size_of_map(std::string_view op, const Tensor& x) {
+  const auto [B, H, W, C] = dims<4>(op, "a map", x);
   return {x.dtype(), B, H, W, C};
 }
 const std::vector<int> kTapMajor = {0, 2, 3, 1};      // (out, C, kh, kw) -> (out, kh, kw, C)
@@ -28,7 +28,7 @@ const std::vector<int> kChannelMajor = {0, 3, 1, 2};  // and back
 Tensor max_pool2x2(const Tensor& x_in) {
   const OpScope scope("max_pool2x2");
   const Tensor x = raw::contiguous(x_in);
-  const MapSize s = size_of_map(x);
+  const MapSize s = size_of_map("max_pool2x2", x);
   const Shape pooled{s.B, (s.H + 1) / 2, (s.W + 1) / 2, s.C};
   const Tensor y = empty(pooled, x), chosen = Tensor::empty(pooled, DType::u8, x.device());
   table(x).max_pool2(
@@ -46,7 +46,7 @@ Tensor avg_pool(const Tensor& x_in, int64_t r) {
   const OpScope scope("avg_pool");
   CHECK(r > 0, "avg_pool: cells of side ", r);
   const Tensor x = raw::contiguous(x_in);
-  const MapSize s = size_of_map(x);
+  const MapSize s = size_of_map("avg_pool", x);
   const Tensor y = empty({s.B, (s.H + r - 1) / r, (s.W + r - 1) / r, s.C}, x);
   table(x).average_pool({s.dtype, s.B, s.H, s.W, s.C, r, x.data<void>(), y.data<void>(), s.C, s.C});
   return record("avg_pool", y, {x_in}, [s, r](const Tensor& g) -> Gradients {
@@ -62,7 +62,7 @@ Tensor avg_pool(const Tensor& x_in, int64_t r) {
 Tensor depthwise_conv3x3(const Tensor& x_in, const Tensor& weight, const Tensor& bias) {
   const OpScope scope("depthwise_conv3x3");
   const Tensor x = raw::contiguous(x_in), w = raw::contiguous(weight), b = raw::contiguous(bias);
-  const MapSize s = size_of_map(x);
+  const MapSize s = size_of_map("depthwise_conv3x3", x);
   CHECK(weight.shape() == (Shape{s.C, 1, 3, 3}) && bias.shape() == Shape{s.C},
         "depthwise_conv3x3: weight of shape ", weight.shape(), " and bias of shape ", bias.shape(),
         " for a map of shape ", x.shape());
@@ -85,8 +85,8 @@ Tensor depthwise_conv3x3(const Tensor& x_in, const Tensor& weight, const Tensor&
 Tensor conv2d(const Tensor& x_in, const Tensor& weight, int64_t stride, int64_t dilation) {
   const OpScope scope("conv2d");
   const Tensor x = raw::contiguous(x_in);
-  const MapSize s = size_of_map(x);
-  const auto [out, C, kh, kw] = dims<4>(weight);
+  const MapSize s = size_of_map("conv2d", x);
+  const auto [out, C, kh, kw] = dims<4>("conv2d", "weight", weight);
   CHECK(C == s.C, "conv2d: weight of shape ", weight.shape(), " for a map of shape ", x.shape());
   check_weight_type("conv2d", x, weight);
   const PatchGeometry p{

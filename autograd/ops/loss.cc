@@ -13,9 +13,10 @@ void check_targets(std::string_view op, const Tensor& targets, int64_t rows, int
         rows, " rows");
   if (targets.device().type != DeviceType::cpu) return;  // integers_beside() says why
   const Tensor dense = raw::contiguous(targets);
+  const int64_t* target = dense.data<int64_t>();
   for (int64_t i = 0; i < rows; ++i)
-    CHECK(dense.data<int64_t>()[i] < V, op, ": target ", dense.data<int64_t>()[i], " of row ", i,
-          " is outside the ", V, " classes");
+    CHECK(target[i] < V, op, ": target ", target[i], " of row ", i, " is outside the ", V,
+          " classes");
 }
 
 Tensor total(const Tensor& row_losses, double scale) {
@@ -27,7 +28,7 @@ Tensor total(const Tensor& row_losses, double scale) {
 // loss = s sum(lse(z) - z[t]): dz = s g (softmax(z) - onehot(t))
 Tensor cross_entropy(const Tensor& logits, const Tensor& targets, double scale) {
   const OpScope scope("cross_entropy");
-  const auto [N, V] = dims<2>(logits);
+  const auto [N, V] = dims<2>("cross_entropy", "logits", logits);
   check_targets("cross_entropy", targets, N, V);
   const bool need = grad_enabled() && requires_grad(logits);
   const Tensor t = integers_beside("cross_entropy", targets, logits);
@@ -44,7 +45,7 @@ Tensor soft_cross_entropy(const Tensor& logits, const Tensor& probabilities, dou
   const OpScope scope("soft_cross_entropy");
   check_same_shape("soft_cross_entropy", logits, probabilities);
   check_exact_dtype("soft_cross_entropy", logits, probabilities);
-  const auto [N, V] = dims<2>(logits);
+  const auto [N, V] = dims<2>("soft_cross_entropy", "logits", logits);
   CHECK(!requires_grad(probabilities), "soft_cross_entropy: has no gradient for the probabilities");
   const Tensor z = raw::contiguous(logits), p = raw::contiguous(probabilities);
   const bool need = grad_enabled() && requires_grad(logits);
@@ -60,7 +61,7 @@ Tensor soft_cross_entropy(const Tensor& logits, const Tensor& probabilities, dou
 Tensor linear_cross_entropy(const Tensor& x_in, const Tensor& weight, const Tensor& targets,
                             double scale, int64_t chunk_rows) {
   const OpScope scope("linear_cross_entropy");
-  const auto [N, C] = dims<2>(x_in);
+  const auto [N, C] = dims<2>("linear_cross_entropy", "x", x_in);
   CHECK(weight.rank() == 2 && weight.dim(1) == C, "linear_cross_entropy: x of shape ", x_in.shape(),
         " and a weight of shape ", weight.shape());
   CHECK(chunk_rows > 0, "linear_cross_entropy: chunks of ", chunk_rows, " rows");
@@ -74,12 +75,13 @@ Tensor linear_cross_entropy(const Tensor& x_in, const Tensor& weight, const Tens
   const Tensor loss = empty_exact({N}, x);
   const Tensor dx = need_x ? empty_like(x) : Tensor();
   const Tensor dw = need_w ? Tensor::zeros(w.shape(), w.dtype(), w.device()) : Tensor();
+  const int64_t* target = t.data<int64_t>();
   for (int64_t begin = 0; begin < N; begin += chunk_rows) {
     const int64_t end = std::min(N, begin + chunk_rows);
     const Tensor rows = raw::slice(x, 0, begin, end), part = raw::slice(loss, 0, begin, end);
     const Tensor z = empty({end - begin, V}, x);
     multiply(rows, w, z, {.transpose_b = true});
-    table(x).cross_entropy({z.data<void>(), t.data<int64_t>() + begin, part.data<void>(), z.dtype(),
+    table(x).cross_entropy({z.data<void>(), target + begin, part.data<void>(), z.dtype(),
                             end - begin, V, need_x || need_w});
     if (need_x) multiply(z, w, raw::slice(dx, 0, begin, end), {.alpha = scale});
     if (need_w) multiply(z, rows, dw, {.transpose_a = true, .alpha = scale, .beta = 1});

@@ -32,7 +32,7 @@ struct Forward {
 };
 
 Forward run(const Maps& m, const MsaConvGeometry& geometry) {
-  const auto [B, H, W, C] = dims<4>(m.q);
+  const auto [B, H, W, C] = dims<4>("msa_conv", "q", m.q);
   const Forward f{empty({B, H, W, C}, m.q), empty_exact({B, geometry.heads, H, W}, m.q)};
   MsaConvArgs args;
   args.geometry = geometry;
@@ -109,7 +109,7 @@ Tensor msa_conv(const Tensor& qkv_in, const MsaConvGeometry& given) {
 
 Tensor msa_conv(const Tensor& q, const Tensor& k, const Tensor& v, const MsaConvGeometry& given) {
   const OpScope scope("msa_conv");
-  const auto [B, H, W, C] = dims<4>(q);
+  const auto [B, H, W, C] = dims<4>("msa_conv", "q", q);
   const MsaConvGeometry geometry = for_map(given, q, C);
   const Shape expected{B, geometry.key_height(), geometry.key_width(), C};
   CHECK(k.shape() == expected && v.shape() == expected, "msa_conv: k of shape ", k.shape(),

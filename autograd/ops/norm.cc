@@ -86,7 +86,7 @@ namespace {
 Tensor turned(std::string_view op, const Tensor& x_in, const Tensor& cos, const Tensor& sin,
               bool in_place) {
   const OpScope scope(op);
-  const auto [B, T, H, D] = dims<4>(x_in);
+  const auto [B, T, H, D] = dims<4>(op, "x", x_in);
   CHECK(D % 2 == 0, op, ": head width ", D, " is odd");
   CHECK(cos.shape() == (Shape{T, D / 2}) && sin.shape() == cos.shape(), op, ": tables of shape ",
         cos.shape(), " and ", sin.shape(), " for x of shape ", x_in.shape());

@@ -48,8 +48,8 @@ Tensor drop_path(const Tensor& x, double p, uint64_t seed, const Tensor& stream)
   Shape shape = x.shape();
   for (int axis = 1; axis < shape.rank(); ++axis) shape[axis] = 1;
   if (stream.device().type == DeviceType::cpu) {
-    const auto number = static_cast<uint64_t>(*stream.data<int64_t>());
-    return masked("drop_path", x, shape, p, seed, {number, {}});
+    const int64_t* number = stream.data<int64_t>();
+    return masked("drop_path", x, shape, p, seed, {static_cast<uint64_t>(*number), {}});
   }
   check_same_device("drop_path", x, stream);
   return masked("drop_path", x, shape, p, seed, {0, detached(stream)});

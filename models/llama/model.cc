@@ -19,7 +19,7 @@ LlamaAttention::LlamaAttention(const LlamaConfig& c)
 
 Tensor LlamaAttention::operator()(const Tensor& x, const RmsNorm& norm, const LlamaContext& context,
                                   int64_t layer) const {
-  const auto [B, T, C] = dims<3>(x);
+  const auto [B, T, C] = dims<3>("llama", "x", x);
   const auto heads = [&, B = B, T = T](const Tensor& y, int64_t count) {
     return reshape(y, {B, T, count, head_dim_});
   };
@@ -122,7 +122,7 @@ void Llama::initialize(uint64_t seed) {
 }
 
 Tensor Llama::hidden(const Tensor& ids, KvCache* cache) const {
-  const auto [B, T] = dims<2>(ids);
+  const auto [B, T] = dims<2>("llama", "ids", ids);
   const int64_t begin = cache ? cache->position() : 0;
   CHECK_AS(Fault::usage, begin + T <= usable_context(config_), "llama: ", begin + T,
            " tokens, but the model's context is ", usable_context(config_),

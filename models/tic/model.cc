@@ -21,7 +21,7 @@ Tensor padded_to(const Tensor& x, int axis, int64_t n) {
 Tensor patch_conv(const Tensor& map, const Conv2d& conv) {
   const int64_t out = conv.weight.dim(0), p = conv.weight.dim(2);
   const Tensor x = padded_to(padded_to(map, 1, p), 2, p);
-  const auto [B, H, W, C] = dims<4>(x);
+  const auto [B, H, W, C] = dims<4>("tic", "a map", x);
   const Tensor patches = permute(reshape(x, {B, H / p, p, W / p, p, C}), {0, 1, 3, 5, 2, 4});
   return linear(reshape(patches, {B, H / p, W / p, C * p * p}),
                 reshape(conv.weight, {out, C * p * p}), conv.bias);
@@ -199,7 +199,7 @@ Tensor Tic::features(const Tensor& images, const TicTraining* training) const {
 
 Tensor Tic::operator()(const Tensor& images, const TicTraining* training) const {
   const Tensor x = features(images, training);
-  const auto [B, H, W, C] = dims<4>(x);
+  const auto [B, H, W, C] = dims<4>("tic", "features", x);
   return head_(mean(reshape(x, {B, H * W, C}), 1));
 }
 

@@ -36,7 +36,8 @@ TEST_F(ChatLlama, GreedyIsTheLikeliestTokenEachTime) {
     const auto length = static_cast<int64_t>(text.size());
     const Tensor logits =
         model->logits(Tensor::from(std::vector<int64_t>(text.begin(), text.end()), {1, length}));
-    const float* last = logits.data<float>() + (length - 1) * kLexiconVocab;
+    const float* all = logits.data<float>();
+    const float* last = all + (length - 1) * kLexiconVocab;
     text.push_back(static_cast<int32_t>(std::max_element(last, last + kLexiconVocab) - last));
     expected.push_back(text.back());
   }

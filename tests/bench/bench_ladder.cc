@@ -61,7 +61,10 @@ struct Ladder {
 Tensor random(Shape shape, uint64_t stream, DType type = DType::f32, Device device = {}) {
   return bench::random_tensor(std::move(shape), stream, type, device);
 }
-Doubles doubles(const Tensor& x) { return Doubles(x.data<float>(), x.data<float>() + x.numel()); }
+Doubles doubles(const Tensor& x) {
+  const float* first = x.data<float>();
+  return Doubles(first, first + x.numel());
+}
 
 // x W^T + bias, and GELU in place.
 void product_by_table(const Tensor& x, const Tensor& w, const Tensor& bias, const Tensor& y) {
@@ -172,7 +175,8 @@ struct MsaConv {
     qkv = random({pixels, 3 * C}, 1, type, device);
     o = Tensor::empty({pixels, C}, type, device);
     lse = Tensor::empty({pixels * heads}, DType::f32, device);
-    auto* const first = static_cast<std::byte*>(qkv.data<void>());
+    void* const begin = qkv.data<void>();
+    auto* const first = static_cast<std::byte*>(begin);
     args.dtype = type, args.q = first, args.k = first + C * size_of(type);
     args.v = first + 2 * C * size_of(type), args.o = o.data<void>(), args.lse = lse.data<void>();
     args.q_stride = args.k_stride = args.v_stride = 3 * C, args.o_stride = C;

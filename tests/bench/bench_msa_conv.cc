@@ -94,7 +94,8 @@ class Bench {
 
  private:
   void* part(const Tensor& packed, int64_t i) const {
-    return static_cast<std::byte*>(packed.data<void>()) + i * c_ * size_of(packed.dtype());
+    void* first = packed.data<void>();
+    return static_cast<std::byte*>(first) + i * c_ * size_of(packed.dtype());
   }
 
   bench::Where where_;

@@ -61,10 +61,11 @@ inline double peak_gflops() {
 inline double copy_gb_per_s() {
   constexpr int64_t kFloats = 32 << 20;
   const Tensor from = Tensor::zeros({kFloats}), to = Tensor::zeros({kFloats});
+  const float* source = from.data<float>();
+  float* target = to.data<float>();
   const double time = shortest(0.5, [&] {
     parallel_for(kFloats, 1, [&](int64_t begin, int64_t end) {
-      std::memcpy(to.data<float>() + begin, from.data<float>() + begin,
-                  static_cast<size_t>(end - begin) * sizeof(float));
+      std::memcpy(target + begin, source + begin, static_cast<size_t>(end - begin) * sizeof(float));
     });
   });
   return 2e-9 * kFloats * sizeof(float) / time;

@@ -20,7 +20,8 @@ constexpr DType kTypes[] = {DType::f32, DType::bf16, DType::f16,     DType::f64,
 std::vector<unsigned char> bytes_of(const Tensor& x) {
   const Tensor host = raw::contiguous(raw::to_device(x, Device{}));
   std::vector<unsigned char> bytes(static_cast<size_t>(host.bytes()));
-  std::memcpy(bytes.data(), host.data<void>(), bytes.size());
+  const void* first = host.data<void>();
+  std::memcpy(bytes.data(), first, bytes.size());
   return bytes;
 }
 
@@ -72,7 +73,8 @@ TEST_F(CopyOnDevice, SlicesOfEveryWidth) {
       for (const int64_t width : {1, 2, 3, 4, 8, 16}) {
         SCOPED_TRACE(concat(name_of(type), " ", begin, " ", width));
         const Tensor x = Tensor::empty({5, 3, 24}, type);
-        auto* bytes = static_cast<unsigned char*>(x.data<void>());
+        void* first = x.data<void>();
+        auto* bytes = static_cast<unsigned char*>(first);
         for (int64_t i = 0; i < x.bytes(); ++i) bytes[i] = static_cast<unsigned char>(i * 37 + 11);
         const Tensor there = raw::to_device(x, kCuda);
         const Tensor part = raw::slice(x, 2, begin, begin + width);
@@ -87,7 +89,8 @@ TEST_F(CopyOnDevice, SlicesOfEveryWidth) {
 
 TEST_F(CopyOnDevice, TurnedRepeatedAndReversedAxes) {
   const Tensor x = Tensor::empty({2, 3, 5, 7});
-  for (int64_t i = 0; i < x.numel(); ++i) x.data<float>()[i] = static_cast<float>(i);
+  float* element = x.data<float>();
+  for (int64_t i = 0; i < x.numel(); ++i) element[i] = static_cast<float>(i);
   const Tensor there = raw::to_device(x, kCuda);
   const int orders[][4] = {{3, 2, 1, 0}, {0, 2, 1, 3}, {1, 3, 0, 2}, {0, 3, 1, 2}};
   for (const auto& order : orders)

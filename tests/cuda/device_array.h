@@ -30,8 +30,8 @@ class DeviceArray {
   }
 
   void* data() const {
-    return static_cast<std::byte*>(store_.data<void>()) +
-           (kGuard + skew_) * size_of(store_.dtype());
+    void* first = store_.data<void>();
+    return static_cast<std::byte*>(first) + (kGuard + skew_) * size_of(store_.dtype());
   }
   // The elements, and a look at the marks.
   Floats values() const {

@@ -302,7 +302,8 @@ TEST_P(MapKernels, MaxPooling) {
     compare_sides(type(), m.skew, 0, [&](Side& side) {
       const Tensor chosen = Tensor::empty(
           {out + m.skew}, DType::u8, Device{side.on_cpu() ? DeviceType::cpu : DeviceType::cuda});
-      uint8_t* positions = chosen.data<uint8_t>() + m.skew;
+      uint8_t* all = chosen.data<uint8_t>();
+      uint8_t* positions = all + m.skew;
       const void* maps = side.in(x);
       side.table().max_pool2({side.type(), m.b, m.h, m.w, m.c, maps, side.out(out), positions});
       side.table().max_pool2({side.type(), m.b, m.h, m.w, m.c, maps, side.out(out), nullptr});

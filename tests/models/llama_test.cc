@@ -32,7 +32,7 @@ std::unique_ptr<Llama> golden_model(const test::Golden& golden, const std::strin
 
 // Each position's target is the next token; the last has none.
 Tensor next_tokens(const Tensor& ids) {
-  const auto [B, T] = dims<2>(ids);
+  const auto [B, T] = dims<2>("reference", "ids", ids);
   auto values = ids.to_vector<int64_t>();
   for (int64_t b = 0; b < B; ++b)
     for (int64_t t = 0; t < T; ++t)
@@ -219,6 +219,20 @@ TEST(Llama, TheCacheGivesTheSameLogitsAsTheWholeText) {
     EXPECT_LT(test::relative_error(part, raw::slice(whole, 1, begin, end)), 1e-5);
   }
   EXPECT_THROW(model.logits(raw::slice(ids, 1, 0, 1), cache.get()), Error);
+}
+
+// What the cache holds has no gradient, so keys and values that need one would lose it.
+TEST(Llama, ACacheIsForEvaluation) {
+  Llama model(small());
+  model.initialize(2);
+  set_trainable(model, [](const std::string&) { return true; });
+  const auto cache = make_full_cache(2, 1, 20, 2, 4);
+  try {
+    model.logits(some_ids(1, 20, 50), cache.get());
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_TRUE(std::string(error.what()).starts_with("KV cache: has no backward"));
+  }
 }
 
 TEST(Llama, ATextBeyondTheContextIsRefused) {

@@ -133,7 +133,7 @@ TEST(EmaOfWeights, FollowsItsFormulaAndSwapsBack) {
     Ema ema({p}, 0.9, warmup);
     double average = 1;
     for (int n = 0; n < 20; ++n) {
-      p.value.data<float>()[0] = static_cast<float>(n);
+      *static_cast<float*>(p.value.data<float>()) = static_cast<float>(n);
       ema.update();
       const double decay = warmup ? std::min(0.9, (1.0 + n) / (10.0 + n)) : 0.9;
       average = decay * average + (1 - decay) * n;

@@ -36,7 +36,7 @@ Map empty_map(int64_t batch, int64_t height, int64_t width, int64_t channels) {
 
 Map golden_map(const test::Golden& golden, const std::string& name) {
   const Tensor map = golden.tensor(name);
-  const auto [batch, height, width, channels] = dims<4>(map);
+  const auto [batch, height, width, channels] = dims<4>("golden", "map", map);
   return {batch, height, width, channels, map.to_vector<double>()};
 }
 
