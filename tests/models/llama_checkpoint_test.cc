@@ -153,13 +153,8 @@ TEST(LlamaCheckpoint, OpensTheSmallLlama) {
 }
 
 TEST(LlamaCheckpoint, OpensSmolLM2) {
-  const char* given = std::getenv("MULLION_SMOLLM2");
-  const fs::path path =
-      given ? fs::path(given)
-            : fs::path(MULLION_SOURCE_DIR) / "models_cache" / "SmolLM2-135M-Instruct.Q4_1.gguf";
-  if (!fs::exists(path))
-    GTEST_SKIP() << "needs SmolLM2 (tools/fetch_smollm2.sh) or MULLION_SMOLLM2";
-  const LlamaCheckpoint model = open_llama_checkpoint(path);
+  REQUIRE_SMOLLM2();
+  const LlamaCheckpoint model = open_llama_checkpoint(test::smollm2_path());
   EXPECT_EQ(model.config.num_hidden_layers, 30);
   EXPECT_EQ(model.config.num_attention_heads, 9);
   EXPECT_EQ(model.config.num_key_value_heads, 3);

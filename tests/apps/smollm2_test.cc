@@ -1,0 +1,44 @@
+// The programs on a real model, SmolLM2-135M: values by transformers 4.51.3 in f32, from the
+// weights that tools/smollm2_to_hf.py makes of the same GGUF file.
+#include "tensor/io/file.h"
+#include "tests/apps/programs.h"
+#include "tests/shared_data.h"
+
+namespace mullion {
+namespace {
+
+constexpr const char* kText =
+    "A mullion is the bar between the panes of a window. The carpenter who fits one thinks first "
+    "of "
+    "the\nlight: where the sun stands in the morning, how far the sill reaches into the room, "
+    "which "
+    "of the panes\nwill be opened in summer. Only then does she measure the frame. In 1893 the "
+    "builders of this house put\ntwelve panes into each window; eleven of them are still the old "
+    "glass, slightly uneven, so that the\ngarden seems to move when one walks past. \"Do not "
+    "replace "
+    "them,\" said the owner, \"they are the oldest\nthings here.\" So the new bars were cut to the "
+    "old glass and not the other way round, and the work took\nthree weeks instead of one.\n";
+
+class SmolLM2 : public test::Programs {
+ protected:
+  SmolLM2() : Programs({"eval_llama", "chat_llama"}) {}
+  const std::string model_ = " --json --threads 2 --model '" + test::smollm2_path().string() + "' ";
+};
+
+TEST_F(SmolLM2, PerplexityEqualsTransformers) {
+  REQUIRE_SMOLLM2();
+  write_whole_file(at("text.txt"), kText);
+  const auto got = result("eval_llama ppl --data text.txt --ctx-size 96 --stride 32" + model_);
+  EXPECT_EQ(got["tokens"], 95);
+  EXPECT_NEAR(got["nll"].get<double>(), 3.9787759, 4e-5);
+}
+
+TEST_F(SmolLM2, GreedyTextEqualsTransformers) {
+  REQUIRE_SMOLLM2();
+  const auto got =
+      result("chat_llama complete -p 'The capital of France is' -n 12 --temp 0" + model_);
+  EXPECT_EQ(got["text"], " Paris.\n\nThe answer is: 201");
+}
+
+}  // namespace
+}  // namespace mullion
