@@ -12,12 +12,13 @@ Outcome train(const Options& given) {
   set_num_threads(options.threads());
   TicData data = open_tic_data(options);
   const TicSchedule schedule = tic_schedule_of(options, data.train->size());
-  derive_intervals(options, schedule.steps_per_epoch);
+  derive_intervals(options, schedule);
   if (options.dry_run) {
     const TicConfig config = tic_config_of(options, static_cast<int64_t>(data.classes.size()));
     Tic model(config);
     tell_of(data);
     log_info(schedule.explanation);
+    for (const std::string& warning : schedule.warnings) log_warning(warning);
     return JsonObject()
         .set("params", parameter_count(named_parameters(model)))
         .set("macs", tic_macs(config, data.train->shape().height, data.train->shape().width));

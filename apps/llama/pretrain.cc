@@ -8,6 +8,7 @@
 #include "apps/common/device.h"
 #include "apps/common/log.h"
 #include "apps/common/nearest.h"
+#include "apps/common/schedule_check.h"
 #include "apps/llama/attention_options.h"
 #include "apps/llama/model_options.h"
 #include "autograd/engine.h"
@@ -104,6 +105,9 @@ Pretraining::Pretraining(const Options& options)
   schedule_.min_lr = options.get<double>("optim.min_lr");
   schedule_.warmup_steps = options.get<int64_t>("optim.warmup_steps");
   schedule_.total_steps = options.get<int64_t>("train.max_steps");
+  check_rates(schedule_);
+  CHECK_AS(Fault::usage, schedule_.lr > 0 || !options.has("optim.lr_embed"),
+           "--lr-embed: a multiple of --lr, which is 0");
   open_model();
 }
 
@@ -227,6 +231,12 @@ void Pretraining::print_banner() const {
   log_info("optimizer  AdamW, betas ", betas[0], " ", betas[1], ", lr ", schedule_.lr, " ",
            options_.get<std::string>("optim.schedule"), ", ", schedule_.warmup_steps,
            " warm-up steps, clip ", options_.get<double>("optim.clip_grad"));
+  for (const std::string& warning : schedule_warnings(schedule_)) log_warning(warning);
+  if (schedule_.kind == Schedule::Kind::constant_with_warmup && schedule_.min_lr > 0)
+    log_warning("--min-lr ", schedule_.min_lr, " is not used: the rate stays at ", schedule_.lr);
+  if (batch_ * accumulate_ > rows_->size())
+    log_warning("a step takes ", batch_ * accumulate_, " rows, the data has ", rows_->size(),
+                ": rows repeat within a step");
   log_info("device     ", describe(device_));
   log_info("estimate   ", facts.text());
 }

@@ -74,7 +74,7 @@ void add_optimizer(OptionTable& table) {
   table.add("optim.min_lr", "--min-lr", 0.0, "where cosine and linear end").at_least(0);
   table.add("optim.schedule", "--lr-schedule", "constant_with_warmup", "shape of the rate")
       .one_of({"constant_with_warmup", "cosine", "linear"});
-  table.add("optim.warmup_steps", "--warmup-steps", 20, "from rate 0; 0: no warm-up");
+  table.add("optim.warmup_steps", "--warmup-steps", 20, "from rate 0; 0: no warm-up").at_least(0);
   table.add("optim.weight_decay", "--weight-decay", 0.0, "of all but norms").at_least(0);
   table.add("optim.betas", "--opt-betas", std::vector<double>{0.9, 0.95}, "of AdamW").range(0, 1);
   table.add("optim.eps", "--opt-eps", 1e-8, "of AdamW").at_least(0);

@@ -1,5 +1,8 @@
 // The options of train_tic, in the names and defaults of timm where it has them.
+#include <algorithm>
+
 #include "apps/common/device.h"
+#include "apps/common/schedule_check.h"
 #include "apps/tic/image_data.h"
 #include "apps/tic/training.h"
 
@@ -90,7 +93,9 @@ OptionTable train_tic_table() {
   t.add("schedule.kind", "--sched", "cosine", "after the warm-up")
       .one_of({"cosine", "linear", "constant_with_warmup"});
   t.add("schedule.epochs", "--epochs", 300, "passes over the images").at_least(1);
-  t.add("schedule.warmup_epochs", "--warmup-epochs", 20.0, "of rising rate").at_least(0);
+  t.add_optional<double>("schedule.warmup_epochs", "--warmup-epochs",
+                         "of rising rate (default: 20, or a fifth of the epochs if that is less)")
+      .range(0, 1e6);
   t.add("schedule.warmup_lr", "--warmup-lr", 5e-7, "first rate").at_least(0);
   t.add("schedule.min_lr", "--min-lr", 5e-6, "last rate").at_least(0);
   t.add("schedule.max_steps", "--max-steps", 0, "steps in all, instead of --epochs; 0: by epochs")
@@ -112,7 +117,9 @@ OptionTable train_tic_table() {
   return t;
 }
 
-void derive_intervals(Options& o, int64_t steps_per_epoch) {
+void derive_intervals(Options& o, const TicSchedule& s) {
+  const int64_t steps_per_epoch = s.steps_per_epoch;
+  if (!o.has("schedule.warmup_epochs")) o.set("schedule.warmup_epochs", s.warmup_epochs, "derived");
   if (o.get<int64_t>("eval.every") == 0)
     o.set("eval.every", o.get<int64_t>("train.val_interval") * steps_per_epoch, "derived");
   if (o.get<int64_t>("save.every") < 0) o.set("save.every", steps_per_epoch, "derived");
@@ -142,7 +149,8 @@ TicSchedule tic_schedule_of(const Options& o, int64_t train_size) {
   s.global_batch = batch * accum;
   CHECK_AS(Fault::usage, train_size >= s.global_batch, "--batch-size: a step of ", s.global_batch,
            " images is larger than the training set of ", train_size);
-  s.steps_per_epoch = train_size / batch / accum;
+  s.batches_per_epoch = train_size / batch;  // whole ones: the loader leaves the rest out
+  s.steps_per_epoch = s.batches_per_epoch / accum;
   const int64_t max_steps = o.get<int64_t>("schedule.max_steps");
   s.total_steps = max_steps ? max_steps : o.get<int64_t>("schedule.epochs") * s.steps_per_epoch;
   s.schedule.kind = schedule_kind(o.get<std::string>("schedule.kind"));
@@ -152,15 +160,49 @@ TicSchedule tic_schedule_of(const Options& o, int64_t train_size) {
                                           static_cast<double>(o.get<int64_t>("optim.lr_base_size"));
   s.schedule.warmup_lr = o.get<double>("schedule.warmup_lr");
   s.schedule.min_lr = o.get<double>("schedule.min_lr");
-  s.schedule.warmup_steps = static_cast<int64_t>(o.get<double>("schedule.warmup_epochs") *
-                                                 static_cast<double>(s.steps_per_epoch));
+  constexpr double kMostWarmup = 20, kWarmupShare = 0.2;
+  const auto steps_per_epoch = static_cast<double>(s.steps_per_epoch);
+  s.warmup_epochs = o.has("schedule.warmup_epochs")
+                        ? o.get<double>("schedule.warmup_epochs")
+                        : std::min(kMostWarmup, kWarmupShare * static_cast<double>(s.total_steps) /
+                                                    steps_per_epoch);
+  // Rounded, so that a fifth of 100 steps is 20 of them in floating point as well.
+  s.schedule.warmup_steps = static_cast<int64_t>(s.warmup_epochs * steps_per_epoch + 1e-6);
   s.schedule.total_steps = s.total_steps;
+  check_rates(s.schedule);
   s.explanation = concat(
       "effective batch ", s.global_batch, " = ", batch, " x ", accum, ", lr ", s.schedule.lr,
       o.has("optim.lr")
           ? ""
           : concat(" = ", base, " x ", s.global_batch, "/", o.get<int64_t>("optim.lr_base_size")),
-      ", ", s.steps_per_epoch, " steps an epoch, ", s.total_steps, " in all");
+      ", ", s.steps_per_epoch, " steps an epoch, ", s.total_steps, " in all, the first ",
+      s.schedule.warmup_steps, " of them warm-up");
+  s.warnings = schedule_warnings(s.schedule, s.steps_per_epoch);
+  const Options defaults(std::make_shared<OptionTable>(train_tic_table()));
+  const auto unused = [&](const char* key, const char* flag, const std::string& why) {
+    if (o.value(key) != defaults.value(key))
+      s.warnings.push_back(concat(flag, " is not used: ", why));
+  };
+  if (s.schedule.kind == Schedule::Kind::constant_with_warmup)
+    unused("schedule.min_lr", "--min-lr", "constant_with_warmup stays at the highest rate");
+  if (o.has("optim.lr")) {
+    unused("optim.lr_base", "--lr-base", "--lr gives the rate");
+    unused("optim.lr_base_size", "--lr-base-size", "--lr gives the rate");
+  }
+  if (max_steps) unused("schedule.epochs", "--epochs", "--max-steps gives the length");
+  if (o.get<std::string>("optim.name") == "sgd") {
+    unused("optim.betas", "--opt-betas", "they are AdamW's, and the optimizer is SGD");
+    unused("optim.eps", "--opt-eps", "it is AdamW's, and the optimizer is SGD");
+  } else {
+    unused("optim.momentum", "--momentum", "it is SGD's, and the optimizer is AdamW");
+  }
+  const bool mixup = o.get<double>("augment.mixup") > 0,
+             cutmix = o.get<double>("augment.cutmix") > 0;
+  if (!mixup && !cutmix)
+    unused("augment.mixup_prob", "--mixup-prob", "neither --mixup nor --cutmix is on");
+  if (!mixup || !cutmix)
+    unused("augment.mixup_switch_prob", "--mixup-switch-prob",
+           "it is between --mixup and --cutmix");
   return s;
 }
 

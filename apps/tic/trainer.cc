@@ -59,6 +59,7 @@ void TicTrainer::describe() const {
   tell_of(data_);
   explain_cost(config_, shape.height, shape.width);
   log_info(schedule_.explanation);
+  for (const std::string& warning : schedule_.warnings) log_warning(warning);
   log_info("computing on ", mullion::describe(state_.device));
 }
 

@@ -112,8 +112,11 @@ LoaderOptions train_loader_options(const Options& o, const TicSchedule& s, int64
   l.seed = o.seed();
   l.shuffle = l.drop_last = true;
   l.epochs = -1;
-  l.first_epoch = step / s.steps_per_epoch;
-  l.first_batch = step % s.steps_per_epoch * o.get<int64_t>("train.grad_accum_steps");
+  // The loader goes on into the next pass over the images where a step's batches do not end with
+  // one.
+  const int64_t batch = step * o.get<int64_t>("train.grad_accum_steps");
+  l.first_epoch = batch / s.batches_per_epoch;
+  l.first_batch = batch % s.batches_per_epoch;
   l.bad_sample = BadSample::substitute;
   l.mix.mixup = o.get<float>("augment.mixup");
   l.mix.cutmix = o.get<float>("augment.cutmix");

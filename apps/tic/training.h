@@ -17,8 +17,6 @@ namespace mullion {
 // The options that make a TicConfig of a preset: --model, --patch-size, --msa-kernel, --shift, ...
 void add_tic_architecture(OptionTable& table);
 OptionTable train_tic_table();
-// The intervals that are given in epochs, as steps: "eval.every", and "save.every" where unset.
-void derive_intervals(Options& options, int64_t steps_per_epoch);
 
 struct TicData {
   std::unique_ptr<Dataset> train, val;
@@ -35,10 +33,15 @@ TicConfig tic_config_of(const Options& options, int64_t num_classes);
 // Images a step; the line that explains the learning rate.
 struct TicSchedule {
   Schedule schedule;
-  int64_t steps_per_epoch = 0, total_steps = 0, global_batch = 0;
+  int64_t batches_per_epoch = 0, steps_per_epoch = 0, total_steps = 0, global_batch = 0;
+  double warmup_epochs = 0;
   std::string explanation;
+  std::vector<std::string> warnings;
 };
 TicSchedule tic_schedule_of(const Options& options, int64_t train_size);
+// What follows from the schedule where it is unset: "schedule.warmup_epochs", "eval.every" and
+// "save.every".
+void derive_intervals(Options& options, const TicSchedule& schedule);
 LoaderOptions train_loader_options(const Options& options, const TicSchedule& schedule,
                                    int64_t step);
 

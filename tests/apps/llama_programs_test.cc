@@ -44,6 +44,25 @@ class LlamaPrograms : public test::Programs {
   const std::string lora_ = common_ + "-m base --lora-rank 4 -b 2 --grad-accum-steps 1 ";
 };
 
+TEST_F(LlamaPrograms, RatesThatCannotBeMeantAreToldOrRefused) {
+  const auto log = [&](const std::string& flags) {
+    const Answer answer = run(lora_ + "--dry-run --max-steps 10 " + flags);
+    EXPECT_EQ(answer.code, 0) << answer.log;
+    return answer.log;
+  };
+  EXPECT_EQ(log("--warmup-steps 9").find("warning"), std::string::npos);
+  EXPECT_NE(log("--warmup-steps 20 --lr 1e-3")
+                .find("warning: the warm-up takes 20 steps, the training 10 steps: the rate ends "
+                      "at 0.00045 and never reaches 0.001"),
+            std::string::npos);
+  EXPECT_NE(log("--lr 0").find("warning: the learning rate is 0"), std::string::npos);
+  EXPECT_NE(log("--min-lr 1e-5").find("warning: --min-lr 1e-05 is not used"), std::string::npos);
+  EXPECT_NE(log("-b 1000").find("rows repeat within a step"), std::string::npos);
+  refused(lora_ + "--lr-schedule cosine --min-lr 1", 2, {"--min-lr 1", "0.003"});
+  refused(lora_ + "--lr 0 --lr-embed 1e-3", 2, {"--lr-embed"});
+  refused(lora_ + "--warmup-steps -1", 2, {"--warmup-steps", "-1"});
+}
+
 TEST_F(LlamaPrograms, TrainsFromScratch) {
   EXPECT_EQ(run("data_llama lexicon --rows 40 --length 64 --output made.bin --model-dir tiny").code,
             0);

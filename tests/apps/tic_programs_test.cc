@@ -101,6 +101,54 @@ TEST_F(TicPrograms, AStoppedOrKilledRunGoesOnToTheSameBits) {
   refused(train + "--name whole", 2, {"runs/whole", "--resume auto"});
 }
 
+// A step of three batches does not end with the images' pass of five.
+TEST_F(TicPrograms, ARunGoesOnWithinAStepThatCrossesTheEndOfAPass) {
+  const std::string train = train_ + "--grad-accum-steps 3 --max-steps 4 --save-every 1 ";
+  ASSERT_EQ(run(train + "--name whole").code, 0);
+  const Answer cut = stop(train + "--name cut", "runs/cut/checkpoint-000002/COMPLETE", "KILL");
+  ASSERT_TRUE(cut.code == 137 || cut.code == 0) << cut.log;
+  for (const char* later : {"checkpoint-000003", "checkpoint-000004"})
+    fs::remove_all(at("runs/cut") / later);
+  ASSERT_EQ(run(train + "--name cut --resume auto").code, 0);
+  same_runs("runs/whole", "runs/cut", {"last/model.safetensors", "last/optimizer.safetensors"});
+}
+
+// 40 images in batches of 8: 5 steps an epoch.
+TEST_F(TicPrograms, TheWarmUpFitsTheTrainingOrIsToldOf) {
+  const std::string train =
+      "train_tic --data-dir tree --model tic-n --msa-kernel 3 -b 8 --img-size 32 --output runs "
+      "--threads 1 --dry-run ";
+  const auto log = [&](const std::string& flags) {
+    const Answer answer = run(train + flags);
+    EXPECT_EQ(answer.code, 0) << answer.log;
+    return answer.log;
+  };
+  const auto expect_in = [](const std::string& text, const std::string& part) {
+    EXPECT_NE(text.find(part), std::string::npos) << text;
+  };
+  expect_in(log("--lr 1e-3 --epochs 10"), "50 in all, the first 10 of them warm-up");
+  expect_in(log("--lr 1e-3 --epochs 300"), "1500 in all, the first 100 of them warm-up");
+  expect_in(log("--lr 1e-3 --max-steps 100"), "100 in all, the first 20 of them warm-up");
+  EXPECT_EQ(log("--lr 1e-3 --epochs 10 --warmup-epochs 9").find("warning"), std::string::npos);
+  expect_in(log("--lr 1e-3 --warmup-lr 0 --epochs 10 --warmup-epochs 20"),
+            "warning: the warm-up takes 100 steps (20 epochs), the training 50 steps (10 epochs): "
+            "the rate ends at 0.00049 and never reaches 0.001");
+  expect_in(log("--lr 0 --min-lr 0 --warmup-lr 0"), "warning: the learning rate is 0");
+  expect_in(log("--lr 1e-3 --lr-base 1e-4"), "warning: --lr-base is not used: --lr gives the rate");
+  expect_in(log("--lr 1e-3 --sched constant_with_warmup --min-lr 1e-4"),
+            "warning: --min-lr is not used");
+  expect_in(log("--lr 1e-3 --mixup-switch-prob 0.1 --mixup 0.5"),
+            "warning: --mixup-switch-prob is not used");
+  expect_in(log("--lr 1e-3 --opt sgd --opt-betas 0.8,0.9"), "warning: --opt-betas is not used");
+  refused(train + "--lr 1e-6", 2, {"--min-lr 5e-06", "highest learning rate, 1e-06"});
+  refused(train + "--lr 1e-3 --warmup-lr 2e-3", 2, {"--warmup-lr 0.002", "0.001"});
+  refused(train + "--lr 1e-3 --warmup-epochs -1", 2, {"--warmup-epochs", "-1"});
+  refused(train + "--lr 1e-3 --grad-accum-steps 6", 2, {"48 images", "40"});
+  refused(train + "--lr 1e-3 --smoothing 1", 2, {"--smoothing"});
+  refused(train + "--lr 1e-3 --mixup-prob 1.5", 2, {"--mixup-prob"});
+  refused(train + "--lr nan", 2, {"--lr"});
+}
+
 TEST_F(TicPrograms, WrongFlagsExitWith2) {
   refused(train_ + "--mixupp 1", 2, {"--mixupp", "did you mean --mixup?"});
   refused(train_ + "--img-size -3", 2, {"--img-size", "-3"});
