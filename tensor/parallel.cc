@@ -4,6 +4,7 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <atomic>
 #include <exception>
 #include <mutex>
 
@@ -25,15 +26,20 @@ class FirstException {
   std::mutex mutex_;
   std::exception_ptr first_;
 };
+
+std::atomic<bool> the_finest_split{false};
 }  // namespace
 
 int num_threads() { return omp_get_max_threads(); }
 
 void set_num_threads(int n) { omp_set_num_threads(n > 0 ? n : omp_get_num_procs()); }
 
+void set_finest_split(bool on) { the_finest_split = on; }
+
 void parallel_for(int64_t n, int64_t grain, const std::function<void(int64_t, int64_t)>& body) {
   if (n <= 0) return;
-  const int64_t parts = std::min<int64_t>(num_threads(), n / std::max<int64_t>(grain, 1));
+  const bool finest = grain < 1 || the_finest_split.load(std::memory_order_relaxed);
+  const int64_t parts = std::min<int64_t>(num_threads(), finest ? n : n / grain);
   if (parts <= 1 || omp_in_parallel()) return body(0, n);
   FirstException failure;
 #pragma omp parallel for schedule(static, 1) num_threads(static_cast <int>(parts))

@@ -9,6 +9,9 @@ namespace mullion {
 int num_threads();
 void set_num_threads(int n);  // 0: as many as the machine has cores
 
+// For tests: whether parallel_for() takes every grain for 1, so that small loops are split as well.
+void set_finest_split(bool on);
+
 // Calls body(begin, end) for disjoint ranges that cover [0, n), one range a thread, each at least
 // `grain` long. Runs on the calling thread when one range is enough or when already inside a
 // parallel_for. An exception thrown by a body is thrown again here.

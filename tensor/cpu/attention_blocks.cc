@@ -58,9 +58,12 @@ std::vector<QueryBlock> forward_blocks(const AttentionSizes& s, int64_t strip, i
 
 namespace {
 
-// Segments own their keys: nobody else but for the sinks adds to their gradients.
+// Segments own their keys: nobody else but for the sinks adds to their gradients. Without causality
+// the queries before a sink see it too; then all sinks must be the first segment's own, of which a
+// shifted head has but a part.
 bool segments_own_keys(const AttentionPattern& p) {
-  return p.kind == PatternKind::segments && p.wrap == Wrap::split && !p.sink_query_noncausal;
+  return p.kind == PatternKind::segments && p.wrap == Wrap::split && !p.sink_query_noncausal &&
+         (p.causal || p.sinks <= p.group - p.shift);
 }
 
 // How many items to make of each group where keys are shared: as few as balance the threads, since

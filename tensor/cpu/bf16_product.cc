@@ -24,7 +24,7 @@ constexpr int kScratchSlot = 7;
 constexpr size_t kMostPrimitives = 512;
 
 struct Prepared {
-  dnnl::memory::desc a, b, c, bias;
+  dnnl::memory::desc a, b, c, bias, scratchpad;
   dnnl::matmul product;
 };
 
@@ -45,6 +45,9 @@ Prepared prepare(const MatmulArgs& p, int64_t lda) {
   result.c = memory::desc({p.m, p.n}, Type::f32, memory::dims{p.ldc, 1});
   result.bias = memory::desc({1, p.n}, Type::f32, memory::dims{p.n, 1});
   dnnl::primitive_attr attributes;
+  // A primitive's own scratchpad would be one for all threads that multiply small matrices of a
+  // batch at the same time.
+  attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
   if (p.alpha != 1) attributes.set_output_scales(0, {static_cast<float>(p.alpha)});
   if (p.beta != 0) {
     dnnl::post_ops sum;
@@ -53,7 +56,9 @@ Prepared prepare(const MatmulArgs& p, int64_t lda) {
   }
   const auto description = p.bias ? dnnl::matmul::desc(result.a, result.b, result.bias, result.c)
                                   : dnnl::matmul::desc(result.a, result.b, result.c);
-  result.product = dnnl::matmul(dnnl::matmul::primitive_desc(description, attributes, engine()));
+  const dnnl::matmul::primitive_desc primitive(description, attributes, engine());
+  result.scratchpad = primitive.scratchpad_desc();
+  result.product = dnnl::matmul(primitive);
   return result;
 }
 
@@ -88,21 +93,28 @@ bool has_bf16_products() {
 void bf16_product(const MatmulArgs& args, const float* a, const bf16* b, float* c) {
   const int64_t rows = args.transpose_a ? args.k : args.m;
   const int64_t columns = args.transpose_a ? args.m : args.k;
-  const auto floats = static_cast<size_t>((rows * columns + 1) / 2);
-  auto* rounded = reinterpret_cast<bf16*>(thread_scratch(floats, kScratchSlot));
-  parallel_for(rows, rows_of_grain(columns), [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r)
-      for (int64_t i = 0; i < columns; ++i) rounded[r * columns + i] = bf16(a[r * args.lda + i]);
-  });
   try {
     const Prepared p = prepared(args, columns);
+    // The rounded A, and after it the primitive's scratchpad, at a cache line of its own.
+    constexpr size_t kLine = 64 / sizeof(float);
+    const auto halves = static_cast<size_t>(rows * columns);
+    const size_t floats = (halves / 2 + kLine) / kLine * kLine;
+    const size_t more = (p.scratchpad.get_size() + sizeof(float) - 1) / sizeof(float);
+    float* scratch = thread_scratch(floats + more, kScratchSlot);
+    auto* rounded = reinterpret_cast<bf16*>(scratch);
+    parallel_for(rows, rows_of_grain(columns), [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r)
+        for (int64_t i = 0; i < columns; ++i) rounded[r * columns + i] = bf16(a[r * args.lda + i]);
+    });
     thread_local dnnl::stream stream(engine());
     const auto memory = [](const dnnl::memory::desc& shape, const void* data) {
       return dnnl::memory(shape, engine(), const_cast<void*>(data));
     };
-    std::unordered_map<int, dnnl::memory> operands = {{DNNL_ARG_SRC, memory(p.a, rounded)},
-                                                      {DNNL_ARG_WEIGHTS, memory(p.b, b)},
-                                                      {DNNL_ARG_DST, memory(p.c, c)}};
+    std::unordered_map<int, dnnl::memory> operands = {
+        {DNNL_ARG_SRC, memory(p.a, rounded)},
+        {DNNL_ARG_WEIGHTS, memory(p.b, b)},
+        {DNNL_ARG_DST, memory(p.c, c)},
+        {DNNL_ARG_SCRATCHPAD, memory(p.scratchpad, scratch + floats)}};
     if (args.bias) operands.emplace(DNNL_ARG_BIAS, memory(p.bias, args.bias));
     p.product.execute(stream, operands);
     stream.wait();

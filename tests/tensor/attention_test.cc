@@ -268,6 +268,16 @@ TEST(Attention, WithoutCausality) {
   }
 }
 
+// A sink may then lie behind the segment of a query that sees it.
+TEST(Attention, SinksBeyondTheFirstSegmentWithoutCausality) {
+  for (const int64_t group : {2, 4})
+    for (const int64_t T : {4, 5, 8, 19}) {
+      Case c = sized("sf", 2, T, 4, 2, 6).with_group(group, group);
+      c.causal = false;
+      check(c);
+    }
+}
+
 TEST(Attention, ContinuesAfterACache) {
   for (const int64_t T : {1, 2, 5, 50})
     for (const int64_t offset : {1, 30, 600, 1500})
