@@ -2,8 +2,10 @@
 
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "apps/common/log.h"
+#include "data/image_folder.h"
 #include "models/state.h"
 #include "tensor/io/json.h"
 #include "tensor/io/safetensors.h"
@@ -26,6 +28,54 @@ std::array<float, 3> three_numbers(const nlohmann::json& object, const std::stri
     result[i] = (*field)[i].get<float>();
   }
   return result;
+}
+
+// The fields of both levels of config.json that are read, or that say nothing about the result.
+void tell_unknown_fields(const nlohmann::json& json, const nlohmann::json& pretrained,
+                         const std::string& file) {
+  const std::set<std::string> top = {"architecture", "num_classes",    "num_features",
+                                     "global_pool",  "label_names",    "exif",
+                                     "model_args",   "pretrained_cfg", "label_descriptions"};
+  const std::set<std::string> inner = {"tag",
+                                       "input_size",
+                                       "fixed_input_size",
+                                       "interpolation",
+                                       "crop_pct",
+                                       "crop_mode",
+                                       "mean",
+                                       "std",
+                                       "num_classes",
+                                       "pool_size",
+                                       "first_conv",
+                                       "classifier",
+                                       "url",
+                                       "file",
+                                       "hf_hub_id",
+                                       "hf_hub_filename",
+                                       "source",
+                                       "architecture",
+                                       "license",
+                                       "origin_url",
+                                       "paper_name",
+                                       "paper_ids",
+                                       "description",
+                                       "notes",
+                                       "custom_load"};
+  const auto tell = [&](const nlohmann::json& object, const std::set<std::string>& known) {
+    for (const auto& [key, value] : object.items())
+      if (!value.is_null() && known.count(key) == 0)
+        log_warning(file, ": ", key, " is not known and not used");
+  };
+  tell(json, top);
+  tell(pretrained, inner);
+}
+
+// A field that may be left out, but not say anything else.
+void expect_text(const nlohmann::json& object, const std::string& file, const char* key,
+                 const char* value) {
+  const std::string found = get_string_or(object, file, key, value);
+  CHECK_AS(Fault::bad_file, found == value, file, ": ", key, ": ", found,
+           " is not supported, only ", value);
 }
 
 }  // namespace
@@ -80,9 +130,18 @@ TicDescription read_tic_config(const fs::path& folder) {
   CHECK_AS(Fault::bad_file, args && args->is_object(), file, ": model_args is missing");
   CHECK_AS(Fault::bad_file, pretrained && pretrained->is_object(), file,
            ": pretrained_cfg is missing");
+  tell_unknown_fields(json, *pretrained, file);
+  expect_text(json, file, "global_pool", "avg");
+  expect_text(*pretrained, file, "crop_mode", "center");
   TicDescription d;
   d.config = tic_from_model_args(*args, file);
   d.classes = get_strings(json, file, "label_names");
+  for (const nlohmann::json* level : {&json, pretrained}) {
+    const auto classes = static_cast<uint64_t>(d.config.num_classes);
+    const uint64_t said = get_uint_or(*level, file, "num_classes", 1 << 24, classes);
+    CHECK_AS(Fault::bad_file, said == classes, file, ": num_classes: ", said,
+             ", but model_args says ", classes);
+  }
   CHECK_AS(Fault::bad_file, static_cast<int64_t>(d.classes.size()) == d.config.num_classes, file,
            ": label_names has ", d.classes.size(), " names for ", d.config.num_classes, " classes");
   d.normalization.mean = three_numbers(*pretrained, file, "mean");
@@ -103,9 +162,33 @@ TicDescription read_tic_config(const fs::path& folder) {
            ": input_size is not a list of 3 numbers");
   d.img_size = static_cast<int>(as_uint((*size)[1], file, "input_size", 1 << 13));
   CHECK_AS(Fault::bad_file, d.img_size > 0, file, ": input_size: 0 pixels");
+  CHECK_AS(Fault::bad_file, (*size)[0] == d.config.in_chans && (*size)[2] == (*size)[1], file,
+           ": input_size: ", size->dump(), ", expected [", d.config.in_chans, ", side, side]");
   CHECK_AS(Fault::bad_file, d.config.in_chans == 3, file, ": in_chans: ", d.config.in_chans,
            ", and images are decoded to 3 channels");
   return d;
+}
+
+std::vector<std::string> differences(const TicDescription& there, const TicDescription& here) {
+  const auto fields = [](const TicDescription& d) {
+    nlohmann::json all = tic_model_args(d.config);
+    all.update({{"mean", d.normalization.mean},
+                {"std", d.normalization.std},
+                {"crop_pct", d.crop_pct},
+                {"interpolation", to_name(d.interpolation)},
+                {"exif", to_name(d.exif)}});
+    all.erase("preset");  // a name for what the other fields say
+    return all;
+  };
+  const nlohmann::json from = fields(there), to = fields(here);
+  std::vector<std::string> found;
+  for (const auto& [key, value] : to.items())
+    if (value != from[key])
+      found.push_back(concat(key, " ", value.dump(), " instead of ", from[key].dump()));
+  if (there.classes != here.classes && there.classes.size() == here.classes.size())
+    found.push_back(
+        concat("classes ", listing(here.classes), " instead of ", listing(there.classes)));
+  return found;
 }
 
 fs::path tic_folder(const fs::path& path) {

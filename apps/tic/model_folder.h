@@ -27,7 +27,12 @@ struct TicDescription {
 };
 
 void write_tic_config(const std::filesystem::path& folder, const TicDescription& description);
+// Refuses what this program cannot do (images that are not square, another crop than the centre)
+// and warns of fields that it does not know.
 TicDescription read_tic_config(const std::filesystem::path& folder);
+// Where two descriptions differ, "crop_pct 0.9 instead of 0.875": what weights that were trained as
+// `there` meet when they are used as `here`.
+std::vector<std::string> differences(const TicDescription& there, const TicDescription& here);
 
 struct LoadedTic {
   TicDescription description;

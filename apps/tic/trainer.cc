@@ -57,6 +57,12 @@ void TicTrainer::describe() const {
            data_.classes.size(), " classes, ", data_.train->size(), " training and ",
            data_.val->size(), " validation images of ", shape.height, "x", shape.width);
   tell_of(data_);
+  if (options_.has("model.initial_checkpoint")) {
+    const auto folder = tic_folder(options_.get<std::string>("model.initial_checkpoint"));
+    for (const std::string& difference :
+         differences(read_tic_config(folder), describe_tic(options_, config_, data_)))
+      log_warning("--initial-checkpoint ", folder.string(), ": trained otherwise: ", difference);
+  }
   explain_cost(config_, shape.height, shape.width);
   log_info(schedule_.explanation);
   for (const std::string& warning : schedule_.warnings) log_warning(warning);

@@ -173,6 +173,10 @@ TicConfig tic_from_model_args(const nlohmann::json& args, const std::string& fil
   const auto named = [&](const char* key, auto& value) {
     from_name(get_string_or(args, file, key, to_name(value)), value);
   };
+  const nlohmann::json known = tic_model_args(TicConfig());
+  for (const auto& [key, value] : args.items())
+    CHECK_AS(Fault::bad_file, known.contains(key), file, ": model_args: ", key,
+             " is no setting of a TiC");
   try {
     TicConfig c = tic_preset(get_string(args, file, "preset"));
     std::vector<int64_t> kernel = {c.kernel_h, c.kernel_w};

@@ -141,5 +141,57 @@ TEST_F(ImageInput, NamesThatCannotBeSavedAreRefusedAtTheStart) {
   EXPECT_EQ(told.json()["images"].size(), 1u);
 }
 
+TEST_F(ImageInput, WeightsToStartFromThatWereTrainedOtherwiseAreTold) {
+  ASSERT_EQ(run(train_ + "--name a").code, 0);
+  const Answer same = run(train_ + "--initial-checkpoint runs/a --name b");
+  EXPECT_EQ(same.log.find("otherwise"), std::string::npos) << same.log;
+  for (const char* split : {"train", "val"})
+    fs::rename(at("tree") / split / "9-fork", at("tree") / split / "9-spoon");
+  expect_says(
+      run(train_ + "--initial-checkpoint runs/a --name c --shift off --exif apply"),
+      {"trained otherwise: shift \"off\" instead of", "exif \"apply\" instead of \"ignore\"",
+       "trained otherwise: classes 0-plus", "9-spoon instead of 0-plus"});
+}
+
+TEST_F(ImageInput, FieldsOfAConfigurationThatChangeTheResultAreUsedOrRefused) {
+  ASSERT_EQ(run(train_ + "--name a").code, 0);
+  const auto good = nlohmann::json::parse(contents(at("runs/a/last/config.json")));
+  fs::copy(at("runs/a/checkpoint-000002"), at("ck"));
+  const auto with = [&](const char* pointer, const nlohmann::json& value) {
+    nlohmann::json config = good;
+    config[nlohmann::json::json_pointer(pointer)] = value;
+    write_whole_file(at("ck/config.json"), config.dump());
+  };
+  const std::string eval = "eval_tic --data-dir tree --threads 1 --json --checkpoint ck";
+  with("/pretrained_cfg/input_size", {3, 32, 48});
+  refused(eval, 3, {"ck/config.json", "input_size", "[3,32,48]"});
+  with("/pretrained_cfg/crop_mode", "squash");
+  refused(eval, 3, {"ck/config.json", "crop_mode", "squash"});
+  with("/pretrained_cfg/num_classes", 9);
+  refused(eval, 3, {"ck/config.json", "num_classes", "9"});
+  with("/global_pool", "token");
+  refused(eval, 3, {"ck/config.json", "global_pool", "token"});
+  with("/model_args/windows", 7);
+  refused(eval, 3, {"ck/config.json", "windows"});
+  with("/exif", "auto");
+  refused(eval, 3, {"ck/config.json", "exif", "auto"});
+  with("/pretrained_cfg/test_crop_pct", 1.0);
+  expect_says(run(eval), {"ck/config.json: test_crop_pct is not known and not used"});
+  with("/label_names/9", "9-spoon");
+  refused(eval, 3, {"tree/val", "unknown", "9-fork"});
+  // The order of the model's classes, not of the folders, gives the labels.
+  nlohmann::json turned = good;
+  std::swap(turned["label_names"][0], turned["label_names"][1]);
+  write_whole_file(at("ck/config.json"), turned.dump());
+  const auto a = result(eval_ + "a"), b = result(eval);
+  EXPECT_NE(a["loss"], b["loss"]);
+  for (const char* split : {"train", "val"}) {  // the same exchange of the folders undoes it
+    fs::rename(at("tree") / split / "0-plus", at("tree") / split / "x");
+    fs::rename(at("tree") / split / "1-cross", at("tree") / split / "0-plus");
+    fs::rename(at("tree") / split / "x", at("tree") / split / "1-cross");
+  }
+  EXPECT_NEAR(result(eval)["loss"].get<double>(), a["loss"].get<double>(), 1e-5);
+}
+
 }  // namespace
 }  // namespace mullion
