@@ -32,7 +32,7 @@ void decode(const std::vector<uint8_t>& bytes) {
   mullion::ImageLimits limits;
   limits.max_pixels = 1 << 20;
   try {
-    const mullion::EncodedImage file(bytes, "fuzz", limits);
+    const mullion::EncodedImage file(bytes, "fuzz", limits, mullion::ExifUse::apply);
     if (file.type() != mullion::ImageType::png) return;
     mullion::Image image;
     file.decode(image);
