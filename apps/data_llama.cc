@@ -44,7 +44,7 @@ void add_model(OptionTable& table) {
 
 std::unique_ptr<Tokenizer> tokenizer_option(const Options& options) {
   if (!options.has("model.path")) return nullptr;
-  return load_tokenizer(part_of_run(options.get<path>("model.path"), "model", "config.json"));
+  return load_tokenizer(find_model(options.get<path>("model.path")).base);
 }
 
 // A token as it looks in a listing: 278 'the', with line breaks and the like escaped.

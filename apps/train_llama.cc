@@ -20,6 +20,7 @@ Outcome pretrain(const Options& options) {
     if (!run.more()) break;
     run.record(run.make([&](int64_t step) { return training.step(step); }));
   }
+  training.tell_result(run.path());
   return run.outcome();
 }
 

@@ -5,6 +5,7 @@
 
 #include "apps/common/device.h"
 #include "apps/common/log.h"
+#include "tensor/io/file.h"
 #include "tensor/io/sha256.h"
 
 namespace mullion {
@@ -121,34 +122,97 @@ fs::path part_of_run(const fs::path& path, const std::string& part, const std::s
   return path;
 }
 
+namespace {
+bool has_weights(const fs::path& folder) {
+  return fs::exists(folder / "model.safetensors") ||
+         fs::exists(folder / "model.safetensors.index.json");
+}
+
+// A repository of the hub's cache: the snapshot that its main branch stands at.
+fs::path snapshot_of(const fs::path& path) {
+  const fs::path main = path / "refs" / "main";
+  if (!fs::is_regular_file(main)) return path;
+  std::string revision = read_whole_file(main, 4096);
+  while (!revision.empty() && (revision.back() == '\n' || revision.back() == '\r'))
+    revision.pop_back();
+  const bool plain = revision.find_first_not_of("0123456789abcdef") == std::string::npos;
+  return plain && fs::is_directory(path / "snapshots" / revision) ? path / "snapshots" / revision
+                                                                  : path;
+}
+
+fs::path base_of_adapter(const fs::path& adapter) {
+  const std::string named = read_adapter_config(adapter).base_model_name_or_path;
+  const auto note = read_longctx(adapter);
+  for (const std::string& place : {note ? note->base_path : "", named})
+    if (!place.empty() && fs::exists(place)) return part_of_run(place, "model", "config.json");
+  throw Error(concat(adapter.string(), ": an adapter of \"", named, "\"",
+                     note && !note->base_path.empty() ? " (" + note->base_path + ")" : "",
+                     ", which is not there"),
+              Fault::usage, "--model BASE --adapter " + adapter.string());
+}
+}  // namespace
+
+ModelPlace find_model(const fs::path& path) {
+  if (!fs::is_directory(path)) return {path, {}};
+  const fs::path place = snapshot_of(path);
+  const fs::path model = part_of_run(place, "model", "config.json");
+  const fs::path adapter = part_of_run(place, "adapter", "adapter_config.json");
+  const bool is_adapter = fs::exists(adapter / "adapter_config.json");
+  if (!is_adapter || (fs::exists(model / "config.json") && has_weights(model))) {
+    if (is_adapter && adapter == model)
+      log_warning(model.string(), ": has an adapter beside the model's weights, which is not used");
+    return {model, {}};
+  }
+  return {base_of_adapter(adapter), adapter};
+}
+
 fs::path model_path(const Options& options) {
   CHECK_AS(Fault::usage, options.has("model.path"), "--model is needed: a folder or a .gguf file");
-  return part_of_run(options.get<fs::path>("model.path"), "model", "config.json");
+  return find_model(options.get<fs::path>("model.path")).base;
 }
 
 fs::path adapter_path(const Options& options, const std::string& key) {
-  return part_of_run(options.get<fs::path>(key), "adapter", "adapter_config.json");
+  const auto path = options.get<fs::path>(key);
+  CHECK_AS(Fault::bad_file, !fs::is_regular_file(path), path.string(),
+           ": an adapter is a folder of PEFT, with adapter_config.json and "
+           "adapter_model.safetensors; this is a file");
+  return part_of_run(snapshot_of(path), "adapter", "adapter_config.json");
+}
+
+void check_base(const fs::path& adapter, const std::optional<LongContextNote>& note,
+                const std::string& base_fingerprint, const fs::path& base) {
+  if (note && !note->base_sha256.empty() && note->base_sha256 != base_fingerprint)
+    log_warning(adapter.string(), ": was trained on other weights than ", base.string());
 }
 
 OpenedLlama open_llama(const Options& options, int64_t context) {
   OpenedLlama result;
-  result.path = model_path(options);
-  LlamaCheckpoint checkpoint = open_llama_checkpoint(result.path);
-  std::optional<LongContextNote> note;
-  fs::path adapter;
+  CHECK_AS(Fault::usage, options.has("model.path"), "--model is needed: a folder or a .gguf file");
+  const ModelPlace place = find_model(options.get<fs::path>("model.path"));
+  result.path = place.base;
+  fs::path adapter = place.adapter;
   if (options.has("model.adapter")) {
+    CHECK_AS(Fault::usage, adapter.empty(), "--adapter: --model ",
+             options.get<fs::path>("model.path").string(),
+             " is a base with an adapter already: ", place.base.string(), " with ",
+             adapter.string());
     adapter = adapter_path(options, "model.adapter");
-    note = read_longctx(adapter);
   }
+  LlamaCheckpoint checkpoint = open_llama_checkpoint(result.path);
+  for (const std::string& note : checkpoint.notes) log_warning(note);
+  std::optional<LongContextNote> note;
+  if (!adapter.empty()) note = read_longctx(adapter);
   apply_rope_options(checkpoint.config, options, context, false, note);
   const bool narrow = options.get<std::string>("model.dtype") == "bf16";
   result.model = load_llama(checkpoint, {.matrix_dtype = narrow ? DType::bf16 : DType::f32,
                                          .device = device_of(options)});
   result.model->set_compute_type(apply_amp(options, result.model->device()));
   if (!adapter.empty()) {
-    if (note && !note->base_sha256.empty() && note->base_sha256 != fingerprint(*checkpoint.weights))
-      log_warning(adapter.string(), ": was trained on other weights than ", result.path.string());
-    load_adapter(*result.model, adapter);
+    check_base(adapter, note, fingerprint(*checkpoint.weights), result.path);
+    const AdapterConfig config = load_adapter(*result.model, adapter);
+    if (!config.revision.empty() && config.revision != "main")
+      log_warning(adapter.string(), ": is for the revision ", config.revision, " of ",
+                  config.base_model_name_or_path, ", which cannot be checked here");
   }
   set_trainable(*result.model, [](const std::string&) { return false; });
   log_info(result.path.string(), adapter.empty() ? "" : " + " + adapter.string(), ": ",

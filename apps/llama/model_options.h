@@ -27,18 +27,30 @@ std::string describe_rope(const LlamaConfig& config);
 
 struct OpenedLlama {
   std::unique_ptr<Llama> model;  // full attention, nothing trainable
-  std::filesystem::path path;
+  std::filesystem::path path;    // of the base
 };
-// The model of --model with the adapter of --adapter.
+// The model of --model with the adapter of --adapter, or its own.
 OpenedLlama open_llama(const Options& options, int64_t context);
 
 // The folder that a path stands for where it may also be a run of train_llama or one of its
 // checkpoints: PATH, PATH/PART or PATH/last/PART, whichever holds `file` first; else PATH.
 std::filesystem::path part_of_run(const std::filesystem::path& path, const std::string& part,
                                   const std::string& file);
-// The values of --model and of an option that names an adapter.
+// What --model stands for: a base, and the adapter on it where the path is a run of LoRA, a folder
+// of PEFT or their like. The base is then where the adapter says: longctx.json, or the local path
+// of adapter_config.json; Error(usage) where it is not there.
+struct ModelPlace {
+  std::filesystem::path base, adapter;  // adapter: "" where there is none
+};
+ModelPlace find_model(const std::filesystem::path& path);
+
+// The base of --model, and the value of an option that names an adapter.
 std::filesystem::path model_path(const Options& options);
 std::filesystem::path adapter_path(const Options& options, const std::string& key);
+
+// Warns where the adapter's note speaks of other weights than these.
+void check_base(const std::filesystem::path& adapter, const std::optional<LongContextNote>& note,
+                const std::string& base_fingerprint, const std::filesystem::path& base);
 
 // Fingerprint of the weights: names, shapes and the first bytes of each tensor.
 std::string fingerprint(const TensorSource& weights);

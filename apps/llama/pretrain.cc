@@ -9,12 +9,14 @@
 #include "apps/common/log.h"
 #include "apps/common/nearest.h"
 #include "apps/common/schedule_check.h"
+#include "apps/llama/adapter_card.h"
 #include "apps/llama/attention_options.h"
 #include "apps/llama/model_options.h"
 #include "autograd/engine.h"
 #include "models/llama/checkpoint_names.h"
 #include "models/state.h"
 #include "tensor/backend.h"
+#include "tensor/io/file.h"
 #include "tensor/io/json.h"
 #include "tensor/io/safetensors.h"
 #include "tensor/io/sha256.h"
@@ -82,8 +84,11 @@ void follow_adapter(LoraOptions& lora, const Options& options, const AdapterConf
   }
   CHECK_AS(Fault::usage, lora.rank == adapter.r, "--lora-rank ", lora.rank,
            ": the initial adapter has rank ", adapter.r);
-  CHECK_AS(Fault::usage, !adapter.use_rslora,
-           "--initial-adapter: an adapter with rslora scaling cannot be continued");
+  CHECK_AS(Fault::usage, lora.alpha == adapter.lora_alpha, "--lora-alpha ", lora.alpha,
+           ": the initial adapter has ", adapter.lora_alpha, ", and would count otherwise");
+  CHECK_AS(Fault::usage, adapter.is_plain(), "--initial-adapter: an adapter with use_rslora, ",
+           "rank_pattern, alpha_pattern, layers_to_transform, exclude_modules or "
+           "ensure_weight_tying cannot be continued");
 }
 }  // namespace
 
@@ -120,13 +125,25 @@ void Pretraining::open_model() {
     base_name_ = file.string();
     tokenizer_path_ = file.has_parent_path() ? file.parent_path() : ".";
   } else {
-    tokenizer_path_ = model_path(options_);
+    const ModelPlace place = find_model(options_.get<fs::path>("model.path"));
+    tokenizer_path_ = place.base;
+    initial_adapter_ = place.adapter;
     base = open_llama_checkpoint(tokenizer_path_);
+    for (const std::string& note : base->notes) log_warning(note);
     config_ = base->config;
     base_name_ = tokenizer_path_.string();
   }
+  if (options_.has("lora.initial_adapter")) {
+    CHECK_AS(Fault::usage, initial_adapter_.empty(), "--initial-adapter: --model ",
+             options_.get<fs::path>("model.path").string(),
+             " has an adapter already: ", initial_adapter_.string());
+    initial_adapter_ = adapter_path(options_, "lora.initial_adapter");
+  }
+  std::optional<LongContextNote> note;
+  if (!initial_adapter_.empty()) note = read_longctx(initial_adapter_);
   tokenizer_hash_ = tokenizer_hash(tokenizer_path_);
-  apply_rope_options(config_, options_, context_, !scratch);
+  const RopeScaling base_scaling = config_.rope_scaling;
+  apply_rope_options(config_, options_, context_, !scratch, note);
   pattern_ = attention_pattern(options_, config_, context_);
   const TokenFileOptions reading = token_file_options(options_, config_.vocab_size);
   rows_ = std::make_unique<TokenRows>(options_.get<std::vector<std::string>>("data.train"), reading,
@@ -140,6 +157,8 @@ void Pretraining::open_model() {
   order_.emplace(rows_->size(), options_.seed(), options_.get<bool>("data.shuffle"));
   choose_trained(base ? &*base : nullptr);
   if (!lora_) config_.dtype = DType::f32;  // what is trained and saved
+  if (lora_ && config_.rope_scaling != base_scaling)
+    rope_lines_ = python_lines(config_, adapter_base_name());
   if (options_.dry_run) return print_banner();
   require_memory(cost().bytes, device_);
   if (scratch) {
@@ -160,10 +179,32 @@ void Pretraining::open_model() {
     add_lora(*model_, *lora_, options_.seed());
   else
     set_trainable(*model_, [](const std::string&) { return true; });
-  if (options_.has("lora.initial_adapter"))
-    load_adapter_values(*model_, adapter_path(options_, "lora.initial_adapter"));
+  if (!initial_adapter_.empty()) {
+    check_base(initial_adapter_, note, base_fingerprint_, tokenizer_path_);
+    start_from_adapter();
+  }
   make_optimizer();
   print_banner();
+}
+
+void Pretraining::start_from_adapter() {
+  const std::vector<std::string> kept = load_adapter_values(*model_, initial_adapter_, true);
+  log_info("start      pairs of ", initial_adapter_.string());
+  if (!kept.empty())
+    log_info("start      ", kept.size(),
+             " whole parameters are not in it and start from the base: ", kept.front(),
+             kept.size() > 1 ? ", ..." : "");
+}
+
+std::string Pretraining::adapter_base_name() const {
+  return options_.has("lora.base_name") ? options_.get<std::string>("lora.base_name") : base_name_;
+}
+
+void Pretraining::tell_result(const fs::path& run) const {
+  if (!rope_lines_.empty())
+    log_info("PEFT opens the adapter without its rope scaling (", describe_rope(config_),
+             "), and does not warn; ", (run / "last/adapter/README.md").string(),
+             " has the lines that set it:\n", rope_lines_);
 }
 
 void Pretraining::choose_trained(const LlamaCheckpoint* base) {
@@ -171,8 +212,9 @@ void Pretraining::choose_trained(const LlamaCheckpoint* base) {
   if (!base || options_.get<bool>("lora.full")) {
     CHECK_AS(Fault::usage, !narrow, "--dtype bf16: only frozen matrices can be held so; ",
              base ? "--full" : "--model-config", " trains all");
-    CHECK_AS(Fault::usage, !options_.has("lora.initial_adapter"),
-             "--initial-adapter: nothing to put it on where every parameter is trained");
+    CHECK_AS(Fault::usage, initial_adapter_.empty(), "every parameter is trained, so that nothing ",
+             "can start from the adapter ", initial_adapter_.string(),
+             " (of --initial-adapter or --model); without --full it can");
     return;
   }
   LoraOptions lora;
@@ -184,9 +226,8 @@ void Pretraining::choose_trained(const LlamaCheckpoint* base) {
            "--train-also: none, or a list without it");
   lora.train_embedding = contains(also, "embed");
   lora.train_norms = contains(also, "norm");
-  if (options_.has("lora.initial_adapter"))
-    follow_adapter(lora, options_,
-                   read_adapter_config(adapter_path(options_, "lora.initial_adapter")));
+  if (!initial_adapter_.empty())
+    follow_adapter(lora, options_, read_adapter_config(initial_adapter_));
   lora_ = lora;
 }
 
@@ -412,12 +453,14 @@ void Pretraining::write_weights(CheckpointWriter& writer) {
   note.sinks = pattern_.sinks;
   note.tokenizer_sha256 = tokenizer_hash_;
   note.base_sha256 = base_fingerprint_;
+  note.base_path = fs::absolute(tokenizer_path_).lexically_normal().string();
   note.trained = {"lora"};
   if (lora_->train_embedding) note.trained.emplace_back("embed");
   if (lora_->train_norms) note.trained.emplace_back("norm");
   writer.add_folder("adapter", [&](const fs::path& folder) {
-    save_adapter(folder, *model_, *lora_, base_name_);
+    save_adapter(folder, *model_, *lora_, adapter_base_name());
     write_longctx(folder, note);
+    write_whole_file(folder / "README.md", adapter_card(config_, adapter_base_name(), rope_lines_));
   });
 }
 

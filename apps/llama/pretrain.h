@@ -34,6 +34,8 @@ class Pretraining {
   void start(const std::filesystem::path& run, int64_t step);
   // On the validation data, with full attention; also ends a row of summary.csv.
   Evaluation evaluate(int64_t step);
+  // Says, after the last step, what a reader of the result has to know.
+  void tell_result(const std::filesystem::path& run) const;
   TrainingState state();
   void restore(const CheckpointInfo& checkpoint);
 
@@ -45,6 +47,8 @@ class Pretraining {
   Cost cost() const;
   Recompute recompute() const;  // what --grad-checkpointing and --recompute-mlp ask for
   void open_model();
+  void start_from_adapter();
+  std::string adapter_base_name() const;  // for adapter_config.json
   void choose_trained(const LlamaCheckpoint* base);
   void make_optimizer();
   void print_banner() const;
@@ -62,7 +66,8 @@ class Pretraining {
   AttentionPattern pattern_;
   std::optional<LoraOptions> lora_;  // none: every parameter is trained
   std::string base_name_, base_fingerprint_, tokenizer_hash_;
-  std::filesystem::path tokenizer_path_;
+  std::filesystem::path tokenizer_path_, initial_adapter_;  // "": start from fresh pairs
+  std::string rope_lines_;  // Python that a reader of the adapter needs; "" where it needs none
   std::unique_ptr<Llama> model_;
   std::vector<NamedParameter> trained_;
   std::unique_ptr<Optimizer> optimizer_;

@@ -62,6 +62,11 @@ void add_lora_options(OptionTable& table) {
       .add_optional<std::filesystem::path>("lora.initial_adapter", "--initial-adapter",
                                            "PEFT adapter or run to start from")
       .free_on_resume();
+  table
+      .add_optional<std::string>("lora.base_name", "--base-name",
+                                 "what adapter_config.json calls the base, e.g. its id on the hub, "
+                                 "by which AutoPeftModel finds it (unset: its path)")
+      .free_on_resume();
 }
 
 void add_optimizer(OptionTable& table) {

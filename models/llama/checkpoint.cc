@@ -54,6 +54,39 @@ class HfViewOfGguf : public TensorSource {
   int64_t head_dim_;
 };
 
+// Whether the file's own head has other values than the embedding.
+bool head_differs(const TensorSource& weights) {
+  const TensorEntry& head = weights.at("lm_head.weight");
+  const TensorEntry& embedding = weights.at("model.embed_tokens.weight");
+  if (head.shape != embedding.shape) return true;
+  if (head.type != embedding.type) {
+    std::vector<float> x(head.count), y(head.count);
+    weights.read_f32(head.name, x.data());
+    weights.read_f32(embedding.name, y.data());
+    return x != y;
+  }
+  std::vector<std::byte> x(uint64_t{1} << 22), y(x.size());
+  for (uint64_t at = 0; at < head.bytes; at += x.size()) {
+    const size_t size = std::min<uint64_t>(x.size(), head.bytes - at);
+    weights.read_bytes(head, at, std::span(x).first(size));
+    weights.read_bytes(embedding, at, std::span(y).first(size));
+    if (std::memcmp(x.data(), y.data(), size) != 0) return true;
+  }
+  return false;
+}
+
+// config.json says that the head is the embedding, and the file has a head. transformers 5 uses one
+// that differs, with a warning; 4.51 dropped it without a word.
+void untie_where_head_differs(LlamaCheckpoint& checkpoint, const std::string& file) {
+  if (!checkpoint.config.tie_word_embeddings || !checkpoint.weights->find("lm_head.weight")) return;
+  if (!head_differs(*checkpoint.weights)) return;
+  checkpoint.config.tie_word_embeddings = false;
+  checkpoint.notes.push_back(
+      concat(file,
+             ": tie_word_embeddings is true, but the weights have an lm_head.weight with "
+             "other values than the embedding; it is used, and the model is not tied"));
+}
+
 bool is_gguf(const std::filesystem::path& path) {
   if (path.extension() == ".gguf") return true;
   const auto file = open_file(path);
@@ -73,8 +106,10 @@ LlamaCheckpoint open_llama_checkpoint(const std::filesystem::path& path) {
   LlamaCheckpoint checkpoint;
   std::error_code ignored;
   if (std::filesystem::is_directory(path, ignored)) {
-    checkpoint.config = read_llama_config(path / "config.json");
+    checkpoint.config = read_llama_config(path / "config.json", &checkpoint.notes);
     checkpoint.weights = open_safetensors(path);
+    check_llama_tensors(checkpoint.config, *checkpoint.weights);
+    untie_where_head_differs(checkpoint, (path / "config.json").string());
   } else {
     CHECK_AS(Fault::bad_file, is_gguf(path), path.string(),
              ": neither a folder with config.json nor a GGUF file");

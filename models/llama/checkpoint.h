@@ -3,6 +3,8 @@
 #pragma once
 #include <filesystem>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "models/llama/config.h"
 #include "tensor/io/gguf.h"
@@ -14,9 +16,11 @@ struct LlamaCheckpoint {
   LlamaConfig config;
   std::unique_ptr<TensorSource> weights;
   std::shared_ptr<const GgufFile> gguf;  // null for a folder; its metadata hold the tokenizer
+  std::vector<std::string> notes;        // what a user should be told, a line each
 };
 
-// Opens and checks names, shapes and sizes; no weight is read yet.
+// Opens and checks names, shapes and sizes. No weight is read yet, but where a tied model has an
+// output head of its own: one that differs is used, and the model no longer tied.
 LlamaCheckpoint open_llama_checkpoint(const std::filesystem::path& path);
 
 // The tensors of a GGUF file as described above. rope_freqs.weight is part of the configuration and

@@ -37,7 +37,8 @@ void half_split_to_interleaved(std::span<std::byte> rows, int64_t head_dim);
 std::vector<std::pair<std::string, std::vector<int64_t>>> llama_tensors(const LlamaConfig& config);
 
 // Throws unless `weights`, under Hugging Face names, has exactly these tensors in these shapes.
-// Left over from older writers and ignored: rotary_emb.inv_freq, and lm_head of a tied model.
+// Beside them rotary_emb.inv_freq, left over from older writers, and the lm_head of a tied model
+// may be there.
 void check_llama_tensors(const LlamaConfig& config, const TensorSource& weights);
 
 }  // namespace mullion

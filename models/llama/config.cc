@@ -1,8 +1,9 @@
 // config.json of Hugging Face. Fields that would change what is computed and are not supported are
-// refused by name; the many others of real files are ignored.
+// refused by name; those that nobody here knows are announced.
 #include "models/llama/config.h"
 
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <string_view>
 
@@ -47,8 +48,66 @@ constexpr std::string_view kKnownKeys[] = {"architectures",
                                            "use_cache",
                                            "transformers_version",
                                            "pretraining_tp",
+                                           "partial_rotary_factor",
                                            "_name_or_path",
                                            "quantization_config"};
+
+// What transformers and others write into every configuration, and what no LLaMA computes with:
+// settings of generation, of training, of heads for other tasks, of caches.
+constexpr std::string_view kWithoutEffect[] = {"_attn_implementation_autoset",
+                                               "_commit_hash",
+                                               "add_cross_attention",
+                                               "attn_implementation",
+                                               "bad_words_ids",
+                                               "begin_suppress_tokens",
+                                               "chunk_size_feed_forward",
+                                               "cross_attention_hidden_size",
+                                               "decoder_start_token_id",
+                                               "diversity_penalty",
+                                               "do_sample",
+                                               "early_stopping",
+                                               "encoder_no_repeat_ngram_size",
+                                               "exponential_decay_length_penalty",
+                                               "finetuning_task",
+                                               "forced_bos_token_id",
+                                               "forced_eos_token_id",
+                                               "id2label",
+                                               "is_decoder",
+                                               "is_encoder_decoder",
+                                               "is_llama_config",
+                                               "label2id",
+                                               "length_penalty",
+                                               "max_length",
+                                               "max_sequence_length",
+                                               "min_length",
+                                               "no_repeat_ngram_size",
+                                               "num_beam_groups",
+                                               "num_beams",
+                                               "num_return_sequences",
+                                               "output_attentions",
+                                               "output_hidden_states",
+                                               "output_scores",
+                                               "prefix",
+                                               "problem_type",
+                                               "remove_invalid_values",
+                                               "repetition_penalty",
+                                               "return_dict",
+                                               "return_dict_in_generate",
+                                               "sep_token_id",
+                                               "suppress_tokens",
+                                               "task_specific_params",
+                                               "temperature",
+                                               "tie_encoder_decoder",
+                                               "tokenizer_class",
+                                               "top_k",
+                                               "top_p",
+                                               "torchscript",
+                                               "transformers.js_config",
+                                               "typical_p",
+                                               "unk_token_id",
+                                               "unsloth_fixed",
+                                               "unsloth_version",
+                                               "use_bfloat16"};
 
 int64_t size_field(const Json& json, const std::string& file, const char* key, uint64_t max) {
   return static_cast<int64_t>(get_uint(json, file, key, max));
@@ -59,31 +118,77 @@ int64_t size_field_or(const Json& json, const std::string& file, const char* key
   return static_cast<int64_t>(get_uint_or(json, file, key, max, static_cast<uint64_t>(otherwise)));
 }
 
-void refuse_unsupported(const Json& json, const std::string& file) {
+bool is_off(const Json& value) {
+  return value.is_null() || value == false || value == "" ||
+         ((value.is_array() || value.is_object()) && value.empty());
+}
+
+void check_architecture(const Json& json, const std::string& file) {
   const std::string type = get_string_or(json, file, "model_type", "llama");
   CHECK_AS(Fault::bad_file, type == "llama", file, ": model_type \"", type,
            "\" is not supported; llama is");
+  if (!find_field(json, file, "architectures")) return;
+  for (const std::string& name : get_strings(json, file, "architectures")) {
+    // "LLaMAForCausalLM" is the spelling of the first conversions.
+    const bool known = name == "LlamaForCausalLM" || name == "LLaMAForCausalLM";
+    CHECK_AS(Fault::bad_file, known, file, ": architectures names \"", name.substr(0, 60),
+             "\", which is not supported; LlamaForCausalLM is");
+  }
+}
+
+void refuse_unsupported(const Json& json, const std::string& file) {
+  check_architecture(json, file);
   const std::string act = get_string_or(json, file, "hidden_act", "silu");
-  CHECK_AS(Fault::bad_file, act == "silu", file, ": hidden_act \"", act,
+  CHECK_AS(Fault::bad_file, act == "silu" || act == "swish", file, ": hidden_act \"", act,
            "\" is not supported; silu is");
   for (const char* key : {"attention_bias", "mlp_bias"}) {
     CHECK_AS(Fault::bad_file, !get_bool_or(json, file, key, false), file, ": ", key,
              " true is not supported");
   }
-  CHECK_AS(Fault::bad_file, !find_field(json, file, "quantization_config"), file,
-           ": quantization_config: weights quantised in safetensors are not supported");
+  for (const char* key : {"quantization_config", "compression_config", "quantization"}) {
+    const Json* value = find_field(json, file, key);
+    CHECK_AS(Fault::bad_file, !value || is_off(*value), file, ": ", key,
+             ": weights quantised in safetensors are not supported");
+  }
+  CHECK_AS(Fault::bad_file, get_number_or(json, file, "partial_rotary_factor", 1) == 1, file,
+           ": a partial_rotary_factor other than 1 is not supported");
 }
 
-// transformers 5 keeps rope_theta and the scaling together in rope_parameters, older ones apart.
+// A number that a file may say in several places, which must then agree.
+class Agreed {
+ public:
+  Agreed(std::string file, std::string key) : file_(std::move(file)), key_(std::move(key)) {}
+  void add(const Json& object, const std::string& place) {
+    if (!find_field(object, file_, key_)) return;
+    const double value = get_number(object, file_ + place, key_);
+    CHECK_AS(Fault::bad_file, !value_ || *value_ == value, file_, ": ", key_, " is ", *value_,
+             place_, " and ", value, place);
+    value_ = value;
+    place_ = place;
+  }
+  std::optional<double> value() const { return value_; }
+
+ private:
+  std::string file_, key_, place_;
+  std::optional<double> value_;
+};
+
+// transformers 5 keeps rope_theta and the scaling together in rope_parameters, older ones apart. A
+// rope_theta inside rope_scaling is read by 5 (by 4.51 not); where two places differ, readers do.
 void read_rope(const Json& json, const std::string& file, LlamaConfig& config) {
-  config.rope_theta = get_number_or(json, file, "rope_theta", config.rope_theta);
   const Json* scaling = find_field(json, file, "rope_scaling");
   const Json* parameters = find_field(json, file, "rope_parameters");
-  if (scaling) config.rope_scaling = parse_rope_scaling(*scaling, file + ": rope_scaling");
+  Agreed theta(file, "rope_theta"), original(file, "original_max_position_embeddings");
+  theta.add(json, "");
+  original.add(json, "");
+  if (scaling) {
+    config.rope_scaling = parse_rope_scaling(*scaling, file + ": rope_scaling");
+    theta.add(*scaling, " in rope_scaling");
+    original.add(*scaling, " in rope_scaling");
+  }
   if (parameters) {
-    config.rope_theta = get_number_or(*parameters, file, "rope_theta", config.rope_theta);
-    CHECK_AS(Fault::bad_file, get_number_or(*parameters, file, "partial_rotary_factor", 1) == 1,
-             file, ": a partial_rotary_factor other than 1 is not supported");
+    theta.add(*parameters, " in rope_parameters");
+    original.add(*parameters, " in rope_parameters");
     const bool has_type =
         find_field(*parameters, file, "rope_type") || find_field(*parameters, file, "type");
     const RopeScaling inner =
@@ -92,9 +197,14 @@ void read_rope(const Json& json, const std::string& file, LlamaConfig& config) {
              ": rope_scaling and rope_parameters disagree");
     config.rope_scaling = inner;
   }
-  if (config.rope_scaling.kind == RopeScaling::Kind::linear) {
-    config.rope_scaling.original_max_position_embeddings =
-        size_field_or(json, file, "original_max_position_embeddings", kMaxContext, 0);
+  config.rope_theta = theta.value().value_or(config.rope_theta);
+  if (config.rope_scaling.kind == RopeScaling::Kind::linear && original.value()) {
+    CHECK_AS(Fault::bad_file,
+             *original.value() >= 0 && *original.value() <= kMaxContext &&
+                 *original.value() == std::floor(*original.value()),
+             file, ": original_max_position_embeddings ", *original.value(),
+             " is no number of positions");
+    config.rope_scaling.original_max_position_embeddings = static_cast<int64_t>(*original.value());
   }
 }
 
@@ -117,6 +227,10 @@ void read_tokens(const Json& json, const std::string& file, LlamaConfig& config)
 }
 
 DType read_dtype(const Json& json, const std::string& file) {
+  if (find_field(json, file, "torch_dtype") && find_field(json, file, "dtype"))
+    CHECK_AS(Fault::bad_file, json["torch_dtype"] == json["dtype"], file, ": torch_dtype ",
+             json["torch_dtype"].dump().substr(0, 40), " and dtype ",
+             json["dtype"].dump().substr(0, 40), " disagree");
   const std::string name =
       get_string_or(json, file, "torch_dtype", get_string_or(json, file, "dtype", "float32"));
   if (name == "float32" || name == "auto") return DType::f32;
@@ -164,9 +278,23 @@ LlamaConfig parse_llama_config(const Json& json, const std::string& file) {
   return config;
 }
 
-LlamaConfig read_llama_config(const std::filesystem::path& config_json) {
+LlamaConfig read_llama_config(const std::filesystem::path& config_json,
+                              std::vector<std::string>* notes) {
   constexpr JsonLimits kLimits{.max_bytes = size_t{4} << 20, .max_depth = 64};
-  return parse_llama_config(read_json_file(config_json, kLimits), config_json.string());
+  const Json json = read_json_file(config_json, kLimits);
+  LlamaConfig config = parse_llama_config(json, config_json.string());
+  if (!notes) return config;
+  std::string unknown;
+  for (const std::string& key : unknown_llama_config_keys(json)) {
+    const bool harmless = std::find(std::begin(kWithoutEffect), std::end(kWithoutEffect), key) !=
+                          std::end(kWithoutEffect);
+    if (!harmless && !is_off(json[key]))
+      unknown += concat(unknown.empty() ? "" : ", ", key.substr(0, 60), " ",
+                        json[key].dump().substr(0, 40));
+  }
+  if (!unknown.empty())
+    notes->push_back(concat(config_json.string(), ": not used here: ", unknown));
+  return config;
 }
 
 std::vector<std::string> llama_config_keys() {

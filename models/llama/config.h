@@ -54,7 +54,9 @@ struct LlamaConfig {
 
 // From the text of a config.json. `file` names it in errors; every value is validated.
 LlamaConfig parse_llama_config(const nlohmann::json& json, const std::string& file);
-LlamaConfig read_llama_config(const std::filesystem::path& config_json);
+// What is in the file, of no known meaning and not off is told to `notes`.
+LlamaConfig read_llama_config(const std::filesystem::path& config_json,
+                              std::vector<std::string>* notes = nullptr);
 // The top-level keys of LLaMA configurations, and those of `json` that none has: for files written
 // by hand, where a misspelt key would otherwise mean a default.
 std::vector<std::string> llama_config_keys();

@@ -65,14 +65,32 @@ RopeScaling scaling_of_factors(const GgufFile& gguf, const LlamaConfig& config) 
   return scaled.rope_scaling;
 }
 
+// llama.cpp takes a factor without a type for a linear one, and reads the name that its first
+// converters gave it.
+double linear_factor(const GgufFile& gguf) {
+  const auto factor = gguf.find_number("llama.rope.scaling.factor");
+  const auto old = gguf.find_number("llama.rope.scale_linear");
+  CHECK_AS(Fault::bad_file, !factor || !old || *factor == *old, gguf.name(),
+           ": llama.rope.scaling.factor ", *factor, " and llama.rope.scale_linear ", *old,
+           " disagree");
+  const double value = factor ? *factor : old.value_or(0);
+  return value == 0 ? 1 : value;
+}
+
 RopeScaling scaling_of(const GgufFile& gguf, const LlamaConfig& config) {
-  const std::string type = gguf.find_string("llama.rope.scaling.type").value_or("none");
+  const auto said = gguf.find_string("llama.rope.scaling.type");
+  const std::string type = said.value_or("linear");
   CHECK_AS(Fault::bad_file, type == "none" || type == "linear", gguf.name(), ": rope scaling \"",
            type, "\" is not supported; none, linear and llama3 factors are");
+  CHECK_AS(Fault::bad_file, gguf.find_number("llama.rope.scaling.attn_factor").value_or(1) == 1,
+           gguf.name(), ": llama.rope.scaling.attn_factor is not supported");
   const bool factors = gguf.find("rope_freqs.weight") != nullptr;
+  const double factor = linear_factor(gguf);
   RopeScaling scaling;
-  if (type == "linear") {
-    const double factor = gguf.get_number("llama.rope.scaling.factor");
+  if (type == "linear" && (said || factor != 1)) {
+    CHECK_AS(Fault::bad_file,
+             !said || gguf.has("llama.rope.scaling.factor") || gguf.has("llama.rope.scale_linear"),
+             gguf.name(), ": linear rope scaling without llama.rope.scaling.factor");
     CHECK_AS(Fault::bad_file, factor >= 1 && factor <= kMaxFactor, gguf.name(),
              ": llama.rope.scaling.factor ", factor, " is not within 1 and ", kMaxFactor);
     scaling = {RopeScaling::Kind::linear, factor, 1, 4,
@@ -83,6 +101,42 @@ RopeScaling scaling_of(const GgufFile& gguf, const LlamaConfig& config) {
   return factors ? scaling_of_factors(gguf, config) : scaling;
 }
 
+// Every key of the model is used, says what is so anyway, or is off; another would change the
+// result in llama.cpp, now or one day.
+void check_keys(const GgufFile& gguf) {
+  constexpr std::string_view kUsed[] = {
+      "vocab_size", "context_length", "embedding_length", "block_count", "feed_forward_length",
+      "attention.head_count", "attention.head_count_kv", "attention.key_length",
+      "attention.value_length", "attention.layer_norm_rms_epsilon", "rope.dimension_count",
+      "rope.freq_base", "rope.scale_linear", "rope.scaling.type", "rope.scaling.factor",
+      "rope.scaling.attn_factor", "rope.scaling.original_context_length",
+      // How the scaling came about, and how the first converters laid the tensors out.
+      "rope.scaling.finetuned", "tensor_data_layout"};
+  constexpr std::string_view kPrefix = "llama.";
+  for (const std::string& key : gguf.keys()) {
+    if (!key.starts_with(kPrefix)) continue;
+    const std::string_view rest = std::string_view(key).substr(kPrefix.size());
+    if (std::find(std::begin(kUsed), std::end(kUsed), rest) != std::end(kUsed)) continue;
+    if (rest == "attention.causal" && gguf.get_bool(key)) continue;
+    CHECK_AS(Fault::bad_file, gguf.is_off(key), gguf.name(), ": ", key.substr(0, 80),
+             " is not supported");
+  }
+}
+
+// A file of one model, not an adapter and not a part of one.
+void check_kind(const GgufFile& gguf) {
+  const std::string& architecture = gguf.get_string("general.architecture");
+  const std::string type = gguf.find_string("general.type").value_or("model");
+  CHECK_AS(Fault::bad_file, type == "model", gguf.name(),
+           ": holds no model but, by general.type, \"", type, "\"");
+  CHECK_AS(Fault::bad_file, architecture == "llama", gguf.name(), ": the architecture \"",
+           architecture, "\" is not supported; llama is");
+  const uint64_t parts = gguf.find_uint("split.count", UINT64_MAX).value_or(1);
+  CHECK_AS(Fault::bad_file, parts <= 1, gguf.name(), ": is one of ", parts,
+           " parts of a model (split.count), which are not read; llama-gguf-split --merge joins "
+           "them");
+}
+
 std::optional<int64_t> token_of(const GgufFile& gguf, const std::string& name) {
   const auto id = gguf.find_uint("tokenizer.ggml." + name + "_token_id", INT32_MAX);
   return id ? std::optional(static_cast<int64_t>(*id)) : std::nullopt;
@@ -90,9 +144,8 @@ std::optional<int64_t> token_of(const GgufFile& gguf, const std::string& name) {
 }  // namespace
 
 LlamaConfig llama_config_of(const GgufFile& gguf) {
-  const std::string& architecture = gguf.get_string("general.architecture");
-  CHECK_AS(Fault::bad_file, architecture == "llama", gguf.name(), ": the architecture \"",
-           architecture, "\" is not supported; llama is");
+  check_kind(gguf);
+  check_keys(gguf);
   LlamaConfig config;
   config.vocab_size = vocabulary_of(gguf);
   config.hidden_size = required(gguf, "llama.embedding_length");

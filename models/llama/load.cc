@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <functional>
 #include <map>
+#include <set>
 
 #include "models/state.h"
 #include "nn/init.h"
@@ -63,12 +64,17 @@ std::string parameter_name(const AdapterKey& key) {
 bool is_norm(const std::string& name) { return name.find("norm") != std::string::npos; }
 constexpr const char* kEmbedding = "model.embed_tokens.weight";
 
+// A whole parameter that an adapter brings is held in f32, whatever the base's matrices are.
+void hold_in_f32(Llama& model, const std::string& weight) {
+  for_each_parameter(model, [&](const std::string& name, Tensor& p) {
+    if (name == weight) p = raw::cast(p, DType::f32);
+  });
+}
+
 // The embedding gets values of its own type and a head that no longer follows it.
 void own_embedding(Llama& model) {
   model.untie_head();
-  for_each_parameter(model, [](const std::string& name, Tensor& p) {
-    if (name == kEmbedding) p = raw::cast(p, DType::f32);
-  });
+  hold_in_f32(model, kEmbedding);
 }
 
 std::map<std::string, Tensor> by_name(Llama& model) {
@@ -77,12 +83,70 @@ std::map<std::string, Tensor> by_name(Llama& model) {
   return result;
 }
 
-// Copies every tensor of the adapter into the parameter it names; returns the names.
-std::vector<std::string> fill(Llama& model, const TensorSource& source) {
+std::unique_ptr<TensorSource> open_adapter(const std::filesystem::path& folder) {
+  return open_safetensors(folder, "adapter_model");
+}
+
+bool same_values(const TensorSource& source, const TensorEntry& a, const TensorEntry& b) {
+  std::vector<float> x(a.count), y(b.count);
+  if (a.count != b.count) return false;
+  source.read_f32(a.name, x.data());
+  source.read_f32(b.name, y.data());
+  return x == y;
+}
+
+// Makes room for the whole parameters of an adapter, as PEFT does: a module of modules_to_save is a
+// copy beside the base's, so that an embedding leaves a head that was tied to it behind; any other
+// goes into the base itself, and the head follows (PEFT 0.15 and 0.21 alike).
+// Returns the modules, less a head that is the embedding once more.
+std::set<std::string> prepare_whole(Llama& model, const TensorSource& source,
+                                    const AdapterConfig& config) {
+  std::map<std::string, const TensorEntry*> whole;  // by module
+  for (const TensorEntry& entry : source.entries()) {
+    const AdapterKey key = parse_adapter_key(entry.name, source.name());
+    if (key.kind == AdapterKey::Kind::full) whole.emplace(key.module, &entry);
+  }
+  for_each_projection(model, [&](const std::string& path, Linear& projection) {
+    CHECK_AS(Fault::bad_file, !projection.has_lora() || !whole.contains(path), source.name(), ": ",
+             path, " has both a pair and a weight of its own");
+  });
+  const bool tied = model.head_is_tied(), has_head = whole.contains("lm_head");
+  const bool saves_head = config.saves("lm_head"), saves_embed = config.saves("model.embed_tokens");
+  if (tied && has_head && !saves_head && !config.ensure_weight_tying) {
+    const auto embed = whole.find("model.embed_tokens");
+    CHECK_AS(Fault::bad_file,
+             embed != whole.end() && same_values(source, *whole["lm_head"], *embed->second),
+             source.name(), ": has ", whole["lm_head"]->name,
+             ", but the base's head is its embedding and modules_to_save does not name lm_head");
+  }
+  CHECK_AS(Fault::bad_file, has_head || !saves_head || config.ensure_weight_tying, source.name(),
+           ": lm_head.weight is missing, though adapter_config.json saves its module");
+  // PEFT writes a head that follows the embedding beside it.
+  const bool follows = config.ensure_weight_tying && !has_head;
+  if (tied && ((saves_embed && !follows) || (has_head && (saves_head || saves_embed))))
+    model.untie_head();
+  for (const auto& [module, entry] : whole) hold_in_f32(model, module + ".weight");
+  for (const NamedParameter& p : named_parameters(model)) {
+    const std::string module = p.name.substr(0, p.name.rfind('.'));
+    CHECK_AS(Fault::bad_file, !config.saves(module) || whole.contains(module), source.name(), ": ",
+             p.name, " is missing, though adapter_config.json saves its module");
+  }
+  std::set<std::string> modules;
+  for (const auto& [module, entry] : whole)
+    if (module != "lm_head" || !model.head_is_tied()) modules.insert(module);
+  return modules;
+}
+
+// Copies every tensor of the adapter, whole ones of `whole` alone, into the parameter it names;
+// returns the names.
+std::vector<std::string> fill(Llama& model, const TensorSource& source,
+                              const std::set<std::string>& whole) {
   const auto parameters = by_name(model);
   std::vector<std::string> filled;
   for (const TensorEntry& entry : source.entries()) {
-    const std::string name = parameter_name(parse_adapter_key(entry.name, source.name()));
+    const AdapterKey key = parse_adapter_key(entry.name, source.name());
+    if (key.kind == AdapterKey::Kind::full && !whole.contains(key.module)) continue;
+    const std::string name = parameter_name(key);
     const auto found = parameters.find(name);
     CHECK_AS(Fault::bad_file, found != parameters.end(), source.name(), ": ", entry.name,
              " belongs to no part of the model");
@@ -93,6 +157,8 @@ std::vector<std::string> fill(Llama& model, const TensorSource& source) {
              target.shape(), " in the model");
     const Tensor values = Tensor::empty(target.shape());
     source.read_f32(entry.name, values.data<float>());
+    CHECK_AS(Fault::bad_file, std::count(filled.begin(), filled.end(), name) == 0, source.name(),
+             ": ", entry.name, " gives ", name, " a second time");
     raw::copy_into(values, target);
     filled.push_back(name);
   }
@@ -169,14 +235,13 @@ AdapterConfig load_adapter(Llama& model, const std::filesystem::path& folder) {
   const AdapterConfig config = read_adapter_config(folder);
   for_each_projection(model, [&](const std::string& path, Linear& projection) {
     if (!config.targets(path)) return;
-    projection.add_lora(config.r, config.lora_alpha);
-    projection.lora_scale = config.scale();
+    projection.add_lora(config.rank(path), config.alpha(path));
+    projection.lora_scale = config.scale(path);
   });
   lay_all_pairs_together(model);
-  const auto source = open_safetensors(folder, "adapter_model");
-  for (const TensorEntry& entry : source->entries())
-    if (parse_adapter_key(entry.name, source->name()).weight() == kEmbedding) own_embedding(model);
-  const std::vector<std::string> filled = fill(model, *source);
+  const auto source = open_adapter(folder);
+  const std::set<std::string> whole = prepare_whole(model, *source, config);
+  const std::vector<std::string> filled = fill(model, *source, whole);
   for (const NamedParameter& p : named_parameters(model))
     if (p.name.find(".lora_") != std::string::npos)
       CHECK_AS(Fault::bad_file, std::count(filled.begin(), filled.end(), p.name), source->name(),
@@ -185,20 +250,35 @@ AdapterConfig load_adapter(Llama& model, const std::filesystem::path& folder) {
   return config;
 }
 
-void load_adapter_values(Llama& model, const std::filesystem::path& folder) {
-  const auto source = open_safetensors(folder, "adapter_model");
+std::vector<std::string> load_adapter_values(Llama& model, const std::filesystem::path& folder,
+                                             bool others_stay) {
+  const AdapterConfig config = read_adapter_config(folder);
+  const auto source = open_adapter(folder);
   // A value that is not trained would be used here and not saved again.
   const auto parameters = by_name(model);
+  std::set<std::string> whole;
   for (const TensorEntry& entry : source->entries()) {
-    const auto found =
-        parameters.find(parameter_name(parse_adapter_key(entry.name, source->name())));
+    const AdapterKey key = parse_adapter_key(entry.name, source->name());
+    const auto found = parameters.find(parameter_name(key));
     CHECK_AS(Fault::bad_file, found == parameters.end() || requires_grad(found->second),
              source->name(), ": has ", entry.name, ", which is not to be trained");
+    if (key.kind != AdapterKey::Kind::full) continue;
+    CHECK_AS(Fault::bad_file, config.saves(key.module), source->name(), ": has ", entry.name,
+             ", which modules_to_save of adapter_config.json does not name");
+    whole.insert(key.module);
   }
-  const std::vector<std::string> filled = fill(model, *source);
-  for (const NamedParameter& p : trainable_parameters(model))
-    CHECK_AS(Fault::bad_file, std::count(filled.begin(), filled.end(), p.name), source->name(),
-             ": ", p.name, ", which is to be trained, is missing");
+  const std::vector<std::string> filled = fill(model, *source, whole);
+  std::vector<std::string> kept;
+  for (const NamedParameter& p : trainable_parameters(model)) {
+    if (std::count(filled.begin(), filled.end(), p.name)) continue;
+    const AdapterKey key = key_of(p.name);
+    const bool stays =
+        others_stay && key.kind == AdapterKey::Kind::full && !config.saves(key.module);
+    CHECK_AS(Fault::bad_file, stays, source->name(), ": ", p.name,
+             ", which is to be trained, is missing");
+    kept.push_back(p.name);
+  }
+  return kept;
 }
 
 }  // namespace mullion

@@ -41,7 +41,9 @@ void save_adapter(const std::filesystem::path& folder, Llama& model, const LoraO
 // trainable afterwards. Returns what the adapter says of itself.
 AdapterConfig load_adapter(Llama& model, const std::filesystem::path& folder);
 // Fills the pairs and whole parameters that add_lora has made, e.g. to continue training; the
-// folder must hold exactly those.
-void load_adapter_values(Llama& model, const std::filesystem::path& folder);
+// folder must hold exactly those. With `others_stay` whole parameters to be trained that the
+// adapter does not claim to have stay as they are; their names are returned.
+std::vector<std::string> load_adapter_values(Llama& model, const std::filesystem::path& folder,
+                                             bool others_stay = false);
 
 }  // namespace mullion

@@ -3,6 +3,7 @@
 #pragma once
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
@@ -35,18 +36,31 @@ struct AdapterConfig {
   double lora_alpha = 8;
   double lora_dropout = 0;
   bool use_rslora = false;
+  // Modules whose rank or alpha is another one, as EVA and users set them.
+  std::map<std::string, int64_t> rank_pattern;
+  std::map<std::string, double> alpha_pattern;
   std::vector<std::string> target_modules, modules_to_save;  // "q_proj", "embed_tokens"
-  std::string base_model_name_or_path;
+  std::vector<std::string> exclude_modules;
+  std::vector<int64_t> layers_to_transform;  // empty: all
+  bool ensure_weight_tying = false;          // a tied head follows a trained embedding
+  std::string base_model_name_or_path, revision;
   bool operator==(const AdapterConfig&) const = default;
 
-  double scale() const;  // alpha / r, or alpha / sqrt(r) with rslora
+  // The same for every module without patterns. Two patterns that give a module different values
+  // are Error(bad_file): PEFT would take the one that its file has first.
+  int64_t rank(std::string_view module = "") const;
+  double alpha(std::string_view module = "") const;
+  double scale(std::string_view module = "") const;  // alpha / rank, or / sqrt(rank) with rslora
   // A name matches a module whose path is it or ends in "." + it.
   bool targets(std::string_view module) const;
   bool saves(std::string_view module) const;
+  // All pairs have one rank and one scale, alpha / r: what training goes on with.
+  bool is_plain() const;
 };
 
-// Features that would change the result and are not supported (DoRA, biases, per-layer patterns,
-// ...) are refused by name; other unknown keys are ignored, as PEFT does.
+// Every key is used, known to have no effect on a model that is loaded, or off (null, false, empty,
+// "none"); anything else, known or not, is refused with its value. The keys are those of PEFT 0.15
+// and 0.21.
 AdapterConfig parse_adapter_config(const nlohmann::json& json, const std::string& file);
 nlohmann::json to_json(const AdapterConfig& config);
 AdapterConfig read_adapter_config(const std::filesystem::path& folder);
@@ -60,6 +74,7 @@ struct LongContextNote {
   std::string attention_preset;
   int64_t group = 0, sinks = 0;
   std::string tokenizer_sha256, base_sha256;
+  std::string base_path;             // where the base was, "" where not known
   std::vector<std::string> trained;  // of "lora", "embed", "norm"
   bool operator==(const LongContextNote&) const = default;
 };

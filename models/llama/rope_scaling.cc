@@ -29,6 +29,20 @@ double factor_of(const nlohmann::json& json, const std::string& file, const char
   return factor;
 }
 
+// Fields of another kind of scaling, or of none that is known, would be left out.
+void check_fields(const nlohmann::json& json, const std::string& file, Kind kind) {
+  for (const auto& [key, value] : json.items()) {
+    const bool of_all = key == "type" || key == "rope_type" || key == "rope_theta" ||
+                        key == "original_max_position_embeddings";
+    const bool of_llama3 = key == "low_freq_factor" || key == "high_freq_factor";
+    const bool used =
+        of_all || (kind != Kind::none && key == "factor") || (kind == Kind::llama3 && of_llama3);
+    const bool one = (key == "factor" || key == "partial_rotary_factor") && value == 1;
+    CHECK_AS(Fault::bad_file, used || one || value.is_null(), file, ": ", key.substr(0, 60), " ",
+             value.dump().substr(0, 60), " is not supported with this kind of scaling");
+  }
+}
+
 double llama3_scaled(double theta, const RopeScaling& s) {
   const double wavelength = 2 * std::numbers::pi / theta;
   const double original = static_cast<double>(s.original_max_position_embeddings);
@@ -49,6 +63,7 @@ RopeScaling parse_rope_scaling(const nlohmann::json& json, const std::string& fi
   CHECK_AS(Fault::bad_file, type.empty() || type == rope_type, file, ": says type \"", type,
            "\" and rope_type \"", rope_type, "\"");
   scaling.kind = kind_of(rope_type, file);
+  check_fields(json, file, scaling.kind);
   if (scaling.kind == Kind::none) return scaling;
   scaling.factor = factor_of(json, file, "factor");
   CHECK_AS(Fault::bad_file, scaling.factor >= 1, file, ": factor ", scaling.factor, " is below 1");

@@ -89,6 +89,22 @@ std::unique_ptr<ByteSource> open_file(const std::filesystem::path& path) {
   return std::make_unique<FileBytes>(fd, path.string());
 }
 
+namespace {
+// Where a link of a Hugging Face cache leads: .../models--X/snapshots/REVISION/FILE is a link into
+// .../models--X/blobs. "" for any other link, and for one that leads out of that folder.
+std::filesystem::path blob_of_link(const std::filesystem::path& folder,
+                                   const std::string& basename) {
+  std::error_code ignored;
+  const auto here = std::filesystem::canonical(folder, ignored);
+  const auto target = std::filesystem::canonical(folder / basename, ignored);
+  if (here.empty() || target.empty()) return {};
+  for (auto at = here; at.has_relative_path(); at = at.parent_path())
+    if (at.filename() == "snapshots" && target.parent_path() == at.parent_path() / "blobs")
+      return target;
+  return {};
+}
+}  // namespace
+
 std::unique_ptr<ByteSource> open_beneath(const std::filesystem::path& folder,
                                          const std::string& basename) {
   const std::string shown = (folder / basename).string();
@@ -103,6 +119,11 @@ std::unique_ptr<ByteSource> open_beneath(const std::filesystem::path& folder,
   const int fd = ::openat(directory, basename.c_str(), kReadFlags | O_NOFOLLOW);
   const int error = errno;
   ::close(directory);
+  if (fd < 0 && error == ELOOP) {
+    const auto blob = blob_of_link(folder, basename);
+    const int opened = blob.empty() ? -1 : ::open(blob.c_str(), kReadFlags | O_NOFOLLOW);
+    if (opened >= 0) return std::make_unique<FileBytes>(opened, shown);
+  }
   errno = error;
   CHECK_AS(Fault::bad_file, fd >= 0, shown, ": cannot open: ",
            error == ELOOP ? "a symbolic link; copy the file itself there" : why());

@@ -41,6 +41,8 @@ class GgufFile : public TensorSource {
   uint32_t version() const { return version_; }
   bool has(const std::string& key) const { return values_.contains(key); }
   std::vector<std::string> keys() const;  // in file order
+  // Whether the value of a key that is there is 0, false or empty.
+  bool is_off(const std::string& key) const;
 
   // The value of a key; absent, of another type or (integers) negative or above `max`: an error
   // naming file and key. Integers of every width are accepted, f32 and f64 alike.

@@ -48,6 +48,13 @@ std::optional<Integer> integer_of(GgufType type, const std::string& bytes) {
 
 std::vector<std::string> GgufFile::keys() const { return keys_; }
 
+bool GgufFile::is_off(const std::string& key) const {
+  const auto found = values_.find(key);
+  CHECK_AS(Fault::bad_file, found != values_.end(), name(), ": the key ", key, " is missing");
+  const Value& value = found->second;
+  return value.strings.empty() && value.bytes.find_first_not_of('\0') == std::string::npos;
+}
+
 const GgufFile::Value& GgufFile::value(const std::string& key, bool is_array,
                                        std::string_view wanted) const {
   const auto found = values_.find(key);

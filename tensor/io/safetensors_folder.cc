@@ -77,6 +77,23 @@ class ShardedFolder : public TensorSource {
 
   std::vector<std::unique_ptr<SafetensorsFile>> shards_;
 };
+// What a folder without safetensors has instead, so that the error can say what to do.
+[[noreturn]] void refuse_without(const fs::path& folder, const std::string& stem) {
+  std::error_code ignored;
+  const std::string pickles[] = {stem + ".bin", "pytorch_" + stem + ".bin",
+                                 "pytorch_" + stem + ".bin.index.json"};
+  for (const std::string& pickle : pickles) {
+    if (!fs::exists(folder / pickle, ignored)) continue;
+    throw Error(
+        concat(folder.string(), ": has ", pickle, ", a pickle of Python, which is not read, ",
+               "and no ", stem, ".safetensors"),
+        Fault::bad_file,
+        "load it with the library that wrote it and save_pretrained(FOLDER, "
+        "safe_serialization=True)");
+  }
+  fail(Fault::bad_file, folder.string(), ": neither ", stem, ".safetensors nor ", stem,
+       ".safetensors.index.json is there");
+}
 }  // namespace
 
 std::unique_ptr<TensorSource> open_safetensors(const fs::path& path, const std::string& stem) {
@@ -85,8 +102,7 @@ std::unique_ptr<TensorSource> open_safetensors(const fs::path& path, const std::
   const fs::path single = path / (stem + ".safetensors");
   const bool one = fs::exists(single, ignored);
   const bool sharded = fs::exists(path / (stem + ".safetensors.index.json"), ignored);
-  CHECK_AS(Fault::bad_file, one || sharded, path.string(), ": neither ", stem, ".safetensors nor ",
-           stem, ".safetensors.index.json is there");
+  if (!one && !sharded) refuse_without(path, stem);
   CHECK_AS(Fault::bad_file, !(one && sharded), path.string(), ": both ", stem,
            ".safetensors and an index of shards are there");
   if (one) return std::make_unique<SafetensorsFile>(single);

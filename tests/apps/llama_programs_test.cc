@@ -213,6 +213,82 @@ TEST_F(LlamaPrograms, AnInitialAdapterIsWhereTrainingStarts) {
   EXPECT_FALSE(fs::exists(at("runs/x")));
 }
 
+TEST_F(LlamaPrograms, PairsAloneStartWhereTheBaseHasTheRest) {
+  ASSERT_EQ(run(lora_ + "--train-also none --max-steps 4 --attn full --name pairs").code, 0);
+  const std::string from = lora_ + "--initial-adapter runs/pairs --train-also embed,norm ";
+  const Answer still = run(from + "--max-steps 1 --lr 0 --attn full --name still");
+  ASSERT_EQ(still.code, 0) << still.log;
+  EXPECT_NE(still.log.find("start from the base: model.embed_tokens.weight"), std::string::npos)
+      << still.log;
+  const double pairs = nll("-m base --adapter runs/pairs");
+  EXPECT_NEAR(still.json()["eval_loss"], pairs, 1e-6);
+  EXPECT_NEAR(nll("-m base --adapter runs/still"), pairs, 1e-6);
+  EXPECT_NE(pairs, nll("-m base"));
+  // What the adapter says it has must be there, and its scale is its own.
+  auto config = read_json_file(at("runs/pairs/last/adapter/adapter_config.json"));
+  config["modules_to_save"] = {"embed_tokens"};
+  fs::create_directories(at("cut"));
+  for (const char* name : {"adapter_model.safetensors", "longctx.json"})
+    fs::copy(at("runs/pairs/last/adapter") / name, at("cut") / name);
+  write_json_file(at("cut/adapter_config.json"), config);
+  refused(lora_ + "--initial-adapter cut --name x", 3, {"embed_tokens", "missing"});
+  refused(from + "--lora-alpha 32 --name x", 2, {"--lora-alpha 32", "has 16"});
+}
+
+TEST_F(LlamaPrograms, ARunOfLoraIsABaseWithAnAdapter) {
+  ASSERT_EQ(run(lora_ + "--max-steps 4 --attn sf --name a --base-name someone/tiny").code, 0);
+  const double both = nll("-m base --adapter runs/a");
+  for (const char* path : {"runs/a", "runs/a/last", "runs/a/last/adapter"})
+    EXPECT_EQ(nll(concat("-m ", path)), both) << path;
+  EXPECT_NE(both, nll("-m base"));
+  const auto config = read_json_file(at("runs/a/last/adapter/adapter_config.json"));
+  EXPECT_EQ(config["base_model_name_or_path"], "someone/tiny");
+  const Answer said = run("chat_llama complete -m runs/a -p ba= -n 1 --threads 1");
+  EXPECT_EQ(said.code, 0) << said.log;
+  EXPECT_NE(said.log.find("runs/a/last/adapter"), std::string::npos) << said.log;
+  EXPECT_EQ(run("data_llama show -m runs/a --text ba=").code, 0);
+  // Training goes on from the adapter.
+  const auto still = result(lora_ + "-m runs/a --max-steps 1 --lr 0 --attn full --name still");
+  EXPECT_NEAR(still["eval_loss"], both, 1e-6);
+  EXPECT_EQ(nll("-m runs/still"), nll("-m base --adapter runs/still"));
+  refused(lora_ + "-m runs/a --initial-adapter runs/still --name x", 2, {"already"});
+  refused(common_ + "-m runs/a --full --name x", 2, {"runs/a/last/adapter", "--full"});
+  refused("eval_llama ppl --data val.bin -m runs/a --adapter runs/still", 2, {"already"});
+  // A base that is gone is named; one that has changed, warned of.
+  fs::rename(at("base"), at("moved"));
+  refused("eval_llama ppl --data val.bin -m runs/a", 2, {"someone/tiny", "base", "not there"});
+  EXPECT_EQ(nll("-m moved --adapter runs/a"), both);
+  test::write_tiny_llama(at("base"), test::tiny_config(), 2);
+  EXPECT_NE(run("eval_llama ppl --data val.bin --ctx-size 64 --threads 1 -m runs/a")
+                .log.find("other weights"),
+            std::string::npos);
+}
+
+TEST_F(LlamaPrograms, AnAdapterOfAnExtendedModelSaysWhatPeftLeavesOut) {
+  const Answer trained =
+      run("train_llama pretrain --data train.bin -m base --ctx-size 128 --output runs --attn sf "
+          "--warmup-steps 0 --grad-accum-steps 1 --max-steps 2 --threads 1 --name long");
+  ASSERT_EQ(trained.code, 0) << trained.log;
+  const std::string card = contents(at("runs/long/last/adapter/README.md"));
+  EXPECT_EQ(card.find("This adapter needs the base with other positions"), 0u) << card;
+  for (const char* line :
+       {"rope_scaling={\"factor\":2.0,\"rope_theta\":10000.0,\"rope_type\":\"linear\"}",
+        "max_position_embeddings=128", "PeftModel.from_pretrained(base"}) {
+    EXPECT_NE(card.find(line), std::string::npos) << line << "\n" << card;
+    EXPECT_NE(trained.log.find(line), std::string::npos) << line << "\n" << trained.log;
+  }
+  // Going on keeps its scaling, though these rows would fit without.
+  const Answer on = run(lora_ + "--initial-adapter runs/long --max-steps 1 --lr 0 --name on");
+  EXPECT_EQ(on.code, 2);  // rank 8
+  const Answer again =
+      run(common_ + "-m runs/long -b 2 --grad-accum-steps 1 --max-steps 1 --name on");
+  ASSERT_EQ(again.code, 0) << again.log;
+  EXPECT_NE(again.log.find("rope linear, factor 2"), std::string::npos) << again.log;
+  // A plain one has nothing to say.
+  ASSERT_EQ(run(lora_ + "--max-steps 1 --name plain").code, 0);
+  EXPECT_EQ(contents(at("runs/plain/last/adapter/README.md")).find("A LoRA adapter of base"), 0u);
+}
+
 TEST_F(LlamaPrograms, AccumulatedPassesEqualOneBigBatch) {
   // A large epsilon makes Adam's update smooth in the gradient, so that weights can be compared.
   const std::string train =

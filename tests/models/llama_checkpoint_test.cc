@@ -235,22 +235,59 @@ TEST(Peft, ConfigurationsOfOtherWriters) {
   EXPECT_EQ(bare.r, 8);
   EXPECT_EQ(bare.lora_alpha, 8);
   EXPECT_EQ(parse(R"({"peft_type":"LORA","target_modules":"all-linear","eva_config":null,
-      "loftq_config":{},"new_key":[1],"lora_bias":false,"exclude_modules":null})")
+      "loftq_config":{},"new_key":[],"lora_bias":false,"exclude_modules":null})")
                 .target_modules.size(),
             7u);
   for (const char* bad :
-       {R"({})", R"({"peft_type":"LOHA"})", R"({"peft_type":"LORA","r":0})",
-        R"({"peft_type":"LORA","r":-8})", R"({"peft_type":"LORA","r":8.5})",
-        R"({"peft_type":"LORA","r":1000000000000})", R"({"peft_type":"LORA","lora_alpha":"16"})",
-        R"({"peft_type":"LORA","lora_alpha":1e300})", R"({"peft_type":"LORA","lora_dropout":1.0})",
-        R"({"peft_type":"LORA","use_dora":true})", R"({"peft_type":"LORA","bias":"all"})",
-        R"({"peft_type":"LORA","rank_pattern":{"q_proj":4}})",
+       {R"({})",
+        R"({"peft_type":"LOHA"})",
+        R"({"peft_type":"LORA","r":0})",
+        R"({"peft_type":"LORA","r":-8})",
+        R"({"peft_type":"LORA","r":8.5})",
+        R"({"peft_type":"LORA","r":1000000000000})",
+        R"({"peft_type":"LORA","lora_alpha":"16"})",
+        R"({"peft_type":"LORA","lora_alpha":1e300})",
+        R"({"peft_type":"LORA","lora_dropout":1.0})",
+        R"({"peft_type":"LORA","use_dora":true})",
+        R"({"peft_type":"LORA","bias":"all"})",
         R"({"peft_type":"LORA","fan_in_fan_out":true})",
-        R"({"peft_type":"LORA","layers_to_transform":[1]})",
+        R"({"peft_type":"LORA"})",
+        R"({"peft_type":"LORA","target_modules":["q_proj"],"new_key":[1]})",
+        R"({"peft_type":"LORA","target_modules":["q_proj"],"rank_pattern":{"q_proj":0}})",
+        R"({"peft_type":"LORA","target_modules":["q_proj"],"rank_pattern":{"(q|k)_proj":4}})",
+        R"({"peft_type":"LORA","target_modules":["q_proj"],"alpha_pattern":{"q_proj":"4"}})",
+        R"({"peft_type":"LORA","target_modules":["q_proj"],"alpha_pattern":[4]})",
+        R"({"peft_type":"LORA","target_modules":["q_proj"],"layers_to_transform":[-1]})",
+        R"({"peft_type":"LORA","target_modules":["q_proj"],"layers_pattern":"h"})",
+        R"({"peft_type":"LORA","target_modules":["q_proj"],"exclude_modules":"q.*"})",
+        R"({"peft_type":"LORA","target_modules":["q_proj"],"init_lora_weights":"pissa"})",
         R"({"peft_type":"LORA","target_modules":".*q_proj"})",
         R"({"peft_type":"LORA","target_modules":[1]})"}) {
     error_of(Fault::bad_file, [&] { parse(bad); });
   }
+}
+
+TEST(Peft, PatternsGiveModulesRanksAndScales) {
+  AdapterConfig config;
+  config.lora_alpha = 16;
+  config.target_modules = {"q_proj", "v_proj"};
+  config.rank_pattern = {{"layers.1.self_attn.q_proj", 4}, {"^model.layers.0.self_attn.v_proj", 2}};
+  config.alpha_pattern = {{"v_proj", 32}};
+  config.layers_to_transform = {0, 1};
+  config.exclude_modules = {"layers.1.self_attn.v_proj"};
+  config.revision = "v2";
+  EXPECT_EQ(parse_adapter_config(to_json(config), "a"), config);
+  EXPECT_FALSE(config.is_plain());
+  EXPECT_EQ(config.rank("model.layers.1.self_attn.q_proj"), 4);
+  EXPECT_EQ(config.rank("model.layers.11.self_attn.q_proj"), 8);
+  EXPECT_EQ(config.scale("model.layers.0.self_attn.v_proj"), 16);
+  EXPECT_EQ(config.scale("model.layers.0.self_attn.q_proj"), 2);
+  EXPECT_TRUE(config.targets("model.layers.1.self_attn.q_proj"));
+  EXPECT_FALSE(config.targets("model.layers.1.self_attn.v_proj"));
+  EXPECT_FALSE(config.targets("model.layers.2.self_attn.q_proj"));
+  EXPECT_FALSE(config.targets("model.layers.12.self_attn.q_proj"));
+  config.rank_pattern["q_proj"] = 5;  // which of the two counts is up to the order in the file
+  error_of(Fault::bad_file, [&] { config.rank("model.layers.1.self_attn.q_proj"); });
 }
 
 TEST(Peft, TheSideFileRoundTrips) {
@@ -264,6 +301,7 @@ TEST(Peft, TheSideFileRoundTrips) {
   note.sinks = 4;
   note.tokenizer_sha256 = std::string(64, 'a');
   note.base_sha256 = std::string(64, 'b');
+  note.base_path = "/models/base";
   note.trained = {"lora", "embed", "norm"};
   write_longctx(folder.path(), note);
   EXPECT_EQ(read_longctx(folder.path()), note);
