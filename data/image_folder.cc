@@ -1,7 +1,12 @@
 #include "data/image_folder.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <map>
+
+#ifdef MULLION_HAVE_UTF8PROC
+#include <utf8proc.h>
+#endif
 
 #include "data/folder_walk.h"
 #include "data/utf8.h"
@@ -19,19 +24,49 @@ bool is_utf8(std::string_view text) {
   return true;
 }
 
-// Pairs of names that are equal but for the case of ASCII letters.
+// What names have in common that differ only by case or by Unicode's normal form: an accent can be
+// a part of its letter (NFC, as most systems write) or follow it (NFD, as macOS does).
+std::string folded(const std::string& name) {
+#ifdef MULLION_HAVE_UTF8PROC
+  utf8proc_uint8_t* found = nullptr;
+  const auto options =
+      static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_CASEFOLD);
+  const utf8proc_ssize_t length =
+      utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(name.data()),
+                   static_cast<utf8proc_ssize_t>(name.size()), &found, options);
+  const std::unique_ptr<utf8proc_uint8_t, void (*)(void*)> memory(found, std::free);
+  if (length >= 0)
+    return std::string(reinterpret_cast<const char*>(found), static_cast<size_t>(length));
+#endif
+  std::string lower = name;
+  for (char& c : lower) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
+  return lower;
+}
+
+constexpr const char* kNearly = "differ only by case or by Unicode's normal form";
+
+// Pairs of names that would be one on some systems.
 std::vector<std::string> nearly_equal(const std::vector<std::string>& names) {
   std::map<std::string, std::string> first;
   std::vector<std::string> pairs;
   for (const std::string& name : names) {
-    std::string folded = name;
-    for (char& c : folded) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
-    const auto [place, fresh] = first.emplace(folded, name);
+    const auto [place, fresh] = first.emplace(folded(name), name);
     if (!fresh)
-      pairs.push_back(concat("classes ", printable(place->second), " and ", printable(name),
-                             " differ only by case"));
+      pairs.push_back(
+          concat("classes ", printable(place->second), " and ", printable(name), " ", kNearly));
   }
   return pairs;
+}
+
+// Why a class may be unknown: it has nearly the name of one that is known.
+std::string nearly_known(const std::vector<std::string>& unknown,
+                         const std::vector<std::string>& classes) {
+  for (const std::string& name : unknown)
+    for (const std::string& other : classes)
+      if (folded(name) == folded(other))
+        return concat("; ", printable(name), " and the training set's ", printable(other), " ",
+                      kNearly);
+  return "";
 }
 
 }  // namespace
@@ -70,7 +105,8 @@ ImageFolder::ImageFolder(const std::string& root, const FolderOptions& options) 
   }
   not_taken_ = walk.not_taken();
   CHECK_AS(Fault::bad_file, unknown.empty(), printable(root_), ": ", unknown.size(),
-           " classes unknown to the training set: ", listing(unknown));
+           " classes unknown to the training set: ", listing(unknown),
+           nearly_known(unknown, classes_));
   std::string others;
   for (const NotTaken& n : not_taken_)
     if (n.picture) others += concat("; not taken: ", n.count, " ", n.kind);

@@ -47,8 +47,8 @@ class ImageFolder {
   int64_t label(int64_t index) const { return samples_[static_cast<size_t>(index)].label; }
 
   const std::vector<NotTaken>& not_taken() const { return not_taken_; }
-  // What may be a mistake: class names that differ only by case, folders that belong to two
-  // classes.
+  // What may be a mistake: class names that differ only by case or normal form, folders that belong
+  // to two classes.
   const std::vector<std::string>& doubts() const { return doubts_; }
 
  private:
