@@ -94,7 +94,7 @@ class MarkerWalk {
   }
 
   void orientation(Bytes body) {
-    constexpr std::string_view kExif{"Exif\0", 6}, kXmp{"http://ns.adobe.com/xap/1.0/\0", 29};
+    constexpr std::string_view kExif{"Exif\0\0", 6}, kXmp{"http://ns.adobe.com/xap/1.0/\0", 29};
     const std::string_view text(reinterpret_cast<const char*>(body.data()), body.size());
     if (exif_ == 0 && text.starts_with(kExif)) exif_ = exif_orientation(body.subspan(6));
     if (xmp_ == 0 && text.starts_with(kXmp)) xmp_ = xmp_orientation(body.subspan(kXmp.size()));
