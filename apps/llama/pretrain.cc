@@ -11,6 +11,7 @@
 #include "apps/common/schedule_check.h"
 #include "apps/llama/adapter_card.h"
 #include "apps/llama/attention_options.h"
+#include "apps/llama/companions.h"
 #include "apps/llama/model_options.h"
 #include "autograd/engine.h"
 #include "models/llama/checkpoint_names.h"
@@ -63,14 +64,6 @@ LlamaConfig scratch_config(const fs::path& file) {
   LlamaConfig config = parse_llama_config(json, file.string());
   config.dtype = DType::f32;
   return config;
-}
-
-// Beside the weights of a folder, so that the result is a model by itself.
-void copy_tokenizer(const fs::path& base, const fs::path& folder) {
-  if (!fs::is_directory(base)) return;
-  for (const char* name : {"tokenizer.json", "tokenizer.model", "tokenizer_config.json",
-                           "special_tokens_map.json", "generation_config.json"})
-    if (fs::exists(base / name)) fs::copy_file(base / name, folder / name);
 }
 
 // Where the flags say nothing, the adapter's own rank, scale, targets and trained parts.
@@ -157,6 +150,7 @@ void Pretraining::open_model() {
   order_.emplace(rows_->size(), options_.seed(), options_.get<bool>("data.shuffle"));
   choose_trained(base ? &*base : nullptr);
   if (!lora_) config_.dtype = DType::f32;  // what is trained and saved
+  if (!lora_) check_companions(tokenizer_path_);
   if (lora_ && config_.rope_scaling != base_scaling)
     rope_lines_ = python_lines(config_, adapter_base_name());
   if (options_.dry_run) return print_banner();
@@ -441,7 +435,7 @@ void Pretraining::write_weights(CheckpointWriter& writer) {
   if (!lora_) {
     writer.add_folder("model", [&](const fs::path& folder) {
       save_llama(folder, *model_);
-      copy_tokenizer(tokenizer_path_, folder);
+      write_companions(tokenizer_path_, folder);
     });
     return;
   }
