@@ -4,7 +4,7 @@
 
 #include "apps/report/chart.h"
 #include "apps/report/sections.h"
-#include "apps/tic/model_folder.h"
+#include "apps/tic/image_data.h"
 #include "autograd/ops.h"
 #include "data/decode.h"
 #include "data/image_folder.h"
@@ -84,6 +84,7 @@ void add_predictions(Document& document, const RunRecord& run, const std::filesy
   FolderOptions options;
   options.classes = &d.classes;
   const ImageFolder folder(images.string(), options);
+  tell_of(folder);
   const EvalTransform transform = d.transform(d.img_size, d.img_size);
   NoGrad no_grad;
   TransformScratch scratch;
