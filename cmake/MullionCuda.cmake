@@ -2,8 +2,22 @@
 # (the programs then also run on machines without a driver, on the CPU), OFF leaves it out.
 set(MULLION_CUDA AUTO CACHE STRING "Build the CUDA backend: AUTO (where there is a GPU), ON, OFF")
 set(MULLION_CUDA_ARCHS "80;90a" CACHE STRING "Compute capabilities to build for, e.g. 80;90a")
+option(MULLION_CUDA_LOG "Keep what nvcc says of each kernel beside its object, for tools/kernel_report" OFF)
 
 option(MULLION_CUDA_PTX "Add PTX of the oldest capability, for devices that came later" ON)
+
+list(SORT MULLION_CUDA_ARCHS COMPARE NATURAL)  # the oldest first
+foreach(arch ${MULLION_CUDA_ARCHS})
+  # cp.async and bf16 on tensor cores are of 8.0.
+  if(NOT arch MATCHES "^([0-9]+)[af]?$" OR CMAKE_MATCH_1 LESS 80)
+    message(FATAL_ERROR "MULLION_CUDA_ARCHS: ${arch} is no compute capability from 80 on, like 80 or 90a")
+  endif()
+endforeach()
+
+string(JOIN "," MULLION_CUDA_TARGETS ${MULLION_CUDA_ARCHS})  # as tensor/cuda/capabilities.h reads it
+if(MULLION_CUDA_PTX)
+  string(APPEND MULLION_CUDA_TARGETS "+ptx")
+endif()
 
 set(MULLION_HAVE_CUDA OFF)
 if(NOT MULLION_CUDA STREQUAL "OFF")
@@ -22,6 +36,9 @@ if(MULLION_HAVE_CUDA)
   if(CMAKE_CXX_COMPILER_LAUNCHER AND NOT DEFINED CMAKE_CUDA_COMPILER_LAUNCHER)
     set(CMAKE_CUDA_COMPILER_LAUNCHER ${CMAKE_CXX_COMPILER_LAUNCHER})
   endif()
+  if(MULLION_CUDA_LOG)
+    list(PREPEND CMAKE_CUDA_COMPILER_LAUNCHER ${CMAKE_SOURCE_DIR}/tools/keep_log)
+  endif()
   enable_language(CUDA)
   find_package(CUDAToolkit REQUIRED)
 
@@ -30,6 +47,9 @@ if(MULLION_HAVE_CUDA)
   set(MULLION_CUDA_FLAGS -std=c++20 -Xcompiler=-Wall,-Wextra --display-error-number)
   if(MULLION_WERROR)
     list(APPEND MULLION_CUDA_FLAGS -Werror=all-warnings -Xcompiler=-Werror)
+  endif()
+  if(MULLION_CUDA_LOG)
+    list(APPEND MULLION_CUDA_FLAGS -Xptxas=-v)
   endif()
   foreach(arch ${MULLION_CUDA_ARCHS})
     list(APPEND MULLION_CUDA_FLAGS "SHELL:-gencode arch=compute_${arch},code=sm_${arch}")

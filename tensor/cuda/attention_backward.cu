@@ -112,12 +112,13 @@ __global__ __launch_bounds__(QueryGradientShape<D, kStrided>::kThreads) void que
 // has 16 kM keys of its own and all rows.
 //   shared memory:  k, v [kKeys x D]   q, do [2 buffers of kRows x D]   lse, delta, position
 //   D 64: 49 KB, two blocks of 4 warps   D 128: 130 KB, one of 8 warps   narrow: 38 or 74 KB
-template <int D, bool kNarrowForm>
+//   D 128 with 32 rows, for devices that have 99 KB a block: 97 KB, one of 8 warps
+template <int D, bool kNarrowForm, int kTileRows = D == 64 && !kNarrowForm ? 32 : 64>
 struct KeyGradientShape {
   static constexpr bool kNarrow = kNarrowForm;
   static constexpr int kWarps = D == 128 && !kNarrow ? 8 : 4;
   static constexpr int kM = D == 64 && !kNarrow ? 2 : 1;
-  static constexpr int kRows = D == 64 && !kNarrow ? 32 : 64;
+  static constexpr int kRows = kTileRows;
   static constexpr int kKeys = kNarrow ? 16 : kWarps * kM * 16;
   static constexpr int kWarpRows = kNarrow ? kRows / kWarps : kRows;
   static constexpr int kThreads = kWarps * kWarpSize;
@@ -176,9 +177,10 @@ struct PaneWalk {
 };
 
 // Sums of a warp over all row tiles, and the shared memory they come from.
-template <int D, bool kNarrow>
+template <int D, typename TheShape>
 struct KeyGradient {
-  using Shape = KeyGradientShape<D, kNarrow>;
+  using Shape = TheShape;
+  static constexpr bool kNarrow = Shape::kNarrow;
   static constexpr int kM = Shape::kM, kN = Shape::kWarpRows / 8;
   Bf16 *k_tile, *v_tile, *q_tiles, *d_o_tiles;
   float *lse, *delta;
@@ -300,12 +302,13 @@ struct KeyGradient {
   }
 };
 
-template <int D>
-__global__ __launch_bounds__(KeyGradientShape<D, false>::kThreads) void key_gradient_kernel(
+template <int D, int kTileRows>
+__global__
+__launch_bounds__(KeyGradientShape<D, false, kTileRows>::kThreads) void key_gradient_kernel(
     AttentionBackwardArgs args, BackwardScratch scratch, AttentionPlan plan) {
-  using Shape = KeyGradientShape<D, false>;
+  using Shape = KeyGradientShape<D, false, kTileRows>;
   DYNAMIC_SHARED(Bf16, shared);
-  KeyGradient<D, false> sum(shared);
+  KeyGradient<D, Shape> sum(shared);
   {
     const KeyWork work = plan.key_blocks[blockIdx.x];
     const PlanGroup group = plan.groups[work.first_group];
@@ -384,7 +387,7 @@ __global__ __launch_bounds__(KeyGradientShape<D, true>::kThreads) void list_grad
   using Shape = KeyGradientShape<D, true>;
   static_assert(Shape::kWarps * 16 * D * sizeof(float) <= Shape::kBytes);
   DYNAMIC_SHARED(Bf16, shared);
-  KeyGradient<D, true> sum(shared);
+  KeyGradient<D, Shape> sum(shared);
   const ListWork work = plan.lists[blockIdx.x];
   const PlanPane& pane = plan.panes[work.pane];
   const PlanGroup& group = plan.groups[work.group];
@@ -423,16 +426,32 @@ void query_gradient(const AttentionBackwardArgs& args, const BackwardScratch& sc
          Shape::kThreads, Shape::kBytes, for_device(args), scratch, plan);
 }
 
+template <int D, int kTileRows>
+void key_gradient(const AttentionBackwardArgs& args, const BackwardScratch& scratch,
+                  const AttentionPlan& plan, const char* name) {
+  using Shape = KeyGradientShape<D, false, kTileRows>;
+  static_assert(Shape::kKeys == kShape<D>.key_block);
+  launch(name, key_gradient_kernel<D, kTileRows>, {plan.n_key_blocks}, Shape::kThreads,
+         Shape::kBytes, for_device(args), scratch, plan);
+}
+// With low tiles of rows where the device has not the shared memory for tall ones.
+template <int D>
+void key_gradient(const AttentionBackwardArgs& args, const BackwardScratch& scratch,
+                  const AttentionPlan& plan) {
+  using Tall = KeyGradientShape<D, false>;
+  if (Tall::kBytes <= device_facts().shared_per_block)
+    return key_gradient<D, Tall::kRows>(args, scratch, plan, "attention_key_gradient");
+  key_gradient<D, 32>(args, scratch, plan, "attention_key_gradient_low");
+}
+
 template <int D>
 void backward(const AttentionBackwardArgs& args, const BackwardScratch& scratch) {
   const AttentionPlan plan = attention_plan(args.size, kShape<D>);
-  using Key = KeyGradientShape<D, false>;
   using List = KeyGradientShape<D, true>;
   attention_delta(args, scratch, plan);
   launch("attention_list_gradient", list_gradient_kernel<D>, {plan.n_lists}, List::kThreads,
          List::kBytes, for_device(args), scratch, plan);
-  launch("attention_key_gradient", key_gradient_kernel<D>, {plan.n_key_blocks}, Key::kThreads,
-         Key::kBytes, for_device(args), scratch, plan);
+  key_gradient<D>(args, scratch, plan);
   args.size.pattern->kind == PatternKind::strided ? query_gradient<D, true>(args, scratch, plan)
                                                   : query_gradient<D, false>(args, scratch, plan);
 }

@@ -13,10 +13,11 @@ constexpr int kSimpleThreads = 128, kSimpleRows = 32, kRowLanes = 8;
 static_assert(kSimpleRows >= kMostHeads);
 static_assert(kSimpleThreads / kRowLanes * 2 == kSimpleRows);
 
-template <int kWidth>  // an upper bound of D
+// kWidth: an upper bound of D. kSteppedKeys: of the tile that is stepped through.
+template <int kWidth, int kSteppedKeys = (kWidth > 128 ? 16 : 32)>
 struct SimpleTile {
   static constexpr int kColumns = kWidth / kRowLanes;
-  static constexpr int kKeys = kWidth > 128 ? 16 : 32;  // of the tile that is stepped through
+  static constexpr int kKeys = kSteppedKeys;
   static size_t bytes(int64_t D, int wide_tiles, int narrow_tiles, int products, int extra = 0) {
     const int64_t rows = wide_tiles * kSimpleRows + narrow_tiles * kKeys;
     return static_cast<size_t>(rows * (D | 1) + products * kSimpleRows * (kKeys + 1) + extra) *
@@ -34,6 +35,17 @@ void dispatch_width(int64_t D, F f) {
   if (D <= 64) return f(std::integral_constant<int, 64>{});
   if (D <= 128) return f(std::integral_constant<int, 128>{});
   f(std::integral_constant<int, 256>{});
+}
+
+// Calls f(tile) with the tile for gradients of keys: from D = 252 on, 16 rows at a time ask for
+// more than the 99 KB a block that some devices have.
+template <int kWidth, typename F>
+void dispatch_key_tile(int64_t D, F f) {
+  using Tile = SimpleTile<kWidth>;
+  if constexpr (kWidth > 128)
+    if (Tile::key_gradient_bytes(D) > device_facts().shared_per_block)
+      return f(SimpleTile<kWidth, Tile::kKeys / 2>{});
+  f(Tile{});
 }
 
 // Copies `count` rows, given by row_at(r), into a tile of `tile_rows` and fills it up with zeros.

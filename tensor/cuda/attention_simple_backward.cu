@@ -78,9 +78,9 @@ __global__ __launch_bounds__(kSimpleThreads) void simple_query_gradient_kernel(
 }
 
 // Gradients of up to 32 keys, two a thread, and the tiles they are summed from.
-template <typename T, int kWidth>
+template <typename T, typename TheTile>
 struct SimpleKeyGradient {
-  using Tile = SimpleTile<kWidth>;
+  using Tile = TheTile;
   static constexpr int kRows = Tile::kKeys, kScores = kRows / kRowLanes;
 
   const AttentionBackwardArgs& args;
@@ -159,13 +159,13 @@ struct SimpleKeyGradient {
   }
 };
 
-template <typename T, int kWidth>
+template <typename T, typename Tile>
 __global__ __launch_bounds__(kSimpleThreads,
                              1) void simple_key_gradient_kernel(AttentionBackwardArgs args,
                                                                 BackwardScratch scratch,
                                                                 AttentionPlan plan) {
   DYNAMIC_SHARED(float, shared);
-  SimpleKeyGradient<T, kWidth> sum(shared, args, scratch);
+  SimpleKeyGradient<T, Tile> sum(shared, args, scratch);
   const KeyWork work = plan.key_blocks[blockIdx.x];
   const PlanGroup& first = plan.groups[work.first_group];
   const int count = min(kSimpleRows, plan.n_keys - work.key);
@@ -196,11 +196,11 @@ __global__ __launch_bounds__(kSimpleThreads,
     const int key = work.key + sum.first_key + r * kSimpleRows / 2;
     if (key >= plan.n_keys) continue;
 #pragma unroll
-    for (int c = 0; c < SimpleTile<kWidth>::kColumns; ++c) sum.dk[r][c] *= kLn2;
+    for (int c = 0; c < Tile::kColumns; ++c) sum.dk[r][c] *= kLn2;
     for_side_rows(plan, work, key, [&](int64_t row) {
       const float* const from = scratch.side + row * 2 * sum.D;
 #pragma unroll
-      for (int c = 0; c < SimpleTile<kWidth>::kColumns; ++c) {
+      for (int c = 0; c < Tile::kColumns; ++c) {
         const int d = sum.lane + c * kRowLanes;
         if (d >= sum.D) break;
         sum.dk[r][c] += from[d];
@@ -217,11 +217,11 @@ __global__ __launch_bounds__(kSimpleThreads,
 }
 
 // The share of one pane in the gradients of keys on its list.
-template <typename T, int kWidth>
+template <typename T, typename Tile>
 __global__ __launch_bounds__(kSimpleThreads) void simple_list_gradient_kernel(
     AttentionBackwardArgs args, BackwardScratch scratch, AttentionPlan plan) {
   DYNAMIC_SHARED(float, shared);
-  SimpleKeyGradient<T, kWidth> sum(shared, args, scratch);
+  SimpleKeyGradient<T, Tile> sum(shared, args, scratch);
   const ListWork work = plan.lists[blockIdx.x];
   const PlanPane& pane = plan.panes[work.pane];
   const PlanGroup& group = plan.groups[work.group];
@@ -297,16 +297,18 @@ void simple_backward(const AttentionBackwardArgs& args, const BackwardScratch& s
     using T = decltype(tag);
     dispatch_width(args.size.D, [&](auto width) {
       constexpr int kWidth = decltype(width)::value;
-      using Tile = SimpleTile<kWidth>;
-      launch("attention_simple_list_gradient", simple_list_gradient_kernel<T, kWidth>,
-             {plan.n_lists}, kSimpleThreads, Tile::key_gradient_bytes(args.size.D),
-             for_device(args), scratch, plan);
-      launch("attention_simple_key_gradient", simple_key_gradient_kernel<T, kWidth>,
-             {plan.n_key_blocks}, kSimpleThreads, Tile::key_gradient_bytes(args.size.D),
-             for_device(args), scratch, plan);
+      dispatch_key_tile<kWidth>(args.size.D, [&](auto tile) {
+        using Tile = decltype(tile);
+        const size_t bytes = Tile::key_gradient_bytes(args.size.D);
+        launch("attention_simple_list_gradient", simple_list_gradient_kernel<T, Tile>,
+               {plan.n_lists}, kSimpleThreads, bytes, for_device(args), scratch, plan);
+        launch("attention_simple_key_gradient", simple_key_gradient_kernel<T, Tile>,
+               {plan.n_key_blocks}, kSimpleThreads, bytes, for_device(args), scratch, plan);
+      });
       launch("attention_simple_query_gradient", simple_query_gradient_kernel<T, kWidth>,
-             {plan.n_queries}, kSimpleThreads, Tile::query_gradient_bytes(args.size.D),
-             for_device(args), scratch, plan);
+             {plan.n_queries}, kSimpleThreads,
+             SimpleTile<kWidth>::query_gradient_bytes(args.size.D), for_device(args), scratch,
+             plan);
     });
   });
 }

@@ -1,7 +1,7 @@
 // Recording what a step queues, as a CUDA graph, and queuing all of it again by one call. A
 // recording holds addresses and arguments as they were: what may differ from step to step must lie
-// in memory, and the memory must stay (tensor/step_memory.h). The capture is this thread's: others
-// are free to call what they like.
+// in memory, and the memory must stay (tensor/step_memory.h). The capture is this thread's, and so
+// is the stream that is captured: what others queue meanwhile goes to the device's own, as ever.
 #include <memory>
 #include <utility>
 #include <vector>
@@ -12,12 +12,14 @@
 namespace mullion::cuda {
 namespace {
 
-thread_local bool recording = false;
+thread_local cudaStream_t recording = nullptr;
 thread_local std::vector<std::pair<void*, int>> freed;  // while recording; given back afterwards
 
 // What ends a recording in any case.
 void leave_recording() {
-  recording = false;
+  redirect_to(nullptr);
+  const cudaStream_t its = std::exchange(recording, nullptr);
+  if (its && cudaStreamDestroy(its) != cudaSuccess) cudaGetLastError();
   for (const auto& [block, index] : std::exchange(freed, {})) free(block, index);
 }
 
@@ -34,21 +36,24 @@ void refuse_in_recording(const char* what) {
 
 bool free_after_recording(void* block, int index) {
   if (recording) freed.emplace_back(block, index);
-  return recording;
+  return recording != nullptr;
 }
 
 void begin_recording(int index) {
   make_current(index);
   CHECK(!waits_after_launch(),
         "cuda: MULLION_CUDA_SYNC=1 waits within a step, which then cannot be ", "recorded");
-  CUDA_CHECK(cudaStreamBeginCapture(current_stream(), cudaStreamCaptureModeThreadLocal));
-  recording = true;
+  CUDA_CHECK(cudaStreamCreateWithFlags(&recording, cudaStreamNonBlocking));
+  const cudaError_t begun = cudaStreamBeginCapture(recording, cudaStreamCaptureModeThreadLocal);
+  if (begun != cudaSuccess) leave_recording();
+  check(begun, "cudaStreamBeginCapture");
+  redirect_to(recording);
 }
 
 void* end_recording(int index) {
   make_current(index);
   cudaGraph_t graph = nullptr;
-  const cudaError_t ended = cudaStreamEndCapture(current_stream(), &graph);
+  const cudaError_t ended = cudaStreamEndCapture(recording, &graph);
   leave_recording();
   check(ended, "cudaStreamEndCapture");
   auto result = std::make_unique<Graph>();
@@ -63,7 +68,7 @@ void abandon_recording(int index) {
   if (!recording) return;
   make_current(index);
   cudaGraph_t graph = nullptr;
-  if (cudaStreamEndCapture(current_stream(), &graph) != cudaSuccess) cudaGetLastError();
+  if (cudaStreamEndCapture(recording, &graph) != cudaSuccess) cudaGetLastError();
   if (graph) cudaGraphDestroy(graph);
   leave_recording();
 }

@@ -55,6 +55,8 @@ void launch(const char* name, void (*kernel)(Params...), Grid grid, int threads,
   CHECK(grid.x > 0 && grid.x <= kMaxGridX && grid.y > 0 && grid.y <= kMaxGridYZ && grid.z > 0 &&
             grid.z <= kMaxGridYZ,
         name, ": a grid of ", grid.x, " x ", grid.y, " x ", grid.z, " blocks is not possible");
+  CHECK(shared_bytes <= device_facts().shared_per_block, name, ": a block asks for ", shared_bytes,
+        " bytes of shared memory, ", device_facts().name, " has ", device_facts().shared_per_block);
 #ifdef MULLION_SIMT
   simt::launch(name, kernel, grid.x, grid.y, grid.z, threads, shared_bytes, current_stream(),
                args...);

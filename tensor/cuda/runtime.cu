@@ -10,12 +10,13 @@
 #include <mutex>
 
 #include "tensor/check.h"
+#include "tensor/cuda/capabilities.h"
 #include "tensor/op_scope.h"
 
 namespace mullion::cuda {
 namespace {
 
-constexpr int kLeastMajor = 8;  // sm_80: bf16 products and cp.async
+constexpr std::string_view kBuiltFor = MULLION_CUDA_TARGETS;  // what the build was configured for
 constexpr int kNamesKept = 4;
 
 // A device that can be used. Made once and never destroyed: tensors may outlive main().
@@ -69,12 +70,27 @@ std::string why_none(int& devices) {
 }
 
 std::string why_unusable(const cudaDeviceProp& p, int index) {
-  if (p.major < kLeastMajor)
+  if (code_for(kBuiltFor, p.major, p.minor) == Code::none)
     return concat("device ", index, ", ", p.name, ", has compute capability ", p.major, ".",
-                  p.minor, ", at least ", kLeastMajor, ".0 is needed");
+                  p.minor, "; this build has ", code_of(kBuiltFor));
   int pools = 0;
   CUDA_CHECK(cudaDeviceGetAttribute(&pools, cudaDevAttrMemoryPoolsSupported, index));
   return pools ? "" : concat("device ", index, ", ", p.name, ", has no memory pools");
+}
+
+__global__ void nothing_kernel() {}
+
+// Asks for a kernel's code on the current device: what the driver has no code for, or no
+// translator, is refused here and not at the first launch.
+void check_code(const cudaDeviceProp& p, int index) {
+  cudaFuncAttributes attributes{};
+  const void* const kernel = reinterpret_cast<const void*>(nothing_kernel);
+  const cudaError_t status = cudaFuncGetAttributes(&attributes, kernel);
+  if (status == cudaSuccess) return;
+  cudaGetLastError();
+  fail(Fault::usage, "no CUDA device: device ", index, ", ", p.name, " (compute capability ",
+       p.major, ".", p.minor, ") does not take this build's kernels: ", cudaGetErrorString(status),
+       "; it has ", code_of(kBuiltFor));
 }
 
 // Throws with the reason where the device cannot be used.
@@ -89,6 +105,7 @@ DeviceState* open_device(int index) {
   const std::string unusable = why_unusable(p, index);
   CHECK_AS(Fault::usage, unusable.empty(), "no CUDA device: ", unusable);
   CUDA_CHECK(cudaSetDevice(index));
+  check_code(p, index);
   auto* state = new DeviceState;
   state->facts = {
       index, p.major, p.minor, p.multiProcessorCount, p.sharedMemPerBlockOptin, p.totalGlobalMem,
@@ -114,6 +131,8 @@ DeviceState& state_of(int index) {
 }
 
 thread_local DeviceState* current = nullptr;
+thread_local DeviceState* redirected = nullptr;  // whose stream is replaced for this thread
+thread_local cudaStream_t replacement = nullptr;
 
 DeviceState& here() {
   if (!current) make_current(0);
@@ -162,13 +181,34 @@ void launched(const char* kernel) {
 
 void make_current(int index) {
   if (current && current->facts.index == index) return;
-  DeviceState& state = state_of(index);
-  CUDA_CHECK(cudaSetDevice(index));
-  current = &state;
+  try {
+    DeviceState& state = state_of(index);
+    CUDA_CHECK(cudaSetDevice(index));
+    current = &state;
+  } catch (...) {  // one that could not be opened is nobody's current device
+    if (current && cudaSetDevice(current->facts.index) != cudaSuccess) cudaGetLastError();
+    throw;
+  }
+}
+
+CurrentDevice::CurrentDevice(int index) : before_(current ? current->facts.index : -1) {
+  make_current(index);
+}
+CurrentDevice::~CurrentDevice() {
+  if (before_ < 0 || before_ == current->facts.index) return;
+  current = &state_of(before_);  // open: it was current
+  if (cudaSetDevice(before_) != cudaSuccess) cudaGetLastError();
 }
 
 int current_device() { return current ? current->facts.index : 0; }
-cudaStream_t current_stream() { return here().stream; }
+cudaStream_t current_stream() {
+  DeviceState& state = here();
+  return redirected == &state ? replacement : state.stream;
+}
+void redirect_to(cudaStream_t stream) {
+  redirected = stream ? &here() : nullptr;
+  replacement = stream;
+}
 cudaStream_t arrival_stream() { return here().arrivals; }
 const DeviceFacts& device_facts() { return here().facts; }
 Storage scratch(int64_t bytes) {
@@ -192,19 +232,22 @@ int count() {
 }
 
 std::string describe(int index) {
-  make_current(index);
+  const CurrentDevice device(index);
   const DeviceFacts& f = device_facts();
   int driver = 0, runtime = 0;
   CUDA_CHECK(cudaDriverGetVersion(&driver));
   CUDA_CHECK(cudaRuntimeGetVersion(&runtime));
   return concat("cuda:", index, " ", f.name, ", sm_", f.compute_major, f.compute_minor, ", ",
                 static_cast<double>(f.memory >> 20) / 1024, " GiB, driver ", version_text(driver),
-                ", runtime ", version_text(runtime));
+                ", runtime ", version_text(runtime),
+                code_for(kBuiltFor, f.compute_major, f.compute_minor) == Code::ptx
+                    ? ", kernels translated from PTX"
+                    : "");
 }
 
 void* allocate(int64_t bytes, int index) {
   refuse_in_recording("allocates memory of its own");
-  make_current(index);
+  const CurrentDevice device(index);
   void* block = nullptr;
   const cudaError_t status = cudaMallocAsync(&block, static_cast<size_t>(bytes), here().stream);
   if (status == cudaErrorMemoryAllocation) {
@@ -219,26 +262,26 @@ void* allocate(int64_t bytes, int index) {
 void free(void* block, int index) {
   if (free_after_recording(block, index)) return;
   try {
-    make_current(index);
+    const CurrentDevice device(index);
     if (cudaFreeAsync(block, here().stream) != cudaSuccess) cudaGetLastError();
   } catch (const Error&) {
   }
 }
 
 void set_bytes(void* target, unsigned char value, int64_t bytes, int index) {
-  make_current(index);
-  CUDA_CHECK(cudaMemsetAsync(target, value, static_cast<size_t>(bytes), here().stream));
+  const CurrentDevice device(index);
+  CUDA_CHECK(cudaMemsetAsync(target, value, static_cast<size_t>(bytes), current_stream()));
 }
 
 void synchronize(int index) {
   refuse_in_recording("waits for the device");
-  make_current(index);
+  const CurrentDevice device(index);
   CUDA_CHECK(cudaStreamSynchronize(here().stream));
 }
 
 void trim(int index) {
   refuse_in_recording("gives memory back");
-  make_current(index);
+  const CurrentDevice device(index);
   release_transfer_buffers(index);
   CUDA_CHECK(cudaMemPoolTrimTo(here().pool, 0));
 }

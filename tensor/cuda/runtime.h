@@ -18,12 +18,25 @@ namespace mullion::cuda {
 #define CUDA_CHECK(call) ::mullion::cuda::check((call), #call)
 void check(cudaError_t status, const char* call);
 
-// Makes a device the calling thread's current one. Throws Error (Fault::usage), "no CUDA device: "
-// and the reason, where there is none of that index or it cannot be used.
+// Makes a device the calling thread's current one, which kernels() does. Throws Error
+// (Fault::usage), "no CUDA device: " and the reason, where there is none of that index or it cannot
+// be used.
 void make_current(int index);
 int current_device();           // the calling thread's; 0 before make_current
-cudaStream_t current_stream();  // the stream of that device
+cudaStream_t current_stream();  // the stream of that device; while the thread records, its own one
 cudaStream_t arrival_stream();  // and the one by which the host's data come
+
+// A device for a scope. What is done for one device in between, such as a tensor's end, leaves the
+// thread with the device that it computes on.
+class CurrentDevice {
+ public:
+  explicit CurrentDevice(int index);
+  ~CurrentDevice();
+  CurrentDevice(const CurrentDevice&) = delete;
+
+ private:
+  int before_;  // -1: the thread had none
+};
 
 // What the kernels choose their shapes by.
 struct DeviceFacts {
@@ -65,9 +78,12 @@ void abandon_recording(int index);
 void replay(void* graph, int index);
 int64_t nodes_of(void* graph);
 void destroy_graph(void* graph, int index);
+// What this thread queues on its current device goes to `stream` until it is null again. A capture
+// takes what anybody queues on its stream; the device's own stays for the other threads.
+void redirect_to(cudaStream_t stream);
 // Throws Error, "cuda: a step that is recorded " and what it does, while this thread records.
 void refuse_in_recording(const char* what);
-// While it records: notes the block, to be freed at the end, and answers true.
+// While this thread records: notes the block, to be freed at the end, and answers true.
 bool free_after_recording(void* block, int index);
 
 }  // namespace mullion::cuda

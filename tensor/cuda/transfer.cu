@@ -82,6 +82,22 @@ void copy_on_host(void* target, const void* source, int64_t bytes) {
   });
 }
 
+// What device `then` is asked for from here on comes after what device `first` has been asked for.
+void order(int first, int then) {
+  cudaEvent_t event = nullptr;
+  {
+    const CurrentDevice device(first);
+    CUDA_CHECK(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+    const cudaError_t status = cudaEventRecord(event, current_stream());
+    if (status != cudaSuccess) cudaEventDestroy(event);
+    check(status, "cudaEventRecord");
+  }
+  const CurrentDevice device(then);
+  const cudaError_t status = cudaStreamWaitEvent(current_stream(), event, 0);
+  cudaEventDestroy(event);  // it goes when it has passed
+  check(status, "cudaStreamWaitEvent");
+}
+
 // Whether the buffer has a landing place; where there is no memory left, data come as small ones
 // do.
 bool has_landing(Pinned& p, int64_t bytes, int index) {
@@ -104,7 +120,7 @@ void release_transfer_buffers(int index) {
 
 void upload(void* target, const void* source, int64_t bytes, int index) {
   refuse_in_recording("sends data from the host");
-  make_current(index);
+  const CurrentDevice device(index);
   std::lock_guard lock(mutex);
   for (int64_t done = 0; done < bytes;) {
     const int64_t part = std::min(bytes - done, kLargest);
@@ -130,7 +146,7 @@ void upload(void* target, const void* source, int64_t bytes, int index) {
 // Two pieces in flight: while one is copied out of its buffer, the next one arrives.
 void download(void* target, const void* source, int64_t bytes, int index) {
   refuse_in_recording("reads data back to the host");
-  make_current(index);
+  const CurrentDevice device(index);
   std::lock_guard lock(mutex);
   Pinned* waiting = nullptr;
   int64_t waiting_at = 0, waiting_bytes = 0;
@@ -156,16 +172,21 @@ void download(void* target, const void* source, int64_t bytes, int index) {
   finish();
 }
 
+// Between devices the target's stream copies. It waits for what makes the source, whose stream
+// waits for the copy before it writes or frees what is being read.
 void copy_block(void* target, int target_index, const void* source, int source_index,
                 int64_t bytes) {
-  if (target_index != source_index) synchronize(source_index);
-  make_current(target_index);
-  if (target_index == source_index)
-    CUDA_CHECK(cudaMemcpyAsync(target, source, static_cast<size_t>(bytes), cudaMemcpyDeviceToDevice,
-                               current_stream()));
-  else
-    CUDA_CHECK(cudaMemcpyPeerAsync(target, target_index, source, source_index,
-                                   static_cast<size_t>(bytes), current_stream()));
+  const auto size = static_cast<size_t>(bytes);
+  const CurrentDevice device(target_index);
+  if (target_index == source_index) {
+    CUDA_CHECK(cudaMemcpyAsync(target, source, size, cudaMemcpyDeviceToDevice, current_stream()));
+    return;
+  }
+  refuse_in_recording("copies from one device to another");
+  order(source_index, target_index);
+  CUDA_CHECK(
+      cudaMemcpyPeerAsync(target, target_index, source, source_index, size, current_stream()));
+  order(target_index, source_index);
 }
 
 }  // namespace mullion::cuda

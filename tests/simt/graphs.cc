@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -25,6 +26,7 @@ struct Capture {
   bool active = false, broken = false;
   cudaStream_t stream = nullptr;
   Recorded work;
+  std::thread::id thread;  // whose calls it may forbid (cudaStreamCaptureModeThreadLocal)
 };
 Capture capture;
 
@@ -72,7 +74,7 @@ cudaError_t break_capture() {
 
 cudaError_t refusal(const char* call) {
   if (const cudaError_t planned = planned_fault(call)) return planned;
-  if (!capture.active) return cudaSuccess;
+  if (!capture.active || capture.thread != std::this_thread::get_id()) return cudaSuccess;
   if (is_one_of(kForbidden, call)) return break_capture();
   if (capture.broken && is_one_of(kRecorded, call)) return cudaErrorStreamCaptureInvalidated;
   return cudaSuccess;
@@ -85,7 +87,7 @@ using namespace mullion::simt;
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
   if (const cudaError_t error = refusal("cudaStreamBeginCapture")) return error;
   if (!stream) return cudaErrorStreamCaptureUnsupported;  // the legacy stream
-  capture = {true, false, stream, {}};
+  capture = {true, false, stream, {}, std::this_thread::get_id()};
   return cudaSuccess;
 }
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {

@@ -42,8 +42,10 @@ TEST(SimtNegativeControl, MoreSharedMemoryThanTheCapabilityHas) {
     cudaDeviceProp properties;
     cudaGetDeviceProperties(&properties, 0);
     EXPECT_EQ(properties.sharedMemPerBlockOptin, limit);
+    // Past cuda::launch(), which asks the device that was opened.
     const auto finding = [&](auto kernel, size_t bytes) {
-      return finding_of([&] { launch("shared", kernel, Grid{1}, 32, bytes, y.data()); });
+      return finding_of(
+          [&] { simt::launch("shared", kernel, 1, 1, 1, 32, bytes, current_stream(), y.data()); });
     };
     EXPECT_EQ(finding(dynamic_kernel, limit), "");
     EXPECT_EQ(finding(dynamic_kernel, limit + 4),
