@@ -7,6 +7,7 @@
 #include "apps/common/main.h"
 #include "apps/common/signals.h"
 #include "apps/llama/model_options.h"
+#include "apps/llama/text_data.h"
 #include "models/llama/generate.h"
 #include "tensor/io/file.h"
 
@@ -21,6 +22,7 @@ OptionTable complete_table() {
   table.add_optional<std::string>("prompt.text", "-p,--prompt", "the text to continue");
   table.add_optional<std::filesystem::path>("prompt.file", "-f,--file",
                                             "a file with it; - is standard input");
+  add_encoding(table);
   table.add_optional<bool>("prompt.bos", "--bos", "BOS first (unset: as the tokenizer does)");
   table.add("generate.tokens", "-n,--n-predict,--max-tokens", 256,
             "tokens at most; 0: as many as the context holds");
@@ -53,8 +55,10 @@ std::string prompt_text(const Options& options) {
   if (options.has("prompt.text")) return options.get<std::string>("prompt.text");
   if (!options.has("prompt.file")) return "";
   const auto file = options.get<std::filesystem::path>("prompt.file");
-  if (file == "-") return standard_input();
-  return read_whole_file(file, kMaxPromptBytes);
+  const bool input = file == "-";
+  return decode_text(input ? standard_input() : read_whole_file(file, kMaxPromptBytes),
+                     text_encoding(options.get<std::string>("data.encoding")),
+                     input ? "standard input" : file.string());
 }
 
 GenerateOptions generate_options(const Options& options) {

@@ -11,11 +11,9 @@
 
 #include "apps/common/log.h"
 #include "apps/common/main.h"
-#include "apps/common/progress.h"
-#include "apps/common/signals.h"
 #include "apps/llama/model_options.h"
+#include "apps/llama/text_data.h"
 #include "data/lexicon.h"
-#include "data/text_documents.h"
 #include "data/token_file.h"
 #include "data/tokenizer.h"
 #include "models/llama/config.h"
@@ -44,7 +42,9 @@ void add_model(OptionTable& table) {
 
 std::unique_ptr<Tokenizer> tokenizer_option(const Options& options) {
   if (!options.has("model.path")) return nullptr;
-  return load_tokenizer(find_model(options.get<path>("model.path")).base);
+  auto tokenizer = load_tokenizer(find_model(options.get<path>("model.path")).base);
+  for (const std::string& note : tokenizer->parts().notes) log_warning(note);
+  return tokenizer;
 }
 
 // A token as it looks in a listing: 278 'the', with line breaks and the like escaped.
@@ -81,9 +81,9 @@ OptionTable tokenize_table() {
   add_model(table);
   table
       .add_optional<std::vector<path>>("data.files", "--data",
-                                       "text files, .jsonl, .json, or folders of them")
+                                       "text files, .md, .jsonl, .json, or folders of them")
       .required();
-  table.add("data.field", "--text-field", std::string("text"), "the field of JSON documents");
+  add_text_options(table);
   table.add_optional<path>("output.file", "-o,--output", "token file to write").required();
   table.add_optional<bool>("tokens.bos", "--bos",
                            "BOS before each document (unset: as the tokenizer does)");
@@ -109,43 +109,21 @@ Outcome tokenize(const Options& options) {
   const auto plain = width_option(options);
   const path output = options.get<path>("output.file");
   const auto files = document_files(options.get<std::vector<path>>("data.files"));
-  if (options.dry_run) return JsonObject().set("files", files.size());
+  if (options.dry_run) return JsonObject().set("files", files.files.size());
 
   TokenFileWriter writer(output, plain.value_or(token_width(tokenizer->vocab_size())), notes,
                          !plain);
-  DocumentOptions reading;
-  reading.field = options.get<std::string>("data.field");
-  catch_stop_signals();
-  Progress progress("tokenize", 0);
-  DocumentCounts counts = read_documents(files, reading, [&](const std::string& text) {
-    std::vector<int32_t> ids = tokenizer->encode(text, encode);
-    if (writer.size() == 0) {
-      std::string first;
-      for (size_t i = 0; i < std::min<size_t>(8, ids.size()); ++i) {
-        first += (i > 0 ? "  " : "") + listed(*tokenizer, ids[i]);
-      }
-      log_info("first ids: ", first);
-    }
-    writer.begin_document();
-    writer.append(ids);
-    progress.update(static_cast<int64_t>(writer.size()), "tokens");
-    return !stop_requested();
-  });
-  progress.finish();
-  CHECK(!stop_requested(), "stopped by ", stop_reason(), "; nothing was written");
-  CHECK_AS(Fault::bad_file, counts.documents > 0, "no documents in the data (", counts.empty,
-           " empty)");
+  const TextSummary summary = tokenize_documents(files, document_options(options), *tokenizer,
+                                                 encode, [&](std::span<const int32_t> ids) {
+                                                   writer.begin_document();
+                                                   writer.append(ids);
+                                                 });
   writer.finish();
-  if (counts.bad > 0) log_warning(counts.bad, " bad lines left out; the first: ", counts.first_bad);
-  log_info(output.string(), ": ", writer.size(), " tokens of ", counts.documents, " documents, ",
-           counts.bytes, " bytes; ", counts.empty, " empty left out");
-  return JsonObject()
+  log_info(output.string(), ": ", writer.size(), " tokens of ", summary.counts.documents,
+           " documents, ", summary.counts.bytes, " bytes");
+  return summary.json()
       .set("output", output.string())
       .set("tokens", writer.size())
-      .set("documents", counts.documents)
-      .set("bytes", counts.bytes)
-      .set("empty", counts.empty)
-      .set("bad", counts.bad)
       .set("bos", encode.bos)
       .set("eos", encode.eos)
       .set("tokenizer_sha256", tokenizer->hash());
@@ -160,13 +138,13 @@ TokenFile open_tokens(const Options& options, const Tokenizer* tokenizer) {
 
 void add_token_file(OptionTable& table) {
   table.add_optional<path>("tokens.file", "FILE", "token file").required();
-  add_width(table, "the ids of a file without a header (unset: u16)");
+  add_width(table, "the ids of a file without a header (unset: refused)");
 }
 
 OptionTable info_table() {
   OptionTable table("data_llama info", "Describes a token file, a tokenizer, or both");
   table.add_optional<path>("tokens.file", "FILE", "token file");
-  add_width(table, "the ids of a file without a header (unset: u16)");
+  add_width(table, "the ids of a file without a header (unset: refused)");
   add_model(table);
   return table;
 }
@@ -203,7 +181,7 @@ Outcome check(const Options& options) {
 OptionTable show_table() {
   OptionTable table("data_llama show", "Prints tokens of a file, or of a text, with their ids");
   table.add_optional<path>("tokens.file", "FILE", "token file");
-  add_width(table, "the ids of a file without a header (unset: u16)");
+  add_width(table, "the ids of a file without a header (unset: refused)");
   add_model(table);
   table.add_optional<std::string>("show.text", "--text", "show this text instead of a file");
   table.add("show.begin", "--begin", 0, "first token");

@@ -13,19 +13,22 @@
 #include "apps/llama/model_options.h"
 #include "apps/llama/passkey.h"
 #include "apps/llama/perplexity.h"
+#include "apps/llama/text_data.h"
 #include "apps/llama/token_rows.h"
 #include "tensor/io/file.h"
 
 namespace mullion {
 namespace {
 
-constexpr uint64_t kMaxTextBytes = uint64_t{1} << 30;
-
 OptionTable ppl_table() {
   OptionTable table("eval_llama ppl", "Perplexity on a token file or a text");
   add_model_options(table);
-  table.add_optional<std::string>("data.file", "--data", "token file (.bin), or text").required();
+  table
+      .add_optional<std::string>("data.file", "--data",
+                                 "token file, text, .jsonl, .json, or a folder of texts")
+      .required();
   add_token_dtype(table);
+  add_text_options(table);
   table
       .add("eval.protocol", "--protocol", "longlora",
            "longlora: windows every --stride tokens, all scored; llamacpp: disjoint windows, "
@@ -47,29 +50,33 @@ OptionTable ppl_table() {
 struct Ids {
   int64_t size = 0;
   ReadIds read;
-  int64_t bytes = 0;  // of the text; 0: not known
+  JsonObject text;  // what was tokenized; empty for a token file
 };
-
-bool is_token_file(const std::string& path) { return path.ends_with(".bin"); }
 
 Ids open_ids(const Options& options, const LlamaConfig& config, bool bos) {
   const auto path = options.get<std::string>("data.file");
-  if (is_token_file(path)) {
+  if (is_token_file(options, path)) {
     const auto file =
         std::make_shared<TokenFile>(path, token_file_options(options, config.vocab_size));
     require_same_tokenizer(*file, tokenizer_hash(model_path(options)));
-    return {static_cast<int64_t>(file->size()), [file](int64_t begin, std::span<int32_t> out) {
+    return {static_cast<int64_t>(file->size()),
+            [file](int64_t begin, std::span<int32_t> out) {
               file->read(static_cast<uint64_t>(begin), out);
-            }};
+            },
+            {}};
   }
-  const std::string text = read_whole_file(path, kMaxTextBytes);
-  const auto ids = std::make_shared<std::vector<int32_t>>(
-      open_tokenizer(options, config)->encode(text, {.bos = bos}));
+  const auto tokenizer = open_tokenizer(options, config);
+  const auto ids = std::make_shared<std::vector<int32_t>>();
+  const TextSummary summary = tokenize_documents(
+      document_files({path}), document_options(options), *tokenizer,
+      {.bos = bos, .eos = tokenizer->add_eos()}, [&](std::span<const int32_t> document) {
+        ids->insert(ids->end(), document.begin(), document.end());
+      });
   return {static_cast<int64_t>(ids->size()),
           [ids](int64_t begin, std::span<int32_t> out) {
             std::copy_n(ids->begin() + begin, out.size(), out.begin());
           },
-          static_cast<int64_t>(text.size())};
+          summary.json()};
 }
 
 // BOS as --bos says; the tokenizer is opened only where it decides.
@@ -113,6 +120,7 @@ JsonObject score(const Options& options, Llama& model, const Ids& ids, int64_t c
   result.set("perplexity", p.perplexity).set("nll", p.nll);
   result.set("windows", p.windows).set("tokens", p.tokens).set("ctx_size", context);
   result.set("protocol", options.get<std::string>("eval.protocol")).set("stride", stride);
+  if (!ids.text.empty()) result.set("text", ids.text);
   return result.set("bos", bos.has_value()).set("complete", p.complete);
 }
 
@@ -122,7 +130,7 @@ Outcome ppl(const Options& options) {
   const OpenedLlama opened = open_llama(options, *std::max_element(sizes.begin(), sizes.end()));
   Llama& model = *opened.model;
   const bool llamacpp = options.get<std::string>("eval.protocol") == "llamacpp";
-  const bool text = !is_token_file(options.get<std::string>("data.file"));
+  const bool text = !is_token_file(options, options.get<std::string>("data.file"));
   CHECK_AS(Fault::usage, text || llamacpp || options.get<std::string>("eval.bos") != "on",
            "--bos on: longlora scores the windows of a token file as they are; --protocol llamacpp "
            "puts BOS first in each");

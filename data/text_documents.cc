@@ -2,6 +2,7 @@
 #include "data/text_documents.h"
 
 #include <algorithm>
+#include <array>
 #include <nlohmann/json.hpp>
 
 #include "tensor/check.h"
@@ -16,6 +17,14 @@ using std::filesystem::path;
 
 constexpr uint64_t kMaxTextBytes = INT32_MAX, kBlockBytes = 1 << 20;
 
+// The extension in small letters: ".txt" of BOOK.TXT.
+std::string kind_of(const path& file) {
+  std::string kind = file.extension().string();
+  for (char& c : kind)
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  return kind;
+}
+
 class DocumentReader {
  public:
   DocumentReader(const DocumentOptions& options, const DocumentUse& use)
@@ -23,13 +32,18 @@ class DocumentReader {
 
   // False where the user of the documents wants no more.
   bool read(const path& file) {
-    if (file.extension() == ".jsonl") return read_lines(file);
-    if (file.extension() == ".json") return read_list(file);
-    return take(read_whole_file(file, kMaxTextBytes));
+    const std::string kind = kind_of(file);
+    if (kind == ".jsonl" || kind == ".ndjson") return read_json_lines(file);
+    if (kind == ".json") return read_list(file);
+    return take(read_text(file, kMaxTextBytes));
   }
   const DocumentCounts& counts() const { return counts_; }
 
  private:
+  std::string read_text(const path& file, uint64_t max_bytes) const {
+    return decode_text(read_whole_file(file, max_bytes), options_.encoding, file.string());
+  }
+
   bool take(const std::string& text) {
     if (text.empty()) {
       ++counts_.empty;
@@ -57,7 +71,7 @@ class DocumentReader {
   bool read_list(const path& file) {
     JsonLimits limits;
     limits.max_bytes = size_t{1} << 30;
-    json list = read_json_file(file, limits);
+    json list = parse_json(read_text(file, limits.max_bytes), file.string(), limits);
     CHECK_AS(Fault::bad_file, list.is_array(), file.string(), ": not a list of documents");
     for (size_t i = 0; i < list.size(); ++i) {
       if (!take(text_of(list[i], concat(file.string(), ": element ", i)))) return false;
@@ -65,13 +79,29 @@ class DocumentReader {
     return true;
   }
 
-  bool read_lines(const path& file) {
-    auto bytes = open_file(file);
+  // UTF-8 and Latin-1 have the byte of a line break nowhere else, so lines are cut first.
+  bool read_json_lines(const path& file) {
+    if (options_.encoding == TextEncoding::utf8 || options_.encoding == TextEncoding::latin1)
+      return read_lines(*open_file(file), options_.encoding, file);
+    const std::string text = read_text(file, kMaxTextBytes);
+    return read_lines(*view_bytes(std::as_bytes(std::span(text)), file.string()),
+                      TextEncoding::utf8, file);
+  }
+
+  bool read_lines(const ByteSource& bytes, TextEncoding encoding, const path& file) {
     std::string line, block;
-    uint64_t number = 0, bad_before = counts_.bad;
-    for (uint64_t at = 0; at < bytes->size(); at += block.size()) {
-      block.resize(std::min(kBlockBytes, bytes->size() - at));
-      bytes->read_at(at, std::as_writable_bytes(std::span(block)));
+    uint64_t number = 0, line_begin = 0, bad_before = counts_.bad;
+    // False where the user of the documents wants no more.
+    const auto use_line = [&] {
+      const uint64_t size = line.size() + 1;
+      std::string text = decode_text(std::move(line), encoding, file.string(), line_begin);
+      line.clear();
+      line_begin += size;
+      return read_line(text, file, ++number);
+    };
+    for (uint64_t at = 0; at < bytes.size(); at += block.size()) {
+      block.resize(std::min(kBlockBytes, bytes.size() - at));
+      bytes.read_at(at, std::as_writable_bytes(std::span(block)));
       for (size_t begin = 0; begin < block.size();) {
         size_t end = block.find('\n', begin);
         bool ends = end != std::string::npos;
@@ -79,12 +109,10 @@ class DocumentReader {
         CHECK_AS(Fault::bad_file, line.size() <= options_.max_line_bytes, file.string(), ": line ",
                  number + 1, " has more than ", options_.max_line_bytes, " bytes");
         begin = ends ? end + 1 : block.size();
-        if (!ends) continue;
-        if (!read_line(line, file, ++number)) return false;
-        line.clear();
+        if (ends && !use_line()) return false;
       }
     }
-    if (!line.empty() && !read_line(line, file, ++number)) return false;
+    if (!line.empty() && !use_line()) return false;
     uint64_t bad = counts_.bad - bad_before;
     CHECK_AS(Fault::bad_file, static_cast<double>(bad) <= options_.max_bad_fraction * number,
              file.string(), ": ", bad, " of ", number,
@@ -92,9 +120,7 @@ class DocumentReader {
     return true;
   }
 
-  bool read_line(const std::string& line, const path& file, uint64_t number) {
-    std::string_view text = line;
-    if (number == 1 && text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
+  bool read_line(std::string_view text, const path& file, uint64_t number) {
     if (text.find_first_not_of(" \t\r") == std::string_view::npos) return true;
     const std::string where = concat(file.string(), ": line ", number);
     json value;
@@ -116,25 +142,47 @@ class DocumentReader {
 
 }  // namespace
 
-std::vector<path> document_files(const std::vector<path>& paths) {
-  std::vector<path> files;
+bool is_document_name(const path& file) {
+  static constexpr std::array kKinds = {".txt",  ".text",  ".md",    ".markdown",
+                                        ".json", ".jsonl", ".ndjson"};
+  return std::find(kKinds.begin(), kKinds.end(), kind_of(file)) != kKinds.end();
+}
+
+DocumentFiles document_files(const std::vector<path>& paths) {
+  DocumentFiles result;
   for (const path& entry : paths) {
     CHECK_AS(Fault::bad_file, exists(entry), entry.string(), ": no such file or folder");
     if (!is_directory(entry)) {
-      files.push_back(entry);
+      result.files.push_back(entry);
       continue;
     }
     std::vector<path> found;
     for (const auto& item : std::filesystem::directory_iterator(entry)) {
-      std::string kind = item.path().extension().string();
-      bool text = kind == ".txt" || kind == ".json" || kind == ".jsonl";
-      if (text && item.is_regular_file()) found.push_back(item.path());
+      if (item.is_regular_file() && is_document_name(item.path())) {
+        found.push_back(item.path());
+        continue;
+      }
+      const std::string kind = kind_of(item.path());
+      const bool there = item.exists();
+      ++result.left_out[!there                    ? "broken links"
+                        : item.is_directory()     ? "folders"
+                        : !item.is_regular_file() ? "devices and pipes"
+                        : kind.empty()            ? "no extension"
+                                                  : kind];
     }
-    CHECK_AS(Fault::bad_file, !found.empty(), entry.string(), ": no .txt, .json or .jsonl files");
+    CHECK_AS(Fault::bad_file, !found.empty(), entry.string(),
+             ": no .txt, .md, .json or .jsonl files (it has: ", describe_left_out(result), ")");
     std::sort(found.begin(), found.end());
-    files.insert(files.end(), found.begin(), found.end());
+    result.files.insert(result.files.end(), found.begin(), found.end());
   }
-  return files;
+  return result;
+}
+
+std::string describe_left_out(const DocumentFiles& files) {
+  std::string text;
+  for (const auto& [kind, count] : files.left_out)
+    text += concat(text.empty() ? "" : ", ", count, " ", kind);
+  return text;
 }
 
 DocumentCounts read_documents(const std::vector<path>& files, const DocumentOptions& options,

@@ -6,6 +6,7 @@
 #include <array>
 #include <nlohmann/json.hpp>
 
+#include "data/text_encoding.h"
 #include "data/tokenizer.h"
 #include "tensor/check.h"
 #include "tensor/io/json.h"
@@ -62,7 +63,14 @@ void TokenFile::read_header(const TokenFileOptions& options) {
              ": a big-endian token file; only little-endian ones are read");
   }
   if (!u16 && !u32) {
-    width_ = options.width.value_or(TokenWidth::u16);
+    const std::string kind = binary_kind(
+        {reinterpret_cast<const char*>(header.data()), std::min(file_size, kHeaderBytes)});
+    CHECK_AS(Fault::bad_file, kind.empty(), name(), ": ", kind, ", not a file of token ids");
+    if (!options.width)
+      throw Error(concat(name(), ": no header of a token file in its ", file_size, " bytes"),
+                  Fault::bad_file,
+                  "--token-dtype u16 or u32 says how wide ids without a header are");
+    width_ = *options.width;
     auto bytes_each = static_cast<uint64_t>(width_);
     CHECK_AS(Fault::bad_file, file_size % bytes_each == 0, name(), ": no header, and ", file_size,
              " bytes are no whole number of ", name_of(width_), " ids");
@@ -167,6 +175,16 @@ void TokenFile::require_tokenizer(const Tokenizer& tokenizer) const {
            ": made by another tokenizer: sha256 ", hash, ", the model's is ", tokenizer.hash());
   CHECK_AS(Fault::bad_file, static_cast<int64_t>(max_id_) < tokenizer.vocab_size(), name(),
            ": has token ", max_id_, ", outside the vocabulary of ", tokenizer.vocab_size());
+}
+
+bool has_token_header(const std::filesystem::path& path) {
+  const auto file = open_file(path);
+  std::array<std::byte, 4> word{};
+  file->read_at(0, std::span(word).first(std::min<uint64_t>(file->size(), word.size())));
+  const uint32_t magic = load_u32(word.data());
+  for (uint32_t known : {kMagicU16, kMagicU32})
+    if (magic == known || magic == swap_bytes(known)) return true;
+  return false;
 }
 
 TokenWidth token_width(int64_t vocab_size) {

@@ -1,7 +1,7 @@
 // Files of token ids, as llm.c writes them: 256 little-endian i32 of header, then the ids as u16
 // (magic 20240520, version 1) or u32 (20240801, version 7; for vocabularies above 65535). The
 // count stands in word 2 and, as 64 bits, in words 4 and 5, which llm.c leaves 0. Files without a
-// header (LongLoRA's) are nothing but ids.
+// header (LongLoRA's) are nothing but ids, and are read only by who says how wide these are.
 // A side file FILE.json keeps the tokenizer's hash, where documents begin and which specials
 // stand around them.
 #pragma once
@@ -29,7 +29,8 @@ struct TokenFileNotes {
 };
 
 struct TokenFileOptions {
-  // How to read a file that has no header; absent: u16. A header that says otherwise is an error.
+  // How to read a file that has no header; absent: such a file is refused, for bytes of any kind
+  // look like ids. A header that says otherwise is an error.
   std::optional<TokenWidth> width;
   int64_t vocab_size = 0;  // above 0: an id outside it is an error that names file, offset and id
 };
@@ -67,6 +68,9 @@ class TokenFile {
   uint32_t max_id_ = 0;
   TokenFileNotes notes_;
 };
+
+// Whether the file begins with the header of a token file, whole or not, of either byte order.
+bool has_token_header(const std::filesystem::path& path);
 
 // The width for a vocabulary: u16 up to 65535 tokens.
 TokenWidth token_width(int64_t vocab_size);

@@ -45,6 +45,8 @@ struct TokenizerParts {
   bool remove_extra_spaces = false;  // llama: collapse and trim runs of spaces first
   bool ignore_merges = false;        // gpt2: a whole word of the vocabulary needs no merges
   std::string chat_template;         // Jinja text, never run; empty: none
+  // What the files say and this program does not follow, a sentence each that names the file.
+  std::vector<std::string> notes;
 };
 
 struct EncodeOptions {

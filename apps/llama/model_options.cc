@@ -6,6 +6,7 @@
 #include "apps/common/device.h"
 #include "apps/common/log.h"
 #include "tensor/io/file.h"
+#include "tensor/io/gguf.h"
 #include "tensor/io/sha256.h"
 
 namespace mullion {
@@ -221,22 +222,39 @@ OpenedLlama open_llama(const Options& options, int64_t context) {
   return result;
 }
 
+namespace {
+bool has_tokenizer(const fs::path& path) {
+  if (fs::is_directory(path))
+    return fs::exists(path / "tokenizer.json") || fs::exists(path / "tokenizer.model");
+  return path.extension() != ".gguf" || GgufFile(path).has("tokenizer.ggml.model");
+}
+}  // namespace
+
 std::string tokenizer_hash(const fs::path& path) {
+  if (!has_tokenizer(path)) return "";
   try {
     return load_tokenizer(path)->hash();
   } catch (const Error& error) {
-    log_verbose("no tokenizer: ", error.what());
+    log_warning("the tokenizer cannot be read, so whose ids the data has is not checked: ",
+                error.what());
     return "";
   }
 }
 
-std::unique_ptr<Tokenizer> open_tokenizer(const Options& options, const LlamaConfig& config) {
-  const fs::path path = model_path(options);
+std::unique_ptr<Tokenizer> open_tokenizer(const fs::path& path, const LlamaConfig& config) {
   auto tokenizer = load_tokenizer(path);
-  CHECK_AS(Fault::bad_file, tokenizer->vocab_size() <= config.vocab_size, path.string(),
-           ": the tokenizer has ", tokenizer->vocab_size(), " tokens, the model ",
-           config.vocab_size);
+  for (const std::string& note : tokenizer->parts().notes) log_warning(note);
+  if (tokenizer->vocab_size() > config.vocab_size)
+    throw Error(concat(path.string(), ": the tokenizer has ", tokenizer->vocab_size(),
+                       " tokens, the model ", config.vocab_size,
+                       "; the first beyond it: ", config.vocab_size, " '",
+                       tokenizer->token_text(static_cast<int32_t>(config.vocab_size)), "'"),
+                Fault::bad_file, "take out the files that add tokens, or widen the embedding");
   return tokenizer;
+}
+
+std::unique_ptr<Tokenizer> open_tokenizer(const Options& options, const LlamaConfig& config) {
+  return open_tokenizer(model_path(options), config);
 }
 
 }  // namespace mullion

@@ -55,10 +55,14 @@ void check_base(const std::filesystem::path& adapter, const std::optional<LongCo
 // Fingerprint of the weights: names, shapes and the first bytes of each tensor.
 std::string fingerprint(const TensorSource& weights);
 
-// The hash of the tokenizer at `path` (a folder or a file); "" where none can be read there.
+// The hash of the tokenizer at `path` (a folder or a file); "" where there is none, and with a
+// warning where it cannot be read.
 std::string tokenizer_hash(const std::filesystem::path& path);
 
-// The tokenizer of --model. Error(bad_file) where it has more tokens than the model.
+// The tokenizer at `path`, or of --model; what its files say and it does not follow is said on
+// stderr. Error(bad_file) where it has more tokens than the model.
+std::unique_ptr<Tokenizer> open_tokenizer(const std::filesystem::path& path,
+                                          const LlamaConfig& config);
 std::unique_ptr<Tokenizer> open_tokenizer(const Options& options, const LlamaConfig& config);
 
 }  // namespace mullion

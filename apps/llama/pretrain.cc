@@ -13,6 +13,7 @@
 #include "apps/llama/attention_options.h"
 #include "apps/llama/companions.h"
 #include "apps/llama/model_options.h"
+#include "apps/llama/text_data.h"
 #include "autograd/engine.h"
 #include "models/llama/checkpoint_names.h"
 #include "models/state.h"
@@ -94,7 +95,7 @@ Pretraining::Pretraining(const Options& options)
   const bool scratch = options.has("model.config");
   CHECK_AS(Fault::usage, scratch != options.has("model.path"),
            "either --model or --model-config is needed, and only one of them");
-  CHECK_AS(Fault::usage, options.has("data.train"), "--data is needed: token files");
+  CHECK_AS(Fault::usage, options.has("data.train"), "--data is needed: token files or texts");
   const auto betas = options.get<std::vector<double>>("optim.betas");
   CHECK_AS(Fault::usage, betas.size() == 2 && betas[0] < 1 && betas[1] < 1,
            "--opt-betas: two numbers below 1 are needed");
@@ -139,11 +140,14 @@ void Pretraining::open_model() {
   apply_rope_options(config_, options_, context_, !scratch, note);
   pattern_ = attention_pattern(options_, config_, context_);
   const TokenFileOptions reading = token_file_options(options_, config_.vocab_size);
-  rows_ = std::make_unique<TokenRows>(options_.get<std::vector<std::string>>("data.train"), reading,
-                                      context_);
-  if (options_.has("data.val"))
-    validation_ = std::make_unique<TokenRows>(options_.get<std::vector<std::string>>("data.val"),
-                                              reading, context_);
+  const auto open_rows = [&](const char* key) {
+    const auto files = token_files(
+        options_, options_.get<std::vector<std::string>>(key),
+        [&] { return open_tokenizer(tokenizer_path_, config_); }, text_facts_);
+    return std::make_unique<TokenRows>(files, reading, context_);
+  };
+  rows_ = open_rows("data.train");
+  if (options_.has("data.val")) validation_ = open_rows("data.val");
   for (const TokenRows* rows : {rows_.get(), validation_.get()})
     for (size_t i = 0; rows && i < rows->files().size(); ++i)
       require_same_tokenizer(*rows->files()[i], tokenizer_hash_);
@@ -330,8 +334,9 @@ Pretraining::Cost Pretraining::cost() const {
 
 JsonObject Pretraining::estimate() const {
   const Cost c = cost();
-  return JsonObject()
-      .set("parameters", c.parameters)
+  JsonObject facts;
+  if (!text_facts_.empty()) facts.set("texts", text_facts_);
+  return facts.set("parameters", c.parameters)
       .set("trainable", c.trained)
       .set("visible_fraction", visible_fraction(pattern_, context_))
       .set("tokens_a_step", batch_ * accumulate_ * context_)

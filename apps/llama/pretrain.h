@@ -1,5 +1,5 @@
-// Context extension by LoRA, or training from scratch, on token files: what train_llama does
-// between two lines of its loop.
+// Context extension by LoRA, or training from scratch, on token files and texts: what train_llama
+// does between two lines of its loop.
 #pragma once
 #include <memory>
 #include <optional>
@@ -74,6 +74,7 @@ class Pretraining {
   std::unique_ptr<StepGraph> passes_;  // forward and backward of a step
   Schedule schedule_;
   std::unique_ptr<TokenRows> rows_, validation_;
+  std::vector<JsonObject> text_facts_;  // which texts were tokenized, and where their ids are
   std::optional<RowOrder> order_;
   std::optional<SummaryCsv> summary_;
   double loss_sum_ = 0;  // over the steps since the last row of summary.csv

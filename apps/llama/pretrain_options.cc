@@ -4,6 +4,7 @@
 #include "apps/llama/attention_options.h"
 #include "apps/llama/model_options.h"
 #include "apps/llama/pretrain.h"
+#include "apps/llama/text_data.h"
 
 namespace mullion {
 
@@ -35,12 +36,14 @@ void add_model(OptionTable& table) {
 
 void add_data(OptionTable& table) {
   using Texts = std::vector<std::string>;
-  table.add_optional<Texts>("data.train", "--data", "token files, or patterns like 'tok/*.bin'")
+  table
+      .add_optional<Texts>("data.train", "--data",
+                           "token files, texts, folders of texts, or patterns like 'tok/*.bin'")
       .required()
       .free_on_resume();
-  table.add_optional<Texts>("data.val", "--val-data", "token files to evaluate on")
-      .free_on_resume();
+  table.add_optional<Texts>("data.val", "--val-data", "the same, to evaluate on").free_on_resume();
   add_token_dtype(table);
+  add_text_options(table);
   table.add("data.shuffle", "--shuffle", true, "rows in a random order, else in file order");
   table.add("eval.max_rows", "--eval-max-rows", 16, "validation rows at most; 0: all");
   table.add("context.size", "--ctx-size,--max-length,--model-max-length", 8192, "tokens a row")

@@ -18,7 +18,7 @@ constexpr uint64_t kSampleTokens = 1 << 16;
 void add_token_dtype(OptionTable& table) {
   table
       .add_optional<std::string>("data.token_dtype", "--token-dtype",
-                                 "the ids of a file without a header: u16 (unset) or u32")
+                                 "--data is a token file without a header, of u16 or u32 ids")
       .one_of({"u16", "u32"});
 }
 
@@ -52,11 +52,11 @@ void require_same_tokenizer(const TokenFile& file, const std::string& hash) {
               Fault::bad_file, "data_llama tokenize --model MODEL makes ids for this model");
 }
 
-TokenRows::TokenRows(const std::vector<std::string>& patterns, const TokenFileOptions& options,
+TokenRows::TokenRows(const std::vector<std::string>& files, const TokenFileOptions& options,
                      int64_t context)
     : context_(context) {
   CHECK_AS(Fault::usage, context >= 2, "--ctx-size ", context, ": at least 2 tokens");
-  for (const std::string& file : matching_files(patterns)) {
+  for (const std::string& file : files) {
     files_.push_back(std::make_unique<TokenFile>(file, options));
     first_row_.push_back(rows_);
     rows_ += static_cast<int64_t>(files_.back()->size()) / context;

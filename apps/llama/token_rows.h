@@ -24,7 +24,7 @@ void require_same_tokenizer(const TokenFile& file, const std::string& hash);
 
 class TokenRows {
  public:
-  TokenRows(const std::vector<std::string>& patterns, const TokenFileOptions& options,
+  TokenRows(const std::vector<std::string>& files, const TokenFileOptions& options,
             int64_t context);
   int64_t size() const { return rows_; }
   int64_t tokens() const { return tokens_; }

@@ -9,6 +9,7 @@
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <optional>
 #include <utility>
 
 #include "tensor/check.h"
@@ -19,13 +20,35 @@ namespace mullion {
 namespace {
 std::string why() { return std::strerror(errno); }
 
+// The size that a Git LFS pointer gives for the file in whose place it stands: what a clone leaves
+// where the large files were not fetched. Nothing for any other file.
+std::optional<std::string> size_behind_lfs_pointer(int fd, uint64_t file_size) {
+  constexpr std::string_view kStart = "version https://git-lfs.github.com/spec/", kSize = "\nsize ";
+  constexpr size_t kMaxPointerBytes = 1024;  // "should be smaller", says the specification
+  if (file_size < kStart.size() || file_size > kMaxPointerBytes) return std::nullopt;
+  char text[kMaxPointerBytes];
+  const ssize_t n = ::pread(fd, text, sizeof(text), 0);
+  const std::string_view pointer(text, n > 0 ? static_cast<size_t>(n) : 0);
+  if (!pointer.starts_with(kStart)) return std::nullopt;
+  const size_t at = pointer.find(kSize);
+  if (at == pointer.npos) return "?";
+  const std::string_view rest = pointer.substr(at + kSize.size());
+  return std::string(rest.substr(0, rest.find_first_not_of("0123456789")));
+}
+
 class FileBytes : public ByteSource {
  public:
   FileBytes(int fd, std::string name) : fd_(fd), name_(std::move(name)) {
-    const bool known = ::fstat(fd_, &opened_) == 0;
-    if (!known || !S_ISREG(opened_.st_mode)) {
+    try {
+      CHECK_AS(Fault::bad_file, ::fstat(fd_, &opened_) == 0 && S_ISREG(opened_.st_mode), name_,
+               ": not a regular file");
+      if (const auto bytes = size_behind_lfs_pointer(fd_, size()))
+        throw Error(concat(name_, ": a Git LFS pointer, not the file of ", *bytes,
+                           " bytes that it stands for"),
+                    Fault::bad_file, "git lfs pull fetches it");
+    } catch (const Error&) {
       ::close(fd_);
-      fail(Fault::bad_file, name_, ": not a regular file");
+      throw;
     }
   }
   ~FileBytes() override { ::close(fd_); }

@@ -1,7 +1,8 @@
 // Bytes of files: reading at offsets with the file's identity watched, and writing that either
 // leaves the whole new file or leaves the old one. Names that come out of files are opened only
 // beneath their folder (open_beneath). Everything throws Error: bad_file for content, disk for
-// what the system refuses while writing.
+// what the system refuses while writing. A Git LFS pointer in place of a file is refused as such
+// wherever files are opened.
 #pragma once
 #include <cstddef>
 #include <cstdint>

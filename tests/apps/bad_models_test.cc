@@ -262,7 +262,7 @@ TEST_F(BadModels, TokenFiles) {
   give(good + "ab");
   both({"x.bin", "384"});
   give("abc");
-  both({"x.bin", "3 bytes"});
+  both({"x.bin", "no header", "--token-dtype"});
   word(1, 2);
   both({"x.bin", "version 2"});
   word(2, 383);
@@ -288,8 +288,10 @@ TEST_F(BadModels, TokenFiles) {
   give(good.substr(0, 1024 + 2 * 20));
   refused("train_llama pretrain -m m --output runs --data x.bin --token-dtype u16", 3, {"x.bin"});
   give(std::string(40, '\0'));
-  refused("train_llama pretrain -m m --output runs --data x.bin --ctx-size 32", 3,
-          {"x.bin", "20", "32"});
+  refused(
+      "train_llama pretrain -m m --output runs --data x.bin --ctx-size 32 "
+      "--token-dtype u16",
+      3, {"x.bin", "20", "32"});
   EXPECT_FALSE(fs::exists(at("runs")));
 }
 

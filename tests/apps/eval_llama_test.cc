@@ -210,6 +210,43 @@ TEST_F(EvalLlama, ATextIsTokenizedByTheModelsOwnTokenizer) {
   EXPECT_EQ(from_text["nll"], result(ppl_ + how + " --data text.bin")["nll"]);
 }
 
+TEST_F(EvalLlama, ATokenDtypeMeansATokenFileWhateverItsName) {
+  const TokenFile file(at("t.bin"));
+  TokenFileWriter plain(at("t.txt"), TokenWidth::u16, {}, false);
+  plain.append(file.read(0, file.size()));
+  plain.finish();
+  const std::string how = "--ctx-size 32 --stride 32 --data ";
+  EXPECT_EQ(result(ppl_ + how + "t.txt --token-dtype u16")["nll"],
+            result(ppl_ + how + "t.bin")["nll"]);
+  refused(ppl_ + how + "t.txt", 3, {"t.txt", "byte 0", "--token-dtype"});
+  std::filesystem::rename(at("t.bin"), at("t.any"));  // its header says what it is
+  EXPECT_EQ(result(ppl_ + how + "t.any")["tokens"], 310);
+}
+
+TEST_F(EvalLlama, TextsAreReadAsTheirKind) {
+  const std::string how = "--ctx-size 32 --stride 32 --data ";
+  std::string text;
+  for (int i = 0; i < 60; ++i) text += "ba=KO ";
+  write_whole_file(at("t.txt"), text);
+  const auto plain = result(ppl_ + how + "t.txt");
+  write_whole_file(at("marked.md"), "\xEF\xBB\xBF" + text);
+  EXPECT_EQ(result(ppl_ + how + "marked.md")["nll"], plain["nll"]);
+  write_whole_file(at("t.jsonl"), "{\"text\": \"" + text + "\"}\n");
+  EXPECT_EQ(result(ppl_ + how + "t.jsonl")["nll"], plain["nll"]);
+  std::filesystem::create_directories(at("texts"));
+  write_whole_file(at("texts/a.md"), text);
+  write_whole_file(at("texts/b.webp"), "RIFF");
+  const auto folder = result(ppl_ + how + "texts");
+  EXPECT_EQ(folder["nll"], plain["nll"]);
+  EXPECT_EQ(folder["text"]["left_out"][".webp"], 1);
+  EXPECT_NE(run(ppl_ + how + "texts").log.find("1 .webp"), std::string::npos);
+  write_whole_file(at("l.txt"), text + "\xE9");
+  refused(ppl_ + how + "l.txt", 3, {"l.txt", "byte 360", "--encoding latin1"});
+  EXPECT_EQ(run(ppl_ + how + "l.txt --encoding latin1").code, 0);
+  write_whole_file(at("b.pdf"), "%PDF-1.4\n");
+  refused(ppl_ + how + "b.pdf", 3, {"b.pdf", "PDF"});
+}
+
 TEST_F(EvalLlama, WrongInputIsRefused) {
   refused(ppl_ + "--data t.bin --ctx-size 65", 2, {"65", "64", "--rope-scaling linear"});
   EXPECT_EQ(run(ppl_ + "--data t.bin --ctx-size 65 --rope-scaling linear").code, 0);
@@ -231,7 +268,8 @@ TEST_F(EvalLlama, WrongInputIsRefused) {
   writer.finish();
   refused(ppl_ + "--data bad.bin --ctx-size 32", 3, {"bad.bin", "token 100", "194"});
   write_whole_file(at("odd.bin"), "abc");
-  refused(ppl_ + "--data odd.bin --ctx-size 32", 3, {"odd.bin", "3 bytes"});
+  refused(ppl_ + "--data odd.bin --ctx-size 32", 3, {"odd.bin", "no header", "--token-dtype"});
+  refused(ppl_ + "--data odd.bin --ctx-size 32 --token-dtype u16", 3, {"odd.bin", "3 bytes"});
   // Tokens of another tokenizer are another language.
   TokenFileNotes notes;
   notes.tokenizer_sha256 = std::string(64, 'a');

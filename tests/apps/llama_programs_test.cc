@@ -398,6 +398,50 @@ TEST_F(LlamaPrograms, AStepBeyondTheMachinesMemoryExitsWith6) {
   EXPECT_EQ(run(common_ + "-m base --lora-rank 4 --dry-run " + rows).code, 0);
 }
 
+// A text as data is what its token file is, on the first call and from the cache.
+TEST_F(LlamaPrograms, TextsAreTokenizedAndKept) {
+  std::string text;
+  for (int i = 0; i < 400; ++i) text += i % 3 == 0 ? "ba=KO " : "ne=TI ";
+  fs::create_directories(at("texts"));
+  write_whole_file(at("texts/a.md"), "\xEF\xBB\xBF" + text);
+  write_whole_file(at("texts/b.jsonl"), "{\"text\": \"ba=KO ne=TI\"}\n");
+  write_whole_file(at("texts/c.heic"), "x");
+  const std::string train =
+      "train_llama pretrain -m base --ctx-size 32 --lora-rank 4 -b 2 --grad-accum-steps 1 "
+      "--max-steps 2 --threads 1 --output runs --no-shuffle --json ";
+  ASSERT_EQ(run("data_llama tokenize --model base --data texts --output texts.bin").code, 0);
+  const Answer ids = run(train + "--data texts.bin --name ids");
+  ASSERT_EQ(ids.code, 0) << ids.log;
+  for (const char* name : {"first", "again"}) {
+    const Answer answer = run(train + "--data texts --name " + std::string(name));
+    ASSERT_EQ(answer.code, 0) << answer.log;
+    EXPECT_EQ(metrics("runs/" + std::string(name)), metrics("runs/ids"));
+    EXPECT_NE(answer.log.find("runs/token-cache/"), std::string::npos) << answer.log;
+    EXPECT_NE(answer.log.find("1 .heic"), std::string::npos) << answer.log;
+    EXPECT_EQ(answer.log.find("tokenized before") != std::string::npos,
+              std::string(name) == "again");
+  }
+  const auto estimate = result(train + "--data texts --dry-run");
+  EXPECT_TRUE(
+      estimate["texts"][0]["tokens_in"].get<std::string>().starts_with("runs/token-cache/"));
+  // Another text, another entry; both stay.
+  write_whole_file(at("texts/b.jsonl"), "{\"text\": \"ba=KO ne=TI ba=KO\"}\n");
+  ASSERT_EQ(run(train + "--data texts --name other").code, 0);
+  size_t kept = 0;
+  for (const auto& entry : fs::directory_iterator(at("runs/token-cache")))
+    kept += entry.path().extension() == ".bin";
+  EXPECT_EQ(kept, 2u);
+  write_whole_file(at("random.txt"), std::string("\x81\x02\x03\x04", 4) + text);
+  refused(train + "--data random.txt", 3, {"random.txt", "byte 0", "UTF-8", "--encoding latin1"});
+  write_whole_file(at("ids.u16"), std::string(400, '\1'));
+  refused(train + "--data ids.u16", 3, {"ids.u16", "no header", "--token-dtype u16"});
+  write_whole_file(at("ids.data"), std::string(400, '\0'));
+  refused(train + "--data ids.data", 3, {"ids.data", "NUL", "--token-dtype u16"});
+  EXPECT_EQ(run(train + "--data ids.data --token-dtype u16 --name plain").code, 0);
+  fs::remove(at("base/tokenizer.json"));
+  refused(train + "--data texts", 3, {"base", "tokenizer.json"});
+}
+
 TEST_F(LlamaPrograms, WhatDoesNotFitExitsWith2) {
   refused(lora_ + "--attn sf --group-size 65", 2, {"--group-size 65", "64"});
   refused(lora_ + "--attn sf --group-size 15", 2, {"sf", "15", "odd"});

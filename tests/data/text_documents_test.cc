@@ -36,7 +36,8 @@ class TextDocuments : public ::testing::Test {
 };
 
 TEST_F(TextDocuments, ATextFileIsOneDocument) {
-  EXPECT_EQ(read("a.txt", "one\r\n\xFFtwo"), (Texts{"one\r\n\xFFtwo"}));
+  EXPECT_EQ(read("a.txt", "one\r\ntwo"), (Texts{"one\r\ntwo"}));
+  EXPECT_EQ(read("a.md", "\xEF\xBB\xBF# one"), (Texts{"# one"}));
   EXPECT_EQ(read("a.txt", ""), Texts{});
   EXPECT_EQ(counts_.empty, 1u);
 }
@@ -79,13 +80,88 @@ TEST_F(TextDocuments, AListOfJsonAndAFolder) {
   EXPECT_EQ(read("b.json", "[{\"text\": \"p\"}, \"q\"]"), (Texts{"p", "q"}));
   EXPECT_THROW(read("b.json", "{\"text\": \"p\"}"), Error);
   EXPECT_THROW(read("b.json", "[{\"instruction\": \"p\"}]"), Error);
-  write_whole_file(folder_ / "c.txt", "c");
-  write_whole_file(folder_ / "a.txt", "a");
-  write_whole_file(folder_ / "notes.md", "m");
-  auto files = document_files({folder_});
-  ASSERT_EQ(files.size(), 3u);
-  EXPECT_EQ(files[0].filename(), "a.txt");
+}
+
+TEST_F(TextDocuments, AFolderSaysWhatItLeavesOut) {
+  for (const char* name : {"c.txt", "a.TXT", "notes.md", "d.jsonl", "x.webp", "y.heic", "z.webp"})
+    write_whole_file(folder_ / name, "c");
+  write_whole_file(folder_ / "LICENSE", "c");
+  std::filesystem::create_directories(folder_ / "more");
+  std::filesystem::create_symlink("nowhere", folder_ / "gone.txt");
+  const DocumentFiles found = document_files({folder_});
+  ASSERT_EQ(found.files.size(), 4u);
+  EXPECT_EQ(found.files[0].filename(), "a.TXT");
+  EXPECT_EQ(found.files[3].filename(), "notes.md");
+  EXPECT_EQ(describe_left_out(found),
+            "1 .heic, 2 .webp, 1 broken links, 1 folders, 1 no extension");
   EXPECT_THROW(document_files({folder_ / "none"}), Error);
+  EXPECT_THROW(document_files({folder_ / "more"}), Error);
+}
+
+// The error of reading `content` names each of `words`.
+class TextEncodings : public TextDocuments {
+ protected:
+  void refused(const std::string& name, const std::string& content,
+               const std::vector<std::string>& words, DocumentOptions options = {}) {
+    try {
+      read(name, content, options);
+      FAIL() << name << " was read";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.fault(), Fault::bad_file);
+      const std::string text = error.what() + error.hint();
+      for (const std::string& word : words)
+        EXPECT_NE(text.find(word), std::string::npos) << word << ": " << text;
+    }
+  }
+  static std::string utf16(const std::u16string& text, bool big) {
+    std::string bytes;
+    for (char16_t unit : text) {
+      const char high = static_cast<char>(unit >> 8), low = static_cast<char>(unit & 255);
+      bytes += {big ? high : low, big ? low : high};
+    }
+    return bytes;
+  }
+};
+
+TEST_F(TextEncodings, WhatIsNoUtf8IsRefusedWithItsPlace) {
+  refused("a.txt", "caf\xE9 au lait", {"a.txt", "byte 3", "0xE9", "--encoding latin1"});
+  refused("a.txt", std::string("ab\0cd", 5), {"a.txt", "byte 2", "NUL", "--token-dtype"});
+  refused("a.txt", "%PDF-1.7\n", {"a.txt", "PDF"});
+  refused("a.txt", std::string("PK\x03\x04", 4), {"a.txt", "ZIP"});
+  refused("a.md", "\xED\xA0\x80", {"a.md", "byte 0"});  // a surrogate
+  refused("a.jsonl", "\"a\"\n\"caf\xE9\"\n", {"a.jsonl", "byte 8", "--encoding latin1"});
+  refused("a.json", "[\"caf\xE9\"]", {"a.json", "byte 5"});
+  refused("a.txt", "\xFF\xFEh\0i\0", {"a.txt", "UTF-16", "--encoding utf-16"});
+  refused("a.txt", std::string("\xFF\xFE\0\0h\0\0\0", 8), {"a.txt", "UTF-32"});
+}
+
+// The same for every file that is read, models and images too: tensor/io/file.cc looks.
+TEST_F(TextEncodings, AGitLfsPointerIsNamed) {
+  refused("a.txt", "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 499723\n",
+          {"a.txt", "Git LFS pointer", "499723 bytes", "git lfs pull"});
+}
+
+TEST_F(TextEncodings, OtherEncodingsWhereTheyAreNamed) {
+  DocumentOptions options;
+  options.encoding = TextEncoding::latin1;
+  EXPECT_EQ(read("a.txt", "caf\xE9", options), Texts{"café"});
+  EXPECT_EQ(read("a.jsonl", "\"caf\xE9\"\n\"\xFC\"", options), (Texts{"café", "ü"}));
+  EXPECT_EQ(read("a.json", "[\"caf\xE9\"]", options), Texts{"café"});
+  refused("a.txt", "\xEF\xBB\xBFx", {"UTF-8"}, options);
+  refused("a.txt", "\xFF\xFEx", {"UTF-16"}, options);
+  const std::u16string text = u"é 😀";
+  options.encoding = TextEncoding::utf16;
+  EXPECT_EQ(read("a.txt", "\xFF\xFE" + utf16(text, false), options), Texts{"é 😀"});
+  EXPECT_EQ(read("a.txt", "\xFE\xFF" + utf16(text, true), options), Texts{"é 😀"});
+  EXPECT_EQ(read("a.jsonl", "\xFF\xFE" + utf16(u"\"a\"\n\"b\"\n", false), options),
+            (Texts{"a", "b"}));
+  refused("a.txt", utf16(text, false), {"byte-order mark", "utf-16le"}, options);
+  refused("a.txt", "\xFF\xFE" + utf16(u"\xD800x", false), {"byte 2", "surrogate"}, options);
+  refused("a.txt", "\xFF\xFE" + utf16(u"\xDC00x", false), {"byte 2", "surrogate"}, options);
+  refused("a.txt", "\xFF\xFEx", {"byte 2", "half"}, options);
+  options.encoding = TextEncoding::utf16be;
+  EXPECT_EQ(read("a.txt", utf16(text, true), options), Texts{"é 😀"});
+  refused("a.txt", "\xFF\xFE" + utf16(text, false), {"little-endian"}, options);
 }
 
 }  // namespace

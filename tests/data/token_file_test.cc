@@ -118,7 +118,11 @@ TEST_F(TokenFileTest, RefusesWrongSizesAndHeaders) {
   put("");
   expect_refused("empty");
   put("abc");
-  expect_refused("3 bytes");
+  expect_refused("3 bytes", {.width = TokenWidth::u16, .vocab_size = 0});
+  put(words({1, 2, 3}, 2));
+  expect_refused("no header");  // never a guess: bytes of any kind look like ids
+  put("\x93NUMPY\x01" + std::string(121, ' '));
+  expect_refused("NumPy", {.width = TokenWidth::u16, .vocab_size = 0});
   put(words({1, 2, 3}, 2));
   expect_refused("6 bytes", {.width = TokenWidth::u32, .vocab_size = 0});
   const std::string three = words({1, 2, 3}, 2);
@@ -159,23 +163,24 @@ TEST_F(TokenFileTest, AnIdOutsideTheVocabularyIsNamedWithItsPlace) {
 }
 
 TEST_F(TokenFileTest, TheSideFileMustFit) {
+  const TokenFileOptions u16{.width = TokenWidth::u16, .vocab_size = 0};
   put(words({1, 2, 3, 4}, 2));
   auto side = [&](const std::string& text) { write_whole_file(token_side_file(path()), text); };
   const std::string begin = R"({"format":"mullion-tokens","version":1,"tokens":)";
   side(begin + R"(4,"documents":[0,2]})");
-  EXPECT_EQ(TokenFile(path()).notes().documents.size(), 2u);
+  EXPECT_EQ(TokenFile(path(), u16).notes().documents.size(), 2u);
   side(begin + "5}");
-  expect_refused("says 5 tokens");
+  expect_refused("says 5 tokens", u16);
   side(begin + R"(4,"documents":[0,4]})");
-  expect_refused("documents");
+  expect_refused("documents", u16);
   side(begin + R"(4,"documents":[0,2,2]})");
-  expect_refused("ascend");
+  expect_refused("ascend", u16);
   side(begin + R"(4,"documents":[1]})");
-  expect_refused("ascend");
+  expect_refused("ascend", u16);
   side(begin + R"(4,"tokens":4})");
-  expect_refused("duplicate");
+  expect_refused("duplicate", u16);
   side("[]");
-  expect_refused("side file");
+  expect_refused("side file", u16);
 }
 
 TEST_F(TokenFileTest, AnotherTokenizerIsRefused) {
@@ -190,12 +195,13 @@ TEST_F(TokenFileTest, AnotherTokenizerIsRefused) {
   EXPECT_THROW(TokenFile(path()).require_tokenizer(*other), Error);
   put(words({9999}, 2));
   std::filesystem::remove(token_side_file(path()));
-  EXPECT_THROW(TokenFile(path()).require_tokenizer(*tokenizer), Error);
+  const TokenFile headerless(path(), {.width = TokenWidth::u16, .vocab_size = 0});
+  EXPECT_THROW(headerless.require_tokenizer(*tokenizer), Error);
 }
 
 TEST_F(TokenFileTest, AFileThatShrinksIsAnError) {
   put(words({1, 2, 3, 4}, 2));
-  TokenFile file(path());
+  TokenFile file(path(), {.width = TokenWidth::u16, .vocab_size = 0});
   std::filesystem::resize_file(path(), 4);
   EXPECT_THROW(file.read(0, 4), Error);
 }
@@ -203,7 +209,7 @@ TEST_F(TokenFileTest, AFileThatShrinksIsAnError) {
 TEST_F(TokenFileTest, ReadsLongLoraBooks) {
   REQUIRE_SHARED("data/text/tokens/pg19_test5_llama2.bin");
   TokenFile file(test::shared_path("data/text/tokens/pg19_test5_llama2.bin"),
-                 {.width = {}, .vocab_size = 32000});
+                 {.width = TokenWidth::u16, .vocab_size = 32000});
   EXPECT_EQ(file.size(), 342662u);
   EXPECT_EQ(file.read(119154, 1), Ids{1});  // BOS of the third book
 }

@@ -1,0 +1,52 @@
+// Texts as data: what --data names, how its documents become ids, and where the ids of a text are
+// kept so that training reads them like any token file.
+#pragma once
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "apps/common/json_object.h"
+#include "apps/common/options.h"
+#include "data/text_documents.h"
+#include "data/tokenizer.h"
+
+namespace mullion {
+
+// --text-field --encoding, and what they say.
+void add_text_options(OptionTable& table);
+void add_encoding(OptionTable& table);
+DocumentOptions document_options(const Options& options);
+
+// Whether `path` is read as a token file: with --token-dtype always; else where it begins with the
+// header of one, or has the name of one (.bin, .u16, .u32), which without a header is then refused.
+// Everything else is text.
+bool is_token_file(const Options& options, const std::filesystem::path& path);
+
+struct TextSummary {
+  DocumentCounts counts;
+  DocumentFiles files;
+  uint64_t tokens = 0;
+  JsonObject json() const;  // {documents, bytes, empty, bad, left_out}
+};
+// Hands the ids of each document to `use`. Says on stderr the first ids and what was left out:
+// files of other kinds, bad lines, empty documents. Error where a signal ends it or there is no
+// document.
+TextSummary tokenize_documents(const DocumentFiles& files, const DocumentOptions& reading,
+                               const Tokenizer& tokenizer, const EncodeOptions& encode,
+                               const std::function<void(std::span<const int32_t>)>& use);
+// BOS and EOS as the tokenizer's own policy says; --bos or --eos of the program may differ.
+EncodeOptions text_policy(const Tokenizer& tokenizer);
+
+// The token files behind `data` (files, folders, patterns), in its order. Texts are tokenized into
+// OUTPUT/token-cache/KEY.bin, where KEY is a hash of their bytes, the tokenizer and the options; a
+// file that is there already is used again. Both are said on stderr. `open_tokenizer` is called
+// where there is a text; `facts` gets an entry for each token file made or found so.
+std::vector<std::string> token_files(
+    const Options& options, const std::vector<std::string>& data,
+    const std::function<std::unique_ptr<Tokenizer>()>& open_tokenizer,
+    std::vector<JsonObject>& facts);
+
+}  // namespace mullion

@@ -1,0 +1,26 @@
+// Bytes of a text file to the UTF-8 that tokenizers take. Nothing is guessed: what is no text, or
+// text in another encoding than was said, is refused with the place of the first byte that shows
+// it.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace mullion {
+
+enum class TextEncoding { utf8, latin1, utf16, utf16le, utf16be };
+
+// "utf-8", "latin1", "utf-16" (a byte-order mark says which), "utf-16le", "utf-16be".
+TextEncoding text_encoding(const std::string& name);
+
+// What the first bytes of a file say it is, "a PDF document"; "" for those of a text, or of a kind
+// that is not known here.
+std::string binary_kind(std::string_view head);
+
+// The text of `bytes`, which stand at byte `offset` of the file `name`; a byte-order mark at its
+// start is dropped. Error(bad_file) names file, offset and what to do for bytes that the encoding
+// does not have, for NUL, and for files of other kinds.
+std::string decode_text(std::string bytes, TextEncoding encoding, const std::string& name,
+                        uint64_t offset = 0);
+
+}  // namespace mullion
