@@ -74,10 +74,18 @@ Tensor lora_linear(const Tensor& x, const Tensor& weight, const Tensor& lora_a,
 // the other in one storage are one product; B that do and are of one shape are one of batches.
 struct Projection {
   Tensor weight, lora_a = {}, lora_b = {}, residual = {};
+  uint64_t dropout_seed = 0;
+};
+// PEFT's lora_dropout: each A sees dropout(x), by a mask of its own, W sees x. The stream is as
+// drop_path's.
+struct LoraDropout {
+  double p = 0;
+  Tensor stream = {};
 };
 // `again`, where given, computes x once more: the backward keeps it instead of x.
 std::vector<Tensor> lora_linears(const Tensor& x, const std::vector<Projection>& projections,
-                                 double scale, const std::function<Tensor()>& again = {});
+                                 double scale, const std::function<Tensor()>& again = {},
+                                 const LoraDropout& dropout = {});
 
 // --- ops/norm.cc --------------------------------------------------------------------------------
 Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps);  // over the last axis

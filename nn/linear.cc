@@ -8,9 +8,13 @@ Linear::Linear(int64_t in, int64_t out, bool with_bias) : weight(Tensor::empty({
   if (with_bias) bias = Tensor::zeros({out});
 }
 
-Tensor Linear::operator()(const Tensor& x, const Tensor& residual) const {
+Tensor Linear::operator()(const Tensor& x, const Tensor& residual,
+                          const Tensor& dropout_stream) const {
   if (!has_lora()) return linear(x, weight, bias, residual);
-  const Tensor y = lora_linear(x, weight, lora_a, lora_b, lora_scale, residual);
+  const bool drops = dropout_stream.defined() && lora_dropout > 0;
+  const Tensor y = drops ? lora_linears(x, {{weight, lora_a, lora_b, residual, lora_seed}},
+                                        lora_scale, {}, {lora_dropout, dropout_stream})[0]
+                         : lora_linear(x, weight, lora_a, lora_b, lora_scale, residual);
   return bias.defined() ? add(y, bias) : y;
 }
 
@@ -33,20 +37,24 @@ void Linear::add_lora(int64_t rank, double alpha) {
 }
 
 std::vector<Tensor> linears(const Tensor& x, const std::vector<const Linear*>& layers,
-                            const std::function<Tensor()>& again) {
+                            const std::function<Tensor()>& again, const Tensor& dropout_stream) {
   std::vector<Projection> projections;
-  double scale = 0;
+  double scale = 0, dropout = 0;
   bool together = true;
   for (const Linear* layer : layers) {
-    projections.push_back({layer->weight, layer->lora_a, layer->lora_b});
+    projections.push_back({layer->weight, layer->lora_a, layer->lora_b, {}, layer->lora_seed});
     together = together && !layer->bias.defined();
     if (!layer->has_lora()) continue;
-    together = together && (scale == 0 || scale == layer->lora_scale);
+    together =
+        together && (scale == 0 || (scale == layer->lora_scale && dropout == layer->lora_dropout));
     scale = layer->lora_scale;
+    dropout = layer->lora_dropout;
   }
-  if (together && scale != 0) return lora_linears(x, projections, scale, again);
+  if (together && scale != 0)
+    return lora_linears(x, projections, scale, again,
+                        {dropout_stream.defined() ? dropout : 0, dropout_stream});
   std::vector<Tensor> results;
-  for (const Linear* layer : layers) results.push_back((*layer)(x));
+  for (const Linear* layer : layers) results.push_back((*layer)(x, {}, dropout_stream));
   return results;
 }
 

@@ -8,8 +8,10 @@ namespace mullion {
 class Linear : public Module {
  public:
   Linear(int64_t in, int64_t out, bool bias = false);
-  // (.., in) -> (.., out); a residual of that shape is added on the way
-  Tensor operator()(const Tensor& x, const Tensor& residual = {}) const;
+  // (.., in) -> (.., out); a residual of that shape is added on the way. With a stream (one i64)
+  // the pair's dropout acts, which is for training alone.
+  Tensor operator()(const Tensor& x, const Tensor& residual = {},
+                    const Tensor& dropout_stream = {}) const;
   Tensor gelu(const Tensor& x) const;  // of the result
   void fields(Fields& fields) override;
 
@@ -19,13 +21,15 @@ class Linear : public Module {
 
   Tensor weight, bias;    // bias undefined where there is none
   Tensor lora_a, lora_b;  // "lora_A.weight", "lora_B.weight"
-  double lora_scale = 0;
+  double lora_scale = 0, lora_dropout = 0;
+  uint64_t lora_seed = 0;  // of its masks
 };
 
 // The results of several layers of one x. LoRA pairs go together where they can (lora_linears).
 // `again`, where given, computes x once more; pairs keep it for the backward instead of x.
 std::vector<Tensor> linears(const Tensor& x, const std::vector<const Linear*>& layers,
-                            const std::function<Tensor()>& again = {});
+                            const std::function<Tensor()>& again = {},
+                            const Tensor& dropout_stream = {});
 // Moves the pairs of layers of one x into one storage, A below A and B below B, so that they can.
 // Every parameter stays one of its own, a view; gradients and handles from before stay behind.
 void lay_pairs_together(const std::vector<Linear*>& layers);

@@ -71,6 +71,7 @@ LlamaConfig scratch_config(const fs::path& file) {
 void follow_adapter(LoraOptions& lora, const Options& options, const AdapterConfig& adapter) {
   if (options.is_default("lora.rank")) lora.rank = adapter.r;
   if (options.is_default("lora.alpha")) lora.alpha = adapter.lora_alpha;
+  if (options.is_default("lora.dropout")) lora.dropout = adapter.lora_dropout;
   if (options.is_default("lora.targets")) lora.targets = adapter.target_modules;
   if (options.is_default("lora.train_also")) {
     lora.train_embedding = adapter.saves("model.embed_tokens");
@@ -135,6 +136,9 @@ void Pretraining::open_model() {
   }
   std::optional<LongContextNote> note;
   if (!initial_adapter_.empty()) note = read_longctx(initial_adapter_);
+  CHECK_AS(Fault::usage, config_.attention_dropout == 0, base_name_, ": attention_dropout ",
+           config_.attention_dropout,
+           " is not supported in training; 0 in a copy of its config.json trains without it");
   tokenizer_hash_ = tokenizer_hash(tokenizer_path_);
   const RopeScaling base_scaling = config_.rope_scaling;
   apply_rope_options(config_, options_, context_, !scratch, note);
@@ -213,11 +217,14 @@ void Pretraining::choose_trained(const LlamaCheckpoint* base) {
     CHECK_AS(Fault::usage, initial_adapter_.empty(), "every parameter is trained, so that nothing ",
              "can start from the adapter ", initial_adapter_.string(),
              " (of --initial-adapter or --model); without --full it can");
+    CHECK_AS(Fault::usage, options_.get<double>("lora.dropout") == 0,
+             "--lora-dropout: there are no pairs where every parameter is trained");
     return;
   }
   LoraOptions lora;
   lora.rank = options_.get<int64_t>("lora.rank");
   lora.alpha = options_.get<double>("lora.alpha");
+  lora.dropout = options_.get<double>("lora.dropout");
   lora.targets = options_.get<std::vector<std::string>>("lora.targets");
   const auto also = options_.get<std::vector<std::string>>("lora.train_also");
   CHECK_AS(Fault::usage, also.size() == 1 || !contains(also, "none"),
@@ -247,13 +254,13 @@ void Pretraining::make_optimizer() {
   std::vector<Tensor> parameters;
   for (const NamedParameter& p : trained_) parameters.push_back(p.value);
   const double scale = 1.0 / static_cast<double>(batch_ * accumulate_ * (context_ - 1));
-  passes_ =
-      std::make_unique<StepGraph>(graph_use(options_, device_), device_, std::move(parameters),
-                                  [model = model_.get(), scale](const StepGraph::Inputs& in) {
-                                    const Tensor loss = model->loss(in[0], in[1], scale);
-                                    backward(loss);
-                                    return loss;
-                                  });
+  passes_ = std::make_unique<StepGraph>(
+      graph_use(options_, device_), device_, std::move(parameters),
+      [model = model_.get(), scale](const StepGraph::Inputs& in) {
+        const Tensor loss = model->loss(in[0], in[1], scale, in.size() > 2 ? in[2] : Tensor());
+        backward(loss);
+        return loss;
+      });
 }
 
 void Pretraining::print_banner() const {
@@ -263,6 +270,7 @@ void Pretraining::print_banner() const {
   log_info("context    ", context_, " tokens, ", describe_rope(config_));
   log_info("attention  ", options_.get<std::string>("attention.kind"), ": ", describe(pattern_));
   log_info("trained    ", lora_ ? concat("LoRA r ", lora_->rank, ", alpha ", lora_->alpha) : "all",
+           lora_ && lora_->dropout > 0 ? concat(", dropout ", lora_->dropout) : "",
            lora_ && lora_->train_embedding ? " + embedding" : "",
            lora_ && lora_->train_norms ? " + norms" : "");
   log_info("data       ", rows_->tokens(), " tokens, ", rows_->size(), " rows; ",
@@ -377,12 +385,14 @@ StepReport Pretraining::step(int64_t step) {
   StepReport report;
   report.lr = schedule_.at(step);
   report.items = batch_ * accumulate_ * context_;
-  int64_t row = step * accumulate_ * batch_;
+  int64_t pass = step * accumulate_, row = pass * batch_;
   const std::vector<Tensor> losses = passes_->run(accumulate_, [&]() -> StepGraph::Inputs {
     const auto begin = Clock::now();
     const Batch batch = read(*rows_, std::exchange(row, row + batch_), batch_, true);
     report.data_seconds += std::chrono::duration<double>(Clock::now() - begin).count();
-    return {batch.ids, batch.targets};
+    if (!lora_ || lora_->dropout == 0) return {batch.ids, batch.targets};
+    // A number for each pass of the run: the same masks whether it was interrupted or not.
+    return {batch.ids, batch.targets, Tensor::from(std::vector<int64_t>{pass++}, {1})};
   });
   const Tensor squares = grad_sum_squares(trained_, losses);
   optimizer_->step(report.lr, squares, options_.get<double>("optim.clip_grad"));

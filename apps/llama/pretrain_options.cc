@@ -55,6 +55,10 @@ void add_lora_options(OptionTable& table) {
   const LoraOptions lora;
   table.add("lora.rank", "--lora-rank", lora.rank, "rank of the pairs").range(1, 65536);
   table.add("lora.alpha", "--lora-alpha", lora.alpha, "their scale is alpha / rank");
+  table
+      .add("lora.dropout", "--lora-dropout", lora.dropout,
+           "probability that the pairs do not see an element of their input, in training")
+      .range(0, 0.999);
   table.add("lora.targets", "--lora-targets", lora.targets, "projections that get a pair");
   table
       .add("lora.train_also", "--train-also", std::vector<std::string>{"embed", "norm"},

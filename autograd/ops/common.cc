@@ -91,6 +91,26 @@ Tensor integers_beside(std::string_view op, const Tensor& integers, const Tensor
   return raw::contiguous(raw::to_device(integers, like.device()));
 }
 
+RandomStream random_stream(std::string_view op, const Tensor& stream, const Tensor& like) {
+  CHECK(stream.dtype() == DType::i64 && stream.numel() == 1, op, ": a stream of shape ",
+        stream.shape(), " and type ", name_of(stream.dtype()), ", expected one i64");
+  if (stream.device().type == DeviceType::cpu) {
+    const int64_t* number = stream.data<int64_t>();
+    return {static_cast<uint64_t>(*number), {}};
+  }
+  check_same_device(op, like, stream);
+  return {0, detached(stream)};
+}
+
+Tensor random_mask(Shape shape, const Tensor& like, double p, double kept, uint64_t seed,
+                   const RandomStream& stream) {
+  const Tensor mask = empty(shape, like);
+  table(like).random({RandomArgs::Kind::bernoulli, mask.data<void>(), like.dtype(), mask.numel(),
+                      1 - p, kept, seed, stream.number,
+                      stream.at.defined() ? stream.at.data<int64_t>() : nullptr});
+  return mask;
+}
+
 Tensor scaled_by(const Tensor& d, const Tensor& g, double factor) {
   if (is_one(g)) return factor == 1.0 ? d : scaled(d, factor);
   if (g.device().type == DeviceType::cpu) return scaled(d, factor * g.item());

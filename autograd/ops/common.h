@@ -47,6 +47,17 @@ Tensor broadcast_binary(std::string_view op, int index, const Tensor& a, const T
 // caller has looked at them; those on a device are taken as looked at, because to read them back
 // would be to wait.
 Tensor integers_beside(std::string_view op, const Tensor& integers, const Tensor& like);
+// The stream of a random op as its kernel takes it: a number, or its place on the device, where it
+// is read when the kernel runs.
+struct RandomStream {
+  uint64_t number = 0;
+  Tensor at = {};
+};
+// An i64 of one element, on the CPU or beside `like`.
+RandomStream random_stream(std::string_view op, const Tensor& stream, const Tensor& like);
+// `kept` with probability 1 - p, else 0.
+Tensor random_mask(Shape shape, const Tensor& like, double p, double kept, uint64_t seed,
+                   const RandomStream& stream);
 // d * factor * g for the gradient g of a scalar, without reading g on the host.
 Tensor scaled_by(const Tensor& d, const Tensor& g, double factor = 1);
 

@@ -64,6 +64,30 @@ struct Down {
   Tensor a;  // (sum of r, in)
   std::vector<Up> ups;
   Tensor h;  // (rows, sum of r)
+
+  // f(i, c, c + r): projection i has the columns c to c + r of h, and these rows of a.
+  template <typename F>
+  void for_each_pair(F f) const {
+    for (const Up& up : ups)
+      for (size_t j = 0; j < up.members.size(); ++j) {
+        const int64_t begin = up.column + static_cast<int64_t>(j) * up.rank();
+        f(up.members[j], begin, begin + up.rank());
+      }
+  }
+};
+
+// The masks of lora_dropout, made anew where they are needed. They hold 0 and 1, which are exact in
+// every type; what is kept is multiplied by `factor` within the products.
+struct Masks {
+  double p = 0, factor = 1;
+  RandomStream stream;
+  std::vector<uint64_t> seeds;  // by projection
+
+  bool on() const { return p > 0; }
+  Tensor times(const Tensor& x, size_t i) const {
+    return broadcast_binary("lora_dropout", BinaryOps::index_of<Mul>(), x,
+                            random_mask(x.shape(), x, p, 1, seeds[i], stream));
+  }
 };
 
 std::vector<Down> arranged(const std::vector<Projection>& projections) {
@@ -103,6 +127,16 @@ void check(std::string_view op, const Tensor& x, const Projection& p) {
   }
 }
 
+Masks masks_of(std::string_view op, const Tensor& x, const std::vector<Projection>& projections,
+               const LoraDropout& dropout) {
+  CHECK(dropout.p >= 0 && dropout.p < 1, op, ": dropout with probability ", dropout.p,
+        ", expected at least 0 and below 1");
+  if (dropout.p == 0) return {};
+  Masks masks{dropout.p, 1 / (1 - dropout.p), random_stream(op, dropout.stream, x), {}};
+  for (const Projection& p : projections) masks.seeds.push_back(p.dropout_seed);
+  return masks;
+}
+
 bool is_trained(const Tensor& x) { return x.defined() && requires_grad(x); }
 
 // The backward, and what it needs of the forward.
@@ -115,6 +149,7 @@ struct LoraGradients {
   Tensor rows;  // x; undefined where neither W nor A needs a gradient, or it is computed again
   std::function<Tensor()> again;
   double scale;
+  Masks masks;
   std::vector<Tensor> w;
   std::vector<Down> downs;
   std::vector<bool> need;  // by input
@@ -160,7 +195,7 @@ struct LoraGradients {
                      const Tensor& dx, Gradients& result) const {
     const Tensor e = empty(down.h.shape(), g[0]);
     for (const Up& up : down.ups) through_batch(up, down.h, g, e, result);
-    if (dx.defined()) multiply(e, down.a, dx, {.beta = 1});
+    if (dx.defined()) through_a(down, e, dx);
     std::vector<size_t> members;
     std::vector<Shape> shapes;
     bool need_a = false;
@@ -172,9 +207,26 @@ struct LoraGradients {
       }
     if (!need_a) return;
     const std::vector<Tensor> da = empty_parts(shapes, down.a.dtype(), down.a.device());
-    multiply(e, x, view(da[0], 0, down.a.shape(), down.a.strides()), {.transpose_a = true});
+    const Tensor all = view(da[0], 0, down.a.shape(), down.a.strides());
+    if (!masks.on()) multiply(e, x, all, {.transpose_a = true});
+    if (masks.on())
+      down.for_each_pair([&](size_t i, int64_t begin, int64_t end) {
+        multiply(raw::slice(e, 1, begin, end), masks.times(x, i), raw::slice(all, 0, begin, end),
+                 {.transpose_a = true, .alpha = masks.factor});
+      });
     for (size_t j = 0; j < members.size(); ++j)
       if (need[place(members[j], lora_a)]) result[place(members[j], lora_a)] = da[j];
+  }
+
+  void through_a(const Down& down, const Tensor& e, const Tensor& dx) const {
+    if (!masks.on()) return multiply(e, down.a, dx, {.beta = 1});
+    const Tensor part = empty_like(dx);
+    down.for_each_pair([&](size_t i, int64_t begin, int64_t end) {
+      multiply(raw::slice(e, 1, begin, end), raw::slice(down.a, 0, begin, end), part,
+               {.alpha = masks.factor});
+      const Tensor kept = masks.times(part, i);
+      table(dx).accumulate({kept.data<void>(), dx.data<void>(), dx.dtype(), dx.numel(), 1.0});
+    });
   }
 
   // e and dB. Gradients that lie one after another, as those of attention and SwiGLU do, are a
@@ -203,14 +255,24 @@ struct LoraGradients {
 
 // y_i = x W_i^T + s h_i B_i^T + r_i with h_i = x A_i^T. With e_i = s g_i B_i:
 // dx = sum of g_i W_i + e_i A_i, dA_i = e_i^T x, dB_i = s g_i^T h_i, dr_i = g_i, and dW_i = g_i^T x
-// where W is trained as well. A frozen W is used, never kept in another form.
+// where W is trained as well. A frozen W is used, never kept in another form. With masks m_i of
+// lora_dropout x m_i / (1 - p) stands for x beside A_i, and e_i A_i m_i / (1 - p) for e_i A_i.
 std::vector<Tensor> projected(std::string_view op, const Tensor& x,
                               const std::vector<Projection>& projections, double scale,
-                              const std::function<Tensor()>& again = {}) {
+                              const std::function<Tensor()>& again = {},
+                              const LoraDropout& dropout = {}) {
   const OpScope scope(op);
   const Tensor rows = as_rows(x);
   const int64_t count = rows.dim(0);
-  LoraGradients gradients{x.shape(), {}, {}, scale, {}, arranged(projections), {requires_grad(x)}};
+  LoraGradients gradients{x.shape(),
+                          {},
+                          {},
+                          scale,
+                          masks_of(op, x, projections, dropout),
+                          {},
+                          arranged(projections),
+                          {requires_grad(x)}};
+  const Masks& masks = gradients.masks;
   std::vector<Tensor> inputs = {x}, y(projections.size());
   std::vector<Tensor> batches;
   for (const Down& down : gradients.downs)
@@ -236,7 +298,12 @@ std::vector<Tensor> projected(std::string_view op, const Tensor& x,
   size_t batch = 0;
   for (Down& down : gradients.downs) {
     down.h = empty({count, down.a.dim(0)}, x);
-    multiply(rows, down.a, down.h, {.transpose_b = true});
+    if (!masks.on()) multiply(rows, down.a, down.h, {.transpose_b = true});
+    if (masks.on())
+      down.for_each_pair([&](size_t i, int64_t begin, int64_t end) {
+        multiply(masks.times(rows, i), raw::slice(down.a, 0, begin, end),
+                 raw::slice(down.h, 1, begin, end), {.transpose_b = true, .alpha = masks.factor});
+      });
     for (const Up& up : down.ups)
       multiply(up.blocks_of(down.h, 0, up.count()), up.b, batches[batch++],
                {.transpose_b = true, .alpha = scale, .beta = 1});
@@ -260,10 +327,11 @@ Tensor lora_linear(const Tensor& x, const Tensor& weight, const Tensor& lora_a,
 }
 
 std::vector<Tensor> lora_linears(const Tensor& x, const std::vector<Projection>& projections,
-                                 double scale, const std::function<Tensor()>& again) {
+                                 double scale, const std::function<Tensor()>& again,
+                                 const LoraDropout& dropout) {
   CHECK(!projections.empty(), "lora_linears: no projections");
   for (const Projection& p : projections) check("lora_linears", x, p);
-  return projected("lora_linears", x, projections, scale, again);
+  return projected("lora_linears", x, projections, scale, again, dropout);
 }
 
 }  // namespace mullion

@@ -9,6 +9,7 @@
 #include "nn/init.h"
 #include "tensor/io/json.h"
 #include "tensor/io/safetensors.h"
+#include "tensor/random.h"
 
 #include <nlohmann/json.hpp>
 
@@ -197,6 +198,8 @@ void add_lora(Llama& model, const LoraOptions& options, uint64_t seed) {
     for (auto& [target, count] : matched) {
       if (!ends_with(path, "." + target)) continue;
       projection.add_lora(options.rank, options.alpha);
+      projection.lora_dropout = options.dropout;
+      projection.lora_seed = mix_bits(seed, init::stream_of(path + ".lora_dropout"));
       init::kaiming_uniform(projection.lora_a, seed, init::stream_of(path + ".lora_A.weight"));
       ++count;
     }
@@ -218,6 +221,7 @@ void save_adapter(const std::filesystem::path& folder, Llama& model, const LoraO
   AdapterConfig config;
   config.r = options.rank;
   config.lora_alpha = options.alpha;
+  config.lora_dropout = options.dropout;
   config.target_modules = options.targets;
   if (options.train_embedding) config.modules_to_save.push_back("embed_tokens");
   if (options.train_norms)

@@ -27,6 +27,7 @@ struct LoraOptions {
   std::vector<std::string> targets = {"q_proj", "k_proj", "v_proj", "o_proj"};
   bool train_embedding = true;  // LoRA+ (LongLoRA section 3.3): the embedding and all norms as well
   bool train_norms = true;
+  double dropout = 0;  // of x before each A, in training (Llama::loss with a dropout stream)
 };
 // Gives the named projections a pair (A Kaiming-uniform, B zero, so the model computes what it did)
 // and sets which parameters are trained. An embedding to be trained is held in f32, and a head that

@@ -28,7 +28,8 @@ Tensor LlamaAttention::operator()(const Tensor& x, const RmsNorm& norm, const Ll
   };
   std::function<Tensor()> again;
   if (context.recompute_norm) again = [&norm, kept = detached(x)] { return norm(kept); };
-  const std::vector<Tensor> qkv = linears(norm(x), {&q_proj, &k_proj, &v_proj}, again);
+  const std::vector<Tensor> qkv =
+      linears(norm(x), {&q_proj, &k_proj, &v_proj}, again, context.dropout_stream);
   const Tensor q = turned(heads(qkv[0], heads_)), k = turned(heads(qkv[1], kv_heads_));
   const Tensor v = heads(qkv[2], kv_heads_);
   const double scale = 1 / std::sqrt(static_cast<double>(head_dim_));
@@ -39,7 +40,7 @@ Tensor LlamaAttention::operator()(const Tensor& x, const RmsNorm& norm, const Ll
   } else {
     o = attention(q, k, v, *context.pattern, scale);
   }
-  return o_proj(reshape(o, {B, T, heads_ * head_dim_}), x);
+  return o_proj(reshape(o, {B, T, heads_ * head_dim_}), x, context.dropout_stream);
 }
 
 void LlamaAttention::fields(Fields& fields) {
@@ -54,8 +55,8 @@ LlamaMlp::LlamaMlp(const LlamaConfig& c)
       up_proj(c.hidden_size, c.intermediate_size),
       down_proj(c.intermediate_size, c.hidden_size) {}
 
-Tensor LlamaMlp::inside(const Tensor& x) const {
-  const std::vector<Tensor> both = linears(x, {&gate_proj, &up_proj});
+Tensor LlamaMlp::inside(const Tensor& x, const Tensor& dropout_stream) const {
+  const std::vector<Tensor> both = linears(x, {&gate_proj, &up_proj}, {}, dropout_stream);
   return swiglu(both[0], both[1]);
 }
 
@@ -73,10 +74,11 @@ LlamaBlock::LlamaBlock(const LlamaConfig& c)
 
 Tensor LlamaBlock::operator()(const Tensor& x, const LlamaContext& context, int64_t layer) const {
   const Tensor y = self_attn(x, input_layernorm, context, layer);
-  const auto inside = [this](const Tensor& input) {
-    return mlp.inside(post_attention_layernorm(input));
+  const auto inside = [this, stream = context.dropout_stream](const Tensor& input) {
+    return mlp.inside(post_attention_layernorm(input), stream);
   };
-  return mlp.down_proj(context.recompute_mlp ? checkpoint(inside, y) : inside(y), y);
+  return mlp.down_proj(context.recompute_mlp ? checkpoint(inside, y) : inside(y), y,
+                       context.dropout_stream);
 }
 
 void LlamaBlock::fields(Fields& fields) {
@@ -121,13 +123,14 @@ void Llama::initialize(uint64_t seed) {
   });
 }
 
-Tensor Llama::hidden(const Tensor& ids, KvCache* cache) const {
+Tensor Llama::hidden(const Tensor& ids, KvCache* cache, const Tensor& dropout_stream) const {
   const auto [B, T] = dims<2>("llama", "ids", ids);
   const int64_t begin = cache ? cache->position() : 0;
   CHECK_AS(Fault::usage, begin + T <= usable_context(config_), "llama: ", begin + T,
            " tokens, but the model's context is ", usable_context(config_),
            "; extend it by rope scaling");
   LlamaContext context{rope_.at(begin, T, device()), &pattern_, cache};
+  context.dropout_stream = dropout_stream;
   const size_t last_third = layers_.size() - layers_.size() / 3;
   Tensor x = embed_tokens_(ids);
   if (compute_type_ == DType::bf16) x = cast(x, DType::bf16);
@@ -146,9 +149,10 @@ Tensor Llama::logits(const Tensor& ids, KvCache* cache) const {
   return linear(hidden(ids, cache), head_);
 }
 
-Tensor Llama::loss(const Tensor& ids, const Tensor& targets, double scale) const {
+Tensor Llama::loss(const Tensor& ids, const Tensor& targets, double scale,
+                   const Tensor& dropout_stream) const {
   check_same_shape("llama: loss", ids, targets);
-  const Tensor x = hidden(ids);
+  const Tensor x = hidden(ids, nullptr, dropout_stream);
   const int64_t rows = ids.numel();
   return linear_cross_entropy(reshape(x, {rows, config_.hidden_size}), head_,
                               raw::reshape(targets, {rows}), scale);

@@ -27,6 +27,7 @@ struct LlamaContext {
   const AttentionPattern* pattern;
   KvCache* cache = nullptr;
   bool recompute_norm = false, recompute_mlp = false;
+  Tensor dropout_stream = {};  // given: the pairs' dropout acts
 };
 
 class LlamaAttention : public Module {
@@ -47,7 +48,7 @@ class LlamaMlp : public Module {
   explicit LlamaMlp(const LlamaConfig& config);
   // down(inside(x)), apart so that a caller may recompute the inside alone: a frozen down
   // projection keeps nothing of its input.
-  Tensor inside(const Tensor& x) const;
+  Tensor inside(const Tensor& x, const Tensor& dropout_stream = {}) const;
   void fields(Fields& fields) override;
   Linear gate_proj, up_proj, down_proj;
 };
@@ -70,12 +71,15 @@ class Llama : public Module {
 
   // ids (B, T) of i64 -> the normed last hidden states (B, T, C). With a cache, the tokens follow
   // those the cache has seen. T beyond the configuration's context is an error.
-  Tensor hidden(const Tensor& ids, KvCache* cache = nullptr) const;
+  // With a dropout stream (one i64, another for each pass of a training) the pairs' dropout acts.
+  Tensor hidden(const Tensor& ids, KvCache* cache = nullptr,
+                const Tensor& dropout_stream = {}) const;
   // (B, T, V); for evaluation and generation.
   Tensor logits(const Tensor& ids, KvCache* cache = nullptr) const;
   // Sum over targets (B, T), each the token to follow ids there (negative: none), of their
   // cross-entropy times `scale`. Logits never exist whole.
-  Tensor loss(const Tensor& ids, const Tensor& targets, double scale) const;
+  Tensor loss(const Tensor& ids, const Tensor& targets, double scale,
+              const Tensor& dropout_stream = {}) const;
 
   void set_pattern(const AttentionPattern& pattern) { pattern_ = pattern; }
   const AttentionPattern& pattern() const { return pattern_; }

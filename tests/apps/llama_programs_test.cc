@@ -213,6 +213,43 @@ TEST_F(LlamaPrograms, AnInitialAdapterIsWhereTrainingStarts) {
   EXPECT_FALSE(fs::exists(at("runs/x")));
 }
 
+TEST_F(LlamaPrograms, LoraDropoutActsTravelsWithTheAdapterAndGoesOnToTheSameBits) {
+  const std::string train = lora_ + "--attn sf --max-steps 6 --save-every 1 --grad-accum-steps 2 ",
+                    adapter = "last/adapter/adapter_model.safetensors";
+  ASSERT_EQ(run(train + "--lora-dropout 0.3 --name whole").code, 0);
+  ASSERT_EQ(run(train + "--name without").code, 0);
+  EXPECT_FALSE(contents(at("runs/whole/" + adapter)) == contents(at("runs/without/" + adapter)));
+  const auto config =
+      nlohmann::json::parse(contents(at("runs/whole/last/adapter/adapter_config.json")));
+  EXPECT_EQ(config["lora_dropout"], 0.3);
+  const Answer cut =
+      stop(train + "--lora-dropout 0.3 --name cut", "runs/cut/checkpoint-000002/COMPLETE", "KILL");
+  ASSERT_TRUE(cut.code == 137 || cut.code == 0) << cut.log;
+  for (const char* later : {"3", "4", "5", "6"})
+    fs::remove_all(at(std::string("runs/cut/checkpoint-00000") + later));
+  ASSERT_EQ(run(train + "--lora-dropout 0.3 --name cut --resume auto --grad-checkpointing "
+                        "--allow-mismatch model.grad_checkpointing")
+                .code,
+            0);
+  same_runs("runs/whole", "runs/cut", {adapter, "last/optimizer.safetensors"});
+  // The adapter's own, unless the flag says another.
+  const std::string from = lora_ + "--initial-adapter runs/whole --dry-run ";
+  EXPECT_NE(run(from).log.find("dropout 0.3"), std::string::npos);
+  EXPECT_EQ(run(from + "--lora-dropout 0 --max-steps 40").log.find("dropout"), std::string::npos);
+  refused(lora_ + "--lora-dropout 1", 2, {"--lora-dropout", "1"});
+  refused(common_ + "-m base --full --lora-dropout 0.1", 2, {"--lora-dropout"});
+}
+
+// transformers applies it in training alone.
+TEST_F(LlamaPrograms, AttentionDropoutIsRefusedInTrainingAndNeutralElsewhere) {
+  const double before = nll("-m base");
+  auto config = nlohmann::json::parse(contents(at("base/config.json")));
+  config["attention_dropout"] = 0.1;
+  write_json_file(at("base/config.json"), config);
+  refused(lora_ + "--name x", 2, {"base", "attention_dropout 0.1", "config.json"});
+  EXPECT_EQ(nll("-m base"), before);
+}
+
 TEST_F(LlamaPrograms, PairsAloneStartWhereTheBaseHasTheRest) {
   ASSERT_EQ(run(lora_ + "--train-also none --max-steps 4 --attn full --name pairs").code, 0);
   const std::string from = lora_ + "--initial-adapter runs/pairs --train-also embed,norm ";

@@ -1,5 +1,6 @@
 // Rows of autograd/ops/lora.cc, lora_linears: projections whose pairs lie together or apart, of
-// equal and different heights and ranks. The reference adds each pair to its weight.
+// equal and different heights and ranks, with and without dropout.
+#include "tensor/random.h"
 #include "tests/autograd/op_table.h"
 
 namespace mullion::test {
@@ -26,13 +27,16 @@ std::vector<Tensor> together(const std::vector<Tensor>& tensors) {
   return result;
 }
 
+constexpr int64_t kStream = 9;
+uint64_t seed_of(size_t member) { return 100 + member; }
+
 struct Case {
   std::string variant;
   std::vector<Member> members;
   bool lies_together = true, trains_weights = true;
   size_t unused = SIZE_MAX;  // a result that nothing uses
   int64_t in = 6;
-  double scale = 1.5;
+  double scale = 1.5, dropout = 0;
 
   // The inputs are x and for each member W and, where it has them, A and B.
   std::vector<Projection> projections(const In& inputs) const {
@@ -41,6 +45,7 @@ struct Case {
     std::vector<Projection> result;
     for (const Member& m : members) {
       result.push_back({inputs[next++]});
+      result.back().dropout_seed = seed_of(result.size() - 1);
       if (m.rank == 0) continue;
       a.push_back(inputs[next++]);
       b.push_back(inputs[next++]);
@@ -57,32 +62,46 @@ struct Case {
 
   Tensor call(const In& inputs) const {
     std::vector<Tensor> flat;
-    const std::vector<Tensor> y = lora_linears(inputs[0], projections(inputs), scale);
+    const Tensor stream = Tensor::from(std::vector<int64_t>{kStream}, {1});
+    const std::vector<Tensor> y =
+        lora_linears(inputs[0], projections(inputs), scale, {}, {dropout, stream});
     for (size_t i = 0; i < y.size(); ++i)
       if (i != unused) flat.push_back(reshape(y[i], {-1}));
     return concat(flat, 0);
   }
 
+  // What A of a projection sees of x.
+  Values dropped(const Values& x, size_t member) const {
+    Values y = x;
+    for (size_t i = 0; i < y.size() && dropout > 0; ++i) {
+      const PhiloxBlock block = philox(seed_of(member), kStream, i / 4);
+      const double u = static_cast<double>(uniform_from_bits(block.v[i % 4]));
+      y[i] = u < 1 - dropout ? y[i] / (1 - dropout) : 0;
+    }
+    return y;
+  }
+
+  // x W^T + s (dropped x A^T) B^T, one product after another.
   Values reference(const Ref& inputs) const {
     Values y;
     size_t next = 1;
     const auto width = static_cast<size_t>(in);
+    const Values& x = inputs[0];
     for (size_t i = 0; i < members.size(); ++i) {
       const auto rank = static_cast<size_t>(members[i].rank);
       const auto out = static_cast<size_t>(members[i].out);
-      Values w = inputs[next++];
-      if (rank > 0) {
-        const Values &a = inputs[next++], &b = inputs[next++];
-        for (size_t o = 0; o < out; ++o)
-          for (size_t c = 0; c < width; ++c)
-            for (size_t r = 0; r < rank; ++r)
-              w[o * width + c] += scale * b[o * rank + r] * a[r * width + c];
-      }
+      const Values &w = inputs[next++], seen = dropped(x, i);
+      const Values* pair = rank > 0 ? &inputs[next] : nullptr;
+      next += rank > 0 ? 2 : 0;
       if (i == unused) continue;
-      for (size_t row = 0; row < inputs[0].size() / width; ++row)
+      for (size_t row = 0; row < x.size() / width; ++row)
         for (size_t o = 0; o < out; ++o) {
           double sum = 0;
-          for (size_t c = 0; c < width; ++c) sum += inputs[0][row * width + c] * w[o * width + c];
+          for (size_t c = 0; c < width; ++c) {
+            sum += x[row * width + c] * w[o * width + c];
+            for (size_t r = 0; r < rank; ++r)
+              sum += scale * seen[row * width + c] * pair[0][r * width + c] * pair[1][o * rank + r];
+          }
           y.push_back(sum);
         }
     }
@@ -116,7 +135,10 @@ std::vector<OpRow> lora_rows() {
         Case{"frozen_weights", {{7, 2}, {7, 2}}, true, false},
         Case{"one_unused", {{7, 2}, {7, 2}, {4, 2}}, true, false, 1},
         Case{"wide", {{40, 5}, {40, 5}, {40, 5}}, true, false, SIZE_MAX, 70},
-        Case{"wider", {{33, 8}, {33, 8}}, true, true, SIZE_MAX, 130}}) {
+        Case{"wider", {{33, 8}, {33, 8}}, true, true, SIZE_MAX, 130},
+        Case{"dropout", {{7, 2}, {7, 2}, {4, 3}, {5, 0}}, true, true, SIZE_MAX, 6, 1.5, 0.3},
+        Case{"dropout_apart", {{7, 2}, {7, 2}}, false, false, SIZE_MAX, 70, 1.5, 0.6},
+        Case{"dropout_one_unused", {{7, 2}, {7, 2}, {4, 2}}, true, false, 1, 6, 0.5, 0.1}}) {
     rows.push_back(c.row());
     // Of the unused one no gradient exists for the rest, and the table asks for all.
     if (c.unused < c.members.size())
