@@ -92,6 +92,20 @@ TEST(LlamaConfig, UnsupportedRopeIsRefusedByName) {
             "original_max_position_embeddings":0})"}) {
     refusal(with("rope_scaling", bad));
   }
+  for (const char* left_out : {R"({"type":"linear","factor":4,"attention_factor":1.2})",
+                               R"({"type":"linear","factor":4,"low_freq_factor":1})",
+                               R"({"rope_type":"default","factor":4})",
+                               R"({"rope_type":"default","partial_rotary_factor":0.5})"})
+    refusal(with("rope_scaling", left_out));
+  Json inside = with("rope_scaling", R"({"type":"linear","factor":4.0,"rope_theta":500.0})");
+  inside["rope_theta"] = 10000.0;
+  EXPECT_NE(refusal(inside).find("rope_theta is 10000 and 500"), std::string::npos);
+  inside["rope_theta"] = 500.0;
+  EXPECT_EQ(parse(inside).rope_theta, 500);
+  inside.erase("rope_theta");
+  EXPECT_EQ(parse(inside).rope_theta, 500);
+  inside["rope_scaling"]["original_max_position_embeddings"] = 64;
+  EXPECT_EQ(parse(inside).rope_scaling.original_max_position_embeddings, 64);
   Json both = with("rope_scaling", R"({"type":"linear","factor":4.0})");
   both["rope_parameters"] = {{"rope_type", "linear"}, {"factor", 2.0}};
   refusal(both);

@@ -352,6 +352,31 @@ TEST_F(Sharded, ShardNamesAreNeverPaths) {
   refusal();
 }
 
+// As huggingface_hub lays a repository out: a snapshot's files are links to blobs beside it.
+TEST_F(Sharded, LinksOfACacheLeadToItsOwnBlobsAlone) {
+  two_shards();
+  const fs::path root = folder_.path(), snapshot = root / "models--a--b/snapshots/0123";
+  fs::create_directories(snapshot);
+  fs::create_directories(root / "models--a--b/blobs");
+  fs::create_directories(root / "models--c--d/blobs");
+  index(kGood);
+  fs::rename(root / "model.safetensors.index.json", snapshot / "model.safetensors.index.json");
+  const char* names[] = {"model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"};
+  for (const char* name : names) {
+    fs::rename(root / name, root / "models--a--b/blobs" / name);
+    fs::create_symlink(fs::path("../../blobs") / name, snapshot / name);
+  }
+  EXPECT_EQ(floats_of(*open_safetensors(snapshot), "c"), (std::vector<float>{'c', 1}));
+  // Of another repository, or of no cache.
+  for (const char* elsewhere : {"models--c--d/blobs", "models--a--b"}) {
+    fs::copy(root / "models--a--b/blobs" / names[1], root / elsewhere / names[1]);
+    fs::remove(snapshot / names[1]);
+    fs::create_symlink(root / elsewhere / names[1], snapshot / names[1]);
+    EXPECT_NE(error_of(Fault::bad_file, [&] { open_safetensors(snapshot); }).find("symbolic link"),
+              std::string::npos);
+  }
+}
+
 TEST_F(Sharded, AFolderHasOneModel) {
   refusal();
   two_shards();
