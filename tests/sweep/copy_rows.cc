@@ -104,7 +104,7 @@ std::vector<Row> copy_rows() {
        {{"a", small_and_around({32})}, {"b", small_and_around({32})}},
        copy,
        {{"layout", {0, 1, 2, 3, 4, 5, 6, 7, 8, 9}}, {"from", kTypes}, {"to", kTypes}},
-       40},
+       16},
       {"fill",
        {MULLION_SLOT(fill)},
        {DType::f32, DType::bf16, DType::f16, DType::f64, DType::i32, DType::i64, DType::u8,
