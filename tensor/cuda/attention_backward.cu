@@ -204,22 +204,10 @@ struct KeyGradient {
 
   __device__ void start_tile(const AttentionBackwardArgs& args, const BackwardScratch& scratch,
                              const RowBlock& rows, int row0, int buffer) {
-    const auto* const q = static_cast<const Bf16*>(args.q);
-    const auto* const d_o = static_cast<const Bf16*>(args.d_o);
-    start_rows<D, Shape::kRows, Shape::kThreads>(
-        q_tiles + buffer * Shape::kRows * D, q, [&](int i) {
-          const int row = row0 + i;
-          return row < rows.rows
-                     ? attention_row(q, args.q_stride, rows.batch, rows.token(row), rows.head(row))
-                     : nullptr;
-        });
-    start_rows<D, Shape::kRows, Shape::kThreads>(
-        d_o_tiles + buffer * Shape::kRows * D, d_o, [&](int i) {
-          const int row = row0 + i;
-          return row < rows.rows ? attention_row(d_o, args.d_o_stride, rows.batch,
-                                                 rows.result_token(row), rows.head(row))
-                                 : nullptr;
-        });
+    start_query_rows<D, Shape::kRows, Shape::kThreads, false>(q_tiles + buffer * Shape::kRows * D,
+                                                              args.q, args.q_stride, rows, row0);
+    start_query_rows<D, Shape::kRows, Shape::kThreads, true>(d_o_tiles + buffer * Shape::kRows * D,
+                                                             args.d_o, args.d_o_stride, rows, row0);
     cp_async_commit();
     if (threadIdx.x < Shape::kRows) {
       const int row = min(row0 + static_cast<int>(threadIdx.x), rows.rows - 1);

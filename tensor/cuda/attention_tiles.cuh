@@ -20,18 +20,70 @@ struct RowTile {
   }
 };
 
+// The copies of a tile that a thread starts: one chunk of rows row(), row() + kStep, ... As kStep
+// is a multiple of 8, the chunk lies in the same place of all of them.
+template <int D, int kThreads>
+struct CopyShare {
+  static constexpr int kChunks = RowTile<D>::kChunks, kStep = kThreads / kChunks;
+  static_assert(kThreads % kChunks == 0 && kStep % 8 == 0);
+  // Worked out where a tile is started: kept from tile to tile they would take registers from sums.
+  const int thread = hide_origin(static_cast<int>(threadIdx.x));
+  const int row = thread / kChunks, chunk = thread % kChunks;
+  __device__ __forceinline__ Bf16* place(Bf16* tile) const {
+    return tile + RowTile<D>::at(row, chunk);
+  }
+};
+
 // Starts the copies of `kRows` rows; row_at(r) gives a row's elements or null, which makes zeros.
 template <int D, int kRows, int kThreads, typename RowAt>
 __device__ __forceinline__ void start_rows(Bf16* tile, const Bf16* any, const RowAt& row_at) {
-  constexpr int kChunks = RowTile<D>::kChunks, kStep = kThreads / kChunks;
-  static_assert(kThreads % kChunks == 0 && kRows % kStep == 0);
-  const int chunk = threadIdx.x % kChunks;
+  constexpr int kStep = CopyShare<D, kThreads>::kStep;
+  static_assert(kRows % kStep == 0);
+  const CopyShare<D, kThreads> share;
+  Bf16* to = share.place(tile);
 #pragma unroll 1
-  for (int i = 0; i < kRows / kStep; ++i) {
-    const int row = static_cast<int>(threadIdx.x) / kChunks + i * kStep;
+  for (int row = share.row; row < kRows; row += kStep, to += kStep * D) {
     const Bf16* const from = row_at(row);
-    cp_async_16(tile + RowTile<D>::at(row, chunk), from == nullptr ? any : from + chunk * 8,
-                from != nullptr);
+    cp_async_16(to, from == nullptr ? any : from + share.chunk * 8, from != nullptr);
+  }
+}
+
+// The same where all rows are there and those of a thread lie at equal distances: `from` is its
+// first and `step` what leads to the next, in elements. An addition and a copy a row.
+template <int D, int kRows, int kThreads>
+__device__ __forceinline__ void start_steady_rows(Bf16* tile, const CopyShare<D, kThreads>& share,
+                                                  const Bf16* from, int64_t step) {
+  constexpr int kStep = CopyShare<D, kThreads>::kStep;
+  static_assert(kRows % kStep == 0);
+  Bf16* const to = share.place(tile);
+  from += share.chunk * 8;
+#pragma unroll
+  for (int i = 0; i < kRows / kStep; ++i, from += step) cp_async_16(to + i * kStep * D, from);
+}
+
+// Starts the copies of a block's rows row0, row0 + 1, ...: of q, or with kResults of what lies
+// where results do. A thread's rows are of one head where the number of heads divides their
+// distance.
+template <int D, int kRows, int kThreads, bool kResults>
+__device__ __forceinline__ void start_query_rows(Bf16* tile, const void* base,
+                                                 const AttentionStrides& stride,
+                                                 const RowBlock& rows, int row0) {
+  constexpr int kStep = CopyShare<D, kThreads>::kStep;
+  const auto* const elements = static_cast<const Bf16*>(base);
+  const auto row_at = [&](int i) {
+    const int token = kResults ? rows.result_token(row0 + i) : rows.token(row0 + i);
+    return attention_row(elements, stride, rows.batch, token, rows.head(row0 + i));
+  };
+  const int last = row0 + kRows - 1, tokens = rows.place(kStep);
+  // Results may be moved round a circle: then a tile that contains its end is none of these.
+  const bool circled = kResults && rows.result_token(last) - rows.result_token(row0) !=
+                                       rows.position(last) - rows.position(row0);
+  if (last < rows.rows && tokens * rows.heads == kStep && !circled) {
+    const CopyShare<D, kThreads> share;
+    start_steady_rows<D, kRows>(tile, share, row_at(share.row), stride.token * tokens);
+  } else {
+    start_rows<D, kRows, kThreads>(
+        tile, elements, [&](int i) { return row0 + i < rows.rows ? row_at(i) : nullptr; });
   }
 }
 
@@ -57,18 +109,29 @@ __device__ __forceinline__ void set_query_block(QueryBlock& block, const Args& a
   __syncthreads();
 }
 
-// Starts the copies of the keys in slots slot0, slot0 + 1, ... into tiles of K and V.
+// Starts the copies of the keys in slots slot0, slot0 + 1, ... into tiles of K and V. Nearly all
+// tiles lie in the block's range of keys; the first may begin with keys of the list, the last may
+// end early.
 template <int D, int kKeys, int kThreads, typename Args>
 __device__ __forceinline__ void start_keys(Bf16* k_tile, Bf16* v_tile, const QueryBlock& block,
                                            const Args& args, int slot0) {
-  start_rows<D, kKeys, kThreads>(k_tile, block.k, [&](int i) {
-    return slot0 + i < block.view.slots ? block.k + block.view.key(slot0 + i) * args.k_stride.token
-                                        : nullptr;
-  });
-  start_rows<D, kKeys, kThreads>(v_tile, block.v, [&](int i) {
-    return slot0 + i < block.view.slots ? block.v + block.view.key(slot0 + i) * args.v_stride.token
-                                        : nullptr;
-  });
+  using Share = CopyShare<D, kThreads>;
+  const KeyView& view = block.view;
+  if (slot0 >= view.listed && slot0 + kKeys <= view.slots) {
+    const Share share;
+    const int64_t key = view.begin + slot0 - view.listed + share.row;
+    const int64_t k_step = args.k_stride.token, v_step = args.v_stride.token;
+    start_steady_rows<D, kKeys>(k_tile, share, block.k + key * k_step, k_step * Share::kStep);
+    start_steady_rows<D, kKeys>(v_tile, share, block.v + key * v_step, v_step * Share::kStep);
+  } else {
+    const auto rows_of = [&](const Bf16* rows, int64_t stride) {
+      return [=, &view](int i) {
+        return slot0 + i < view.slots ? rows + view.key(slot0 + i) * stride : nullptr;
+      };
+    };
+    start_rows<D, kKeys, kThreads>(k_tile, block.k, rows_of(block.k, args.k_stride.token));
+    start_rows<D, kKeys, kThreads>(v_tile, block.v, rows_of(block.v, args.v_stride.token));
+  }
   cp_async_commit();
 }
 
