@@ -5,12 +5,19 @@ Counts, from the tiles of tensor/cuda/*.cu (read from the sources), the operatio
 launch, and divides them by what the device can do. Two bounds: all units overlap perfectly (the
 longest of the times), and nothing overlaps (their sum). Every figure is predicted; a measurement on
 a GPU replaces it. Prints the tables of docs/gpu.md.
+
+Issue slots are counted in the machine code (tools/sass.py), which needs nvcc and nvdisasm: the
+instructions of a kernel's main loop for each of its tensor-core instructions, times those that the
+work needs. What lies outside of the loop, and what warps do that skip a tile, is not counted. Without
+the two tools the column says so, and is left out of the bounds.
 """
 
 import re
 import sys
 from math import ceil
 from pathlib import Path
+
+import sass
 
 CUDA = Path(__file__).resolve().parent.parent / "tensor" / "cuda"
 
@@ -23,6 +30,9 @@ SMS, CLOCK = 132, 1.75e9
 EXP = SMS * 16 * CLOCK
 SHARED = SMS * 128 * CLOCK  # bytes
 F32 = SMS * 128 * CLOCK  # instructions of the f32 units
+ISSUE = SMS * 4 * CLOCK  # instructions of warps: one a clock from each of four schedulers
+MMA = 2 * 16 * 8 * 16  # operations of a tensor-core instruction of a warp
+COUNTED = all(sass.tool(name) for name in ("nvcc", "nvdisasm"))
 
 
 def source(name):
@@ -40,19 +50,33 @@ def constant(name, pattern):
     return int(found.group(1))
 
 
-class Work:
-    """Operations and bytes of one launch or several."""
+def per_product(file, kernel, _known={}):
+    """Instructions of a kernel's main loop for each of its tensor-core instructions; 0 uncounted."""
+    if not COUNTED:
+        return 0
+    if file not in _known:
+        _known[file] = sass.loops_of_file(file, "sm_90a")
+    way = _known[file][kernel]
+    return way.instructions() / way.count["HMMA"]
 
-    def __init__(self, useful=0.0, mma=0.0, exps=0.0, f32=0.0, shared=0.0, memory=0.0):
+
+class Work:
+    """Operations and bytes of one launch or several; `code` is per_product() of the kernel."""
+
+    def __init__(self, useful=0.0, mma=0.0, exps=0.0, f32=0.0, shared=0.0, memory=0.0, code=0.0):
         self.useful, self.mma, self.exps = useful, mma, exps
         self.f32, self.shared, self.memory = f32, shared, memory
+        self.issue = mma / MMA * code
 
     def __add__(self, other):
         mine, its = vars(self), vars(other)
-        return Work(**{key: mine[key] + its[key] for key in mine})
+        total = Work()
+        vars(total).update({key: mine[key] + its[key] for key in mine})
+        return total
 
     def times(self):
-        return {"tensor cores": self.mma / (GEMM * MMA_SHARE), "exponentials": self.exps / EXP,
+        return {"issue slots": self.issue / ISSUE,
+                "tensor cores": self.mma / (GEMM * MMA_SHARE), "exponentials": self.exps / EXP,
                 "f32 units": self.f32 / F32, "shared memory": self.shared / SHARED,
                 "device memory": self.memory / COPY}
 
@@ -111,19 +135,21 @@ def attention_forward():
         useful=4 * WIDTH * visible_pairs(), mma=scores * 2 * 2 * WIDTH, exps=scores,
         f32=5 * scores,  # maximum, scale and shift, sum, half a rounding, its share of the rest
         # k and v written once a block, read by every warp, which reads its rows of q again
-        shared=fetched * 2 * keys * ROW + computed * (2 * keys + 32) * ROW, memory=tensors)
+        shared=fetched * 2 * keys * ROW + computed * (2 * keys + 32) * ROW, memory=tensors,
+        code=per_product("attention_forward.cu", "forward_kernel<128, false>"))
 
 
 def attention_backward():
     keys = constant("attention_backward.cu", r"kWarps = 4, kM = 2, kKeys = (\d+);")
-    rows = constant("attention_backward.cu", r"kRows = D == 64 && !kNarrow \? 32 : (\d+);")
+    rows = constant("attention_backward.cu", r"kTileRows = D == 64 && !kNarrowForm \? 32 : (\d+)>")
     constant("attention_backward.cu", r"kWarps = D == 128 && !kNarrow \? (8) : 4;")
     fetched, computed = query_tiles(keys)
     scores = computed * 32 * keys
     tensor = TOKENS * HEADS * ROW
     queries = Work(mma=scores * 3 * 2 * WIDTH, exps=scores, f32=6 * scores,
                    shared=fetched * 2 * keys * ROW + computed * (3 * keys + 2 * 32) * ROW,
-                   memory=5 * tensor)
+                   memory=5 * tensor,
+                   code=per_product("attention_backward.cu", "query_gradient_kernel<128, false>"))
     tiles = lists = 0
     for count, panes in heads():
         for begin, end in panes:
@@ -133,7 +159,8 @@ def attention_backward():
     # Each of 8 warps reads the tile of q and do twice: as right operand and transposed.
     key_side = Work(mma=pairs * 4 * 2 * WIDTH, exps=pairs, f32=7 * pairs,
                     shared=tiles * (2 + 8 * 4) * rows * ROW + tiles * 8 * 2 * 16 * ROW,
-                    memory=6 * tensor)
+                    memory=6 * tensor,
+                    code=per_product("attention_backward.cu", "key_gradient_kernel<128, 64>"))
     delta = Work(memory=2 * tensor)
     useful = Work(useful=10 * WIDTH * visible_pairs())
     return queries + key_side + delta + useful
@@ -170,10 +197,12 @@ def msa_conv(size, heads_):
     fill = maps * tiles * 2 * halo * HEAD * 2
     pixels = maps * size * size
     read = maps * strips * window * HEAD * 2  # one map's window, by all strips
+    code = per_product("msa_conv_mma.cu", "msa_conv_mma_kernel<32, 7>")
     forward = Work(useful=4 * HEAD * 49 * pixels, mma=scores * 2 * 2 * HEAD, exps=scores,
-                   f32=6 * scores, shared=fill + 2 * read, memory=4 * tensor + pixels * 4)
+                   f32=6 * scores, shared=fill + 2 * read, memory=4 * tensor + pixels * 4, code=code)
+    code = per_product("msa_conv_mma_backward.cu", "msa_conv_mma_backward_kernel<32, 7>")
     backward = Work(useful=10 * HEAD * 49 * pixels, mma=scores * 7 * 2 * HEAD, exps=2 * scores,
-                    f32=14 * scores, shared=2 * fill + 7 * read, memory=8 * tensor + pixels * 4)
+                    f32=14 * scores, shared=2 * fill + 7 * read, memory=8 * tensor + pixels * 4, code=code)
     return (height, width), tensor, forward, backward
 
 
@@ -187,9 +216,13 @@ def micro(seconds):
 def line(name, tile, work, floor):
     times = work.times()
     longest = max(times, key=times.get)
-    best, worst = times[longest], sum(times.values())
+    best = times[longest]
+    # Issuing an instruction is a part of what its unit does, not a further wait.
+    worst = max(best, sum(t for unit, t in times.items() if unit != "issue slots"))
     cells = [name, tile, f"{work.useful * 1e-9:,.1f}", f"{work.mma * 1e-9:,.1f}",
-             f"{work.memory * 1e-6:,.0f}", *(micro(t) for t in times.values()), longest,
+             f"{work.memory * 1e-6:,.0f}",
+             *(micro(t) if COUNTED or unit != "issue slots" else "not counted"
+               for unit, t in times.items()), longest,
              f"{micro(best)} to {micro(worst)}", f"{floor / worst:.2f} to {floor / best:.2f}"]
     print("| " + " | ".join(cells) + " |")
 
@@ -198,7 +231,7 @@ def main():
     head = ["launches", "tile", "useful GFLOP", "tensor-core GFLOP", "MB moved"]
     head += [name + " µs" for name in Work().times()] + ["bound by", "predicted µs",
                                                          "predicted part of the roof"]
-    print("| " + " | ".join(head) + " |\n|" + "---|" * 2 + "---:|" * 8 + "---|---:|---:|")
+    print("| " + " | ".join(head) + " |\n|" + "---|" * 2 + "---:|" * 9 + "---|---:|---:|")
     forward, backward = attention_forward(), attention_backward()
     for name, tile, work in [("SF-Attn 32k forward", "128 queries x 48 keys", forward),
                              ("SF-Attn 32k backward", "128 x 32; 128 keys x 64", backward)]:

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "tensor/check.h"
+#include "tensor/cuda/graph.h"
 #include "tensor/cuda/runtime.h"
 
 namespace mullion::cuda {
@@ -29,6 +30,8 @@ struct Graph {
   cudaGraphExec_t exec = nullptr;
   size_t nodes = 0;
 };
+
+bool is_recording() { return recording != nullptr; }
 
 void refuse_in_recording(const char* what) {
   CHECK(!recording, "cuda: a step that is recorded ", what);

@@ -48,10 +48,17 @@ __global__ void __launch_bounds__(Shape::kThreads)
   });
 }
 
+// 768 threads of 80 registers fit on a multiprocessor, or 512 of 128: those that keep x and g in
+// f32 need more than 80. A block of 512 may have more.
+template <typename T, typename Shape>
+constexpr int kGradBlocks = blocks_per_multiprocessor(Shape::kThreads,
+                                                      HeldRow<Shape, T>::kPacked ? 768 : 512);
+
 // Group b takes rows b, b + groups, ...; partials, if any, gets two rows of `width` sums a group:
 // for the weight and for the bias.
 template <typename T, typename Shape>
-__global__ void __launch_bounds__(Shape::kThreads)
+__global__ void __launch_bounds__(Shape::kThreads,
+                                  Shape::kThreads < 512 ? kGradBlocks<T, Shape> : 1)
     layer_norm_grad_kernel(const T* x, const float* weight, const float* means, const float* rstds,
                            const T* g, T* dx, float* partials, int64_t rows, int width) {
   constexpr int N = Shape::N;
@@ -132,7 +139,7 @@ void backward(const LayerNormGradArgs& args) {
       if (args.dx) run(Shape::grid(args.rows), nullptr);
       sum_norm_columns<T>({x, g, mean, rstd, args.rows, args.width}, out);
     } else {
-      const int64_t blocks = blocks_of_sum(args.rows, Shape::kRowsPerBlock);
+      const int64_t blocks = blocks_of_sum(args.rows, Shape::kRowsPerBlock, kGradBlocks<T, Shape>);
       const int64_t groups = blocks * Shape::kRowsPerBlock;
       const Storage memory = scratch(2 * groups * args.width * int64_t{sizeof(float)});
       auto* partials = reinterpret_cast<float*>(memory.data());

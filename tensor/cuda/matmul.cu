@@ -1,18 +1,25 @@
 // Matrix products by cuBLASLt, which is column-major: the transposed product C^T = op(B)^T op(A)^T
 // is asked for, so that the rows of every matrix here are its columns and n comes before m. What
-// the library found best for a shape is kept. Operands whose type does not suit the product are
-// cast into scratch memory first. Bias and residual are part of the product. So is GELU in bf16:
-// the library has its tanh form alone, whose 5e-4 that type does not see beside values of 1; in f32
-// it is a pass of its own, by the error function.
+// the library holds for best for a shape is kept, or with MULLION_CUDA_PRODUCTS=timed the fastest
+// of the five that it names first. Times differ from run to run, and so may that choice, and with
+// it the order of sums: only the library's own choice gives the same bits at every run. Operands
+// whose type does not suit the product are cast into scratch memory first. Bias and residual are
+// part of the product. So is GELU in bf16: the library has its tanh form alone, whose 5e-4 that
+// type does not see beside values of 1; in f32 it is a pass of its own, by the error function.
 #include <cublasLt.h>
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <string>
+#include <utility>
 
 #include "tensor/cuda/dispatch.h"
+#include "tensor/cuda/fastest.h"
+#include "tensor/cuda/graph.h"
 #include "tensor/cuda/kernels.h"
 #include "tensor/cuda/launch.h"
 #include "tensor/cuda/runtime.h"
@@ -24,6 +31,7 @@ namespace mullion::cuda {
 namespace {
 
 constexpr int64_t kWorkspace = 32 << 20;              // what cuBLAS asks for on Hopper
+constexpr int kCandidates = 5;                        // where the fastest is asked for
 constexpr int64_t kMostWidened = int64_t{256} << 20;  // bytes of B in f32 at a time
 
 void check_lt(cublasStatus_t status, const char* call, const MatmulArgs& p) {
@@ -88,6 +96,9 @@ struct Plan {
   cublasLtMatmulDesc_t product = nullptr;
   cublasLtMatrixLayout_t a = nullptr, b = nullptr, c = nullptr;
   cublasLtMatmulAlgo_t algorithm{};
+  // Which of them is fastest is not known yet.
+  std::array<cublasLtMatmulAlgo_t, kCandidates> candidates{};
+  int n_candidates = 0;
 };
 
 // A matrix of `rows` stored rows.
@@ -121,6 +132,15 @@ void set(cublasLtMatmulPreference_t preference, cublasLtMatmulPreferenceAttribut
            "cublasLtMatmulPreferenceSetAttribute", p);
 }
 
+// MULLION_CUDA_PRODUCTS=library|timed; asked for each new shape.
+bool products_are_timed() {
+  const char* const value = std::getenv("MULLION_CUDA_PRODUCTS");
+  const std::string how = value ? value : "library";
+  CHECK_AS(Fault::usage, how == "library" || how == "timed", "MULLION_CUDA_PRODUCTS=", how,
+           ": expected library or timed");
+  return how == "timed";
+}
+
 void choose_algorithm(cublasLtHandle_t handle, Plan& plan, const MatmulArgs& p) {
   cublasLtMatmulPreference_t preference = nullptr;
   check_lt(cublasLtMatmulPreferenceCreate(&preference), "cublasLtMatmulPreferenceCreate", p);
@@ -130,15 +150,19 @@ void choose_algorithm(cublasLtHandle_t handle, Plan& plan, const MatmulArgs& p) 
   set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment_of_a(p), p);
   set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, alignment_of_added(p), p);
   set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignment_of_c(p), p);
-  cublasLtMatmulHeuristicResult_t found{};
+  cublasLtMatmulHeuristicResult_t found[kCandidates] = {};
   int count = 0;
   const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
-      handle, plan.product, plan.b, plan.a, plan.c, plan.c, preference, 1, &found, &count);
+      handle, plan.product, plan.b, plan.a, plan.c, plan.c, preference,
+      products_are_timed() ? kCandidates : 1, found, &count);
   cublasLtMatmulPreferenceDestroy(preference);
   check_lt(status, "cublasLtMatmulAlgoGetHeuristic", p);
   check_lt(count > 0 ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED, "finding an algorithm",
            p);
-  plan.algorithm = found.algo;
+  plan.algorithm = found[0].algo;
+  for (int i = 0; i < count && count > 1; ++i)
+    if (found[i].state == CUBLAS_STATUS_SUCCESS)
+      plan.candidates[plan.n_candidates++] = found[i].algo;
 }
 
 cublasLtEpilogue_t epilogue_of(const MatmulArgs& p) {
@@ -196,6 +220,38 @@ Products& products() {
   return *the_products;
 }
 
+cublasStatus_t run(cublasLtHandle_t handle, const Plan& plan, const cublasLtMatmulAlgo_t& algorithm,
+                   const Storage& workspace, const MatmulArgs& p, void* result) {
+  const auto alpha = static_cast<float>(p.alpha), beta = static_cast<float>(beta_of(p));
+  return cublasLtMatmul(handle, plan.product, &alpha, p.b, plan.b, p.a, plan.a, &beta, added_to(p),
+                        plan.c, result, plan.c, &algorithm, workspace.data(),
+                        static_cast<size_t>(kWorkspace), current_stream());
+}
+
+// Takes the fastest candidate for good. Where the product adds to what lies in its result, the
+// trials write elsewhere; where there is no memory for that, the library's first stays.
+void choose_fastest(cublasLtHandle_t handle, Plan& plan, const Storage& workspace,
+                    const MatmulArgs& p) {
+  constexpr int64_t kMostScratch = 256 << 20;
+  const int count = std::exchange(plan.n_candidates, 0);
+  std::unique_ptr<Workspace> elsewhere;
+  if (beta_of(p) != 0) {
+    const int64_t elements = (p.batch - 1) * p.stride_c + (p.m - 1) * p.ldc + p.n;
+    if (elements * size_of(p.c_type) > kMostScratch) return;
+    try {
+      elsewhere.reset(new Workspace{scratch(elements * size_of(p.c_type))});
+    } catch (const Error& error) {
+      if (error.fault() != Fault::memory) throw;
+      return;
+    }
+  }
+  void* const result = elsewhere ? elsewhere->memory.data() : p.c;
+  const int best = fastest_of(count, [&](int i) {
+    return run(handle, plan, plan.candidates[i], workspace, p, result) == CUBLAS_STATUS_SUCCESS;
+  });
+  plan.algorithm = plan.candidates[best];
+}
+
 // The product itself: types that the library takes, sizes above 0.
 void multiply(const MatmulArgs& p) {
   Products& all = products();
@@ -207,14 +263,11 @@ void multiply(const MatmulArgs& p) {
   const Key key = key_of(p);
   auto found = all.plans.find(key);
   if (found == all.plans.end()) found = all.plans.emplace(key, make_plan(handle, p)).first;
-  const Plan& plan = found->second;
+  Plan& plan = found->second;
   set_pointers(plan.product, p);
-  const auto alpha = static_cast<float>(p.alpha), beta = static_cast<float>(beta_of(p));
-  check_lt(
-      cublasLtMatmul(handle, plan.product, &alpha, p.b, plan.b, p.a, plan.a, &beta, added_to(p),
-                     plan.c, p.c, plan.c, &plan.algorithm, workspace->memory.data(),
-                     static_cast<size_t>(kWorkspace), current_stream()),
-      "cublasLtMatmul", p);
+  // A recorded step cannot be timed; a later one is.
+  if (plan.n_candidates > 0 && !is_recording()) choose_fastest(handle, plan, workspace->memory, p);
+  check_lt(run(handle, plan, plan.algorithm, workspace->memory, p, p.c), "cublasLtMatmul", p);
   launched("matmul");
 }
 

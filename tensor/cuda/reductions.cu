@@ -38,9 +38,9 @@ void sum_partials(const float* partials, int64_t count, int sums, int64_t width,
          kColumns * kThreadsPerColumn, 0, partials, count, sums * width, width, out);
 }
 
-int64_t blocks_of_sum(int64_t rows, int rows_per_block) {
+int64_t blocks_of_sum(int64_t rows, int rows_per_block, int per_multiprocessor) {
   const int64_t needed = (rows + rows_per_block - 1) / rows_per_block;
-  return std::min<int64_t>(needed, 2 * int64_t{device_facts().multiprocessors});
+  return std::min(needed, int64_t{per_multiprocessor} * device_facts().multiprocessors);
 }
 
 }  // namespace mullion::cuda

@@ -45,7 +45,14 @@ struct Totals {
 };
 void sum_partials(const float* partials, int64_t count, int sums, int64_t width, Totals out);
 
-// How many groups share the rows of a sum over rows: enough to fill the device, and no more.
-int64_t blocks_of_sum(int64_t rows, int rows_per_block);
+// How many blocks share the rows of a sum over rows: as many as a multiprocessor holds at a time,
+// on each, and no more.
+int64_t blocks_of_sum(int64_t rows, int rows_per_block, int per_multiprocessor);
+
+// That number for blocks of `threads` threads of which `resident` find registers: at least two, so
+// that one can compute while the other waits for a barrier.
+constexpr int blocks_per_multiprocessor(int threads, int resident) {
+  return resident / threads > 2 ? resident / threads : 2;
+}
 
 }  // namespace mullion::cuda

@@ -37,9 +37,13 @@ __global__ void __launch_bounds__(Shape::kThreads)
   });
 }
 
+// 768 threads of 80 registers fit on a multiprocessor; a block of 512 may have more.
+template <typename Shape>
+constexpr int kGradBlocks = blocks_per_multiprocessor(Shape::kThreads, 768);
+
 // Group b takes rows b, b + groups, ...; partials, if any, gets one row of `width` sums a group.
 template <typename T, typename Shape>
-__global__ void __launch_bounds__(Shape::kThreads)
+__global__ void __launch_bounds__(Shape::kThreads, Shape::kThreads < 512 ? kGradBlocks<Shape> : 1)
     rms_norm_grad_kernel(const T* x, const float* weight, const float* rstd, const T* g, T* dx,
                          float* partials, int64_t rows, int width) {
   constexpr int N = Shape::N;
@@ -106,7 +110,7 @@ void backward(const RmsNormGradArgs& args) {
       if (args.dx) run(Shape::grid(args.rows), nullptr);
       sum_norm_columns<T>({x, g, nullptr, rstd, args.rows, args.width}, {{dweight, nullptr}});
     } else {
-      const int64_t blocks = blocks_of_sum(args.rows, Shape::kRowsPerBlock);
+      const int64_t blocks = blocks_of_sum(args.rows, Shape::kRowsPerBlock, kGradBlocks<Shape>);
       const int64_t groups = blocks * Shape::kRowsPerBlock;
       const Storage memory = scratch(groups * args.width * int64_t{sizeof(float)});
       auto* partials = reinterpret_cast<float*>(memory.data());

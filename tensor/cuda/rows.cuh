@@ -3,6 +3,8 @@
 // element otherwise, and holds up to 16 elements in registers between the sweeps over its row, so
 // that memory is read once; a row that is too wide for that is read again, from the caches.
 #pragma once
+#include <type_traits>
+
 #include "tensor/cuda/dispatch.h"
 #include "tensor/cuda/launch.h"
 
@@ -12,6 +14,12 @@ template <int N>
 struct Floats {
   float v[N];
 };
+
+// The eight bf16 of 16 bytes.
+__device__ __forceinline__ Floats<8> widened(const uint4& q) {
+  return {low_bf16(q.x), high_bf16(q.x), low_bf16(q.y), high_bf16(q.y),
+          low_bf16(q.z), high_bf16(q.z), low_bf16(q.w), high_bf16(q.w)};
+}
 
 // N elements as floats: loads of 16 bytes where they are that many, then p is aligned to 16.
 template <int N, typename T>
@@ -28,10 +36,7 @@ __device__ __forceinline__ Floats<N> load(const T* p) {
     }
   } else {
     static_assert(N == 8);
-    const uint4 q = load_vector<uint4>(p);
-    x.v[0] = low_bf16(q.x), x.v[1] = high_bf16(q.x), x.v[2] = low_bf16(q.y);
-    x.v[3] = high_bf16(q.y), x.v[4] = low_bf16(q.z), x.v[5] = high_bf16(q.z);
-    x.v[6] = low_bf16(q.w), x.v[7] = high_bf16(q.w);
+    return widened(load_vector<uint4>(p));
   }
   return x;
 }
@@ -84,22 +89,36 @@ struct RowShape {
 };
 
 // A thread's part of a row of x. Read in the first sweep; later ones find it in registers, or, with
-// K = 0, read it again.
+// K = 0, read it again. Vectors of bf16 stay as they are, two in a register, and are widened when
+// they are asked for.
 template <typename Shape, typename T>
 class HeldRow {
  public:
+  static constexpr bool kPacked = sizeof(T) == 2 && Shape::N == 8;
+
   __device__ __forceinline__ explicit HeldRow(const T* x) : x_(x) {}
-  __device__ __forceinline__ const Floats<Shape::N>& read(int k, int at) {
-    return held_[k] = load<Shape::N>(x_ + at);
+  __device__ __forceinline__ Floats<Shape::N> read(int k, int at) {
+    if constexpr (kPacked)
+      held_[k] = load_vector<uint4>(x_ + at);
+    else
+      held_[k] = load<Shape::N>(x_ + at);
+    return value(k);
   }
-  __device__ __forceinline__ const Floats<Shape::N>& operator()(int k, int at) {
-    if constexpr (Shape::K == 0) held_[k] = load<Shape::N>(x_ + at);
-    return held_[k];
+  __device__ __forceinline__ Floats<Shape::N> operator()(int k, int at) {
+    if constexpr (Shape::K == 0) return read(k, at);
+    return value(k);
   }
 
  private:
+  __device__ __forceinline__ Floats<Shape::N> value(int k) const {
+    if constexpr (kPacked)
+      return widened(held_[k]);
+    else
+      return held_[k];
+  }
+
   const T* x_;
-  Floats<Shape::N> held_[Shape::kHeld];
+  std::conditional_t<kPacked, uint4, Floats<Shape::N>> held_[Shape::kHeld];
 };
 
 constexpr int kHeldElements = 16;  // a thread
@@ -111,6 +130,7 @@ void dispatch_shape(int64_t width, F f) {
   constexpr int K = kHeldElements / N;
   if (width <= 32 * kHeldElements) return f(RowShape<N, 32, K>{});
   if (width <= 128 * kHeldElements) return f(RowShape<N, 128, K>{});
+  if (width <= 256 * kHeldElements) return f(RowShape<N, 256, K>{});
   if (width <= kWidestHeldRow) return f(RowShape<N, 512, K>{});
   f(RowShape<N, 512, 0>{});
 }

@@ -2,11 +2,14 @@
 #include "tests/simt/include/cublasLt.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <string>
+#include <thread>
 #include <vector>
 
+#include "tests/simt/candidates.h"
 #include "tests/simt/device_memory.h"
 #include "tests/simt/engine.h"
 #include "tests/simt/fault_plan.h"
@@ -49,6 +52,8 @@ struct SimtMatmulPreference {
 
 namespace mullion::simt {
 namespace {
+
+std::vector<int> delays{0}, runs{0};  // of the candidates that are offered
 
 constexpr auto kNoType = static_cast<cudaDataType>(-1);
 
@@ -228,6 +233,13 @@ bool sizes_fit(const SimtMatmulDesc& desc, const SimtMatrixLayout& a, const Simt
 }
 
 }  // namespace
+
+void offer_candidates(std::vector<int> milliseconds) {
+  delays = std::move(milliseconds);
+  runs.assign(delays.size(), 0);
+}
+std::vector<int> candidate_runs() { return runs; }
+
 }  // namespace mullion::simt
 
 using namespace mullion::simt;
@@ -375,12 +387,15 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
   if (!handle || requested < 1 || !sizes_fit(*desc, *a, *b, *d)) return CUBLAS_STATUS_INVALID_VALUE;
   if (planned_fault("cublasLtMatmulAlgoGetHeuristic") || !is_supported(*desc, *a, *b, *c, *d))
     return CUBLAS_STATUS_NOT_SUPPORTED;
-  *results = {};
-  std::copy_n(preference->alignment, 4, results->algo.alignment);
-  results->workspaceSize = results->algo.workspace =
-      std::min<size_t>(preference->workspace, 4 << 10);  // so that a missing workspace shows
-  results->state = CUBLAS_STATUS_SUCCESS;
-  *found = 1;
+  *found = std::min(requested, static_cast<int>(mullion::simt::delays.size()));
+  for (int i = 0; i < *found; ++i) {
+    results[i] = {};
+    std::copy_n(preference->alignment, 4, results[i].algo.alignment);
+    results[i].workspaceSize = results[i].algo.workspace =
+        std::min<size_t>(preference->workspace, 4 << 10);  // so that a missing workspace shows
+    results[i].algo.number = i;
+    results[i].state = CUBLAS_STATUS_SUCCESS;
+  }
   return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -395,6 +410,9 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
     return CUBLAS_STATUS_INVALID_VALUE;
   if (!is_supported(*desc, *al, *bl, *cl, *dl)) return CUBLAS_STATUS_NOT_SUPPORTED;
   if (algo && workspace_bytes < algo->workspace) return CUBLAS_STATUS_INVALID_VALUE;
+  const auto number = static_cast<size_t>(algo ? algo->number : 0);
+  const int delay = number < mullion::simt::delays.size() ? mullion::simt::delays[number] : 0;
+  if (delay < 0) return CUBLAS_STATUS_NOT_SUPPORTED;
   const uint32_t promised[4] = {1, 1, 1, 1};
   const uint32_t* alignment = algo ? algo->alignment : promised;
   float scales[2];
@@ -424,6 +442,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
   enqueue(stream, [=] {
     check_device_range("cublasLtMatmul: workspace", workspace, workspace_bytes);
     if (used) std::memset(workspace, 0xff, used);
+    std::this_thread::sleep_for(std::chrono::milliseconds(delay));
+    if (number < mullion::simt::runs.size()) ++mullion::simt::runs[number];
     count_run(product.dl.batch > 1 ? "product of batches" : "product");
     for (int32_t i = 0; i < product.dl.batch; ++i) product.run(i);
   });

@@ -65,6 +65,7 @@ using cublasLtMatmulPreference_t = SimtMatmulPreference*;
 struct cublasLtMatmulAlgo_t {
   uint32_t alignment[4];  // of A, B, C, D, as the preference promised
   size_t workspace;
+  int number;  // among those that the library offers
 };
 struct cublasLtMatmulHeuristicResult_t {
   cublasLtMatmulAlgo_t algo;

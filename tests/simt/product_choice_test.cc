@@ -1,0 +1,108 @@
+// Which of cuBLASLt's candidates computes a product: the library's first, or the fastest.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+#include "tensor/backend.h"
+#include "tensor/cuda/runtime.h"
+#include "tensor/kernel_args/linear.h"
+#include "tensor/tensor.h"
+#include "tests/simt/candidates.h"
+#include "tests/simt/simt.h"
+
+namespace mullion {
+namespace {
+
+const Device kCuda{DeviceType::cuda, 0};
+
+class ProductChoice : public testing::Test {
+ protected:
+  void SetUp() override {
+    late_ = simt::late_streams();
+    simt::set_late_streams(false);  // an event's time is when it is queued
+    synchronize(kCuda);
+  }
+  void TearDown() override {
+    unsetenv("MULLION_CUDA_PRODUCTS");
+    simt::offer_candidates({0});
+    simt::set_late_streams(late_);
+  }
+
+  // c = a b^T + beta c of n x n, ones and twos and a c of threes: every element of the result.
+  // Products of one size are planned once in a process, so each test has its own.
+  static float product(int64_t n, double beta = 0) {
+    const Tensor a = Tensor::full({n, n}, 1, DType::f32, kCuda);
+    const Tensor b = Tensor::full({n, n}, 2, DType::f32, kCuda);
+    const Tensor c = Tensor::full({n, n}, 3, DType::f32, kCuda);
+    queue(a, b, c, beta);
+    const std::vector<float> values = c.to_vector<float>();
+    for (const float value : values) EXPECT_EQ(value, values[0]);
+    return values[0];
+  }
+  static void queue(const Tensor& a, const Tensor& b, const Tensor& c, double beta) {
+    MatmulArgs args{};
+    args.a = a.data<void>(), args.b = b.data<void>(), args.c = c.data<void>();
+    args.a_type = args.b_type = args.c_type = DType::f32;
+    args.batch = 1, args.m = args.n = args.k = args.lda = args.ldb = args.ldc = a.dim(0);
+    args.transpose_b = true, args.alpha = 1, args.beta = beta;
+    kernels(kCuda).matmul(args);
+  }
+  using Runs = std::vector<int>;
+
+ private:
+  bool late_ = false;
+};
+
+TEST_F(ProductChoice, IsTheLibrarysUnlessTimesAreAskedFor) {
+  simt::offer_candidates({30, 0});
+  EXPECT_EQ(product(71), 2 * 71);
+  EXPECT_EQ(product(71), 2 * 71);
+  EXPECT_EQ(simt::candidate_runs(), (Runs{2, 0}));
+}
+
+TEST_F(ProductChoice, ByTimeIsTheFastestThatRuns) {
+  setenv("MULLION_CUDA_PRODUCTS", "timed", 1);
+  simt::offer_candidates({60, -1, 0, 30, -1, 0});  // more than are asked for
+  EXPECT_EQ(product(72), 2 * 72);
+  EXPECT_EQ(simt::candidate_runs(), (Runs{3, 0, 3 + 1, 3, 0, 0}));
+  EXPECT_EQ(product(72), 2 * 72);
+  EXPECT_EQ(simt::candidate_runs(), (Runs{3, 0, 3 + 2, 3, 0, 0}));
+}
+
+TEST_F(ProductChoice, LeavesTheResultThatIsAddedTo) {
+  setenv("MULLION_CUDA_PRODUCTS", "timed", 1);
+  simt::offer_candidates({30, 0});
+  EXPECT_EQ(product(73, 0.5), 2 * 73 + 1.5f);
+  EXPECT_EQ(simt::candidate_runs(), (Runs{3, 3 + 1}));
+}
+
+TEST_F(ProductChoice, WaitsForAStepThatIsNotRecorded) {
+  setenv("MULLION_CUDA_PRODUCTS", "timed", 1);
+  product(74);  // memory and workspace are there
+  const Tensor a = Tensor::full({75, 75}, 1, DType::f32, kCuda),
+               c = Tensor::full({75, 75}, 0, DType::f32, kCuda);
+  synchronize(kCuda);
+  simt::offer_candidates({30, 0});
+  cuda::begin_recording(0);
+  queue(a, a, c, 0);
+  cuda::abandon_recording(0);
+  EXPECT_EQ(simt::candidate_runs(), (Runs{0, 0}));
+  EXPECT_EQ(product(75), 2 * 75);
+  EXPECT_EQ(simt::candidate_runs(), (Runs{3, 3 + 1}));
+}
+
+TEST_F(ProductChoice, NamesAValueThatItDoesNotKnow) {
+  setenv("MULLION_CUDA_PRODUCTS", "fastest", 1);
+  try {
+    product(76);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_NE(
+        std::string(error.what()).find("MULLION_CUDA_PRODUCTS=fastest: expected library or timed"),
+        std::string::npos)
+        << error.what();
+  }
+}
+
+}  // namespace
+}  // namespace mullion
