@@ -26,8 +26,8 @@ class ByteSource {
 
 // A regular file. Size and modification time are compared again after every read.
 std::unique_ptr<ByteSource> open_file(const std::filesystem::path& path);
-// The regular file `basename` in `folder`: never a path, a device, or a symbolic link but those of a
-// Hugging Face cache, from a snapshot into the blobs of the same repository.
+// The regular file `basename` in `folder`: never a path, a device, or a symbolic link but those of
+// a Hugging Face cache, from a snapshot into the blobs of the same repository.
 std::unique_ptr<ByteSource> open_beneath(const std::filesystem::path& folder,
                                          const std::string& basename);
 // Bytes in memory, which must outlive the source.
