@@ -9,6 +9,7 @@
 #include <thread>
 #include <vector>
 
+#include "tests/simt/arithmetic.h"
 #include "tests/simt/candidates.h"
 #include "tests/simt/device_memory.h"
 #include "tests/simt/engine.h"
@@ -157,16 +158,35 @@ struct Product {
     const std::vector<float> va = dense(a, al, transposed_a(), batch);
     const std::vector<float> vb = dense(b, bl, transposed_b(), batch);
     std::vector<float> sum(static_cast<size_t>(m * n));
-    for (int64_t row = 0; row < m; ++row)
-      for (int64_t i = 0; i < k; ++i) {
-        const float x = va[static_cast<size_t>(row * k + i)];
-        const float* y = vb.data() + i * n;
-        float* s = sum.data() + row * n;
-        for (int64_t column = 0; column < n; ++column) s[column] += x * y[column];
-      }
+    if (device_arithmetic && uses_tensor_cores())
+      sum_on_tensor_cores(va, vb, sum);
+    else
+      for (int64_t row = 0; row < m; ++row)
+        for (int64_t i = 0; i < k; ++i) {
+          const float x = va[static_cast<size_t>(row * k + i)];
+          const float* y = vb.data() + i * n;
+          float* s = sum.data() + row * n;
+          for (int64_t column = 0; column < n; ++column) s[column] += x * y[column];
+        }
     finish(sum, batch);
     if (desc.epilogue == CUBLASLT_EPILOGUE_BGRADA) sums_over_k(va, m, k, 1, batch);
     if (desc.epilogue == CUBLASLT_EPILOGUE_BGRADB) sums_over_k(vb, n, 1, n, batch);
+  }
+
+  // Products of f32 alone do not, unless TF32 is allowed.
+  bool uses_tensor_cores() const {
+    return al.type == CUDA_R_16BF || desc.compute == CUBLAS_COMPUTE_32F_FAST_TF32;
+  }
+  void sum_on_tensor_cores(std::vector<float> va, std::vector<float> vb,
+                           std::vector<float>& sum) const {
+    if (al.type != CUDA_R_16BF) {
+      std::transform(va.begin(), va.end(), va.begin(), to_tf32);
+      std::transform(vb.begin(), vb.end(), vb.begin(), to_tf32);
+    }
+    for (int64_t row = 0; row < m; ++row)
+      for (int64_t column = 0; column < n; ++column)
+        sum[static_cast<size_t>(row * n + column)] =
+            sum_of_tensor_core(0, va.data() + row * k, vb.data() + column, n, k);
   }
 
   void finish(const std::vector<float>& sum, int32_t batch) const {
@@ -439,7 +459,11 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
                         static_cast<int64_t>(transposed ? al->rows : al->columns)};
   product.check_epilogue();
   const size_t used = algo ? algo->workspace : 0;
-  enqueue(stream, [=] {
+  Uses uses = {{a, false}, {b, false}, {d, true}, {workspace, true}};
+  if (scales[1] != 0) uses.push_back({c, false});
+  if (desc->bias) uses.push_back({desc->bias, desc->epilogue >= CUBLASLT_EPILOGUE_DGELU_BGRAD});
+  if (desc->aux) uses.push_back({desc->aux, desc->epilogue < CUBLASLT_EPILOGUE_DGELU});
+  enqueue(stream, "cublasLtMatmul", uses, [=] {
     check_device_range("cublasLtMatmul: workspace", workspace, workspace_bytes);
     if (used) std::memset(workspace, 0xff, used);
     std::this_thread::sleep_for(std::chrono::milliseconds(delay));

@@ -9,6 +9,7 @@
 #include <type_traits>
 
 #include "tests/simt/engine.h"
+#include "tests/simt/shared_shadow.h"
 
 inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 inline double rsqrt(double x) { return 1.0 / std::sqrt(x); }
@@ -108,59 +109,50 @@ void __stcg(T* p, const T& value) {
   *p = value;
 }
 
-// One thread runs at a time, so that an atomic is an ordinary update.
+// One thread runs at a time, so that an atomic is an ordinary update; to the shadow of shared
+// memory it is one access.
+template <typename T, typename Update>
+__attribute__((no_sanitize("thread"))) T atomic_update(T* p, Update update) {
+  if (mullion::simt::shared_span.holds(p))
+    mullion::simt::touch_shared(p, sizeof(T), mullion::simt::Access::atomic);
+  const T old = *p;
+  *p = update(old);
+  return old;
+}
 template <typename T>
 T atomicAdd(T* p, std::type_identity_t<T> value) {
-  const T old = *p;
-  *p = old + value;
-  return old;
+  return atomic_update(p, [=](T old) { return static_cast<T>(old + value); });
 }
 template <typename T>
 T atomicSub(T* p, std::type_identity_t<T> value) {
-  const T old = *p;
-  *p = old - value;
-  return old;
+  return atomic_update(p, [=](T old) { return static_cast<T>(old - value); });
 }
 template <typename T>
 T atomicMax(T* p, std::type_identity_t<T> value) {
-  const T old = *p;
-  if (old < value) *p = value;
-  return old;
+  return atomic_update(p, [=](T old) { return old < value ? value : old; });
 }
 template <typename T>
 T atomicMin(T* p, std::type_identity_t<T> value) {
-  const T old = *p;
-  if (value < old) *p = value;
-  return old;
+  return atomic_update(p, [=](T old) { return value < old ? value : old; });
 }
 template <typename T>
 T atomicOr(T* p, std::type_identity_t<T> value) {
-  const T old = *p;
-  *p = old | value;
-  return old;
+  return atomic_update(p, [=](T old) { return static_cast<T>(old | value); });
 }
 template <typename T>
 T atomicAnd(T* p, std::type_identity_t<T> value) {
-  const T old = *p;
-  *p = old & value;
-  return old;
+  return atomic_update(p, [=](T old) { return static_cast<T>(old & value); });
 }
 template <typename T>
 T atomicExch(T* p, std::type_identity_t<T> value) {
-  const T old = *p;
-  *p = value;
-  return old;
+  return atomic_update(p, [=](T) { return value; });
 }
 template <typename T>
 T atomicCAS(T* p, std::type_identity_t<T> expected, std::type_identity_t<T> value) {
-  const T old = *p;
-  if (old == expected) *p = value;
-  return old;
+  return atomic_update(p, [=](T old) { return old == expected ? value : old; });
 }
 inline unsigned atomicInc(unsigned* p, unsigned limit) {
-  const unsigned old = *p;
-  *p = old >= limit ? 0 : old + 1;
-  return old;
+  return atomic_update(p, [=](unsigned old) { return old >= limit ? 0 : old + 1; });
 }
 
 inline void __threadfence() {}

@@ -25,6 +25,7 @@ struct Allocation {
   size_t bytes;
   Byte* pages;  // the first of its pages
   size_t mapped;
+  History history;
   bool open = true;  // accessible
   Byte* end() const { return pages + mapped; }
 };
@@ -38,7 +39,11 @@ struct Device {
   bool trap = false;
   std::vector<const Byte*> opened;  // under the trap: what the work under way has touched
   int accesses = 0;                 // DeviceAccess objects alive
-  size_t in_use = 0, high = 0, capacity = device_model().memory;
+  struct Amount {
+    size_t in_use = 0, high = 0;
+  };
+  std::map<int, Amount> amounts;  // of each device
+  size_t capacity = device_model().memory;
 
   Device() {
     void* reserved =
@@ -77,6 +82,15 @@ std::pair<const Byte* const, Allocation>* allocation_below(const void* pointer) 
   auto next = live.upper_bound(static_cast<const Byte*>(pointer));
   return next == live.begin() ? nullptr : &*std::prev(next);
 }
+
+// The one that the address lies in, or null.
+Allocation* allocation_at(const void* pointer) {
+  auto* below = is_device_pointer(pointer) ? allocation_below(pointer) : nullptr;
+  const bool within =
+      below && static_cast<const Byte*>(pointer) < below->first + below->second.bytes;
+  return within ? &below->second : nullptr;
+}
+std::string describe(const Allocation& a) { return concat("an allocation of ", a.bytes, " bytes"); }
 
 void set_open(Allocation& a, bool open) {
   a.open = open;
@@ -117,11 +131,12 @@ bool open_for_device(const void* address) {
   return false;
 }
 
-void* device_allocate(size_t bytes) {
+void* device_allocate(size_t bytes, int index) {
   Device& d = device();
-  if (d.in_use + bytes > d.capacity) return nullptr;
+  Device::Amount& amount = d.amounts[index];
+  if (amount.in_use + bytes > d.capacity) return nullptr;
   const size_t rounded = (bytes + kGranule - 1) / kGranule * kGranule;
-  Allocation a{bytes, nullptr, (rounded + kZone + d.page - 1) / d.page * d.page};
+  Allocation a{bytes, nullptr, (rounded + kZone + d.page - 1) / d.page * d.page, History(index)};
   if (auto found = d.reusable.find(a.mapped); found != d.reusable.end()) {
     a.pages = found->second;
     d.reusable.erase(found);
@@ -138,8 +153,8 @@ void* device_allocate(size_t bytes) {
   mark_zone(base + bytes, rounded - bytes);
   if (d.trap) set_open(a, false);
   d.live.emplace(base, a);
-  d.in_use += bytes;
-  d.high = d.in_use > d.high ? d.in_use : d.high;
+  amount.in_use += bytes;
+  amount.high = std::max(amount.high, amount.in_use);
   return base;
 }
 
@@ -151,7 +166,7 @@ void device_free(void* pointer) {
     report(concat("freed an address that is ", describe_device_address(pointer)));
   const Allocation a = found->second;
   d.live.erase(found);
-  d.in_use -= a.bytes;
+  d.amounts[a.history.device()].in_use -= a.bytes;
   // What a late reader finds is a fault, for as long as the range is in quarantine; the memory
   // itself goes back at once.
   mprotect(a.pages, a.mapped, PROT_NONE);
@@ -167,6 +182,20 @@ void check_device_zones(const std::string& when) {
   // What is not accessible was not written.
   for (const auto& [base, allocation] : device().live)
     if (allocation.open) check_zones(base, allocation, when);
+}
+
+void note_allocation(const void* pointer, const Moment& now) {
+  device().live.at(static_cast<const Byte*>(pointer)).history.begins(now);
+}
+void note_use(const Use& use, const Moment& now, const Clock& known) {
+  if (auto* a = allocation_at(use.pointer)) a->history.use(use, now, known, describe(*a));
+}
+void note_free(const void* pointer, const Moment& now, const Clock& known) {
+  if (auto* a = allocation_at(pointer)) a->history.free(now, known, describe(*a));
+}
+int owner_of(const void* pointer) {
+  const auto* a = allocation_at(pointer);
+  return a ? a->history.device() : -1;
 }
 
 bool is_device_pointer(const void* pointer) {
@@ -209,9 +238,12 @@ std::string describe_device_address(const void* pointer) {
   return "in no live allocation (freed, or never allocated)";
 }
 
-size_t device_bytes_in_use() { return device().in_use; }
-size_t device_bytes_high() { return device().high; }
-void reset_device_bytes_high() { device().high = device().in_use; }
+size_t device_bytes_in_use(int index) { return device().amounts[index].in_use; }
+size_t device_bytes_high(int index) { return device().amounts[index].high; }
+void reset_device_bytes_high(int index) {
+  Device::Amount& amount = device().amounts[index];
+  amount.high = amount.in_use;
+}
 size_t device_capacity() { return device().capacity; }
 void set_device_capacity(size_t bytes) { device().capacity = bytes; }
 

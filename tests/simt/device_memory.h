@@ -4,10 +4,13 @@
 #include <cstddef>
 #include <string>
 
+#include "tests/simt/stream_order.h"
+
 namespace mullion::simt {
 
-void* device_allocate(size_t bytes);  // null where the device's memory is full
-void device_free(void* pointer);      // reports a pointer that is none of ours, and damaged zones
+// Null where the device's memory is full.
+void* device_allocate(size_t bytes, int device);
+void device_free(void* pointer);  // reports a pointer that is none of ours, and damaged zones
 // Reports the first damaged zone of any allocation; `when` ends the sentence.
 void check_device_zones(const std::string& when);
 
@@ -25,6 +28,12 @@ class DeviceAccess {
   DeviceAccess(const DeviceAccess&) = delete;
 };
 
+// Work that uses memory (stream_order.h); an address in no allocation is left to who goes there.
+void note_allocation(const void* pointer, const Moment& now);
+void note_use(const Use& use, const Moment& now, const Clock& known);
+void note_free(const void* pointer, const Moment& now, const Clock& known);
+int owner_of(const void* pointer);  // the device; -1 for an address in no allocation
+
 bool is_device_pointer(const void* pointer);
 // Reports where `bytes` at `pointer` are not within one allocation.
 void check_device_range(const std::string& call, const void* pointer, size_t bytes);
@@ -34,10 +43,10 @@ size_t device_alignment(const void* pointer);
 // "4 bytes past the end of an allocation of 64 bytes", for a message about an address.
 std::string describe_device_address(const void* pointer);
 
-size_t device_bytes_in_use();
-size_t device_bytes_high();
-void reset_device_bytes_high();
-size_t device_capacity();
+size_t device_bytes_in_use(int device = 0);
+size_t device_bytes_high(int device = 0);
+void reset_device_bytes_high(int device = 0);
+size_t device_capacity();  // of each device
 void set_device_capacity(size_t bytes);
 
 }  // namespace mullion::simt

@@ -20,7 +20,9 @@
 
 #include "tests/simt/device_memory.h"
 #include "tests/simt/device_model.h"
+#include "tests/simt/kernel_registers.h"
 #include "tests/simt/shared_memory.h"
+#include "tests/simt/shared_shadow.h"
 #include "tests/simt/simt.h"
 #include "tests/simt/vector_types.h"
 
@@ -203,6 +205,7 @@ void open_barrier() {
   if (e.at_barrier != e.launch.threads) report(stuck_threads());
   e.barrier_result = e.predicates;
   e.at_barrier = e.predicates = 0;
+  shadow_barrier();
   for (unsigned w = 0; w < e.warp_count; ++w) e.warps[w].ready = e.warps[w].live;
   begin_round();
 }
@@ -239,8 +242,18 @@ void write_copies(Lane& lane, int groups) {
       std::memcpy(copy.shared, copy.global, 16);
     else
       std::memset(copy.shared, 0, 16);
+    end_of_copy(copy.shared, 16);
   }
   lane.copies.erase(lane.copies.begin(), lane.copies.begin() + static_cast<std::ptrdiff_t>(done));
+}
+
+// At a thread's end: copies of a group are made, those of none are a fault.
+void end_copies(Lane& lane) {
+  if (lane.copies.empty()) return;
+  if (const PendingCopy& last = lane.copies.back(); last.group == lane.groups)
+    report(concat("ends with a cp.async into ", describe_address(last.shared),
+                  " that was never committed"));
+  write_copies(lane, lane.groups);
 }
 
 void live_as_fiber(transfer_t from) {
@@ -253,7 +266,7 @@ void live_as_fiber(transfer_t from) {
       report(concat("an exception left the kernel: ", error.what()));
     }
     Lane& lane = *e.current;
-    if (!lane.copies.empty()) write_copies(lane, lane.groups + 1);
+    end_copies(lane);
     Warp& warp = e.warp();
     const unsigned bit = 1u << (lane.index % kWarp);
     warp.live &= ~bit, warp.ready &= ~bit;
@@ -291,6 +304,7 @@ void run_block(int64_t block) {
               static_cast<unsigned>(block / l.grid_x % l.grid_y),
               static_cast<unsigned>(block / l.grid_x / l.grid_y)};
   ++SharedVariable::current_block;
+  shadow_barrier();
   begin_shared_memory(l.shared_bytes, limits_of(l.device).shared_per_block);
   for (unsigned w = 0; w < e.warp_count; ++w) {
     const unsigned threads = static_cast<unsigned>(l.threads) - w * kWarp;
@@ -372,7 +386,10 @@ void report(std::string what) {
   if (!e.running) throw Finding(what);
   e.running = false;
   e.made = 0;  // the fibers stand somewhere in the middle: they are made anew
-  for (Lane& lane : e.lanes) lane.copies.clear();
+  for (Lane& lane : e.lanes) {
+    for (const PendingCopy& copy : lane.copies) end_of_copy(copy.shared, 16);
+    lane.copies.clear();
+  }
   e.finding = concat(e.launch.kernel, ": ", block_name(), ", thread ", threadIdx.x, ": ", what);
   leave_grid();
 }
@@ -392,6 +409,8 @@ void run(const Launch& launch) {
   const size_t shared_limit = limits_of(launch.device).shared_per_block;
   refuse(launch.shared_bytes <= shared_limit, launch.shared_bytes,
          " bytes of shared memory; a block has ", shared_limit);
+  const std::string too_many = why_too_many_threads(launch.function, launch.threads);
+  refuse(too_many.empty(), too_many);
   const HandlerStack handler_stack;
   count_run(launch.kernel);
   e.launch = launch;
@@ -482,6 +501,7 @@ void check_aligned(const char* operation, const void* address, size_t alignment)
 void async_copy(void* shared, const void* global, bool valid) {
   check_shared("cp.async", shared, 16, 16);
   if (valid) check_aligned("cp.async", global, 16);
+  begin_copy(shared, 16);
   std::memset(shared, 0xff, 16);
   Lane& lane = *engine().current;
   lane.copies.push_back({shared, valid ? global : nullptr, lane.groups});

@@ -30,6 +30,7 @@ struct Finding : Error {
 
 struct Launch {
   const char* kernel;
+  const void* function;  // the address of the kernel
   int device;
   int64_t grid_x, grid_y, grid_z;
   int threads;

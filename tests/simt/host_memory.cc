@@ -57,12 +57,14 @@ bool is_pinned(const void* pointer) {
   return p < next->first + next->second;
 }
 
-void check_argument(const char* kernel, int number, const void* argument, size_t bytes) {
+void check_argument(const char* kernel, int number, const void* argument, size_t bytes,
+                    bool may_write, Uses& uses) {
   for (size_t at = 0; at + 8 <= bytes; at += 8) {
     uint64_t word;
     std::memcpy(&word, static_cast<const unsigned char*>(argument) + at, 8);
     if (word < kLowestAddress || word >= kHighestAddress) continue;
     const auto* pointer = reinterpret_cast<const void*>(word);
+    if (is_device_pointer(pointer)) uses.push_back({pointer, may_write});
     if (is_device_pointer(pointer) || is_pinned(pointer) || !is_mapped(word)) continue;
     report(concat(kernel, ": argument ", number, ", byte ", at, ": ", pointer,
                   " is an address of the host's memory"));

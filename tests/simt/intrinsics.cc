@@ -4,6 +4,8 @@
 #include <bit>
 #include <cmath>
 
+#include "tests/simt/shared_shadow.h"
+
 namespace mullion::simt {
 namespace {
 
@@ -25,6 +27,7 @@ void load_for_all(void* const* requests, unsigned) {
     for (int row = 0; row < 8; ++row) {
       const void* address = request(8 * j + row)->row;
       check_shared("ldmatrix", address, 16, 16);
+      read_by_warp(address, 16);
       std::memcpy(matrix[row], address, 16);
     }
     for (int lane = 0; lane < kLanes; ++lane) {
@@ -60,9 +63,15 @@ void multiply_for_all(void* const* requests, unsigned) {
       b[pair + 8 * i + 1][group] = high_half(r.b[i]);
     }
   }
-  for (int row = 0; row < 16; ++row)
-    for (int k = 0; k < 16; ++k)
-      for (int column = 0; column < 8; ++column) d[row][column] += a[row][k] * b[k][column];
+  if (device_arithmetic) {
+    for (int row = 0; row < 16; ++row)
+      for (int column = 0; column < 8; ++column)
+        d[row][column] = sum_of_tensor_core(d[row][column], a[row], &b[0][column], 8, 16);
+  } else {
+    for (int row = 0; row < 16; ++row)
+      for (int k = 0; k < 16; ++k)
+        for (int column = 0; column < 8; ++column) d[row][column] += a[row][k] * b[k][column];
+  }
   for (int lane = 0; lane < kLanes; ++lane) {
     const ProductRequest& r = *static_cast<ProductRequest*>(requests[lane]);
     for (int i = 0; i < 4; ++i) r.d[i] = d[lane / 4 + 8 * (i / 2)][2 * (lane % 4) + i % 2];

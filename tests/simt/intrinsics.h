@@ -1,9 +1,9 @@
 // The host versions of tensor/cuda/intrinsics.cuh, which says what each does.
 #pragma once
-#include <cmath>
 #include <cstdint>
 #include <cstring>
 
+#include "tests/simt/arithmetic.h"
 #include "tests/simt/engine.h"
 
 namespace mullion::simt {
@@ -39,7 +39,6 @@ void mma_16816(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
                Site site = Site::current());
 
 inline int hide_origin(int x) { return x; }
-inline float exp2_approximate(float x) { return std::exp2(x); }
 
 float warp_sum(float x, Site site = Site::current());
 float warp_max(float x, Site site = Site::current());

@@ -72,15 +72,32 @@ TEST(SimtNegativeControl, MoreThreadsThanABlockHas) {
   EXPECT_EQ(finding, "threads: 1056 threads a block; 1 to 1024 are possible");
 }
 
+// Of the name of a kernel in tests/simt/kernel_registers.inc, which has its registers.
+template <int N>
+__global__ void key_gradient_kernel(float* y) {
+  y[threadIdx.x] = N;
+}
+TEST(SimtNegativeControl, MoreThreadsThanTheRegistersAreEnoughFor) {
+  DeviceArray<float> y(512);
+  const auto finding = [&](int threads) {
+    return finding_of(
+        [&] { launch("registers", key_gradient_kernel<3>, Grid{1}, threads, 0, y.data()); });
+  };
+  EXPECT_EQ(finding(256), "");
+  EXPECT_EQ(finding(288),
+            "registers: 288 threads of key_gradient_kernel, which needs at least 248 registers a "
+            "thread; a block has 65536, for 256 threads");
+}
+
 // Devices of a machine may differ: the stream's device has the limit. A launch needs its stream's
 // device as the thread's current one.
 TEST(SimtNegativeControl, LaunchOnAStreamOfAnotherDevice) {
   const simt::DeviceModelGuard guard;
   simt::device_model().devices = 2;
   simt::device_model().capabilities = {{9, 0}, {8, 6}};
-  DeviceArray<float> y(32);
   cudaStream_t second = nullptr;
   cudaSetDevice(1);
+  DeviceArray<float> y(32);
   cudaStreamCreate(&second);
   const auto run = [&](size_t bytes) {
     return finding_of(

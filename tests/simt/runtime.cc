@@ -1,6 +1,7 @@
 // The host side of CUDA's runtime but for streams and events: devices, memory, transfers, errors. A
 // transfer checks that each side is what the call says.
 #include <cstring>
+#include <map>
 #include <vector>
 
 #include "tests/simt/device_memory.h"
@@ -14,6 +15,7 @@
 #include "tests/simt/streams.h"
 
 struct SimtPool {
+  int device = 0;
   unsigned long long release_threshold = 0;
 };
 
@@ -24,18 +26,18 @@ constexpr int kRuntime = 13000;  // the CUDA that is emulated
 thread_local cudaError_t last_error = cudaSuccess;
 
 // What every call begins with: why it is not done, or success.
-cudaError_t begin(const char* call) {
-  const cudaError_t error = refusal(call);
+cudaError_t begin(const char* call, const cudaStream_t* stream = nullptr) {
+  const cudaError_t error = refusal(call, stream);
   if (error != cudaSuccess) last_error = error;
   return error;
 }
 cudaError_t fail_with(cudaError_t error) { return last_error = error; }
 
-cudaError_t new_device_block(void** pointer, size_t bytes) {
-  *pointer = bytes ? device_allocate(bytes) : nullptr;
+cudaError_t new_device_block(void** pointer, size_t bytes, int device) {
+  *pointer = bytes ? device_allocate(bytes, device) : nullptr;
   if (bytes && !*pointer) {  // what is queued to be freed is as good as free
     finish_all_streams();
-    *pointer = device_allocate(bytes);
+    *pointer = device_allocate(bytes, device);
   }
   return bytes && !*pointer ? fail_with(cudaErrorMemoryAllocation) : cudaSuccess;
 }
@@ -66,23 +68,24 @@ bool is_pageable(const void* pointer) { return !is_device_pointer(pointer) && !i
 // when the stream comes to it.
 cudaError_t copy_in_stream(const char* call, void* target, const void* source, size_t bytes,
                            cudaMemcpyKind kind, cudaStream_t stream) {
-  if (const cudaError_t error = begin(call)) return error;
+  if (const cudaError_t error = begin(call, &stream)) return error;
   if (bytes == 0) return cudaSuccess;
   check_sides(call, target, source, bytes, kind);
   if (is_capturing(stream) && (is_pageable(target) || is_pageable(source)))
-    return fail_with(break_capture());
+    return fail_with(break_capture(stream));
   const auto check = [=] {
     check_sides(call, target, source, bytes, kind);
     if (kind == cudaMemcpyHostToDevice) count_run("copy from the host");
   };
+  const Uses uses = {{target, true, true}, {source, false, true}};
   if (is_pageable(source)) {
     const auto* first = static_cast<const unsigned char*>(source);
-    enqueue(stream, [=, staged = std::vector<unsigned char>(first, first + bytes)] {
+    enqueue(stream, call, uses, [=, staged = std::vector<unsigned char>(first, first + bytes)] {
       check();
       std::memcpy(target, staged.data(), bytes);
     });
   } else {
-    enqueue(stream, [=] {
+    enqueue(stream, call, uses, [=] {
       check();
       std::memmove(target, source, bytes);
     });
@@ -93,10 +96,10 @@ cudaError_t copy_in_stream(const char* call, void* target, const void* source, s
 
 cudaError_t set_in_stream(const char* call, void* target, int value, size_t bytes,
                           cudaStream_t stream) {
-  if (const cudaError_t error = begin(call)) return error;
+  if (const cudaError_t error = begin(call, &stream)) return error;
   if (bytes == 0) return cudaSuccess;
   check_device_range(call, target, bytes);
-  enqueue(stream, [=] {
+  enqueue(stream, call, {{target, true}}, [=] {
     check_device_range(call, target, bytes);
     std::memset(target, value, bytes);
   });
@@ -132,12 +135,16 @@ constexpr NamedError kErrors[] = {
      "operation not permitted when stream is capturing"},
     {cudaErrorStreamCaptureInvalidated, "cudaErrorStreamCaptureInvalidated",
      "operation failed due to a previous error during capture"},
+    {cudaErrorStreamCaptureImplicit, "cudaErrorStreamCaptureImplicit",
+     "operation would make the legacy stream depend on a capturing blocking stream"},
+    {cudaErrorStreamCaptureWrongThread, "cudaErrorStreamCaptureWrongThread",
+     "attempt to terminate a thread-local capture sequence from another thread"},
 };
 
 }  // namespace
 
 bool launch_fails(cudaStream_t stream) {
-  if (begin("launch") != cudaSuccess) return true;
+  if (begin("launch", &stream) != cudaSuccess) return true;
   return device_of(stream) != current_device() &&
          fail_with(cudaErrorInvalidResourceHandle) != cudaSuccess;
 }
@@ -228,17 +235,19 @@ cudaError_t cudaRuntimeGetVersion(int* version) {
 }
 cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes) {
   *total_bytes = device_capacity();
-  *free_bytes = device_capacity() - device_bytes_in_use();
+  *free_bytes = device_capacity() - device_bytes_in_use(current_device());
   return begin("cudaMemGetInfo");
 }
 
 cudaError_t cudaMalloc(void** pointer, size_t bytes) {
   if (const cudaError_t error = begin("cudaMalloc")) return error;
-  return new_device_block(pointer, bytes);
+  return new_device_block(pointer, bytes, current_device());
 }
-cudaError_t cudaMallocAsync(void** pointer, size_t bytes, cudaStream_t) {
-  if (const cudaError_t error = begin("cudaMallocAsync")) return error;
-  return new_device_block(pointer, bytes);
+cudaError_t cudaMallocAsync(void** pointer, size_t bytes, cudaStream_t stream) {
+  if (const cudaError_t error = begin("cudaMallocAsync", &stream)) return error;
+  const cudaError_t error = new_device_block(pointer, bytes, device_of(stream));
+  if (*pointer) note_allocation(*pointer, moment_of(stream, "cudaMallocAsync"));
+  return error;
 }
 cudaError_t cudaFree(void* pointer) {
   if (const cudaError_t error = begin("cudaFree")) return error;
@@ -247,9 +256,8 @@ cudaError_t cudaFree(void* pointer) {
   return cudaSuccess;
 }
 cudaError_t cudaFreeAsync(void* pointer, cudaStream_t stream) {
-  if (const cudaError_t error = begin("cudaFreeAsync")) return error;
-  enqueue(
-      stream, [pointer] { device_free(pointer); }, true);
+  if (const cudaError_t error = begin("cudaFreeAsync", &stream)) return error;
+  enqueue_free(stream, pointer);
   return cudaSuccess;
 }
 cudaError_t cudaMallocHost(void** pointer, size_t bytes) {
@@ -268,8 +276,9 @@ cudaError_t cudaFreeHost(void* pointer) {
 }
 
 cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t* pool, int device) {
-  static SimtPool the_pool;
-  *pool = &the_pool;
+  static std::map<int, SimtPool> pools;
+  *pool = &pools[device];
+  (*pool)->device = device;
   if (device < 0 || device >= device_model().devices) return fail_with(cudaErrorInvalidDevice);
   return begin("cudaDeviceGetDefaultMemPool");
 }
@@ -277,15 +286,15 @@ cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t pool, cudaMemPoolAttr attribut
   if (attribute == cudaMemPoolAttrReleaseThreshold)
     std::memcpy(&pool->release_threshold, value, sizeof pool->release_threshold);
   else
-    reset_device_bytes_high();  // the high marks take nothing but a reset to zero
+    reset_device_bytes_high(pool->device);  // the high marks take nothing but a reset to zero
   return begin("cudaMemPoolSetAttribute");
 }
 cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t pool, cudaMemPoolAttr attribute, void* value) {
   unsigned long long result = pool->release_threshold;
   if (attribute == cudaMemPoolAttrUsedMemCurrent || attribute == cudaMemPoolAttrReservedMemCurrent)
-    result = device_bytes_in_use();
+    result = device_bytes_in_use(pool->device);
   if (attribute == cudaMemPoolAttrUsedMemHigh || attribute == cudaMemPoolAttrReservedMemHigh)
-    result = device_bytes_high();
+    result = device_bytes_high(pool->device);
   std::memcpy(value, &result, sizeof result);
   return begin("cudaMemPoolGetAttribute");
 }
@@ -301,8 +310,15 @@ cudaError_t cudaMemcpyAsync(void* target, const void* source, size_t bytes, cuda
                             cudaStream_t stream) {
   return copy_in_stream("cudaMemcpyAsync", target, source, bytes, kind, stream);
 }
-cudaError_t cudaMemcpyPeerAsync(void* target, int, const void* source, int, size_t bytes,
-                                cudaStream_t stream) {
+cudaError_t cudaMemcpyPeerAsync(void* target, int target_device, const void* source,
+                                int source_device, size_t bytes, cudaStream_t stream) {
+  const auto check_owner = [](const char* side, const void* pointer, int device) {
+    if (const int owner = owner_of(pointer); owner >= 0 && owner != device)
+      report(mullion::concat("cudaMemcpyPeerAsync: the ", side, " is said to be of device ", device,
+                             " and is of device ", owner));
+  };
+  check_owner("target", target, target_device);
+  check_owner("source", source, source_device);
   return copy_in_stream("cudaMemcpyPeerAsync", target, source, bytes, cudaMemcpyDeviceToDevice,
                         stream);
 }

@@ -7,6 +7,7 @@
 #include "tests/simt/device_model.h"
 #include "tests/simt/engine.h"
 #include "tests/simt/guard_zone.h"
+#include "tests/simt/shared_shadow.h"
 
 namespace mullion::simt {
 namespace {
@@ -43,6 +44,7 @@ struct Shared {
     dynamic = dynamic_end;
     mprotect(statics, static_area, PROT_READ | PROT_WRITE);
     mprotect(dynamic_end - dynamic_area, dynamic_area, PROT_READ | PROT_WRITE);
+    watch_shared(statics, static_cast<size_t>(dynamic_end - statics));
   }
 };
 Shared& shared() {

@@ -59,4 +59,22 @@ class LateStreams {
   bool before_;
 };
 
+// Whether ex2.approx and tensor cores are as inexact as a device's may be (arithmetic.h). At the
+// start: MULLION_SIMT_ARITHMETIC=exact|device.
+void set_device_arithmetic(bool on);
+bool has_device_arithmetic();
+
+// Such arithmetic for a scope.
+class DeviceArithmetic {
+ public:
+  explicit DeviceArithmetic(bool on = true) : before_(has_device_arithmetic()) {
+    set_device_arithmetic(on);
+  }
+  ~DeviceArithmetic() { set_device_arithmetic(before_); }
+  DeviceArithmetic(const DeviceArithmetic&) = delete;
+
+ private:
+  bool before_;
+};
+
 }  // namespace mullion::simt

@@ -27,6 +27,8 @@ struct Queue {
   bool non_blocking = false;
   std::deque<Item> items;
   uint64_t asked = 0, done = 0;
+  uint64_t id = 0, pieces = 0;  // for the order of streams
+  Clock known;
 
   void run_until(uint64_t number) {
     const DeviceAccess access;
@@ -60,11 +62,14 @@ struct State {
   bool late = late_by_environment();
   std::map<int, std::shared_ptr<Queue>> legacy;  // each device's default stream
   std::vector<std::shared_ptr<Queue>> queues;
+  uint64_t ids = 0;
+  Clock host;  // what the host has waited for
 
   std::shared_ptr<Queue> add(int device, bool non_blocking) {
     queues.push_back(std::make_shared<Queue>());
     queues.back()->device = device;
     queues.back()->non_blocking = non_blocking;
+    queues.back()->id = ++ids;
     return queues.back();
   }
 };
@@ -83,6 +88,7 @@ struct SimtEvent {
   int device;
   std::shared_ptr<mullion::simt::Queue> queue;
   uint64_t number = 0;  // complete when the queue has done as much
+  mullion::simt::Clock known = {};
   std::chrono::steady_clock::time_point recorded{};
 
   bool is_complete() const { return !queue || queue->done >= number; }
@@ -100,29 +106,59 @@ const std::shared_ptr<Queue>& shared_queue_of(cudaStream_t stream) {
 }
 Queue& queue_of(cudaStream_t stream) { return *shared_queue_of(stream); }
 
+void finish_queue(Queue& queue) {
+  queue.run_until(queue.asked);
+  join(state().host, queue.known);
+}
 void finish_streams_if(bool (*chosen)(const Queue&)) {
   const auto queues = state().queues;
   for (const auto& queue : queues)
-    if (chosen(*queue)) queue->run_until(queue->asked);
+    if (chosen(*queue)) finish_queue(*queue);
 }
-}  // namespace
 
-void enqueue(cudaStream_t stream, Work work, bool is_free) {
-  if (capture_work(stream, work)) return;
-  Queue& queue = queue_of(stream);
+// The next piece of work of a stream: after all that the host has seen, and, between the legacy
+// stream and those that it blocks, after what is asked for there.
+Moment next_moment(Queue& queue, const char* what) {
+  join(queue.known, state().host);
+  const Queue* legacy = state().legacy[queue.device].get();
+  for (const auto& other : state().queues)
+    if (other->device == queue.device && other.get() != &queue && !other->non_blocking &&
+        !queue.non_blocking && (other.get() == legacy || &queue == legacy))
+      join(queue.known, other->known);
+  queue.known[queue.id] = ++queue.pieces;
+  return {what, queue.device, queue.id, queue.pieces};
+}
+
+void run_or_wait(Queue& queue, Work work, bool is_free) {
+  ++queue.asked;
   if (!state().late && queue.items.empty()) {
     const DeviceAccess access;
+    ++queue.done;
     return work();
   }
   queue.items.push_back({std::move(work), is_free});
-  ++queue.asked;
   if (!state().late) queue.run_until(queue.asked);
 }
+}  // namespace
 
-void finish(cudaStream_t stream) {
+void enqueue(cudaStream_t stream, const char* what, const Uses& uses, Work work) {
+  if (capture_work(stream, what, uses, work)) return;
   Queue& queue = queue_of(stream);
-  queue.run_until(queue.asked);
+  const Moment now = next_moment(queue, what);
+  for (const Use& use : uses) note_use(use, now, queue.known);
+  run_or_wait(queue, std::move(work), false);
 }
+void enqueue_free(cudaStream_t stream, void* pointer) {
+  Queue& queue = queue_of(stream);
+  note_free(pointer, next_moment(queue, "cudaFreeAsync"), queue.known);
+  run_or_wait(
+      queue, [pointer] { device_free(pointer); }, true);
+}
+Moment moment_of(cudaStream_t stream, const char* what) {
+  return next_moment(queue_of(stream), what);
+}
+
+void finish(cudaStream_t stream) { finish_queue(queue_of(stream)); }
 void finish_blocking_streams() {
   finish_streams_if([](const Queue& q) { return q.device == current && !q.non_blocking; });
 }
@@ -131,6 +167,7 @@ void finish_all_streams() {
 }
 int device_of(cudaStream_t stream) { return stream ? stream->queue->device : current; }
 int current_device() { return current; }
+bool is_blocking(cudaStream_t stream) { return !queue_of(stream).non_blocking; }
 
 void set_late_streams(bool late) {
   finish_all_streams();
@@ -161,13 +198,14 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
   return cudaSuccess;
 }
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  if (const cudaError_t error = refusal("cudaStreamDestroy", &stream)) return error;
   finish(stream);
   std::erase(state().queues, stream->queue);
   delete stream;
-  return refusal("cudaStreamDestroy");
+  return cudaSuccess;
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
-  if (const cudaError_t error = refusal("cudaStreamSynchronize")) return error;
+  if (const cudaError_t error = refusal("cudaStreamSynchronize", &stream)) return error;
   finish(stream);
   return cudaSuccess;
 }
@@ -179,17 +217,22 @@ cudaError_t cudaDeviceSynchronize() {
 // A query that says "not yet" moves the stream on by one piece, lest who asks again and again waits
 // for ever.
 cudaError_t cudaStreamQuery(cudaStream_t stream) {
-  if (const cudaError_t error = refusal("cudaStreamQuery")) return error;
+  if (const cudaError_t error = refusal("cudaStreamQuery", &stream)) return error;
   Queue& queue = queue_of(stream);
-  if (queue.items.empty()) return cudaSuccess;
+  if (queue.items.empty()) {
+    join(state().host, queue.known);
+    return cudaSuccess;
+  }
   queue.run_until(queue.done + 1);
   return cudaErrorNotReady;
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
   if (const cudaError_t error = refusal("cudaStreamWaitEvent")) return error;
   if (is_capturing(stream)) report("cudaStreamWaitEvent: within a capture, which is not emulated");
+  join(queue_of(stream).known, event->known);
   if (!event->is_complete())
-    enqueue(stream, [queue = event->queue, number = event->number] { queue->run_until(number); });
+    enqueue(stream, "cudaStreamWaitEvent", {},
+            [queue = event->queue, number = event->number] { queue->run_until(number); });
   return cudaSuccess;
 }
 
@@ -209,17 +252,22 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   if (device_of(stream) != event->device) return cudaErrorInvalidResourceHandle;
   event->queue = shared_queue_of(stream);
   event->number = event->queue->asked;
+  event->known = event->queue->known;
   event->recorded = std::chrono::steady_clock::now();
   return cudaSuccess;
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   if (const cudaError_t error = refusal("cudaEventSynchronize")) return error;
   if (event->queue) event->queue->run_until(event->number);
+  join(state().host, event->known);
   return cudaSuccess;
 }
 cudaError_t cudaEventQuery(cudaEvent_t event) {
   if (const cudaError_t error = refusal("cudaEventQuery")) return error;
-  if (event->is_complete()) return cudaSuccess;
+  if (event->is_complete()) {
+    join(state().host, event->known);
+    return cudaSuccess;
+  }
   event->queue->run_until(event->queue->done + 1);
   return cudaErrorNotReady;
 }

@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "tests/simt/engine.h"
+#include "tests/simt/shared_shadow.h"
 
 namespace mullion::simt {
 
@@ -74,7 +75,9 @@ inline int __syncthreads_and(int predicate,
 inline void __syncwarp(unsigned mask = 0xffffffffu,
                        mullion::simt::Site site = mullion::simt::Site::current()) {
   mullion::simt::warp_operation(
-      "__syncwarp", mask, nullptr, [](void* const*, unsigned) {}, site, true);
+      "__syncwarp", mask, nullptr,
+      [](void* const*, unsigned lanes) { mullion::simt::shadow_syncwarp(threadIdx.x / 32, lanes); },
+      site, true);
 }
 
 template <typename T>
