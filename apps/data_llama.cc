@@ -59,7 +59,19 @@ JsonObject describe(const Tokenizer& tokenizer) {
   out.set("vocab_size", tokenizer.vocab_size());
   if (tokenizer.bos()) out.set("bos", *tokenizer.bos());
   out.set("eos", tokenizer.eos_ids());
+  if (tokenizer.unk()) out.set("unk", *tokenizer.unk());
+  if (tokenizer.pad()) out.set("pad", *tokenizer.pad());
   out.set("add_bos", tokenizer.add_bos()).set("add_eos", tokenizer.add_eos());
+  JsonObject origins;
+  for (const char* what : {"bos", "eos", "more_eos", "unk", "pad", "add_bos", "add_eos"}) {
+    const auto found = tokenizer.parts().origins.find(what);
+    const bool policy = std::string_view(what).starts_with("add_");
+    if (found != tokenizer.parts().origins.end())
+      origins.set(what, found->second);
+    else if (policy)
+      origins.set(what, "the default of its kind");
+  }
+  out.set("origins", origins).set("notes", tokenizer.parts().notes);
   return out.set("sha256", tokenizer.hash());
 }
 

@@ -217,6 +217,11 @@ TokenizerParts parse_sentencepiece_model(std::string_view bytes, const std::stri
   parts.bos = known(spec.bos, TokenType::control);
   parts.eos = known(spec.eos, TokenType::control);
   parts.pad = known(spec.pad, TokenType::control);
+  const std::string from = "tokenizer.model trainer_spec";
+  if (parts.unk) parts.origins["unk"] = from;
+  if (parts.bos) parts.origins["bos"] = from;
+  if (parts.eos) parts.origins["eos"] = from;
+  if (parts.pad) parts.origins["pad"] = from;
   return parts;
 }
 

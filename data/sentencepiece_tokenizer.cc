@@ -70,7 +70,8 @@ class SentencePieceTokenizer : public Tokenizer {
     if (parts().remove_extra_spaces) text = trimmed = without_extra_spaces(text);
     if (text.empty()) return;
     Run run{{}, {}, {}, out};
-    if (prefix && parts().add_space_prefix) run.text = kSpace;
+    const bool space_there = parts().metaspace && (text[0] == ' ' || text.starts_with(kSpace));
+    if (prefix && parts().add_space_prefix && !space_there) run.text = kSpace;
     for (size_t at = 0; at < text.size();) {
       size_t length = utf8_character(text.substr(at));
       bool literal_space = byte_ids_[0] >= 0 && text.substr(at).starts_with(kSpace);
@@ -141,9 +142,10 @@ class SentencePieceTokenizer : public Tokenizer {
     std::string_view text = run.text;
     for (size_t at = 0; at < text.size();) {
       size_t end = text.size();
-      if (words_apart_) {
-        size_t letter = at;
-        while (text.substr(letter).starts_with(kSpace)) letter += kSpace.size();
+      if (words_apart_ || parts().split_words) {
+        size_t letter = parts().split_words ? at + utf8_character(text.substr(at)) : at;
+        while (!parts().split_words && text.substr(letter).starts_with(kSpace))
+          letter += kSpace.size();
         end = std::min(text.find(kSpace, letter), text.size());
       }
       encode_word(text.substr(at, end - at), run);

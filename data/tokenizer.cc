@@ -103,7 +103,9 @@ std::string content_hash(const TokenizerParts& parts) {
   bool llama = parts.model == "llama";
   hash.add(parts.model);
   hash.add(llama ? "" : parts.pre);
-  hash.add(llama ? parts.add_space_prefix + 2u * parts.remove_extra_spaces : parts.ignore_merges);
+  hash.add(llama ? parts.add_space_prefix + 2u * parts.remove_extra_spaces + 4u * parts.metaspace +
+                       8u * parts.split_words
+                 : parts.ignore_merges);
   for (size_t id = 0; id < parts.tokens.size(); ++id) {
     hash.add(parts.tokens[id]);
     hash.add(static_cast<uint64_t>(parts.types[id]));

@@ -6,6 +6,7 @@
 #pragma once
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -42,9 +43,14 @@ struct TokenizerParts {
   bool add_eos = false;
   bool add_space_prefix = true;      // llama: "▁" before the first word
   bool prefix_after_control = true;  // llama: also before the first word after a control token
+  bool metaspace = false;            // llama: no "▁" before a text that begins with a space
+  bool split_words = false;          // llama: no merge crosses the start of a "▁"
   bool remove_extra_spaces = false;  // llama: collapse and trim runs of spaces first
   bool ignore_merges = false;        // gpt2: a whole word of the vocabulary needs no merges
   std::string chat_template;         // Jinja text, never run; empty: none
+  // Where bos, eos, unk, pad, add_bos, add_eos and more_eos come from: {"eos",
+  // "tokenizer_config.json eos_token"}. What no file says has no entry.
+  std::map<std::string, std::string> origins;
   // What the files say and this program does not follow, a sentence each that names the file.
   std::vector<std::string> notes;
 };
@@ -114,9 +120,9 @@ class Tokenizer {
 std::unique_ptr<Tokenizer> make_tokenizer(TokenizerParts parts);
 
 // From a Hugging Face folder, a tokenizer.json, a tokenizer.model or a .gguf file. In a folder
-// tokenizer.json is preferred where it is of a known kind; tokenizer_config.json,
-// special_tokens_map.json, generation_config.json, config.json and chat_template.jinja add what
-// the tokenizer file leaves open.
+// tokenizer.json is read where it is there, else tokenizer.model; one that cannot be read is an
+// error, never a reason to take the other. added_tokens.json and tokenizer_config.json add tokens;
+// for BOS, EOS, unknown and padding the order of authority is that of tokenizer_folder.cc.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& path);
 
 // The parsers behind it, on bytes from anywhere; `name` is used in messages only.

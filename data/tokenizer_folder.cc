@@ -1,6 +1,13 @@
-// load_tokenizer: which file of a folder to read, and what the files beside it add. For BOS and
-// EOS the order of authority is: the post-processor of tokenizer.json, add_bos_token of
-// tokenizer_config.json, the default of the kind.
+// load_tokenizer: which file of a folder to read, and what the files beside it add.
+// The order of authority, highest first (TokenizerParts::origins says which one spoke):
+//   bos, eos, pad      the template of tokenizer.json's post_processor, tokenizer_config.json,
+//                      special_tokens_map.json, the tokenizer file (tokenizer.model's
+//                      trainer_spec), generation_config.json, config.json
+//   unk                the tokenizer file, which encodes with it; then as above
+//   add_bos, add_eos   the template, tokenizer_config.json, the default of the kind
+//   more_eos           all of generation_config.json, else of config.json
+// A GGUF file has its own keys for all of them.
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "data/tokenizer.h"
@@ -31,10 +38,15 @@ class Folder {
 
   TokenizerParts parts() {
     read_vocabulary();
-    if (auto config = read("tokenizer_config.json")) read_tokenizer_config(*config);
-    if (auto specials = read("special_tokens_map.json")) read_special_names(*specials);
-    for (const char* name : {"generation_config.json", "config.json"}) {
-      if (auto config = read(name)) read_ids(*config, name);
+    const auto config = read("tokenizer_config.json"), added = read("added_tokens.json");
+    const auto specials = read("special_tokens_map.json");
+    if (config) read_added_decoder(*config);
+    if (added) read_added_ids(*added);
+    append_added();
+    if (config) read_tokenizer_config(*config);
+    if (specials) read_special_names(*specials, "special_tokens_map.json");
+    for (const char* file : {"generation_config.json", "config.json"}) {
+      if (auto ids = read(file)) read_ids(*ids, file);
     }
     if (exists(root_ / "chat_template.jinja")) {
       parts_.chat_template = read_whole_file(root_ / "chat_template.jinja", kMaxFileBytes);
@@ -43,6 +55,11 @@ class Folder {
   }
 
  private:
+  struct Added {
+    std::string text, file;
+    bool special = false;
+  };
+
   std::string name(const char* file) const { return (root_ / file).string(); }
 
   std::optional<json> read(const char* file) const {
@@ -64,10 +81,14 @@ class Folder {
     try {
       std::string text = read_whole_file(json_file, kMaxFileBytes);
       parts_ = parse_tokenizer_json(text, json_file.string());
-    } catch (const Error&) {
+    } catch (const Error& error) {
       if (!has_model) throw;
-      parts_ = read_model(model_file);
-      return;
+      // The other file may tokenize otherwise, so it is the user who chooses it.
+      throw Error(concat(error.what(), "; tokenizer.model beside it is not taken in its place"),
+                  error.fault(),
+                  error.hint().empty()
+                      ? "without tokenizer.json the folder's tokenizer.model is read"
+                      : error.hint());
     }
     if (has_model && parts_.model == "llama") take_scores(model_file);
   }
@@ -85,60 +106,154 @@ class Folder {
     parts_.merges.clear();
   }
 
+  void add(size_t id, Added token) {
+    CHECK_AS(Fault::bad_file, !token.text.empty(), token.file, ": the added token ", id,
+             " is empty");
+    if (id < parts_.tokens.size()) {
+      CHECK_AS(Fault::bad_file, parts_.tokens[id] == token.text, token.file, ": id ", id, " is '",
+               token.text, "', in the vocabulary it is '", parts_.tokens[id], "'");
+      TokenType& type = parts_.types[id];
+      if (type == TokenType::normal || type == TokenType::user_defined)
+        type = token.special ? TokenType::control : TokenType::user_defined;
+      return;
+    }
+    auto [known, fresh] = added_.emplace(id, token);
+    CHECK_AS(Fault::bad_file, fresh || known->second.text == token.text, token.file, ": id ", id,
+             " is '", token.text, "', in ", known->second.file, " it is '", known->second.text,
+             "'");
+  }
+
+  // tokenizer_config.json: {"32000": {"content": "<pad>", "special": true}, ...}.
+  void read_added_decoder(const json& config) {
+    const std::string file = name("tokenizer_config.json");
+    const json* added = find_field(config, file, "added_tokens_decoder");
+    if (!added) return;
+    CHECK_AS(Fault::bad_file, added->is_object(), file, ": added_tokens_decoder is not an object");
+    for (const auto& [key, token] : added->items()) {
+      bool digits = !key.empty() && key.size() <= 7 &&
+                    key.find_first_not_of("0123456789") == std::string::npos;
+      CHECK_AS(Fault::bad_file, digits, file, ": added_tokens_decoder: '", key, "' is not an id");
+      const std::string text = get_string(token, file, "content");
+      for (const char* flag : {"single_word", "lstrip", "rstrip"}) {
+        CHECK_AS(Fault::bad_file, !get_bool_or(token, file, flag, false), file,
+                 ": added_tokens_decoder: '", text, "': ", flag, " is not supported");
+      }
+      add(std::stoul(key), {text, file, get_bool_or(token, file, "special", false)});
+    }
+  }
+
+  // added_tokens.json: {"<|im_start|>": 512, ...}. Special are those that a special role names.
+  void read_added_ids(const json& added) {
+    const std::string file = name("added_tokens.json");
+    const std::vector<std::string> special = special_texts();
+    for (const auto& [text, value] : added.items()) {
+      const uint64_t id = as_uint(value, file, text.c_str(), INT32_MAX);
+      add(id, {text, file, std::find(special.begin(), special.end(), text) != special.end()});
+    }
+  }
+
+  std::vector<std::string> special_texts() const {
+    std::vector<std::string> texts;
+    for (const char* file : {"tokenizer_config.json", "special_tokens_map.json"}) {
+      const auto config = read(file);
+      if (!config) continue;
+      for (const char* key : {"bos_token", "eos_token", "pad_token", "unk_token"})
+        if (auto field = config->find(key); field != config->end()) put_text(*field, texts);
+      auto more = config->find("additional_special_tokens");
+      if (more == config->end() || !more->is_array()) continue;
+      for (const json& token : *more) put_text(token, texts);
+    }
+    return texts;
+  }
+
+  // "<s>" or {"content": "<s>", ...}.
+  static void put_text(const json& token, std::vector<std::string>& texts) {
+    if (token.is_string()) texts.push_back(token.get<std::string>());
+    if (!token.is_object()) return;
+    auto content = token.find("content");
+    if (content != token.end() && content->is_string())
+      texts.push_back(content->get<std::string>());
+  }
+
+  // Tokens beyond the vocabulary follow it without a gap.
+  void append_added() {
+    for (const auto& [id, token] : added_) {
+      CHECK_AS(Fault::bad_file, id == parts_.tokens.size(), token.file, ": the added token '",
+               token.text, "' has id ", id, ", which leaves a gap after ", parts_.tokens.size(),
+               " tokens");
+      parts_.tokens.push_back(token.text);
+      if (parts_.model == "llama") parts_.scores.push_back(0);
+      parts_.types.push_back(token.special ? TokenType::control : TokenType::user_defined);
+    }
+  }
+
   void read_tokenizer_config(const json& config) {
     const std::string file = name("tokenizer_config.json");
-    if (const json* added = find_field(config, file, "added_tokens_decoder")) {
-      read_added(*added, file);
+    read_special_names(config, "tokenizer_config.json");
+    read_policy(config, "add_bos_token", "add_bos", parts_.add_bos.value_or(false),
+                [&](bool value) { parts_.add_bos = value; });
+    read_policy(config, "add_eos_token", "add_eos", parts_.add_eos,
+                [&](bool value) { parts_.add_eos = value; });
+    // As transformers reads tokenizer.model: without "legacy" no space is put after a special
+    // token, nor before a text that begins with one.
+    if (!exists(root_ / "tokenizer.json") && !get_bool_or(config, file, "legacy", true)) {
+      parts_.metaspace = true;
+      parts_.prefix_after_control = false;
     }
-    read_special_names(config);
-    if (const json* flag = find_field(config, file, "add_bos_token"); flag && !parts_.add_bos) {
-      parts_.add_bos = get_bool(config, file, "add_bos_token");
-    }
-    if (!parts_.add_eos) parts_.add_eos = get_bool_or(config, file, "add_eos_token", false);
     if (const json* chat = find_field(config, file, "chat_template"); chat && chat->is_string()) {
       parts_.chat_template = chat->get<std::string>();
     }
   }
 
-  // {"32000": {"content": "<pad>", "special": true}, ...}: tokens beyond those of tokenizer.model.
-  void read_added(const json& added, const std::string& file) {
-    CHECK_AS(Fault::bad_file, added.is_object(), file, ": added_tokens_decoder is not an object");
-    std::vector<const json*> fresh(added.size());
-    const size_t size = parts_.tokens.size();
-    for (const auto& [key, token] : added.items()) {
-      bool digits = !key.empty() && key.size() <= 7 &&
-                    key.find_first_not_of("0123456789") == std::string::npos;
-      CHECK_AS(Fault::bad_file, digits, file, ": added_tokens_decoder: '", key, "' is not an id");
-      size_t id = std::stoul(key);
-      if (id < size) continue;
-      CHECK_AS(Fault::bad_file, id - size < fresh.size(), file, ": added_tokens_decoder: id ", id,
-               " leaves a gap after ", size, " tokens");
-      fresh[id - size] = &token;
-    }
-    for (const json* token : fresh) {
-      if (!token) break;
-      parts_.tokens.push_back(get_string(*token, file, "content"));
-      if (parts_.model == "llama") parts_.scores.push_back(0);
-      bool special = get_bool_or(*token, file, "special", false);
-      parts_.types.push_back(special ? TokenType::control : TokenType::user_defined);
+  template <typename Set>
+  void read_policy(const json& config, const char* key, const char* what, bool now, Set set) {
+    const std::string file = name("tokenizer_config.json");
+    if (!find_field(config, file, key)) return;
+    const bool value = get_bool(config, file, key);
+    if (!parts_.origins.contains(what)) {
+      parts_.origins[what] = std::string("tokenizer_config.json ") + key;
+      set(value);
+    } else if (value != now) {
+      parts_.notes.push_back(concat(file, ": ", key, " is ", value ? "true" : "false",
+                                    ", which the ", parts_.origins[what], " overrules"));
     }
   }
 
-  // "bos_token": "<s>" or {"content": "<s>", ...}. What is known already stays.
-  void read_special_names(const json& config) {
-    auto take = [&](const char* key, std::optional<int32_t>& slot) {
+  // "bos_token": "<s>" or {"content": "<s>", ...}. The tokenizer file's own word yields to it,
+  // what a file of more authority has said stays.
+  void read_special_names(const json& config, const char* file) {
+    const auto take = [&](const char* key, const char* what, std::optional<int32_t>& slot) {
       auto field = config.find(key);
-      if (slot || field == config.end()) return;
-      if (field->is_string()) slot = find_token(parts_, field->get<std::string>());
-      if (!field->is_object()) return;
-      auto content = field->find("content");
-      if (content == field->end() || !content->is_string()) return;
-      slot = find_token(parts_, content->get<std::string>());
+      std::vector<std::string> text;
+      if (field != config.end()) put_text(*field, text);
+      if (text.empty()) return;
+      const std::string& now = parts_.origins[what];
+      const bool yields =
+          now.empty() || (now == "tokenizer.model trainer_spec" && std::string_view(what) != "unk");
+      const auto id = find_token(parts_, text[0]);
+      if (!id) {
+        parts_.notes.push_back(concat(name(file), ": ", key, " '", text[0],
+                                      "' is not in the vocabulary and is left out"));
+      } else if (yields) {
+        slot = id;
+        parts_.origins[what] = std::string(file) + " " + key;
+        make_special(*id);
+      } else if (slot != id) {
+        parts_.notes.push_back(
+            concat(name(file), ": ", key, " '", text[0], "' (", *id, ") is overruled by ", now));
+      }
+      if (parts_.origins[what].empty()) parts_.origins.erase(what);
     };
-    take("bos_token", parts_.bos);
-    take("eos_token", parts_.eos);
-    take("pad_token", parts_.pad);
-    if (parts_.model == "gpt2") take("unk_token", parts_.unk);
+    take("bos_token", "bos", parts_.bos);
+    take("eos_token", "eos", parts_.eos);
+    take("pad_token", "pad", parts_.pad);
+    take("unk_token", "unk", parts_.unk);
+  }
+
+  // A token with a special role is found in text only where specials are asked for.
+  void make_special(int32_t id) {
+    TokenType& type = parts_.types[static_cast<size_t>(id)];
+    if (type == TokenType::user_defined) type = TokenType::control;
   }
 
   // "eos_token_id" is one id or a list of them.
@@ -148,6 +263,7 @@ class Folder {
     };
     if (auto* bos = find_field(config, name(file), "bos_token_id"); bos && !parts_.bos) {
       parts_.bos = id(*bos, "bos_token_id");
+      parts_.origins["bos"] = std::string(file) + " bos_token_id";
     }
     const json* eos = find_field(config, name(file), "eos_token_id");
     if (!eos || !parts_.more_eos.empty()) return;
@@ -155,11 +271,17 @@ class Folder {
     for (size_t i = 0; eos->is_array() && i < eos->size(); ++i) {
       parts_.more_eos.push_back(id((*eos)[i], "eos_token_id"));
     }
-    if (!parts_.eos && !parts_.more_eos.empty()) parts_.eos = parts_.more_eos[0];
+    if (parts_.more_eos.empty()) return;
+    parts_.origins["more_eos"] = std::string(file) + " eos_token_id";
+    if (!parts_.eos) {
+      parts_.eos = parts_.more_eos[0];
+      parts_.origins["eos"] = parts_.origins["more_eos"];
+    }
   }
 
   path root_;
   TokenizerParts parts_;
+  std::map<size_t, Added> added_;  // beyond the vocabulary, by id
 };
 
 TokenizerParts read_parts(const path& file) {

@@ -57,10 +57,22 @@ TokenizerParts tokenizer_parts(const GgufFile& file) {
   parts.eos = find_id(file, "eos_token_id");
   parts.unk = find_id(file, "unknown_token_id");
   parts.pad = find_id(file, "padding_token_id");
+  for (const auto& [what, name] : {std::pair{"bos", "bos_token_id"},
+                                   {"eos", "eos_token_id"},
+                                   {"unk", "unknown_token_id"},
+                                   {"pad", "padding_token_id"},
+                                   {"add_bos", "add_bos_token"},
+                                   {"add_eos", "add_eos_token"}}) {
+    if (file.has(key(name))) parts.origins[what] = key(name);
+  }
   for (const char* name : {"eot_token_id", "eom_token_id"}) {
     if (auto id = find_id(file, name)) parts.more_eos.push_back(*id);
   }
   add_ends_by_text(parts);
+  if (!parts.more_eos.empty()) {
+    parts.origins["more_eos"] =
+        "tokenizer.ggml.eot_token_id, eom_token_id and texts like <|im_end|>";
+  }
   parts.add_bos = file.find_bool(key("add_bos_token"));
   parts.add_eos = file.find_bool(key("add_eos_token")).value_or(false);
   parts.add_space_prefix = file.find_bool(key("add_space_prefix")).value_or(true);

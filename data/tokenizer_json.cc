@@ -37,6 +37,9 @@ class JsonTokenizer {
                parts_.tokens.size());
     }
     if (const json* post = find_field(root_, file_, "post_processor")) read_post_processor(*post);
+    for (const char* key : {"truncation", "padding"})
+      if (find_field(root_, file_, key))
+        parts_.notes.push_back(file_ + ": " + key + " is not applied: texts keep their length");
     return std::move(parts_);
   }
 
@@ -46,7 +49,12 @@ class JsonTokenizer {
     fail(Fault::bad_file, file_, ": ", component, " '", type, "' is not supported");
   }
   void refuse_component(const std::string& name, const json& object) const {
-    if (const json* part = find_field(object, file_, name)) refuse(name, type_of(*part));
+    const json* part = find_field(object, file_, name);
+    if (!part) return;
+    std::string types;
+    for (const json* member : members(*part, (name + "s").c_str()))
+      types += (types.empty() ? "" : ", ") + type_of(*member);
+    if (!types.empty()) refuse(name, types);
   }
   // The members of a Sequence; of anything else, itself.
   std::vector<const json*> members(const json& part, const char* key) const {
@@ -82,6 +90,8 @@ class JsonTokenizer {
     }
     parts_.ignore_merges = get_bool_or(*model, file_, "ignore_merges", false);
     bool byte_fallback = get_bool_or(*model, file_, "byte_fallback", false);
+    CHECK_AS(Fault::bad_file, !byte_fallback || !parts_.ignore_merges, file_,
+             ": model.ignore_merges with byte_fallback is not supported");
     parts_.model = byte_fallback ? "llama" : "gpt2";
     const json* vocab = find_field(*model, file_, "vocab");
     CHECK_AS(Fault::bad_file, vocab && vocab->is_object(), file_, ": model.vocab is not an object");
@@ -94,7 +104,10 @@ class JsonTokenizer {
     }
     read_merges(*model);
     std::string unknown = get_string_or(*model, file_, "unk_token", "");
-    if (auto id = find(unknown); id && !unknown.empty()) parts_.unk = id;
+    if (auto id = find(unknown); id && !unknown.empty()) {
+      parts_.unk = id;
+      parts_.origins["unk"] = "tokenizer.json model.unk_token";
+    }
   }
 
   std::optional<int32_t> find(const std::string& text) const {
@@ -199,18 +212,33 @@ class JsonTokenizer {
       }
     }
     if (const json* pre = find_field(root_, file_, "pre_tokenizer")) {
-      if (type_of(*pre) != "Metaspace" || replaces ||
-          get_string(*pre, file_, "replacement") != kSpace ||
-          get_bool_or(*pre, file_, "split", true)) {
-        refuse("pre_tokenizer with byte_fallback", type_of(*pre));
+      for (const json* part : members(*pre, "pretokenizers")) {
+        if (type_of(*part) != "Metaspace" || replaces || parts_.add_space_prefix)
+          refuse("pre_tokenizer with byte_fallback", type_of(*part));
+        read_metaspace(*part);
+        replaces = true;
       }
-      std::string scheme = get_string_or(*pre, file_, "prepend_scheme", "always");
-      parts_.add_space_prefix = scheme != "never";
-      parts_.prefix_after_control = scheme == "always";
-      replaces = true;
     }
     CHECK_AS(Fault::bad_file, replaces, file_,
              ": model.byte_fallback without a Replace of spaces by U+2581 is not supported");
+  }
+
+  // Every space becomes "▁". prepend_scheme says where one is put before a text that has none at
+  // its start: before the first stretch between special tokens, before all, or nowhere. Older
+  // writers say add_prefix_space for always and never.
+  void read_metaspace(const json& part) {
+    const std::string replacement = get_string(part, file_, "replacement");
+    CHECK_AS(Fault::bad_file, replacement == kSpace, file_,
+             ": pre_tokenizer Metaspace: replacement '", replacement, "' is not supported");
+    std::string scheme = get_string_or(part, file_, "prepend_scheme", "always");
+    CHECK_AS(Fault::bad_file, scheme == "always" || scheme == "first" || scheme == "never", file_,
+             ": pre_tokenizer Metaspace: prepend_scheme '", scheme,
+             "' is neither first, always nor never");
+    if (!get_bool_or(part, file_, "add_prefix_space", true)) scheme = "never";
+    parts_.metaspace = true;
+    parts_.add_space_prefix = scheme != "never";
+    parts_.prefix_after_control = scheme == "always";
+    parts_.split_words = get_bool_or(part, file_, "split", true);
   }
 
   bool is_space_replacement(const json& replace) const {
@@ -288,8 +316,10 @@ class JsonTokenizer {
                "' is a second token on its side or not in the vocabulary");
       slot = find(name);
     }
-    if (before) parts_.bos = before;
-    if (after) parts_.eos = after;
+    const std::string from = "tokenizer.json post_processor";
+    if (before) parts_.bos = before, parts_.origins["bos"] = from;
+    if (after) parts_.eos = after, parts_.origins["eos"] = from;
+    parts_.origins["add_bos"] = parts_.origins["add_eos"] = from;
     parts_.add_bos = before.has_value();
     parts_.add_eos = after.has_value();
   }

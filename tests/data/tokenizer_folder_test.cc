@@ -110,13 +110,50 @@ TEST_F(TokenizerFolder, TheRewrittenVocabularyGivesTheSameTokens) {
   }
 }
 
-TEST_F(TokenizerFolder, AnUnknownTokenizerJsonYieldsToTheModelFile) {
+TEST_F(TokenizerFolder, AnUnreadableTokenizerJsonNeverYieldsToTheModelFile) {
   json root = test::json_sample();
   root["normalizer"] = {{"type", "NFC"}};
-  put("tokenizer.json", root.dump());
-  EXPECT_THROW(load(), Error);
   put("tokenizer.model", test::spm_sample().bytes());
-  EXPECT_EQ(load()->parts().model, "llama");
+  for (const std::string& text : {root.dump(), root.dump().substr(0, 500), std::string("{}")}) {
+    put("tokenizer.json", text);
+    try {
+      load();
+      FAIL() << text;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.fault(), Fault::bad_file);
+      for (const char* word : {"tokenizer.json", "tokenizer.model beside it is not taken"})
+        EXPECT_NE(std::string(error.what()).find(word), std::string::npos) << error.what();
+    }
+  }
+}
+
+// One order for every special token: the model file's own yields to tokenizer_config.json, this
+// comes before special_tokens_map.json, and what is overruled is told.
+TEST_F(TokenizerFolder, OneOrderOfAuthority) {
+  put("tokenizer.model", test::spm_sample().bytes());
+  EXPECT_EQ(load()->eos(), 2);
+  EXPECT_EQ(load()->parts().origins.at("eos"), "tokenizer.model trainer_spec");
+  const int32_t size = load()->vocab_size();
+  put("added_tokens.json",
+      json({{"<|im_start|>", size}, {"<|im_end|>", size + 1}, {"<plain>", size + 2}}).dump());
+  EXPECT_EQ(load()->type(size), TokenType::user_defined);  // no file gives it a role
+  put("special_tokens_map.json",
+      R"({"eos_token": "<|im_end|>", "additional_special_tokens": ["<|im_start|>"]})");
+  auto tokenizer = load();
+  EXPECT_EQ(tokenizer->eos(), size + 1);
+  EXPECT_EQ(tokenizer->parts().origins.at("eos"), "special_tokens_map.json eos_token");
+  EXPECT_EQ(tokenizer->type(size), TokenType::control);
+  EXPECT_EQ(tokenizer->type(size + 2), TokenType::user_defined);
+  EXPECT_EQ(tokenizer->encode("<|im_end|>", {.parse_specials = true}), Ids{size + 1});
+  EXPECT_TRUE(tokenizer->parts().notes.empty());
+  put("tokenizer_config.json", R"({"eos_token": "<s>", "pad_token": "[PAD]"})");
+  tokenizer = load();
+  EXPECT_EQ(tokenizer->eos(), 1);
+  EXPECT_EQ(tokenizer->parts().origins.at("eos"), "tokenizer_config.json eos_token");
+  ASSERT_EQ(tokenizer->parts().notes.size(), 2u);  // the pad token, the other EOS
+  EXPECT_NE(tokenizer->parts().notes[0].find("[PAD]"), std::string::npos);
+  EXPECT_NE(tokenizer->parts().notes[1].find("overruled by tokenizer_config.json"),
+            std::string::npos);
 }
 
 TEST_F(TokenizerFolder, TokensAddedToAModelFile) {
