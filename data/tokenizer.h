@@ -2,7 +2,8 @@
 // fallback (Llama 2) and byte-level BPE (Llama 3, SmolLM2, GPT-2). Every loader reads its file
 // into TokenizerParts, the lists that a GGUF file also stores; make_tokenizer builds either kind.
 // For any bytes x, also invalid UTF-8, decode(encode(x)) == x wherever the vocabulary has all
-// single bytes. A tokenizer is immutable: encode may run in any number of threads.
+// single bytes (Metaspace with a prefix loses one space at the start, as everywhere). A tokenizer
+// is immutable: encode may run in any number of threads.
 #pragma once
 #include <cstdint>
 #include <filesystem>

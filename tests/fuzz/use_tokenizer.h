@@ -22,7 +22,10 @@ inline bool lossless(const Tokenizer& tokenizer) {
       all = all && is(byte_level_encode({&c, 1}), TokenType::normal);
     }
   } else {  // all byte tokens or none
-    all = is("<0x00>", TokenType::byte) && !tokenizer.parts().remove_extra_spaces;
+    const TokenizerParts& parts = tokenizer.parts();
+    // Metaspace gives "a" and " a" the same ids.
+    all = is("<0x00>", TokenType::byte) && !parts.remove_extra_spaces &&
+          !(parts.metaspace && parts.add_space_prefix);
   }
   for (std::string joined : tokenizer.parts().merges) {
     std::erase(joined, ' ');
