@@ -19,8 +19,9 @@ TEST_P(RealTokenizers, GiveTheIdsOfTheirMakers) {
     const std::string text = one[0];
     EXPECT_EQ(tokenizer->encode(text, {.parse_specials = true}), one[1].get<Ids>())
         << testing::PrintToString(text);
-    if (!one[2].is_null())
+    if (!one[2].is_null()) {
       EXPECT_EQ(tokenizer->encode(text), one[2].get<Ids>()) << testing::PrintToString(text);
+    }
   }
   if (row.fields.contains("size")) {
     EXPECT_EQ(tokenizer->vocab_size(), row.fields.at("size"));
