@@ -24,21 +24,21 @@ __device__ __forceinline__ Floats<8> widened(const uint4& q) {
 // N elements as floats: loads of 16 bytes where they are that many, then p is aligned to 16.
 template <int N, typename T>
 __device__ __forceinline__ Floats<N> load(const T* p) {
-  Floats<N> x;
   if constexpr (N == 1) {
-    x.v[0] = widen(*p);
+    return {widen(*p)};
   } else if constexpr (sizeof(T) == 4) {
     static_assert(N % 4 == 0);
+    Floats<N> x;
 #pragma unroll
     for (int i = 0; i < N; i += 4) {
       const float4 q = load_vector<float4>(p + i);
       x.v[i] = q.x, x.v[i + 1] = q.y, x.v[i + 2] = q.z, x.v[i + 3] = q.w;
     }
+    return x;
   } else {
     static_assert(N == 8);
     return widened(load_vector<uint4>(p));
   }
-  return x;
 }
 
 template <int N, typename T>
