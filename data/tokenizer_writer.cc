@@ -30,7 +30,9 @@ class Message {
   const std::string& bytes() const { return bytes_; }
 
  private:
-  static uint64_t tag(int field, int wire) { return static_cast<uint64_t>(field * 8 + wire); }
+  static uint64_t tag(int field, int wire) {
+    return static_cast<uint64_t>(field) * 8 + static_cast<uint64_t>(wire);
+  }
   void varint(uint64_t value) {
     for (; value >= 128; value >>= 7) bytes_ += static_cast<char>(value | 128);
     bytes_ += static_cast<char>(value);
@@ -78,7 +80,7 @@ Json pre_tokenizer(const std::string& pre) {
                 {"trim_offsets", true},
                 {"use_regex", regex}};
   };
-  const auto sequence = [](Json first, Json second) {
+  const auto sequence = [](const Json& first, const Json& second) {
     return Json{{"type", "Sequence"}, {"pretokenizers", Json::array({first, second})}};
   };
   if (pre == "gpt-2") return byte_level(true);
