@@ -181,12 +181,14 @@ void launched(const char* kernel) {
 
 void make_current(int index) {
   if (current && current->facts.index == index) return;
+  int before = current ? current->facts.index : 0;
+  if (!current && cudaGetDevice(&before) != cudaSuccess) cudaGetLastError();
   try {
     DeviceState& state = state_of(index);
     CUDA_CHECK(cudaSetDevice(index));
     current = &state;
   } catch (...) {  // one that could not be opened is nobody's current device
-    if (current && cudaSetDevice(current->facts.index) != cudaSuccess) cudaGetLastError();
+    if (cudaSetDevice(before) != cudaSuccess) cudaGetLastError();
     throw;
   }
 }
