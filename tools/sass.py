@@ -130,12 +130,12 @@ def loops_of(blocks):
             if i and over[i] != everything and over[i] >> head & 1:
                 body, ends = loops.setdefault(head, ({head}, []))
                 ends.append(i)
-                todo = [i]
-                while todo:
-                    j = todo.pop()
+                waiting = [i]
+                while waiting:
+                    j = waiting.pop()
                     if j not in body:
                         body.add(j)
-                        todo += before[j]
+                        waiting += before[j]
     return loops
 
 

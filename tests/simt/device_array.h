@@ -24,6 +24,10 @@ std::string finding_of(F f) {
   return "";
 }
 
+inline bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
 template <typename T>
 class DeviceArray {
  public:

@@ -6,12 +6,9 @@ namespace mullion::cuda {
 namespace {
 
 using simt::Capability;
+using simt::contains;
 using simt::DeviceArray;
 using simt::finding_of;
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
 
 __global__ void dynamic_kernel(float* y) {
   DYNAMIC_SHARED(float, tile);

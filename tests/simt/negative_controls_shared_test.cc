@@ -5,13 +5,10 @@
 namespace mullion::cuda {
 namespace {
 
+using simt::contains;
 using simt::DeviceArray;
 using simt::finding_of;
 using simt::kSchedules;
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
 
 // The finding, which must be the same kind in every order of threads: `right` finds nothing, and
 // `wrong` something with `part` in it.

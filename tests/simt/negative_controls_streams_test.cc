@@ -8,10 +8,6 @@
 namespace mullion::simt {
 namespace {
 
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
-
 __global__ void copy_kernel(const float* x, float* y) { y[threadIdx.x] = x[threadIdx.x]; }
 
 // Two devices, a stream on each and a second one on the first.

@@ -7,13 +7,10 @@
 namespace mullion::cuda {
 namespace {
 
+using simt::contains;
 using simt::DeviceArray;
 using simt::finding_of;
 using simt::kSchedules;
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
 
 // How many of the orders give the right result.
 template <typename Launch>

@@ -12,10 +12,6 @@ __global__ void increment_kernel(float* x, int n) {
   if (i < n) x[i] += 1;
 }
 
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
-
 TEST(SimtRuntime, FreshMemoryIsPoison) {
   float* x = nullptr;
   ASSERT_EQ(cudaMalloc(&x, 4 * sizeof(float)), cudaSuccess);

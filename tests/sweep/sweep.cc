@@ -5,34 +5,12 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "tensor/cpu/dispatch.h"
 #include "tensor/parallel.h"
 #include "tensor/random.h"
 
 namespace mullion::sweep {
 namespace {
-
-// Calls f(T{}) for the types that kernels take.
-template <typename F>
-void with_type(DType type, F f) {
-  switch (type) {
-    case DType::f32:
-      return f(float{});
-    case DType::bf16:
-      return f(bf16{});
-    case DType::f16:
-      return f(f16{});
-    case DType::f64:
-      return f(double{});
-    case DType::i32:
-      return f(int32_t{});
-    case DType::i64:
-      return f(int64_t{});
-    case DType::u8:
-      return f(uint8_t{});
-    case DType::boolean:
-      return f(bool{});
-  }
-}
 
 template <typename T>
 constexpr bool is_half = std::is_same_v<T, bf16> || std::is_same_v<T, f16>;
@@ -177,7 +155,7 @@ void Case::place(Array& a) {
 template <typename F>
 void Case::set(Array& a, F value) {
   if (setting_ > 0) return;
-  with_type(a.type_, [&](auto zero) {
+  cpu::dispatch_any(a.type_, [&](auto zero) {
     using T = decltype(zero);
     for (size_t i = 0; i < a.values_.size(); ++i) {
       const T rounded = to<T>(value(i));
@@ -277,7 +255,7 @@ void Case::check(Array& a) {
     return;
   }
   const double tolerance = tolerance_of(a.type_) * tolerance_factor;
-  with_type(a.type_, [&](auto zero) {
+  cpu::dispatch_any(a.type_, [&](auto zero) {
     using T = decltype(zero);
     for (size_t i = 0; i < a.values_.size(); ++i) {
       if (!a.is_expected_[i]) {
