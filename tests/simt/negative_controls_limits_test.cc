@@ -84,7 +84,7 @@ TEST(SimtNegativeControl, MoreThreadsThanTheRegistersAreEnoughFor) {
   };
   EXPECT_EQ(finding(256), "");
   EXPECT_EQ(finding(288),
-            "registers: 288 threads of key_gradient_kernel, which needs at least 248 registers a "
+            "registers: 288 threads of key_gradient_kernel, which needs at least 232 registers a "
             "thread; a block has 65536, for 256 threads");
 }
 
