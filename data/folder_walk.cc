@@ -8,6 +8,7 @@
 #include <cstring>
 #include <string_view>
 
+#include "data/utf8.h"
 #include "tensor/check.h"
 
 namespace mullion {
@@ -25,9 +26,7 @@ constexpr std::array<std::string_view, 24> kOtherPictures = {
 std::string extension_of(const std::string& path) {
   const size_t name = path.rfind('/') + 1, dot = path.rfind('.');
   if (dot == std::string::npos || dot <= name) return "";
-  std::string extension = path.substr(dot);
-  for (char& c : extension) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
-  return extension;
+  return ascii_lower(path.substr(dot));
 }
 
 template <typename List>

@@ -38,9 +38,7 @@ std::string folded(const std::string& name) {
   if (length >= 0)
     return std::string(reinterpret_cast<const char*>(found), static_cast<size_t>(length));
 #endif
-  std::string lower = name;
-  for (char& c : lower) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
-  return lower;
+  return ascii_lower(name);
 }
 
 constexpr const char* kNearly = "differ only by case or by Unicode's normal form";
@@ -61,11 +59,13 @@ std::vector<std::string> nearly_equal(const std::vector<std::string>& names) {
 // Why a class may be unknown: it has nearly the name of one that is known.
 std::string nearly_known(const std::vector<std::string>& unknown,
                          const std::vector<std::string>& classes) {
-  for (const std::string& name : unknown)
+  for (const std::string& name : unknown) {
+    const std::string alike = folded(name);
     for (const std::string& other : classes)
-      if (folded(name) == folded(other))
+      if (alike == folded(other))
         return concat("; ", printable(name), " and the training set's ", printable(other), " ",
                       kNearly);
+  }
   return "";
 }
 

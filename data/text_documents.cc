@@ -5,6 +5,7 @@
 #include <array>
 #include <nlohmann/json.hpp>
 
+#include "data/utf8.h"
 #include "tensor/check.h"
 #include "tensor/io/file.h"
 #include "tensor/io/json.h"
@@ -18,12 +19,7 @@ using std::filesystem::path;
 constexpr uint64_t kMaxTextBytes = INT32_MAX, kBlockBytes = 1 << 20;
 
 // The extension in small letters: ".txt" of BOOK.TXT.
-std::string kind_of(const path& file) {
-  std::string kind = file.extension().string();
-  for (char& c : kind)
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  return kind;
-}
+std::string kind_of(const path& file) { return ascii_lower(file.extension().string()); }
 
 class DocumentReader {
  public:

@@ -36,4 +36,10 @@ inline void append_utf8(std::string& out, uint32_t code) {
   }
 }
 
+// With small letters for the capitals of ASCII; all else stays.
+inline std::string ascii_lower(std::string text) {
+  for (char& c : text) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
+  return text;
+}
+
 }  // namespace mullion
