@@ -57,6 +57,9 @@ class CheckpointWriter {
   // `write` makes the file at the path it is given, e.g. by SafetensorsWriter.
   void add_file(const std::string& name,
                 const std::function<void(const std::filesystem::path&)>& write);
+  // Files that `write` makes in the folder it is given, and whose names it returns.
+  void add_files(
+      const std::function<std::vector<std::string>(const std::filesystem::path&)>& write);
   // A folder whose files `write` makes, e.g. a PEFT adapter; they are found by listing it.
   void add_folder(const std::string& name,
                   const std::function<void(const std::filesystem::path&)>& write);

@@ -23,6 +23,7 @@ fs::path CheckpointWriter::place(const std::string& name) {
 
 void CheckpointWriter::record(const std::string& name) {
   const fs::path path = folder_ / name;
+  CHECK(fs::is_regular_file(fs::symlink_status(path)), path.string(), ": was not written");
   sync_path(path);
   files_[name] = {fs::file_size(path), sha256_file(path)};
 }
@@ -35,10 +36,16 @@ void CheckpointWriter::add_file(const std::string& name, std::string_view bytes)
 
 void CheckpointWriter::add_file(const std::string& name,
                                 const std::function<void(const fs::path&)>& write) {
-  const fs::path path = place(name);
-  write(path);
-  CHECK(fs::is_regular_file(fs::symlink_status(path)), path.string(), ": was not written");
+  write(place(name));
   record(name);
+}
+
+void CheckpointWriter::add_files(
+    const std::function<std::vector<std::string>(const fs::path&)>& write) {
+  for (const std::string& name : write(folder_)) {
+    place(name);
+    record(name);
+  }
 }
 
 void CheckpointWriter::add_folder(const std::string& name,

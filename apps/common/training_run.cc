@@ -144,6 +144,7 @@ StepReport TrainingRun::make(const std::function<StepReport(int64_t)>& step) {
 }
 
 void TrainingRun::record(const StepReport& r) {
+  if (!r.message.empty()) log_info(r.message);
   const double seconds = std::max(seconds_since(step_begin_), 1e-9);
   const double rate = static_cast<double>(r.items) / seconds;
   ++step_;

@@ -28,6 +28,7 @@
 #include "apps/common/run_folder.h"
 #include "apps/common/signals.h"
 #include "apps/common/tensorboard.h"
+#include "optim/update_step.h"
 #include "tensor/storage.h"
 
 namespace mullion {
@@ -37,14 +38,13 @@ void add_training_options(OptionTable& table, const RunDefaults& defaults = {});
 
 using NamedNumbers = std::vector<std::pair<std::string, double>>;
 
-// What a program tells of one step, and what goes into metrics.jsonl.
-struct StepReport {
-  double loss = 0;  // mean over the step's targets, before the update
-  double lr = 0, grad_norm = 0;
+// What a program tells of one step, and what goes into metrics.jsonl. The loss is the mean over the
+// step's targets.
+struct StepReport : UpdateReport {
+  double lr = 0;
   int64_t items = 0;        // tokens or images
   double data_seconds = 0;  // of waiting for data
-  bool applied = true;      // false: not finite, so the step was left out
-  NamedNumbers extra;       // further fields of the line
+  NamedNumbers extra = {};  // further fields of the line
 };
 
 struct Evaluation {

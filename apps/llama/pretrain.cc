@@ -14,8 +14,7 @@
 #include "apps/llama/companions.h"
 #include "apps/llama/model_options.h"
 #include "apps/llama/text_data.h"
-#include "autograd/engine.h"
-#include "models/state.h"
+#include "nn/state.h"
 #include "tensor/backend.h"
 #include "tensor/io/file.h"
 #include "tensor/io/json.h"
@@ -27,8 +26,6 @@ namespace mullion {
 namespace {
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
-constexpr char kStepFile[] = "train_state.json";
-constexpr char kOptimizerFile[] = "optimizer.safetensors";
 
 bool contains(const std::vector<std::string>& list, const std::string& item) {
   return std::find(list.begin(), list.end(), item) != list.end();
@@ -165,7 +162,7 @@ void Pretraining::open_model() {
     check_base(initial_adapter_, note, base_fingerprint_, tokenizer_path_);
     start_from_adapter();
   }
-  make_optimizer();
+  make_update();
   print_banner();
 }
 
@@ -217,30 +214,28 @@ void Pretraining::choose_trained(const LlamaCheckpoint* base) {
 }
 
 // Norms are not decayed, as in Hugging Face's Trainer.
-void Pretraining::make_optimizer() {
-  trained_ = trainable_parameters(*model_);
+void Pretraining::make_update() {
+  const std::vector<NamedParameter> trained = trainable_parameters(*model_);
   ParameterGroup norms, embedding, others;
   others.weight_decay = embedding.weight_decay = options_.get<double>("optim.weight_decay");
   if (options_.has("optim.lr_embed") && schedule_.lr > 0)
     embedding.lr_scale = options_.get<double>("optim.lr_embed") / schedule_.lr;
-  for (const NamedParameter& p : trained_) {
+  for (const NamedParameter& p : trained) {
     const bool norm = p.name.find("norm") != std::string::npos;
     const bool embed = p.name.find("embed") != std::string::npos;
     (norm ? norms : embed ? embedding : others).parameters.push_back(p);
   }
   const auto betas = options_.get<std::vector<double>>("optim.betas");
-  optimizer_ = make_adamw({norms, embedding, others},
-                          {betas[0], betas[1], options_.get<double>("optim.eps")});
-  std::vector<Tensor> parameters;
-  for (const NamedParameter& p : trained_) parameters.push_back(p.value);
   const double scale = 1.0 / static_cast<double>(batch_ * accumulate_ * (context_ - 1));
-  passes_ = std::make_unique<StepGraph>(
-      graph_use(options_, device_), device_, std::move(parameters),
-      [model = model_.get(), scale](const StepGraph::Inputs& in) {
-        const Tensor loss = model->loss(in[0], in[1], scale, in.size() > 2 ? in[2] : Tensor());
-        backward(loss);
-        return loss;
-      });
+  update_ = std::make_unique<UpdateStep>(
+      trained,
+      make_adamw({norms, embedding, others},
+                 {betas[0], betas[1], options_.get<double>("optim.eps")}),
+      [model = model_.get(), scale](const UpdateStep::Inputs& in) {
+        return model->loss(in[0], in[1], scale, in.size() > 2 ? in[2] : Tensor());
+      },
+      UpdateOptions{.max_norm = options_.get<double>("optim.clip_grad"),
+                    .graph = graph_use(options_, device_)});
 }
 
 void Pretraining::print_banner() const {
@@ -277,7 +272,7 @@ RunSettings Pretraining::settings() const {
   settings.steps_per_epoch =
       static_cast<double>(rows_->size()) / static_cast<double>(batch_ * accumulate_);
   settings.checkpoint_bytes =
-      12 * static_cast<uint64_t>(parameter_count(trained_)) + (uint64_t{1} << 20);
+      12 * static_cast<uint64_t>(parameter_count(update_->parameters())) + (uint64_t{1} << 20);
   settings.identity = {{"model", sha256_hex(to_json(config_).dump() + base_fingerprint_)},
                        {"data", rows_->fingerprint()}};
   // Only these schedules know their end.
@@ -298,30 +293,18 @@ Pretraining::Batch Pretraining::read(const TokenRows& rows, int64_t first, int64
 }
 
 StepReport Pretraining::step(int64_t step) {
-  StepReport report;
-  report.lr = schedule_.at(step);
-  report.items = batch_ * accumulate_ * context_;
+  double data_seconds = 0;
   int64_t pass = step * accumulate_, row = pass * batch_;
-  const std::vector<Tensor> losses = passes_->run(accumulate_, [&]() -> StepGraph::Inputs {
+  update_->accumulate(accumulate_, [&]() -> UpdateStep::Inputs {
     const auto begin = Clock::now();
     const Batch batch = read(*rows_, std::exchange(row, row + batch_), batch_, true);
-    report.data_seconds += std::chrono::duration<double>(Clock::now() - begin).count();
+    data_seconds += std::chrono::duration<double>(Clock::now() - begin).count();
     if (!lora_ || lora_->dropout == 0) return {batch.ids, batch.targets};
     // A number for each pass of the run: the same masks whether it was interrupted or not.
     return {batch.ids, batch.targets, Tensor::from(std::vector<int64_t>{pass++}, {1})};
   });
-  const Tensor squares = grad_sum_squares(trained_, losses);
-  optimizer_->step(report.lr, squares, options_.get<double>("optim.clip_grad"));
-  clear_grads(trained_);
-  if (const std::string told = passes_->take_message(); !told.empty()) log_info(told);
-  // Only now does the host wait for what it has queued.
-  for (const Tensor& loss : losses) report.loss += loss.item();
-  report.grad_norm = std::sqrt(squares.item());
-  report.applied = std::isfinite(report.loss) && std::isfinite(report.grad_norm);
-  if (!report.applied) optimizer_->retract();
-  if (report.applied) loss_sum_ += report.loss;
-  loss_steps_ += report.applied;
-  return report;
+  const double lr = schedule_.at(step);
+  return {update_->apply(lr), lr, batch_ * accumulate_ * context_, data_seconds};
 }
 
 void Pretraining::start(const fs::path& run, int64_t step) {
@@ -333,12 +316,9 @@ void Pretraining::start(const fs::path& run, int64_t step) {
 Evaluation Pretraining::evaluate(int64_t step) {
   const Evaluation result = validate();
   if (!result.complete) return result;
-  std::optional<double> train_loss, loss, ppl;
-  if (loss_steps_ > 0) train_loss = loss_sum_ / static_cast<double>(loss_steps_);
+  std::optional<double> loss, ppl;
   if (result.present) loss = result.loss, ppl = std::exp(result.loss);
-  summary_->row(step, {train_loss, loss, ppl, schedule_.at(step - 1)});
-  loss_sum_ = 0;
-  loss_steps_ = 0;
+  summary_->row(step, {update_->take_mean_loss(), loss, ppl, schedule_.at(step - 1)});
   return result;
 }
 
@@ -390,22 +370,11 @@ void Pretraining::write_weights(CheckpointWriter& writer) {
 }
 
 TrainingState Pretraining::state() {
-  TrainingState state;
-  state.non_finite = count_nonfinite(trained_) + count_nonfinite(optimizer_->state());
-  state.write = [this](CheckpointWriter& writer) {
-    write_weights(writer);
-    writer.add_file(kOptimizerFile,
-                    [this](const fs::path& path) { save_tensors(path, optimizer_->state()); });
-    // Order and random numbers are functions of the seed and the step, which is all there is to
-    // keep.
-    writer.add_file(kStepFile, JsonObject()
-                                       .set("optimizer_steps", optimizer_->steps())
-                                       .set("loss_sum", loss_sum_)
-                                       .set("loss_steps", loss_steps_)
-                                       .text() +
-                                   "\n");
-  };
-  return state;
+  return {update_->count_nonfinite(), [this](CheckpointWriter& writer) {
+            write_weights(writer);
+            // Order and random numbers are functions of the seed and the step.
+            writer.add_files([this](const fs::path& folder) { return update_->save(folder); });
+          }};
 }
 
 void Pretraining::restore(const CheckpointInfo& checkpoint) {
@@ -413,15 +382,7 @@ void Pretraining::restore(const CheckpointInfo& checkpoint) {
     load_adapter_values(*model_, checkpoint.path("adapter"));
   else
     load_tensors(*open_safetensors(checkpoint.path("model")), named_parameters(*model_));
-  load_tensors(*open_safetensors(checkpoint.path(kOptimizerFile)), optimizer_->state());
-  const std::string file = checkpoint.path(kStepFile).string();
-  const nlohmann::json state = parse_json(checkpoint.read(kStepFile), file);
-  const auto count = [&](const char* key) {
-    return static_cast<int64_t>(get_uint(state, file, key, uint64_t{1} << 60));
-  };
-  optimizer_->set_steps(count("optimizer_steps"));
-  loss_sum_ = get_number(state, file, "loss_sum");
-  loss_steps_ = count("loss_steps");
+  update_->load(checkpoint.folder);
 }
 
 }  // namespace mullion

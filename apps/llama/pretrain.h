@@ -8,10 +8,9 @@
 
 #include "apps/common/training_run.h"
 #include "apps/llama/token_rows.h"
-#include "autograd/step_graph.h"
 #include "models/llama/load.h"
-#include "optim/optimizer.h"
 #include "optim/schedule.h"
+#include "optim/update_step.h"
 
 namespace mullion {
 
@@ -50,7 +49,7 @@ class Pretraining {
   void start_from_adapter();
   std::string adapter_base_name() const;  // for adapter_config.json
   void choose_trained(const LlamaCheckpoint* base);
-  void make_optimizer();
+  void make_update();
   void print_banner() const;
   struct Batch {
     Tensor ids, targets;
@@ -69,16 +68,12 @@ class Pretraining {
   std::filesystem::path tokenizer_path_, initial_adapter_;  // "": start from fresh pairs
   std::string rope_lines_;  // Python that a reader of the adapter needs; "" where it needs none
   std::unique_ptr<Llama> model_;
-  std::vector<NamedParameter> trained_;
-  std::unique_ptr<Optimizer> optimizer_;
-  std::unique_ptr<StepGraph> passes_;  // forward and backward of a step
+  std::unique_ptr<UpdateStep> update_;
   Schedule schedule_;
   std::unique_ptr<TokenRows> rows_, validation_;
   std::vector<JsonObject> text_facts_;  // which texts were tokenized, and where their ids are
   std::optional<RowOrder> order_;
   std::optional<SummaryCsv> summary_;
-  double loss_sum_ = 0;  // over the steps since the last row of summary.csv
-  int64_t loss_steps_ = 0;
 };
 
 }  // namespace mullion

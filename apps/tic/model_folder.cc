@@ -6,7 +6,7 @@
 
 #include "apps/common/log.h"
 #include "data/image_folder.h"
-#include "models/state.h"
+#include "nn/state.h"
 #include "tensor/io/json.h"
 #include "tensor/io/safetensors.h"
 

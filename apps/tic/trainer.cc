@@ -1,17 +1,17 @@
 #include "apps/tic/trainer.h"
 
-#include <nlohmann/json.hpp>
-
+#include "apps/common/device.h"
 #include "apps/common/log.h"
 #include "apps/tic/evaluate.h"
-#include "models/state.h"
+#include "nn/state.h"
 #include "tensor/backend.h"
-#include "tensor/io/json.h"
 #include "tensor/io/safetensors.h"
 
 namespace mullion {
 
 namespace {
+constexpr char kWeightsFile[] = "model.safetensors";
+
 // The averages stand in the place of the weights for as long as this lives.
 class Averaged {
  public:
@@ -30,30 +30,32 @@ TicTrainer::TicTrainer(const Options& options, TicData data)
       data_(std::move(data)),
       config_(tic_config_of(options, static_cast<int64_t>(data_.classes.size()))),
       schedule_(tic_schedule_of(options, data_.train->size())),
-      state_(make_tic_state(options, config_)) {}
+      device_(device_of(options)),
+      model_(make_tic_model(options, config_, device_)),
+      update_(make_tic_update(options, *model_, device_)) {}
 
 RunSettings TicTrainer::settings() const {
   RunSettings s;
   s.what = config_.preset;
-  s.device = state_.device;
+  s.device = device_;
   s.rate = "img_s";
   s.total_steps = schedule_.total_steps;
   s.steps_per_epoch = static_cast<double>(schedule_.steps_per_epoch);
-  s.checkpoint_bytes =
-      static_cast<uint64_t>(4 * parameter_count(state_.parameters) * (state_.ema ? 4 : 3));
+  const int64_t parameters = parameter_count(update_->parameters());
+  s.checkpoint_bytes = static_cast<uint64_t>(4 * parameters * (update_->average() ? 4 : 3));
   std::string classes;
   for (const std::string& name : data_.classes)
     classes += (classes.empty() ? "" : "\n") + printable(name);
   s.identity.emplace_back("classes", classes);
   s.identity.emplace_back("training images", std::to_string(data_.train->size()));
-  s.facts.set("parameters", parameter_count(state_.parameters));
+  s.facts.set("parameters", parameters);
   return s;
 }
 
 void TicTrainer::describe() const {
   const SampleShape shape = data_.train->shape();
   log_info(config_.preset, " (this project's reconstruction), ",
-           static_cast<double>(parameter_count(state_.parameters)) / 1e6, " M parameters, ",
+           static_cast<double>(parameter_count(update_->parameters())) / 1e6, " M parameters, ",
            data_.classes.size(), " classes, ", data_.train->size(), " training and ",
            data_.val->size(), " validation images of ", shape.height, "x", shape.width);
   tell_of(data_);
@@ -66,28 +68,17 @@ void TicTrainer::describe() const {
   explain_cost(config_, shape.height, shape.width);
   log_info(schedule_.explanation);
   for (const std::string& warning : schedule_.warnings) log_warning(warning);
-  log_info("computing on ", mullion::describe(state_.device));
+  log_info("computing on ", mullion::describe(device_));
 }
 
 void TicTrainer::restore(const CheckpointInfo& c) {
-  load_tensors(*open_safetensors(c.path("model.safetensors")), state_.parameters);
-  load_tensors(*open_safetensors(c.path("optimizer.safetensors")), state_.optimizer->state());
-  if (state_.ema)
-    load_tensors(*open_safetensors(c.path("model_ema.safetensors")), state_.ema->averages());
-  const std::string file = c.path("tic_state.json").string();
-  const nlohmann::json json = parse_json(c.read("tic_state.json"), file);
-  const auto count = [&](const char* key) {
-    return static_cast<int64_t>(get_uint(json, file, key, uint64_t{1} << 50));
-  };
-  state_.optimizer->set_steps(count("optimizer_steps"));
-  if (state_.ema) state_.ema->set_updates(count("ema_updates"));
-  state_.epoch_loss = get_number(json, file, "epoch_loss");
-  state_.epoch_steps = count("epoch_steps");
+  load_tensors(*open_safetensors(c.path(kWeightsFile)), update_->parameters());
+  update_->load(c.folder);
 }
 
 void TicTrainer::start(const std::filesystem::path& run, int64_t step) {
-  batches_ = std::make_unique<TicBatches>(
-      *data_.train, train_loader_options(options_, schedule_, step), state_.device);
+  batches_ = std::make_unique<TicBatches>(*data_.train,
+                                          train_loader_options(options_, schedule_, step), device_);
   summary_.emplace(run, step / schedule_.steps_per_epoch);
 }
 
@@ -98,9 +89,17 @@ void TicTrainer::tell(const std::vector<std::string>& messages) {
 
 StepReport TicTrainer::step(int64_t number) {
   const double waited = batches_->report().seconds_waited;
-  StepReport r;
-  r.lr = schedule_.schedule.at(number);
-  tic_step(state_, *batches_, options_, number, r);
+  const auto micro = options_.get<int64_t>("train.grad_accum_steps");
+  auto draw = static_cast<uint64_t>(number * micro);
+  update_->accumulate(micro, [&]() -> UpdateStep::Inputs {
+    TicBatch batch = batches_->next();
+    return {batch.images, batch.targets.defined() ? batch.targets : batch.labels,
+            drop_path_streams(config_, draw++)};
+  });
+  batches_->send_ahead();
+  StepReport r{update_->apply(schedule_.schedule.at(number)), schedule_.schedule.at(number)};
+  // The loader leaves no short batch and puts another image in the place of one it cannot read.
+  r.items = micro * options_.get<int64_t>("train.batch_size");
   const LoaderReport report = batches_->report();
   r.data_seconds = report.seconds_waited - waited;
   tell(report.bad_messages);
@@ -110,7 +109,7 @@ StepReport TicTrainer::step(int64_t number) {
 
 Evaluation TicTrainer::evaluate(int64_t step) {
   const auto score = [&](const std::string& label) {
-    return mullion::evaluate(*state_.model, *data_.val, options_.get<int>("train.batch_size"),
+    return mullion::evaluate(*model_, *data_.val, options_.get<int>("train.batch_size"),
                              options_.get<int>("data.workers"), label);
   };
   Accuracy a = score("eval");
@@ -120,8 +119,8 @@ Evaluation TicTrainer::evaluate(int64_t step) {
   e.complete = a.complete;
   e.loss = a.loss;
   e.fields = {{"top1", a.top1}, {"top5", a.top5}};
-  if (state_.ema && a.complete) {
-    const Averaged averaged(*state_.ema);
+  if (update_->average() && a.complete) {
+    const Averaged averaged(*update_->average());
     a = score("eval of the average");
     e.complete = a.complete;
     e.fields.insert(e.fields.end(), {{"ema_top1", a.top1}, {"ema_top5", a.top5}});
@@ -129,11 +128,9 @@ Evaluation TicTrainer::evaluate(int64_t step) {
   e.metric = a.top1;
   e.higher_is_better = true;
   if (!e.complete) return e;
-  const double steps = static_cast<double>(std::max<int64_t>(state_.epoch_steps, 1));
-  summary_->row((step - 1) / schedule_.steps_per_epoch, {state_.epoch_loss / steps, a.loss, a.top1,
-                                                         a.top5, schedule_.schedule.at(step - 1)});
-  state_.epoch_loss = 0;
-  state_.epoch_steps = 0;
+  summary_->row((step - 1) / schedule_.steps_per_epoch,
+                {update_->take_mean_loss().value_or(0), a.loss, a.top1, a.top5,
+                 schedule_.schedule.at(step - 1)});
   return e;
 }
 
@@ -150,29 +147,17 @@ void TicTrainer::finish(JsonObject& result) const {
 }
 
 TrainingState TicTrainer::state() const {
-  return {count_nonfinite(state_.parameters) + count_nonfinite(state_.optimizer->state()),
-          [this](CheckpointWriter& writer) { write(writer); }};
+  return {update_->count_nonfinite(), [this](CheckpointWriter& writer) { write(writer); }};
 }
 
 void TicTrainer::write(CheckpointWriter& writer) const {
   using Path = std::filesystem::path;
-  const auto tensors = [&](const char* name, const std::vector<NamedParameter>& list) {
-    writer.add_file(name, [&](const Path& p) { save_tensors(p, list); });
-  };
-  tensors("model.safetensors", state_.parameters);
-  tensors("optimizer.safetensors", state_.optimizer->state());
-  if (state_.ema) tensors("model_ema.safetensors", state_.ema->averages());
-  writer.add_file("config.json", [&](const Path& p) {
-    write_tic_config(p.parent_path(), describe_tic(options_, config_, data_));
+  writer.add_file(kWeightsFile,
+                  [this](const Path& file) { save_tensors(file, update_->parameters()); });
+  writer.add_files([this](const Path& folder) { return update_->save(folder); });
+  writer.add_file("config.json", [this](const Path& file) {
+    write_tic_config(file.parent_path(), describe_tic(options_, config_, data_));
   });
-  writer.add_file("tic_state.json",
-                  JsonObject()
-                          .set("optimizer_steps", state_.optimizer->steps())
-                          .set("ema_updates", state_.ema ? state_.ema->updates() : 0)
-                          .set("epoch_loss", state_.epoch_loss)
-                          .set("epoch_steps", state_.epoch_steps)
-                          .text() +
-                      "\n");
 }
 
 }  // namespace mullion

@@ -17,6 +17,8 @@ class TicTrainer {
   void restore(const CheckpointInfo& checkpoint);
   // Makes the loader and the summary of a run that starts, or goes on, at `step`.
   void start(const std::filesystem::path& run, int64_t step);
+  // One update from as many batches as the options say, by the gradient of the mean loss over all
+  // their images.
   StepReport step(int64_t number);
   // Top-1 and top-5 of the weights and of their average, on the validation images; one row of
   // summary.csv.
@@ -35,7 +37,9 @@ class TicTrainer {
   TicData data_;
   TicConfig config_;
   TicSchedule schedule_;
-  TicState state_;
+  Device device_;
+  std::unique_ptr<Tic> model_;
+  std::unique_ptr<UpdateStep> update_;
   std::unique_ptr<TicBatches> batches_;
   std::optional<SummaryCsv> summary_;
   std::set<std::string> told_;

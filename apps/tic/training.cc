@@ -1,15 +1,12 @@
 #include "apps/tic/training.h"
 
-#include <cmath>
-
 #include "apps/common/device.h"
 #include "apps/common/log.h"
 #include "apps/tic/evaluate.h"
 #include "apps/tic/image_data.h"
-#include "autograd/engine.h"
 #include "autograd/ops.h"
 #include "data/cue_task.h"
-#include "models/state.h"
+#include "nn/state.h"
 #include "tensor/io/safetensors.h"
 
 namespace mullion {
@@ -126,47 +123,47 @@ LoaderOptions train_loader_options(const Options& o, const TicSchedule& s, int64
   return l;
 }
 
-TicState make_tic_state(const Options& o, const TicConfig& config) {
-  TicState s;
-  s.model = std::make_unique<Tic>(config);
-  s.model->initialize(o.seed());
+std::unique_ptr<Tic> make_tic_model(const Options& o, const TicConfig& config, Device device) {
+  auto model = std::make_unique<Tic>(config);
+  model->initialize(o.seed());
   if (o.has("model.initial_checkpoint")) {
     const fs::path folder = tic_folder(o.get<std::string>("model.initial_checkpoint"));
-    load_tensors(*open_safetensors(folder / "model.safetensors"), named_parameters(*s.model));
+    load_tensors(*open_safetensors(folder / "model.safetensors"), named_parameters(*model));
   }
-  s.device = device_of(o);
-  move_to(*s.model, s.device);
-  s.model->set_compute_type(apply_amp(o, s.device));
-  set_trainable(*s.model, [](const std::string&) { return true; });
-  s.parameters = trainable_parameters(*s.model);
+  move_to(*model, device);
+  model->set_compute_type(apply_amp(o, device));
+  set_trainable(*model, [](const std::string&) { return true; });
+  return model;
+}
+
+std::unique_ptr<UpdateStep> make_tic_update(const Options& o, Tic& model, Device device) {
+  const std::vector<NamedParameter> parameters = trainable_parameters(model);
   ParameterGroup decayed{{}, 1, o.get<double>("optim.weight_decay")}, plain{{}, 1, 0};
-  for (const NamedParameter& p : s.parameters)
+  for (const NamedParameter& p : parameters)
     (p.value.rank() >= 2 ? decayed : plain).parameters.push_back(p);
   const auto betas = o.get<std::vector<double>>("optim.betas");
   CHECK_AS(Fault::usage, betas.size() == 2, "--opt-betas: ", betas.size(), " numbers, expected 2");
-  s.optimizer =
+  auto optimizer =
       o.get<std::string>("optim.name") == "sgd"
           ? make_sgd({decayed, plain}, {o.get<double>("optim.momentum"), false})
           : make_adamw({decayed, plain}, {betas[0], betas[1], o.get<double>("optim.eps")});
+  UpdateOptions options{.max_norm = o.get<double>("optim.clip_grad"),
+                        .graph = graph_use(o, device)};
   if (o.get<bool>("model.ema"))
-    s.ema = std::make_unique<Ema>(s.parameters, o.get<double>("model.ema_decay"),
-                                  o.get<bool>("model.ema_warmup"));
-  std::vector<Tensor> parameters;
-  for (const NamedParameter& p : s.parameters) parameters.push_back(p.value);
+    options.average = std::make_unique<Ema>(parameters, o.get<double>("model.ema_decay"),
+                                            o.get<bool>("model.ema_warmup"));
   const auto images_a_step =
       o.get<int64_t>("train.batch_size") * o.get<int64_t>("train.grad_accum_steps");
-  s.passes = std::make_unique<StepGraph>(
-      graph_use(o, s.device), s.device, std::move(parameters),
-      [&model = *s.model, rate = o.get<double>("train.drop_path"), seed = o.seed(),
-       scale = 1.0 / static_cast<double>(images_a_step)](const StepGraph::Inputs& in) {
+  return std::make_unique<UpdateStep>(
+      parameters, std::move(optimizer),
+      [&model, rate = o.get<double>("train.drop_path"), seed = o.seed(),
+       scale = 1.0 / static_cast<double>(images_a_step)](const UpdateStep::Inputs& in) {
         const TicTraining training{rate, seed, in[2]};
         const Tensor logits = model(in[0], &training);
-        const Tensor loss = in[1].dtype() == DType::i64 ? cross_entropy(logits, in[1], scale)
-                                                        : soft_cross_entropy(logits, in[1], scale);
-        backward(loss);
-        return loss;
-      });
-  return s;
+        return in[1].dtype() == DType::i64 ? cross_entropy(logits, in[1], scale)
+                                           : soft_cross_entropy(logits, in[1], scale);
+      },
+      std::move(options));
 }
 
 TicDescription describe_tic(const Options& o, const TicConfig& config, const TicData& data) {
@@ -200,35 +197,6 @@ TicBatch TicBatches::next() {
 
 void TicBatches::send_ahead() {
   if (device_.type != DeviceType::cpu) ahead_ = fetch();
-}
-
-void tic_step(TicState& s, TicBatches& batches, const Options& o, int64_t number, StepReport& r) {
-  const auto micro = o.get<int64_t>("train.grad_accum_steps");
-  // The loader leaves no short batch and puts another image in the place of one it cannot read.
-  r.items = micro * o.get<int64_t>("train.batch_size");
-  uint64_t draw = static_cast<uint64_t>(number * micro);
-  const std::vector<Tensor> losses = s.passes->run(micro, [&]() -> StepGraph::Inputs {
-    TicBatch batch = batches.next();
-    return {batch.images, batch.targets.defined() ? batch.targets : batch.labels,
-            drop_path_streams(s.model->config(), draw++)};
-  });
-  batches.send_ahead();
-  const Tensor squares = grad_sum_squares(s.parameters, losses);
-  s.optimizer->step(r.lr, squares, o.get<double>("optim.clip_grad"));
-  clear_grads(s.parameters);
-  if (s.ema) s.ema->update(squares);
-  if (const std::string told = s.passes->take_message(); !told.empty()) log_info(told);
-  // Only now does the host wait for what it has queued.
-  for (const Tensor& loss : losses) r.loss += loss.item();
-  r.grad_norm = std::sqrt(squares.item());
-  r.applied = std::isfinite(r.loss) && std::isfinite(r.grad_norm);
-  if (!r.applied) {
-    s.optimizer->retract();
-    if (s.ema) s.ema->retract();
-    return;
-  }
-  s.epoch_loss += r.loss;
-  ++s.epoch_steps;
 }
 
 }  // namespace mullion

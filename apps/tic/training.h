@@ -1,16 +1,14 @@
-// What train_tic is made of: its options, its data, and the state of a run.
+// What train_tic is made of: its options, its data, its model and its update.
 #pragma once
 #include <memory>
 #include <optional>
 
 #include "apps/common/training_run.h"
 #include "apps/tic/model_folder.h"
-#include "autograd/step_graph.h"
 #include "data/image_folder.h"
 #include "data/loader.h"
-#include "optim/ema.h"
-#include "optim/optimizer.h"
 #include "optim/schedule.h"
+#include "optim/update_step.h"
 
 namespace mullion {
 
@@ -48,19 +46,11 @@ LoaderOptions train_loader_options(const Options& options, const TicSchedule& sc
 // What goes into config.json beside the weights.
 TicDescription describe_tic(const Options& options, const TicConfig& config, const TicData& data);
 
-// Everything a step changes, and so everything a checkpoint holds.
-struct TicState {
-  Device device;
-  std::unique_ptr<Tic> model;
-  std::vector<NamedParameter> parameters;
-  std::unique_ptr<Optimizer> optimizer;
-  std::unique_ptr<Ema> ema;           // null without --model-ema
-  std::unique_ptr<StepGraph> passes;  // forward and backward of a step
-  double epoch_loss = 0;              // summed over the steps since the last evaluation
-  int64_t epoch_steps = 0;
-};
-// Weight decay on matrices and kernels, none on norms and biases.
-TicState make_tic_state(const Options& options, const TicConfig& config);
+// With the values that a training begins from, all of them trained.
+std::unique_ptr<Tic> make_tic_model(const Options& options, const TicConfig& config, Device device);
+// Weight decay on matrices and kernels, none on norms and biases. The model is used by every step,
+// whose inputs are images, labels or targets, and the streams of drop path.
+std::unique_ptr<UpdateStep> make_tic_update(const Options& options, Tic& model, Device device);
 
 // A batch where it is computed; its labels stay on the host, where an op looks at them.
 struct TicBatch {
@@ -84,10 +74,5 @@ class TicBatches {
   Batch batch_;
   std::optional<TicBatch> ahead_;
 };
-
-// One update from as many batches as the options say, by the gradient of the mean loss over all
-// their images; fills the report's items, loss, gradient norm and `applied`. report.lr is the rate.
-void tic_step(TicState& state, TicBatches& batches, const Options& options, int64_t number,
-              StepReport& report);
 
 }  // namespace mullion

@@ -5,8 +5,8 @@
 #include <map>
 #include <set>
 
-#include "models/state.h"
 #include "nn/init.h"
+#include "nn/state.h"
 #include "tensor/io/json.h"
 #include "tensor/io/safetensors.h"
 #include "tensor/random.h"

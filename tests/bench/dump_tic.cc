@@ -6,8 +6,8 @@
 #include <nlohmann/json.hpp>
 
 #include "autograd/engine.h"
-#include "models/state.h"
 #include "models/tic/model.h"
+#include "nn/state.h"
 #include "tensor/io/json.h"
 #include "tensor/io/safetensors.h"
 

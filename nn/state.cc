@@ -1,4 +1,4 @@
-#include "models/state.h"
+#include "nn/state.h"
 
 #include <cmath>
 #include <set>

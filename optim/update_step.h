@@ -1,0 +1,77 @@
+// One update of what is trained, and all that it changes: the parameters, the optimizer's moments,
+// a moving average, and the recording of the step (autograd/step_graph.h).
+//
+//   UpdateStep update(trainable_parameters(model), make_adamw(groups), loss, {.max_norm = 1});
+//   while (...) {
+//     update.accumulate(4, [&] { return next_batch(); });
+//     const UpdateReport report = update.apply(rate);
+//   }
+//
+// A step whose loss or gradients are not finite changes nothing but the counts of its caller.
+#pragma once
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "autograd/step_graph.h"
+#include "optim/ema.h"
+#include "optim/optimizer.h"
+
+namespace mullion {
+
+struct UpdateOptions {
+  double max_norm = 0;  // of all gradients together, beyond which they are clipped; 0: never
+  GraphUse graph = GraphUse::off;
+  std::unique_ptr<Ema> average = nullptr;  // of the same parameters
+  // Adds up, in place, the gradients and losses of all ranks, before anyone looks at them.
+  std::function<void(const std::vector<Tensor>&)> sum_over_ranks = nullptr;
+};
+
+struct UpdateReport {
+  double loss = 0, grad_norm = 0;  // before clipping
+  bool applied = true;             // false: not finite, so the step was left out
+  std::string message = {};        // of StepGraph
+};
+
+class UpdateStep {
+ public:
+  using Inputs = StepGraph::Inputs;
+  // The loss of one micro-batch, one f32; what StepGraph asks of a pass holds. The losses of a step
+  // are added up, over ranks as well: each is a sum over its targets times 1 / (targets of the
+  // whole step). Where that number differs from step to step it is an element of the inputs.
+  using Loss = std::function<Tensor(const Inputs&)>;
+  UpdateStep(std::vector<NamedParameter> parameters, std::unique_ptr<Optimizer> optimizer,
+             Loss loss, UpdateOptions options = {});
+
+  // Forward and backward over what next() gives, once before each apply(). Waits for nothing.
+  void accumulate(int64_t micro_batches, const std::function<Inputs()>& next);
+  // Clips and updates; then waits for the loss and the norm.
+  UpdateReport apply(double lr);
+
+  // Over the steps applied since the last call; none: there were none.
+  std::optional<double> take_mean_loss();
+  const std::vector<NamedParameter>& parameters() const { return parameters_; }
+  Ema* average() const { return options_.average.get(); }  // or null
+  int64_t replays() const { return graph_.replays(); }
+  // Values of parameters and moments that are not finite.
+  int64_t count_nonfinite() const;
+
+  // Writes optimizer.safetensors, train_state.json and, where there is an average,
+  // model_ema.safetensors: all but the parameters, whose file is the model's. Returns the names.
+  std::vector<std::string> save(const std::filesystem::path& folder) const;
+  void load(const std::filesystem::path& folder);
+
+ private:
+  std::vector<NamedParameter> parameters_;
+  std::unique_ptr<Optimizer> optimizer_;
+  UpdateOptions options_;
+  StepGraph graph_;
+  std::vector<Tensor> losses_;  // of the step under way
+  double loss_sum_ = 0;         // since take_mean_loss()
+  int64_t loss_steps_ = 0;
+};
+
+}  // namespace mullion
