@@ -104,7 +104,7 @@ std::unique_ptr<Dataset> dataset(const Options& o, const TicDescription& d, Size
                                         o.get<int64_t>("data.cue_count"),
                                         o.get<uint64_t>("data.cue_seed"), false);
   }
-  return std::make_unique<ImageFolderDataset>(folder, d.transform(size.height, size.width), d.exif);
+  return std::make_unique<ImageDataset>(folder, d.transform(size.height, size.width), d.exif);
 }
 
 JsonObject result_of(const Accuracy& a, const Size& size) {

@@ -1,13 +1,11 @@
-// From a picture to a normalised [height, width, 3] sample: the transforms of the usual ImageNet
-// recipe (DeiT, Swin), each a function of the numbers drawn from the stream it is given.
+// From a picture to a normalised [height, width, 3] sample: what the transforms of training and of
+// evaluation share. The steps of training are in data/augmentation.h.
 #pragma once
 #include "data/decode.h"
 #include "data/resize.h"
 #include "tensor/random.h"
 
 namespace mullion {
-
-struct SampleKey;
 
 // (level / 255 − mean) / std for each channel; default: ImageNet's.
 struct Normalization {
@@ -36,16 +34,6 @@ void color_jitter(float* levels, int64_t pixels, float strength, Philox& random)
 // normal noise, pixel by pixel (Zhong et al. 2017); `sample` is normalised, [height, width, 3].
 void random_erasing(float* sample, int height, int width, float probability, Philox& random);
 
-struct TrainTransform {
-  int height = 224, width = 224;
-  CropRange crop;
-  int pad = -1;  // ≥ 0: no resized crop, but zero padding by so many pixels and a random crop
-  float flip = 0.5f, jitter = 0, erase = 0;  // probability, strength, probability
-  Interpolation interpolation = Interpolation::bicubic;
-  Normalization normalization;
-  bool scaled_decode = true;  // JPEG at a lower DCT scale where the crop is large enough
-};
-
 struct EvalTransform {
   int height = 224, width = 224;
   float crop_pct = 0.875f;
@@ -55,13 +43,14 @@ struct EvalTransform {
 
 // Buffers that one thread keeps between samples.
 struct TransformScratch {
-  Image image;
+  Image image, picture;
   Resizer resizer;
 };
 
-void apply(const TrainTransform& transform, const EncodedImage& image, const SampleKey& key,
-           TransformScratch& scratch, float* out);
 void apply(const EvalTransform& transform, const EncodedImage& image, TransformScratch& scratch,
            float* out);
+
+// To the nearest integer, half to even, as Python rounds.
+int rounded(double x);
 
 }  // namespace mullion

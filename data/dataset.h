@@ -15,10 +15,13 @@ enum class Purpose : uint32_t { order = 1, crop, flip, jitter, erase, mix, scene
 struct SampleKey {
   uint64_t seed = 0;
   int64_t epoch = 0, index = 0;
+  int64_t repeat = 0;  // which of an epoch's uses of the sample, where it has several
 
-  Philox random(Purpose purpose) const {
-    const uint64_t place = mix_bits(static_cast<uint64_t>(epoch), static_cast<uint64_t>(index));
-    return {seed, mix_bits(place, static_cast<uint64_t>(purpose)), 0};
+  Philox random(Purpose purpose) const { return random(static_cast<uint64_t>(purpose)); }
+  Philox random(uint64_t stream) const {
+    uint64_t place = mix_bits(static_cast<uint64_t>(epoch), static_cast<uint64_t>(index));
+    if (repeat > 0) place = mix_bits(place, static_cast<uint64_t>(repeat));
+    return {seed, mix_bits(place, stream), 0};
   }
 };
 

@@ -71,15 +71,6 @@ std::string nearly_known(const std::vector<std::string>& unknown,
 
 }  // namespace
 
-std::string listing(const std::vector<std::string>& names) {
-  std::string out;
-  for (size_t i = 0; i < std::min<size_t>(names.size(), 10); ++i) {
-    out += (i > 0 ? ", " : "") + printable(names[i]);
-  }
-  if (names.size() > 10) out += concat(" and ", names.size() - 10, " more");
-  return out;
-}
-
 ImageFolder::ImageFolder(const std::string& root, const FolderOptions& options) : root_(root) {
   while (root_.size() > 1 && root_.back() == '/') root_.pop_back();
   FolderWalk walk(root_, options.follow_links);
@@ -121,42 +112,6 @@ ImageFolder::ImageFolder(const std::string& root, const FolderOptions& options) 
 std::string ImageFolder::path(int64_t index) const {
   const Sample& sample = samples_[static_cast<size_t>(index)];
   return root_ + "/" + folders_[static_cast<size_t>(sample.folder)] + "/" + sample.name;
-}
-
-ImageFolderDataset::ImageFolderDataset(std::shared_ptr<const ImageFolder> folder,
-                                       const TrainTransform& transform, ExifUse exif)
-    : folder_(std::move(folder)),
-      train_(transform),
-      training_(true),
-      exif_(exif),
-      notes_(folder_->size()) {}
-
-ImageFolderDataset::ImageFolderDataset(std::shared_ptr<const ImageFolder> folder,
-                                       const EvalTransform& transform, ExifUse exif)
-    : folder_(std::move(folder)),
-      eval_(transform),
-      training_(false),
-      exif_(exif),
-      notes_(folder_->size()) {}
-
-SampleShape ImageFolderDataset::shape() const {
-  return training_ ? SampleShape{train_.height, train_.width}
-                   : SampleShape{eval_.height, eval_.width};
-}
-
-int64_t ImageFolderDataset::load(const SampleKey& key, float* out) const {
-  thread_local std::vector<uint8_t> bytes;
-  thread_local TransformScratch scratch;
-  const std::string path = folder_->path(key.index);
-  read_regular_file(path, bytes);
-  const EncodedImage image(bytes, path, {}, exif_);
-  if (training_) {
-    apply(train_, image, key, scratch, out);
-  } else {
-    apply(eval_, image, scratch, out);
-  }
-  notes_.add(image.notes(), key.index, path);
-  return folder_->label(key.index);
 }
 
 }  // namespace mullion

@@ -2,6 +2,7 @@
 // and label smoothing: the batch step of the DeiT recipe.
 #pragma once
 #include <cstdint>
+#include <string>
 
 #include "tensor/random.h"
 
@@ -15,6 +16,10 @@ struct MixOptions {
 
   bool mixes() const { return mixup > 0 || cutmix > 0; }
 };
+
+class AugmentSettings;
+MixOptions mix_options(const AugmentSettings& settings);
+std::string describe(const MixOptions& options);  // "" where nothing is mixed
 
 // Beta(a, b) by two gamma variates (Marsaglia and Tsang 2000).
 float beta_variate(float a, float b, Philox& random);

@@ -29,12 +29,12 @@ ExifUse exif_of(const Options& options, const TicDescription& d) {
   return use;
 }
 
-void tell_of(const ImageFolder& folder) {
-  const std::string root = printable(folder.root());
+void tell_of(const ImageSource& source) {
+  const std::string root = printable(source.root());
   std::string kinds;
   int64_t total = 0;
   bool pictures = false, convert = false;
-  for (const NotTaken& n : folder.not_taken()) {
+  for (const NotTaken& n : source.not_taken()) {
     total += n.count;
     pictures |= n.picture;
     convert |= n.picture && n.kind[0] == '.';
@@ -50,15 +50,15 @@ void tell_of(const ImageFolder& folder) {
     else
       log_info(text);
   }
-  for (const std::string& doubt : folder.doubts()) log_warning(root, ": ", doubt);
-  if (const auto& absent = folder.absent_classes(); !absent.empty())
-    log_warning(root, ": no images of ", absent.size(), " of the model's ", folder.classes().size(),
+  for (const std::string& doubt : source.doubts()) log_warning(root, ": ", doubt);
+  if (const auto& absent = source.absent_classes(); !absent.empty())
+    log_warning(root, ": no images of ", absent.size(), " of the model's ", source.classes().size(),
                 " classes: ", listing(absent));
 }
 
-JsonObject not_taken(const ImageFolder& folder) {
+JsonObject not_taken(const ImageSource& source) {
   JsonObject kinds;
-  for (const NotTaken& n : folder.not_taken()) kinds.set(n.kind, n.count);
+  for (const NotTaken& n : source.not_taken()) kinds.set(n.kind, n.count);
   return kinds;
 }
 

@@ -21,9 +21,9 @@ void add_exif_option(OptionTable& table);
 ExifUse exif_of(const Options& options, const TicDescription& description);
 
 // Says what of a tree was not taken, and what looks like a mistake. One line each.
-void tell_of(const ImageFolder& folder);
+void tell_of(const ImageSource& source);
 // {".webp": 2, "hidden": 1}
-JsonObject not_taken(const ImageFolder& folder);
+JsonObject not_taken(const ImageSource& source);
 
 // Says each kind of note once, at the first picture that has it, and how many had it at the end.
 class NoteTeller {

@@ -3,6 +3,7 @@
 
 #include "apps/common/device.h"
 #include "apps/common/schedule_check.h"
+#include "apps/tic/augment_options.h"
 #include "apps/tic/image_data.h"
 #include "apps/tic/training.h"
 
@@ -59,23 +60,8 @@ OptionTable train_tic_table() {
   t.add("model.ema_decay", "--model-ema-decay", 0.9998, "of the average").range(0, 0.999999999);
   t.add("model.ema_warmup", "--model-ema-warmup", true, "smaller decay at first");
 
-  t.add("augment.mode", "--aug", "auto",
-        "random resized crop, or padding and crop (auto: at 64 pixels and below)")
-      .one_of({"auto", "crop", "pad-crop", "none"});
-  t.add("augment.pad", "--pad", 4, "pixels of padding of pad-crop").range(0, 1024);
-  t.add("augment.scale", "--scale", std::vector<double>{0.08, 1.0},
-        "area of the random resized crop")
-      .range(0.001, 1);
-  t.add("augment.flip", "--hflip", 0.5, "probability").range(0, 1);
-  t.add("augment.color_jitter", "--color-jitter", 0.0, "strength").range(0, 1);
   t.add("augment.auto", "--aa", "none", "automatic augmentation; only none").one_of({"none"});
-  t.add("augment.mixup", "--mixup", 0.0, "alpha of Beta; 0: off").range(0, 100);
-  t.add("augment.cutmix", "--cutmix", 0.0, "alpha of Beta; 0: off").range(0, 100);
-  t.add("augment.mixup_prob", "--mixup-prob", 1.0, "that a batch is mixed").range(0, 1);
-  t.add("augment.mixup_switch_prob", "--mixup-switch-prob", 0.5, "of cutmix where both are on")
-      .range(0, 1);
-  t.add("augment.smoothing", "--smoothing", 0.1, "of the labels").range(0, 0.999);
-  t.add("augment.reprob", "--reprob", 0.0, "probability of random erasing").range(0, 1);
+  add_augment_options(t);
 
   t.add("optim.name", "--opt", "adamw", "optimizer").one_of({"adamw", "sgd"});
   t.add_optional<double>("optim.lr", "--lr", "highest learning rate (default: from --lr-base)")

@@ -2,6 +2,7 @@
 
 #include "apps/common/device.h"
 #include "apps/common/log.h"
+#include "apps/tic/augment_options.h"
 #include "apps/tic/evaluate.h"
 #include "apps/tic/image_data.h"
 #include "autograd/ops.h"
@@ -13,29 +14,6 @@ namespace mullion {
 namespace {
 
 namespace fs = std::filesystem;
-
-TrainTransform train_transform(const Options& o, int size, const Normalization& normalization) {
-  TrainTransform t;
-  t.height = t.width = size;
-  t.normalization = normalization;
-  t.interpolation = interpolation_of(o.get<std::string>("data.interpolation"));
-  const std::string mode = o.get<std::string>("augment.mode");
-  if (mode == "none") {
-    t.pad = 0;
-    t.flip = 0;
-    return t;
-  }
-  if (mode == "pad-crop" || (mode == "auto" && size <= 64)) t.pad = o.get<int>("augment.pad");
-  const auto scale = o.get<std::vector<double>>("augment.scale");
-  CHECK_AS(Fault::usage, scale.size() == 2 && scale[0] <= scale[1],
-           "--scale: expected two rising numbers");
-  t.crop.scale_min = static_cast<float>(scale[0]);
-  t.crop.scale_max = static_cast<float>(scale[1]);
-  t.flip = o.get<float>("augment.flip");
-  t.jitter = o.get<float>("augment.color_jitter");
-  t.erase = o.get<float>("augment.reprob");
-  return t;
-}
 
 std::string val_folder(const Options& o, const fs::path& root) {
   const std::string given = o.get<std::string>("data.val_split");
@@ -64,6 +42,12 @@ TicData open_tic_data(const Options& o) {
     d.train = std::make_unique<CueDataset>(scene, o.get<int64_t>("data.cue_count"), o.seed(), true,
                                            o.get<int64_t>("data.cue_lessons"));
     d.val = std::make_unique<CueDataset>(scene, 1000, 1000003, false);
+    AugmentSettings settings = augment_settings(o, size, Interpolation::bicubic, d.normalization);
+    for (const AugmentationKind& kind : augmentation_kinds())
+      for (const AugmentOption& option : kind.options)
+        if (kind.make)
+          settings.unused(option.key, "scenes of the cue task are fresh at every step");
+    d.doubts = settings.notes();
     return d;
   }
   const ExifUse exif = exif_use(o.get<std::string>("data.exif"));
@@ -77,17 +61,24 @@ TicData open_tic_data(const Options& o) {
       std::make_shared<ImageFolder>(val_folder(o, root), folder_options(o, &d.classes));
   d.train_folder = train;
   d.val_folder = val;
-  d.train =
-      std::make_unique<ImageFolderDataset>(train, train_transform(o, size, d.normalization), exif);
-  const EvalTransform transform{size, size, crop_pct_of(o, size),
-                                interpolation_of(o.get<std::string>("data.interpolation")),
-                                d.normalization};
-  d.val = std::make_unique<ImageFolderDataset>(val, transform, exif);
+  const Interpolation interpolation = interpolation_of(o.get<std::string>("data.interpolation"));
+  const TrainTransform augmented(augment_settings(o, size, interpolation, d.normalization));
+  d.augmentation = augmented.describe();
+  if (const std::string mix = describe(mix_options(augmented.settings())); !mix.empty())
+    d.augmentation.push_back(mix);
+  d.doubts = augmented.notes();
+  d.train = std::make_unique<ImageDataset>(train, augmented, exif);
+  const EvalTransform transform{size, size, crop_pct_of(o, size), interpolation, d.normalization};
+  d.val = std::make_unique<ImageDataset>(val, transform, exif);
   return d;
 }
 
 void tell_of(const TicData& d) {
+  for (const std::string& doubt : d.doubts) log_warning(doubt);
   if (!d.train_folder) return;
+  std::string steps;
+  for (const std::string& step : d.augmentation) steps += (steps.empty() ? "" : ", ") + step;
+  log_info("augmentation: ", steps);
   tell_of(*d.train_folder);
   tell_of(*d.val_folder);
   std::vector<std::string> same;
@@ -115,11 +106,7 @@ LoaderOptions train_loader_options(const Options& o, const TicSchedule& s, int64
   l.first_epoch = batch / s.batches_per_epoch;
   l.first_batch = batch % s.batches_per_epoch;
   l.bad_sample = BadSample::substitute;
-  l.mix.mixup = o.get<float>("augment.mixup");
-  l.mix.cutmix = o.get<float>("augment.cutmix");
-  l.mix.probability = o.get<float>("augment.mixup_prob");
-  l.mix.switch_to_cutmix = o.get<float>("augment.mixup_switch_prob");
-  l.mix.smoothing = o.get<float>("augment.smoothing");
+  l.mix = mix_options(augment_settings(o, 1, Interpolation::bicubic, {}));
   return l;
 }
 

@@ -18,9 +18,10 @@ OptionTable train_tic_table();
 
 struct TicData {
   std::unique_ptr<Dataset> train, val;
-  std::shared_ptr<const ImageFolder> train_folder, val_folder;  // null: "cue"
+  std::shared_ptr<const ImageSource> train_folder, val_folder;  // null: "cue"
   std::vector<std::string> classes;
   Normalization normalization;
+  std::vector<std::string> augmentation, doubts;  // steps in order; options that have no effect
 };
 // --data-dir DIR with folders train and val (or test), or "cue": scenes made in the loader, fresh
 // ones at every step.

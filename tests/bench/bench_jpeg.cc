@@ -7,7 +7,7 @@
 #include <ctime>
 #include <filesystem>
 
-#include "data/augment.h"
+#include "data/augmentation.h"
 #include "data/dataset.h"
 
 namespace {
@@ -45,7 +45,7 @@ int main(int argc, char** argv) try {
     for (size_t i = 0; i < paths.size(); ++i) {
       read_regular_file(paths[i], bytes);
       const SampleKey key{42, pass, static_cast<int64_t>(i)};
-      apply(transform, EncodedImage(bytes, paths[i]), key, scratch, out.data());
+      transform.apply(EncodedImage(bytes, paths[i]), key, scratch, out.data());
     }
     times.push_back(seconds() - start);
     const double again = seconds();

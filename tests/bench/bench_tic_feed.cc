@@ -163,9 +163,10 @@ void run(int argc, char** argv, const bench::Where& where) {
   const int64_t workers = number(6, std::max(1u, std::thread::hardware_concurrency()));
   if (!fs::exists(folder)) write_pictures(folder, where.smoke ? 8 : 512);
   const auto pictures = std::make_shared<ImageFolder>(folder.string());
-  TrainTransform transform;
-  transform.height = transform.width = static_cast<int>(size);
-  const ImageFolderDataset data(pictures, transform);
+  AugmentSettings settings;
+  settings.height = settings.width = static_cast<int>(size);
+  settings.set("mode", "crop");
+  const ImageDataset data(pictures, TrainTransform(settings));
 
   Tic model(tic_preset(preset));
   model.initialize(1);

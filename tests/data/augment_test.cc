@@ -1,10 +1,10 @@
 // Transforms against Pillow where they are exact, by their statistics where they are random.
-#include "data/augment.h"
+#include "data/augmentation.h"
 
 #include <cmath>
 #include <cstring>
+#include <set>
 
-#include "data/dataset.h"
 #include "data/mix.h"
 #include "data/png.h"
 #include "golden_images.h"
@@ -87,30 +87,85 @@ TEST(Augment, RandomResizedCropStaysWithinItsRanges) {
   }
 }
 
-std::vector<float> train_sample(const TrainTransform& t, int64_t index, const char* file) {
+std::vector<float> train_sample(const AugmentSettings& settings, int64_t index, const char* file) {
   static TransformScratch scratch;
   const std::vector<uint8_t> bytes = file_bytes(golden_path(file));
-  std::vector<float> out(size_t(t.height) * t.width * 3);
-  apply(t, EncodedImage(bytes, file), {9, 1, index}, scratch, out.data());
+  const TrainTransform t(settings);
+  std::vector<float> out(size_t(t.height()) * t.width() * 3);
+  t.apply(EncodedImage(bytes, file), {9, 1, index}, scratch, out.data());
   return out;
 }
 
 TEST(Augment, TrainingSampleIsAFunctionOfItsKey) {
-  TrainTransform t;
+  AugmentSettings t;
   t.height = t.width = 32;
-  t.jitter = 0.4f, t.erase = 0.5f;
+  t.set("mode", "crop");
+  t.set("color_jitter", 0.4);
+  t.set("reprob", 0.5);
   const auto a = train_sample(t, 5, "rgb420.jpg");
   train_sample(t, 6, "rgb444.jpg");
   EXPECT_EQ(a, train_sample(t, 5, "rgb420.jpg"));
   EXPECT_NE(a, train_sample(t, 6, "rgb420.jpg"));
 }
 
+// Steps stand in the order of their places; what has no effect is told.
+TEST(Augment, StepsAreListedAndUnusedOptionsTold) {
+  AugmentSettings s;
+  s.set("color_jitter", 0.4);
+  s.set("reprob", 0.25);
+  s.set("pad", int64_t{3});
+  const TrainTransform t(s);
+  EXPECT_EQ(t.describe(), (std::vector<std::string>{"random resized crop (area 0.08 to 1)",
+                                                    "flip (probability 0.5)", "colour jitter (0.4)",
+                                                    "random erasing (probability 0.25)"}));
+  EXPECT_EQ(t.notes(),
+            (std::vector<std::string>{"--pad is not used: no padding and crop (--aug pad-crop)"}));
+  s.set("no_aug", true);
+  const TrainTransform plain(s);
+  EXPECT_EQ(plain.describe(), (std::vector<std::string>{"centre crop"}));
+  EXPECT_EQ(plain.notes().size(), 3u);  // --pad, --color-jitter, --reprob
+  EXPECT_THROW(s.set("color_jitter", int64_t{1}), Error);
+  EXPECT_THROW(s.set("sparkle", 1.0), Error);
+}
+
+TEST(Augment, KindsHaveTheirOwnNamesKeysFlagsAndStreams) {
+  std::set<std::string> names, keys, flags;
+  std::set<uint64_t> streams;
+  for (const AugmentationKind& kind : augmentation_kinds()) {
+    EXPECT_TRUE(names.insert(kind.name).second) << kind.name;
+    EXPECT_TRUE(kind.make == nullptr || streams.insert(kind.stream).second) << kind.name;
+    for (const AugmentOption& option : kind.options) {
+      EXPECT_TRUE(keys.insert(option.key).second) << option.key;
+      EXPECT_TRUE(flags.insert(option.flags).second) << option.flags;
+      EXPECT_FALSE(option.help.empty());
+    }
+  }
+  EXPECT_EQ(augmentation_kinds().front().name, "frame");
+}
+
+// --no-aug: the centre crop of evaluation, without a margin.
+TEST(Augment, WithoutAugmentationASampleIsThatOfEvaluation) {
+  AugmentSettings settings;
+  settings.height = 24, settings.width = 40;
+  settings.set("no_aug", true);
+  EvalTransform eval;
+  eval.height = 24, eval.width = 40, eval.crop_pct = 1;
+  TransformScratch scratch;
+  std::vector<float> want(24 * 40 * 3);
+  const std::vector<uint8_t> bytes = file_bytes(golden_path("rgb420.jpg"));
+  apply(eval, EncodedImage(bytes, "x"), scratch, want.data());
+  EXPECT_EQ(train_sample(settings, 7, "rgb420.jpg"), want);
+}
+
 TEST(Augment, AllFilesOfAllKindsGiveFiniteSamples) {
   for (const char* kind : {"jpeg", "png"}) {
     for (const auto& entry : golden_entries(kind)) {
-      for (int pad : {-1, 2}) {
-        TrainTransform t;
-        t.height = 24, t.width = 40, t.pad = pad, t.erase = 1;
+      for (const char* mode : {"crop", "pad-crop"}) {
+        AugmentSettings t;
+        t.height = 24, t.width = 40;
+        t.set("mode", mode);
+        t.set("pad", int64_t{2});
+        t.set("reprob", 1.0);
         for (float v : train_sample(t, 3, std::string(entry["file"]).c_str())) {
           ASSERT_TRUE(std::isfinite(v) && std::abs(v) < 8) << entry;
         }
@@ -124,15 +179,18 @@ TEST(Augment, PadAndCropMovesThePicture) {
   image.resize(8, 8);
   for (size_t i = 0; i < image.pixels.size(); ++i) image.pixels[i] = uint8_t(i + 1);
   const std::vector<uint8_t> bytes = encode_png(image);
-  TrainTransform t;
-  t.height = t.width = 8, t.pad = 2;
-  t.normalization = {{0, 0, 0}, {1, 1, 1}};
+  AugmentSettings settings;
+  settings.height = settings.width = 8;
+  settings.normalization = {{0, 0, 0}, {1, 1, 1}};
+  settings.set("mode", "pad-crop");
+  settings.set("pad", int64_t{2});
+  const TrainTransform t(settings);
   TransformScratch scratch;
   std::vector<float> out(8 * 8 * 3);
   std::vector<int> seen(25);
   int mirrored = 0;
   for (int64_t index = 0; index < 400; ++index) {
-    apply(t, EncodedImage(bytes, "x"), {1, 0, index}, scratch, out.data());
+    t.apply(EncodedImage(bytes, "x"), {1, 0, index}, scratch, out.data());
     const auto level = [&](int y, int x) { return int(std::lround(255 * out[(y * 8 + x) * 3])); };
     // The centre pixel is always inside; its level says where the window lies and if it is
     // mirrored.

@@ -120,7 +120,7 @@ TEST(CueTask, FilesGiveTheSameSamples) {
   EvalTransform eval;
   eval.height = eval.width = 32, eval.crop_pct = 1;
   eval.normalization = CueDataset::normalization();
-  const ImageFolderDataset files(folder, eval);
+  const ImageDataset files(folder, eval);
   const CueDataset made({}, 1000, 11, false);
   std::vector<float> from_file(32 * 32 * 3), direct(from_file);
   std::vector<int> next(kCueClasses);

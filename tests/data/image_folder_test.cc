@@ -198,7 +198,7 @@ TEST_F(FolderTest, NotesAreCountedOnceAPicture) {
   EvalTransform eval;
   eval.height = 20, eval.width = 24;
   std::vector<float> sample(20 * 24 * 3);
-  const ImageFolderDataset dataset(folder, eval);
+  const ImageDataset dataset(folder, eval);
   for (int64_t i : {3, 2, 1, 0, 3, 2, 1, 0}) dataset.load({1, 0, i}, sample.data());
   const std::vector<NoteCount> notes = dataset.notes();
   ASSERT_EQ(notes.size(), 2u);
@@ -207,7 +207,7 @@ TEST_F(FolderTest, NotesAreCountedOnceAPicture) {
   EXPECT_EQ(notes[1].note, ImageNote::orientation_ignored);
   EXPECT_EQ(notes[1].pictures, 2);
   EXPECT_EQ(notes[1].example, tree() + "/a/exif6.jpg");
-  const ImageFolderDataset upright(folder, eval, ExifUse::apply);
+  const ImageDataset upright(folder, eval, ExifUse::apply);
   for (int64_t i = 0; i < 4; ++i) upright.load({1, 0, i}, sample.data());
   EXPECT_EQ(upright.notes().size(), 1u);
 }
@@ -216,9 +216,9 @@ TEST_F(FolderTest, DatasetGivesSamplesAndLabels) {
   put("a/1.jpg", "rgb420.jpg");
   put("b/1.png", "rgb8i1.png");
   const auto folder = std::make_shared<ImageFolder>(tree());
-  TrainTransform train;
+  AugmentSettings train;
   train.height = 20, train.width = 24;
-  const ImageFolderDataset dataset(folder, train);
+  const ImageDataset dataset(folder, TrainTransform(train));
   EXPECT_EQ(dataset.num_classes(), 2);
   EXPECT_EQ(dataset.shape().floats(), 20 * 24 * 3);
   std::vector<float> sample(20 * 24 * 3);
@@ -238,7 +238,7 @@ TEST(ImageFolder, RealTree) {
   EXPECT_EQ(folder->classes().size(), 100u);
   EvalTransform eval;
   eval.height = 64, eval.width = 96;
-  const ImageFolderDataset dataset(folder, eval);
+  const ImageDataset dataset(folder, eval);
   std::vector<float> sample(64 * 96 * 3);
   for (int64_t i = 0; i < 100; ++i) EXPECT_EQ(dataset.load({0, 0, i}, sample.data()), i);
 }

@@ -4,7 +4,7 @@
 
 #include <filesystem>
 
-#include "data/augment.h"
+#include "data/augmentation.h"
 #include "data/dataset.h"
 #include "data/png.h"
 #include "golden_images.h"
@@ -113,13 +113,15 @@ TEST(Orientation, TransformsSeeTheUprightPicture) {
   EncodedImage(turned, "turned", {}, ExifUse::apply).decode(image);
   const std::vector<uint8_t> upright = encode_png(image);
   TransformScratch scratch;
-  TrainTransform train;
-  train.height = 20, train.width = 24;
+  AugmentSettings settings;
+  settings.height = 20, settings.width = 24;
+  settings.set("mode", "crop");
+  const TrainTransform train(settings);
   std::vector<float> a(20 * 24 * 3), b = a;
   for (int64_t index = 0; index < 8; ++index) {
-    apply(train, EncodedImage(turned, "turned", {}, ExifUse::apply), {9, 1, index}, scratch,
-          a.data());
-    apply(train, EncodedImage(upright, "upright"), {9, 1, index}, scratch, b.data());
+    train.apply(EncodedImage(turned, "turned", {}, ExifUse::apply), {9, 1, index}, scratch,
+                a.data());
+    train.apply(EncodedImage(upright, "upright"), {9, 1, index}, scratch, b.data());
     EXPECT_EQ(a, b);
   }
   EvalTransform eval;

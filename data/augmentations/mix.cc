@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "data/augmentation.h"
 #include "tensor/check.h"
 
 namespace mullion {
@@ -89,6 +90,38 @@ float mix_batch(const MixOptions& options, Philox& random, float* images, int n,
     targets[int64_t{i} * classes + other] += (1 - lambda) * on;
   }
   return lambda;
+}
+
+MixOptions mix_options(const AugmentSettings& settings) {
+  MixOptions mix;
+  const auto number = [&](const char* key) {
+    return static_cast<float>(settings.get<double>(key));
+  };
+  mix.mixup = number("mixup");
+  mix.cutmix = number("cutmix");
+  mix.probability = number("mixup_prob");
+  mix.switch_to_cutmix = number("mixup_switch_prob");
+  mix.smoothing = number("smoothing");
+  return mix;
+}
+
+std::string describe(const MixOptions& mix) {
+  if (!mix.mixes()) return "";
+  const std::string mixup = mix.mixup > 0 ? concat("mixup (alpha ", mix.mixup, ")") : "";
+  const std::string cutmix = mix.cutmix > 0 ? concat("cutmix (alpha ", mix.cutmix, ")") : "";
+  return concat(mixup, mixup.empty() || cutmix.empty() ? "" : " or ", cutmix,
+                " of a batch (probability ", mix.probability, ")");
+}
+
+AugmentationKind mix_augmentation() {
+  AugmentationKind kind{"mix", AugmentPlace::batch, SampleForm::normalized};
+  kind.options = {
+      {"mixup", "--mixup", 0.0, "alpha of Beta; 0: off", 0, 100},
+      {"cutmix", "--cutmix", 0.0, "alpha of Beta; 0: off", 0, 100},
+      {"mixup_prob", "--mixup-prob", 1.0, "that a batch is mixed", 0, 1},
+      {"mixup_switch_prob", "--mixup-switch-prob", 0.5, "of cutmix where both are on", 0, 1},
+      {"smoothing", "--smoothing", 0.1, "of the labels", 0, 0.999}};
+  return kind;
 }
 
 }  // namespace mullion

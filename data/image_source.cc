@@ -1,0 +1,48 @@
+#include "data/image_source.h"
+
+#include <algorithm>
+
+#include "tensor/check.h"
+
+namespace mullion {
+
+std::string listing(const std::vector<std::string>& names) {
+  std::string out;
+  for (size_t i = 0; i < std::min<size_t>(names.size(), 10); ++i) {
+    out += (i > 0 ? ", " : "") + printable(names[i]);
+  }
+  if (names.size() > 10) out += concat(" and ", names.size() - 10, " more");
+  return out;
+}
+
+ImageDataset::ImageDataset(std::shared_ptr<const ImageSource> source,
+                           const TrainTransform& transform, ExifUse exif)
+    : source_(std::move(source)), transform_(transform), exif_(exif), notes_(source_->size()) {}
+
+ImageDataset::ImageDataset(std::shared_ptr<const ImageSource> source,
+                           const EvalTransform& transform, ExifUse exif)
+    : source_(std::move(source)), transform_(transform), exif_(exif), notes_(source_->size()) {}
+
+SampleShape ImageDataset::shape() const {
+  if (const auto* train = std::get_if<TrainTransform>(&transform_))
+    return {train->height(), train->width()};
+  const auto& eval = std::get<EvalTransform>(transform_);
+  return {eval.height, eval.width};
+}
+
+int64_t ImageDataset::load(const SampleKey& key, float* out) const {
+  thread_local std::vector<uint8_t> bytes;
+  thread_local TransformScratch scratch;
+  const std::string path = source_->path(key.index);
+  source_->read(key.index, bytes);
+  const EncodedImage image(bytes, path, {}, exif_);
+  if (const auto* train = std::get_if<TrainTransform>(&transform_)) {
+    train->apply(image, key, scratch, out);
+  } else {
+    apply(std::get<EvalTransform>(transform_), image, scratch, out);
+  }
+  notes_.add(image.notes(), key.index, path);
+  return source_->label(key.index);
+}
+
+}  // namespace mullion
