@@ -20,7 +20,7 @@ other error, 2 usage or configuration, 3 bad input file, 4 disk or permission, 5
 memory or device fault, 7 peer lost, 75 stopped on request, saved and resumable, 130 second Ctrl-C.
 TEXT
   local program verb
-  for program in data_llama train_llama eval_llama chat_llama \
+  for program in data_llama train_llama eval_llama chat_llama tool_llama \
     data_tic train_tic eval_tic tool_tic report; do
     for verb in $(verbs "$program") ""; do
       # The program alone, where it has verbs, would only list them.

@@ -22,31 +22,23 @@ constexpr std::string_view kNames[] = {"u8",   "i8",     "u16",   "i16", "u32", 
 
 uint64_t width_of(GgufType type) { return kWidths[static_cast<size_t>(type)]; }
 
+constexpr std::array<std::pair<uint32_t, StoredType>, 10> kTypes = {{
+    {0, StoredType::f32},
+    {1, StoredType::f16},
+    {2, StoredType::q4_0},
+    {3, StoredType::q4_1},
+    {6, StoredType::q5_0},
+    {7, StoredType::q5_1},
+    {8, StoredType::q8_0},
+    {14, StoredType::q6_k},
+    {28, StoredType::f64},
+    {30, StoredType::bf16},
+}};
+
 std::optional<StoredType> stored_type_of_ggml(uint32_t type) {
-  switch (type) {
-    case 0:
-      return StoredType::f32;
-    case 1:
-      return StoredType::f16;
-    case 2:
-      return StoredType::q4_0;
-    case 3:
-      return StoredType::q4_1;
-    case 6:
-      return StoredType::q5_0;
-    case 7:
-      return StoredType::q5_1;
-    case 8:
-      return StoredType::q8_0;
-    case 14:
-      return StoredType::q6_k;
-    case 28:
-      return StoredType::f64;
-    case 30:
-      return StoredType::bf16;
-    default:
-      return std::nullopt;
-  }
+  for (const auto& [number, stored] : kTypes)
+    if (number == type) return stored;
+  return std::nullopt;
 }
 
 // Names of what is not read, so that the error can say them.
@@ -64,6 +56,12 @@ std::string ggml_type_name(uint32_t type) {
   return concat("number ", type);
 }
 }  // namespace
+
+uint32_t ggml_type_of(StoredType type) {
+  for (const auto& [number, stored] : kTypes)
+    if (stored == type) return number;
+  fail(Fault::other, "GGUF: tensors of ", name_of(type), " are not written");
+}
 
 // A forward reader with a buffer; every length is compared with the bytes that are left.
 class GgufFile::Cursor {

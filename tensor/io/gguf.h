@@ -33,6 +33,9 @@ enum class GgufType : uint32_t {
   f64
 };
 
+// The number of a tensor's type in the file; an error for those that GGUF has no number for.
+uint32_t ggml_type_of(StoredType type);
+
 class GgufFile : public TensorSource {
  public:
   explicit GgufFile(const std::filesystem::path& path);

@@ -7,6 +7,9 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/llama/model_options.h"
+#include "models/llama/hf_folder.h"
+#include "models/llama/merge.h"
+#include "tests/apps/temporary_run.h"
 #include "tests/real/rows.h"
 
 namespace mullion {
@@ -63,6 +66,21 @@ TEST_P(RealAdapters, HaveTheirLogits) {
   const auto model = load_llama(open_llama_checkpoint(base));
   if (test::read_as_expected(row, [&] { load_adapter(*model, row.file); }))
     expect_logits(*model, row);
+}
+
+// The pairs and whole parameters in the base's place: the same model, from files of its own.
+TEST_P(RealAdapters, HaveTheirLogitsWhenMerged) {
+  const test::RealRow& row = GetParam();
+  const auto base = row.file.parent_path() / row.fields.at("base").get<std::string>();
+  const LlamaCheckpoint checkpoint = open_llama_checkpoint(base);
+  const auto model = load_llama(checkpoint);
+  AdapterConfig adapter;
+  if (!test::read_as_expected(row, [&] { adapter = load_adapter(*model, row.file); })) return;
+  LlamaConfig config = checkpoint.config;
+  config.tie_word_embeddings = model->head_is_tied();
+  const test::TemporaryRun folder;
+  write_hf_folder(folder.path(), config, *merged_weights(*model, adapter), DType::f32);
+  expect_logits(*load_llama(open_llama_checkpoint(folder.path())), row);
 }
 
 }  // namespace
