@@ -71,8 +71,8 @@ GenerateOptions generate_options(const Options& options) {
 }
 
 Outcome complete(const Options& options) {
-  const OpenedLlama opened = open_llama(options, options.get<int64_t>("generate.context"));
-  const auto tokenizer = open_tokenizer(options, opened.model->config());
+  const OpenedModel opened = open_model(options, options.get<int64_t>("generate.context"));
+  const auto tokenizer = open_tokenizer(options, opened.model->vocabulary());
   const std::string prompt = prompt_text(options);
   EncodeOptions encode;
   encode.bos = options.has("prompt.bos") ? options.get<bool>("prompt.bos") : tokenizer->add_bos();
@@ -82,8 +82,7 @@ Outcome complete(const Options& options) {
   GenerateOptions how = generate_options(options);
   if (!options.get<bool>("generate.ignore_eos")) {
     how.stop_ids = tokenizer->eos_ids();
-    for (const int64_t id : opened.model->config().eos_token_ids)
-      how.stop_ids.push_back(static_cast<int32_t>(id));
+    for (const int64_t id : opened.eos_ids) how.stop_ids.push_back(static_cast<int32_t>(id));
   }
   // The space that a SentencePiece text begins with belongs to the prompt where there is one.
   const DecodeOptions decode{.strip_space_prefix = prompt.empty()};

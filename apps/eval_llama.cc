@@ -53,11 +53,10 @@ struct Ids {
   JsonObject text;  // what was tokenized; empty for a token file
 };
 
-Ids open_ids(const Options& options, const LlamaConfig& config, bool bos) {
+Ids open_ids(const Options& options, int64_t vocabulary, bool bos) {
   const auto path = options.get<std::string>("data.file");
   if (is_token_file(options, path)) {
-    const auto file =
-        std::make_shared<TokenFile>(path, token_file_options(options, config.vocab_size));
+    const auto file = std::make_shared<TokenFile>(path, token_file_options(options, vocabulary));
     require_same_tokenizer(*file, tokenizer_hash(model_path(options)));
     return {static_cast<int64_t>(file->size()),
             [file](int64_t begin, std::span<int32_t> out) {
@@ -65,7 +64,7 @@ Ids open_ids(const Options& options, const LlamaConfig& config, bool bos) {
             },
             {}};
   }
-  const auto tokenizer = open_tokenizer(options, config);
+  const auto tokenizer = open_tokenizer(options, vocabulary);
   const auto ids = std::make_shared<std::vector<int32_t>>();
   const TextSummary summary = tokenize_documents(
       document_files({path}), document_options(options), *tokenizer,
@@ -80,17 +79,17 @@ Ids open_ids(const Options& options, const LlamaConfig& config, bool bos) {
 }
 
 // BOS as --bos says; the tokenizer is opened only where it decides.
-std::optional<int32_t> bos_id(const Options& options, const LlamaConfig& config, bool wanted) {
+std::optional<int32_t> bos_id(const Options& options, int64_t vocabulary, bool wanted) {
   const auto policy = options.get<std::string>("eval.bos");
   if (policy == "off" || (policy == "auto" && !wanted)) return std::nullopt;
-  const auto tokenizer = open_tokenizer(options, config);
+  const auto tokenizer = open_tokenizer(options, vocabulary);
   if (policy == "auto" && !tokenizer->add_bos()) return std::nullopt;
   CHECK_AS(Fault::usage, tokenizer->bos().has_value(), "--bos on: the tokenizer has no BOS");
   return tokenizer->bos();
 }
 
 // `bos`: what stands in front, of each window (llamacpp) or of a text.
-JsonObject score(const Options& options, Llama& model, const Ids& ids, int64_t context,
+JsonObject score(const Options& options, LanguageModel& model, const Ids& ids, int64_t context,
                  std::optional<int32_t> bos) {
   PerplexityOptions how;
   how.llamacpp = options.get<std::string>("eval.protocol") == "llamacpp";
@@ -100,7 +99,7 @@ JsonObject score(const Options& options, Llama& model, const Ids& ids, int64_t c
   how.batch = options.get<int64_t>("eval.batch_size");
   if (how.llamacpp) how.first_id = bos;
   const auto total = static_cast<int64_t>(perplexity_windows(ids.size, how).size());
-  model.set_pattern(attention_pattern(options, model.config(), context));
+  model.set_pattern(attention_pattern(options, model.cache_shape().heads, context));
   log_info("context ", context, ": ", describe(model.pattern()));
   Progress progress(concat("ppl ", context), total);
   const Perplexity p = perplexity(model, ids.size, ids.read, how, [&](int64_t done, double nll) {
@@ -127,15 +126,15 @@ JsonObject score(const Options& options, Llama& model, const Ids& ids, int64_t c
 Outcome ppl(const Options& options) {
   const auto sizes = options.get<std::vector<int64_t>>("eval.ctx_size");
   CHECK_AS(Fault::usage, !sizes.empty(), "--ctx-size: no size");
-  const OpenedLlama opened = open_llama(options, *std::max_element(sizes.begin(), sizes.end()));
-  Llama& model = *opened.model;
+  const OpenedModel opened = open_model(options, *std::max_element(sizes.begin(), sizes.end()));
+  LanguageModel& model = *opened.model;
   const bool llamacpp = options.get<std::string>("eval.protocol") == "llamacpp";
   const bool text = !is_token_file(options, options.get<std::string>("data.file"));
   CHECK_AS(Fault::usage, text || llamacpp || options.get<std::string>("eval.bos") != "on",
            "--bos on: longlora scores the windows of a token file as they are; --protocol llamacpp "
            "puts BOS first in each");
-  const std::optional<int32_t> bos = bos_id(options, model.config(), text || llamacpp);
-  const Ids ids = open_ids(options, model.config(), bos.has_value());
+  const std::optional<int32_t> bos = bos_id(options, model.vocabulary(), text || llamacpp);
+  const Ids ids = open_ids(options, model.vocabulary(), bos.has_value());
   catch_stop_signals();
   std::vector<JsonObject> results;
   for (const int64_t context : sizes) {
@@ -171,9 +170,9 @@ std::string csv_line(const PasskeyTrial& t) {
 }
 
 Outcome passkey(const Options& options) {
-  const OpenedLlama opened = open_llama(options, 0);
-  const LlamaConfig& config = opened.model->config();
-  const auto tokenizer = open_tokenizer(options, config);
+  const OpenedModel opened = open_model(options, 0);
+  const LanguageModel& model = *opened.model;
+  const auto tokenizer = open_tokenizer(options, model.vocabulary());
   const auto policy = options.get<std::string>("passkey.bos");
   const bool bos = policy == "on" || (policy == "auto" && tokenizer->add_bos());
   const auto interval = options.get<int64_t>("passkey.interval");
@@ -183,9 +182,9 @@ Outcome passkey(const Options& options) {
   const PasskeyTokens longest =
       passkey_tokens(passkey_case(passkey_garbage(lengths - 1, interval), 0), *tokenizer, bos);
   const auto needed = static_cast<int64_t>(longest.prompt.size() + longest.answer.size());
-  if (needed > usable_context(config))
+  if (needed > model.context())
     throw Error(concat("the longest prompt has ", needed, " tokens, the model's context is ",
-                       usable_context(config)),
+                       model.context()),
                 Fault::usage, "a smaller --max-tokens, or --rope-scaling linear --rope-factor F");
   if (options.has("passkey.csv"))  // now, not after the work
     AtomicFile probe(options.get<std::filesystem::path>("passkey.csv"));
@@ -199,7 +198,7 @@ Outcome passkey(const Options& options) {
     const int64_t garbage = passkey_garbage(i, interval);
     for (int64_t seed = 0; seed < trials && !stop_requested(); ++seed, ++tried) {
       const PasskeyTrial t =
-          passkey_trial(*opened.model, *tokenizer, garbage, static_cast<uint32_t>(seed), bos);
+          passkey_trial(model, *tokenizer, garbage, static_cast<uint32_t>(seed), bos);
       csv += csv_line(t);
       correct += t.correct;
       tokens += t.tokens;
@@ -223,7 +222,7 @@ Outcome passkey(const Options& options) {
   JsonObject result;
   result.set("lengths", table).set("correct", right).set("trials", done);
   result.set("accuracy", done ? static_cast<double>(right) / static_cast<double>(done) : 0.0);
-  return {result.set("rope", describe_rope(config)), stop_requested() ? kExitStopped : 0};
+  return {result.set("rope", opened.positions), stop_requested() ? kExitStopped : 0};
 }
 
 }  // namespace

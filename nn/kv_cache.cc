@@ -38,11 +38,9 @@ class FullCache : public KvCache {
 
 }  // namespace
 
-std::unique_ptr<KvCache> make_full_cache(int64_t layers, int64_t batch, int64_t capacity,
-                                         int64_t kv_heads, int64_t head_dim, DType dtype,
-                                         Device device) {
-  return std::make_unique<FullCache>(layers, Shape{batch, capacity, kv_heads, head_dim}, dtype,
-                                     device);
+std::unique_ptr<KvCache> make_full_cache(const KvCacheShape& s, int64_t batch, int64_t capacity) {
+  return std::make_unique<FullCache>(s.layers, Shape{batch, capacity, s.kv_heads, s.head_dim},
+                                     s.dtype, s.device);
 }
 
 }  // namespace mullion

@@ -22,9 +22,13 @@ class KvCache {
   virtual int64_t position() const = 0;
 };
 
+struct KvCacheShape {
+  int64_t layers = 0, heads = 0, kv_heads = 0, head_dim = 0;
+  DType dtype = DType::f32;
+  Device device = {};
+};
 // Keeps every token, up to `capacity`; one more is an error.
-std::unique_ptr<KvCache> make_full_cache(int64_t layers, int64_t batch, int64_t capacity,
-                                         int64_t kv_heads, int64_t head_dim,
-                                         DType dtype = DType::f32, Device device = {});
+std::unique_ptr<KvCache> make_full_cache(const KvCacheShape& shape, int64_t batch,
+                                         int64_t capacity);
 
 }  // namespace mullion

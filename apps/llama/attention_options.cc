@@ -17,10 +17,9 @@ void add_attention_options(OptionTable& table, const std::string& preset) {
       .range(0, 1);
 }
 
-AttentionPattern attention_pattern(const Options& options, const LlamaConfig& config,
-                                   int64_t context) {
+AttentionPattern attention_pattern(const Options& options, int64_t heads, int64_t context) {
   PatternOptions o;
-  o.n_heads = config.num_attention_heads;
+  o.n_heads = heads;
   o.context = context;
   o.group_ratio = options.get<double>("attention.group_ratio");
   o.group_size = options.get<int64_t>("attention.group_size");

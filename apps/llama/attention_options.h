@@ -4,13 +4,11 @@
 #include <string>
 
 #include "apps/common/options.h"
-#include "models/llama/config.h"
 #include "tensor/attention_pattern.h"
 
 namespace mullion {
 
 void add_attention_options(OptionTable& table, const std::string& preset);
-AttentionPattern attention_pattern(const Options& options, const LlamaConfig& config,
-                                   int64_t context);
+AttentionPattern attention_pattern(const Options& options, int64_t heads, int64_t context);
 
 }  // namespace mullion

@@ -186,8 +186,8 @@ void check_base(const fs::path& adapter, const std::optional<LongContextNote>& n
     log_warning(adapter.string(), ": was trained on other weights than ", base.string());
 }
 
-OpenedLlama open_llama(const Options& options, int64_t context) {
-  OpenedLlama result;
+OpenedModel open_model(const Options& options, int64_t context) {
+  OpenedModel result;
   CHECK_AS(Fault::usage, options.has("model.path"), "--model is needed: a folder or a .gguf file");
   const ModelPlace place = find_model(options.get<fs::path>("model.path"));
   result.path = place.base;
@@ -205,20 +205,22 @@ OpenedLlama open_llama(const Options& options, int64_t context) {
   if (!adapter.empty()) note = read_longctx(adapter);
   apply_rope_options(checkpoint.config, options, context, false, note);
   const bool narrow = options.get<std::string>("model.dtype") == "bf16";
-  result.model = load_llama(checkpoint, {.matrix_dtype = narrow ? DType::bf16 : DType::f32,
-                                         .device = device_of(options)});
-  result.model->set_compute_type(apply_amp(options, result.model->device()));
+  auto model = load_llama(checkpoint, {.matrix_dtype = narrow ? DType::bf16 : DType::f32,
+                                       .device = device_of(options)});
+  model->set_compute_type(apply_amp(options, model->device()));
+  result.positions = describe_rope(checkpoint.config);
+  result.eos_ids = checkpoint.config.eos_token_ids;
   if (!adapter.empty()) {
     check_base(adapter, note, fingerprint(*checkpoint.weights), result.path);
-    const AdapterConfig config = load_adapter(*result.model, adapter);
+    const AdapterConfig config = load_adapter(*model, adapter);
     if (!config.revision.empty() && config.revision != "main")
       log_warning(adapter.string(), ": is for the revision ", config.revision, " of ",
                   config.base_model_name_or_path, ", which cannot be checked here");
   }
-  set_trainable(*result.model, [](const std::string&) { return false; });
+  set_trainable(*model, [](const std::string&) { return false; });
   log_info(result.path.string(), adapter.empty() ? "" : " + " + adapter.string(), ": ",
-           parameter_count(named_parameters(*result.model)), " parameters, ",
-           describe_rope(result.model->config()));
+           parameter_count(named_parameters(*model)), " parameters, ", result.positions);
+  result.model = std::move(model);
   return result;
 }
 
@@ -241,20 +243,19 @@ std::string tokenizer_hash(const fs::path& path) {
   }
 }
 
-std::unique_ptr<Tokenizer> open_tokenizer(const fs::path& path, const LlamaConfig& config) {
+std::unique_ptr<Tokenizer> open_tokenizer(const fs::path& path, int64_t vocabulary) {
   auto tokenizer = load_tokenizer(path);
   for (const std::string& note : tokenizer->parts().notes) log_warning(note);
-  if (tokenizer->vocab_size() > config.vocab_size)
+  if (tokenizer->vocab_size() > vocabulary)
     throw Error(concat(path.string(), ": the tokenizer has ", tokenizer->vocab_size(),
-                       " tokens, the model ", config.vocab_size,
-                       "; the first beyond it: ", config.vocab_size, " '",
-                       tokenizer->token_text(static_cast<int32_t>(config.vocab_size)), "'"),
+                       " tokens, the model ", vocabulary, "; the first beyond it: ", vocabulary,
+                       " '", tokenizer->token_text(static_cast<int32_t>(vocabulary)), "'"),
                 Fault::bad_file, "take out the files that add tokens, or widen the embedding");
   return tokenizer;
 }
 
-std::unique_ptr<Tokenizer> open_tokenizer(const Options& options, const LlamaConfig& config) {
-  return open_tokenizer(model_path(options), config);
+std::unique_ptr<Tokenizer> open_tokenizer(const Options& options, int64_t vocabulary) {
+  return open_tokenizer(model_path(options), vocabulary);
 }
 
 }  // namespace mullion

@@ -25,12 +25,14 @@ void apply_rope_options(LlamaConfig& config, const Options& options, int64_t con
 // "rope linear, factor 4 (8192 -> 32768 tokens)"
 std::string describe_rope(const LlamaConfig& config);
 
-struct OpenedLlama {
-  std::unique_ptr<Llama> model;  // full attention, nothing trainable
-  std::filesystem::path path;    // of the base
+struct OpenedModel {
+  std::unique_ptr<LanguageModel> model;  // full attention, nothing trainable
+  std::filesystem::path path;            // of the base
+  std::string positions;                 // describe_rope
+  std::vector<int64_t> eos_ids;          // of its configuration
 };
 // The model of --model with the adapter of --adapter, or its own.
-OpenedLlama open_llama(const Options& options, int64_t context);
+OpenedModel open_model(const Options& options, int64_t context);
 
 // The folder that a path stands for where it may also be a run of train_llama or one of its
 // checkpoints: PATH, PATH/PART or PATH/last/PART, whichever holds `file` first; else PATH.
@@ -61,8 +63,7 @@ std::string tokenizer_hash(const std::filesystem::path& path);
 
 // The tokenizer at `path`, or of --model; what its files say and it does not follow is said on
 // stderr. Error(bad_file) where it has more tokens than the model.
-std::unique_ptr<Tokenizer> open_tokenizer(const std::filesystem::path& path,
-                                          const LlamaConfig& config);
-std::unique_ptr<Tokenizer> open_tokenizer(const Options& options, const LlamaConfig& config);
+std::unique_ptr<Tokenizer> open_tokenizer(const std::filesystem::path& path, int64_t vocabulary);
+std::unique_ptr<Tokenizer> open_tokenizer(const Options& options, int64_t vocabulary);
 
 }  // namespace mullion

@@ -89,7 +89,7 @@ PasskeyTokens passkey_tokens(const PasskeyCase& passkey, const Tokenizer& tokeni
   return result;
 }
 
-PasskeyTrial passkey_trial(const Llama& model, const Tokenizer& tokenizer, int64_t garbage,
+PasskeyTrial passkey_trial(const LanguageModel& model, const Tokenizer& tokenizer, int64_t garbage,
                            uint32_t seed, bool bos) {
   const PasskeyCase passkey = passkey_case(garbage, seed);
   const PasskeyTokens tokens = passkey_tokens(passkey, tokenizer, bos);

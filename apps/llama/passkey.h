@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "data/tokenizer.h"
-#include "models/llama/model.h"
+#include "models/language_model.h"
 
 namespace mullion {
 
@@ -46,7 +46,7 @@ struct PasskeyTrial {
   std::string expected, answered;
   bool correct = false;
 };
-PasskeyTrial passkey_trial(const Llama& model, const Tokenizer& tokenizer, int64_t garbage,
+PasskeyTrial passkey_trial(const LanguageModel& model, const Tokenizer& tokenizer, int64_t garbage,
                            uint32_t seed, bool bos);
 
 }  // namespace mullion

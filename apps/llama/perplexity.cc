@@ -58,7 +58,7 @@ std::vector<int64_t> perplexity_windows(int64_t length, const PerplexityOptions&
   return starts;
 }
 
-Perplexity perplexity(const Llama& model, int64_t length, const ReadIds& read,
+Perplexity perplexity(const LanguageModel& model, int64_t length, const ReadIds& read,
                       const PerplexityOptions& o,
                       const std::function<bool(int64_t, double)>& progress) {
   NoGrad no_grad;
@@ -69,7 +69,7 @@ Perplexity perplexity(const Llama& model, int64_t length, const ReadIds& read,
     const size_t end = std::min(starts.size(), begin + static_cast<size_t>(o.batch));
     const Windows windows = read_windows({starts.begin() + static_cast<std::ptrdiff_t>(begin),
                                           starts.begin() + static_cast<std::ptrdiff_t>(end)},
-                                         read, o, model.config().vocab_size);
+                                         read, o, model.vocabulary());
     sum += model.loss(windows.ids, windows.targets, 1).item();
     result.windows = static_cast<int64_t>(end);
     result.tokens += windows.scored;

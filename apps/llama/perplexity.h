@@ -7,7 +7,7 @@
 #include <span>
 #include <vector>
 
-#include "models/llama/model.h"
+#include "models/language_model.h"
 
 namespace mullion {
 
@@ -36,7 +36,7 @@ struct Perplexity {
 // Where the windows begin in `length` ids. Error(usage) where there is none.
 std::vector<int64_t> perplexity_windows(int64_t length, const PerplexityOptions& options);
 // `progress` is called with the windows done and the mean so far; false ends it.
-Perplexity perplexity(const Llama& model, int64_t length, const ReadIds& read,
+Perplexity perplexity(const LanguageModel& model, int64_t length, const ReadIds& read,
                       const PerplexityOptions& options,
                       const std::function<bool(int64_t, double)>& progress = {});
 

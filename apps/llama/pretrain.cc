@@ -119,12 +119,12 @@ void Pretraining::open_model() {
   tokenizer_hash_ = tokenizer_hash(tokenizer_path_);
   const RopeScaling base_scaling = config_.rope_scaling;
   apply_rope_options(config_, options_, context_, !scratch, note);
-  pattern_ = attention_pattern(options_, config_, context_);
+  pattern_ = attention_pattern(options_, config_.num_attention_heads, context_);
   const TokenFileOptions reading = token_file_options(options_, config_.vocab_size);
   const auto open_rows = [&](const char* key) {
     const auto files = token_files(
         options_, options_.get<std::vector<std::string>>(key),
-        [&] { return open_tokenizer(tokenizer_path_, config_); }, text_facts_);
+        [&] { return open_tokenizer(tokenizer_path_, config_.vocab_size); }, text_facts_);
     return std::make_unique<TokenRows>(files, reading, context_);
   };
   rows_ = open_rows("data.train");

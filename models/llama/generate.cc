@@ -67,11 +67,10 @@ int32_t Sampler::pick(std::span<const float> logits, uint64_t draw) const {
   return order[kept - 1];
 }
 
-Generated generate(const Llama& model, std::span<const int32_t> prompt,
+Generated generate(const LanguageModel& model, std::span<const int32_t> prompt,
                    const GenerateOptions& options) {
-  const LlamaConfig& c = model.config();
   const auto length = static_cast<int64_t>(prompt.size());
-  const int64_t context = usable_context(c);
+  const int64_t context = model.context();
   CHECK_AS(Fault::usage, length > 0, "generate: the prompt is empty and there is no BOS");
   CHECK_AS(Fault::usage, length <= context, "generate: a prompt of ", length,
            " tokens, but the model's context is ", context);
@@ -79,8 +78,7 @@ Generated generate(const Llama& model, std::span<const int32_t> prompt,
   const int64_t wanted = options.max_tokens > 0 ? std::min(options.max_tokens, room) : room;
   NoGrad no_grad;
   const Sampler sampler(options.sampling);
-  const auto cache = make_full_cache(c.num_hidden_layers, 1, length + wanted, c.num_key_value_heads,
-                                     c.head_dim, model.compute_type(), model.device());
+  const auto cache = make_full_cache(model.cache_shape(), 1, length + wanted);
   // All but the last token of the prompt; their logits are not needed.
   for (int64_t begin = 0; begin + 1 < length; begin += kPrefillTokens) {
     const int64_t end = std::min(begin + kPrefillTokens, length - 1);

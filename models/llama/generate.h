@@ -1,4 +1,4 @@
-// Text from a LLaMA, token by token, with the keys and values of what came before kept in a cache.
+// Text from a model, token by token, with the keys and values of what came before kept in a cache.
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "models/llama/model.h"
+#include "models/language_model.h"
 
 namespace mullion {
 
@@ -45,7 +45,7 @@ struct Generated {
 };
 
 // The tokens to follow `prompt`, which has at least one and fits the model's context.
-Generated generate(const Llama& model, std::span<const int32_t> prompt,
+Generated generate(const LanguageModel& model, std::span<const int32_t> prompt,
                    const GenerateOptions& options);
 
 }  // namespace mullion

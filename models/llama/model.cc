@@ -126,14 +126,13 @@ void Llama::initialize(uint64_t seed) {
 Tensor Llama::hidden(const Tensor& ids, KvCache* cache, const Tensor& dropout_stream) const {
   const auto [B, T] = dims<2>("llama", "ids", ids);
   const int64_t begin = cache ? cache->position() : 0;
-  CHECK_AS(Fault::usage, begin + T <= usable_context(config_), "llama: ", begin + T,
-           " tokens, but the model's context is ", usable_context(config_),
-           "; extend it by rope scaling");
-  LlamaContext context{rope_.at(begin, T, device()), &pattern_, cache};
+  CHECK_AS(Fault::usage, begin + T <= this->context(), "llama: ", begin + T,
+           " tokens, but the model's context is ", this->context(), "; extend it by rope scaling");
+  LlamaContext context{rope_.at(begin, T, device()), &pattern(), cache};
   context.dropout_stream = dropout_stream;
   const size_t last_third = layers_.size() - layers_.size() / 3;
   Tensor x = embed_tokens_(ids);
-  if (compute_type_ == DType::bf16) x = cast(x, DType::bf16);
+  if (compute_type() == DType::bf16) x = cast(x, DType::bf16);
   for (size_t i = 0; i < layers_.size(); ++i) {
     context.recompute_norm = recompute_ == Recompute::mlp && !cache;
     context.recompute_mlp = context.recompute_norm && i < last_third;
@@ -145,17 +144,13 @@ Tensor Llama::hidden(const Tensor& ids, KvCache* cache, const Tensor& dropout_st
   return norm_(x);
 }
 
-Tensor Llama::logits(const Tensor& ids, KvCache* cache) const {
-  return linear(hidden(ids, cache), head_);
-}
-
-Tensor Llama::loss(const Tensor& ids, const Tensor& targets, double scale,
-                   const Tensor& dropout_stream) const {
-  check_same_shape("llama: loss", ids, targets);
-  const Tensor x = hidden(ids, nullptr, dropout_stream);
-  const int64_t rows = ids.numel();
-  return linear_cross_entropy(reshape(x, {rows, config_.hidden_size}), head_,
-                              raw::reshape(targets, {rows}), scale);
+KvCacheShape Llama::cache_shape() const {
+  return {.layers = config_.num_hidden_layers,
+          .heads = config_.num_attention_heads,
+          .kv_heads = config_.num_key_value_heads,
+          .head_dim = config_.head_dim,
+          .dtype = compute_type(),
+          .device = device()};
 }
 
 }  // namespace mullion

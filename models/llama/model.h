@@ -4,11 +4,10 @@
 #pragma once
 #include <memory>
 
+#include "models/language_model.h"
 #include "models/llama/config.h"
-#include "nn/kv_cache.h"
 #include "nn/linear.h"
 #include "nn/rope.h"
-#include "tensor/attention_pattern.h"
 
 namespace mullion {
 
@@ -64,28 +63,18 @@ class LlamaBlock : public Module {
   LlamaMlp mlp;
 };
 
-class Llama : public Module {
+class Llama : public LanguageModel {
  public:
   // Parameters are allocated and not yet given values: load or initialize them.
   explicit Llama(const LlamaConfig& config);
 
-  // ids (B, T) of i64 -> the normed last hidden states (B, T, C). With a cache, the tokens follow
-  // those the cache has seen. T beyond the configuration's context is an error.
-  // With a dropout stream (one i64, another for each pass of a training) the pairs' dropout acts.
+  // The dropout is that of the LoRA pairs.
   Tensor hidden(const Tensor& ids, KvCache* cache = nullptr,
-                const Tensor& dropout_stream = {}) const;
-  // (B, T, V); for evaluation and generation.
-  Tensor logits(const Tensor& ids, KvCache* cache = nullptr) const;
-  // Sum over targets (B, T), each the token to follow ids there (negative: none), of their
-  // cross-entropy times `scale`. Logits never exist whole.
-  Tensor loss(const Tensor& ids, const Tensor& targets, double scale,
-              const Tensor& dropout_stream = {}) const;
+                const Tensor& dropout_stream = {}) const override;
+  const Tensor& head_weight() const override { return head_; }
+  int64_t context() const override { return usable_context(config_); }
+  KvCacheShape cache_shape() const override;
 
-  void set_pattern(const AttentionPattern& pattern) { pattern_ = pattern; }
-  const AttentionPattern& pattern() const { return pattern_; }
-  // The type of activations: f32, or bf16 where the device computes in it. Parameters keep theirs.
-  void set_compute_type(DType type) { compute_type_ = type; }
-  DType compute_type() const { return compute_type_; }
   void set_recompute(Recompute what) { recompute_ = what; }
   // The output projection gets values of its own: those the embedding has now. A tied model whose
   // embedding is trained beside LoRA keeps its old head, as PEFT does.
@@ -96,14 +85,11 @@ class Llama : public Module {
 
   void fields(Fields& fields) override;
   const LlamaConfig& config() const { return config_; }
-  Device device() const { return embed_tokens_.weight.device(); }
   std::vector<std::unique_ptr<LlamaBlock>>& layers() { return layers_; }
 
  private:
   LlamaConfig config_;
-  AttentionPattern pattern_;
   Recompute recompute_ = Recompute::none;
-  DType compute_type_ = DType::f32;
   Embedding embed_tokens_;
   std::vector<std::unique_ptr<LlamaBlock>> layers_;
   RmsNorm norm_;

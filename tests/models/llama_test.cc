@@ -213,7 +213,7 @@ TEST(Llama, TheCacheGivesTheSameLogitsAsTheWholeText) {
   NoGrad no_grad;
   const Tensor ids = some_ids(1, 20, 50);
   const Tensor whole = model.logits(ids);
-  const auto cache = make_full_cache(2, 1, 20, 2, 4);
+  const auto cache = make_full_cache({.layers = 2, .kv_heads = 2, .head_dim = 4}, 1, 20);
   for (const auto& [begin, end] : {std::pair{0, 7}, {7, 8}, {8, 9}, {9, 15}, {15, 20}}) {
     const Tensor part = model.logits(raw::contiguous(raw::slice(ids, 1, begin, end)), cache.get());
     EXPECT_LT(test::relative_error(part, raw::slice(whole, 1, begin, end)), 1e-5);
@@ -226,7 +226,7 @@ TEST(Llama, ACacheIsForEvaluation) {
   Llama model(small());
   model.initialize(2);
   set_trainable(model, [](const std::string&) { return true; });
-  const auto cache = make_full_cache(2, 1, 20, 2, 4);
+  const auto cache = make_full_cache({.layers = 2, .kv_heads = 2, .head_dim = 4}, 1, 20);
   try {
     model.logits(some_ids(1, 20, 50), cache.get());
     FAIL();

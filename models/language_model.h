@@ -1,0 +1,44 @@
+// What a program asks of a model of text: evaluation, passkey, generation and chat take this, so
+// that another architecture is one class of its own.
+#pragma once
+#include "nn/kv_cache.h"
+#include "nn/module.h"
+#include "tensor/attention_pattern.h"
+
+namespace mullion {
+
+class LanguageModel : public Module {
+ public:
+  // ids (B, T) of i64 -> the normed last hidden states (B, T, C). With a cache, the tokens follow
+  // those the cache has seen. More than context() tokens are an error.
+  // With a dropout stream (one i64, another for each pass of a training) dropout acts.
+  virtual Tensor hidden(const Tensor& ids, KvCache* cache = nullptr,
+                        const Tensor& dropout_stream = {}) const = 0;
+  // The output projection (V, C), which may be the embedding's own tensor.
+  virtual const Tensor& head_weight() const = 0;
+  virtual int64_t context() const = 0;  // tokens
+  virtual KvCacheShape cache_shape() const = 0;
+
+  // (.., V) of hidden states (.., C).
+  Tensor head(const Tensor& hidden) const;
+  // (B, T, V); for evaluation and generation.
+  Tensor logits(const Tensor& ids, KvCache* cache = nullptr) const;
+  // Sum over targets (B, T), each the token to follow ids there (negative: none), of their
+  // cross-entropy times `scale`. Logits never exist whole.
+  Tensor loss(const Tensor& ids, const Tensor& targets, double scale,
+              const Tensor& dropout_stream = {}) const;
+
+  void set_pattern(const AttentionPattern& pattern) { pattern_ = pattern; }
+  const AttentionPattern& pattern() const { return pattern_; }
+  // The type of activations: f32, or bf16 where the device computes in it. Parameters keep theirs.
+  void set_compute_type(DType type) { compute_type_ = type; }
+  DType compute_type() const { return compute_type_; }
+  int64_t vocabulary() const { return head_weight().dim(0); }  // ids
+  Device device() const { return head_weight().device(); }
+
+ private:
+  AttentionPattern pattern_;
+  DType compute_type_ = DType::f32;
+};
+
+}  // namespace mullion
