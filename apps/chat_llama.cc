@@ -3,11 +3,11 @@
 // Greedy unless --temp says otherwise.
 #include <iostream>
 
-#include "apps/common/log.h"
-#include "apps/common/main.h"
-#include "apps/common/signals.h"
 #include "apps/llama/model_options.h"
 #include "apps/llama/text_data.h"
+#include "apps/program/log.h"
+#include "apps/program/main.h"
+#include "apps/program/signals.h"
 #include "models/llama/generate.h"
 #include "tensor/io/file.h"
 

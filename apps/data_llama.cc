@@ -9,10 +9,10 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "apps/common/log.h"
-#include "apps/common/main.h"
 #include "apps/llama/model_options.h"
 #include "apps/llama/text_data.h"
+#include "apps/program/log.h"
+#include "apps/program/main.h"
 #include "data/lexicon.h"
 #include "data/token_file.h"
 #include "data/tokenizer.h"

@@ -1,8 +1,8 @@
 // data_tic: images for TiC. cue: the generated task of the demo, written as a folder of PNG files.
 #include <filesystem>
 
-#include "apps/common/log.h"
-#include "apps/common/main.h"
+#include "apps/program/log.h"
+#include "apps/program/main.h"
 #include "data/cue_task.h"
 
 namespace mullion {

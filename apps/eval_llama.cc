@@ -5,16 +5,16 @@
 #include <chrono>
 #include <cmath>
 
-#include "apps/common/log.h"
-#include "apps/common/main.h"
-#include "apps/common/progress.h"
-#include "apps/common/signals.h"
 #include "apps/llama/attention_options.h"
 #include "apps/llama/model_options.h"
 #include "apps/llama/passkey.h"
 #include "apps/llama/perplexity.h"
 #include "apps/llama/text_data.h"
 #include "apps/llama/token_rows.h"
+#include "apps/program/log.h"
+#include "apps/program/main.h"
+#include "apps/program/progress.h"
+#include "apps/program/signals.h"
 #include "tensor/io/file.h"
 
 namespace mullion {

@@ -3,10 +3,10 @@
 #include <charconv>
 #include <cstdio>
 
-#include "apps/common/device.h"
-#include "apps/common/log.h"
-#include "apps/common/main.h"
-#include "apps/common/signals.h"
+#include "apps/options/device.h"
+#include "apps/program/log.h"
+#include "apps/program/main.h"
+#include "apps/program/signals.h"
 #include "apps/tic/evaluate.h"
 #include "apps/tic/image_data.h"
 #include "apps/tic/model_folder.h"

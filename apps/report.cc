@@ -2,8 +2,8 @@
 // what was run, its curves, its evaluations, attention patterns or predictions.
 #include <filesystem>
 
-#include "apps/common/log.h"
-#include "apps/common/main.h"
+#include "apps/program/log.h"
+#include "apps/program/main.h"
 #include "apps/report/sections.h"
 #include "tensor/check.h"
 #include "tensor/io/file.h"

@@ -1,10 +1,10 @@
 // A LLaMA out of the door:
 //   tool_llama merge -m BASE --adapter RUN -o FOLDER
-#include "apps/common/log.h"
-#include "apps/common/main.h"
 #include "apps/llama/companions.h"
 #include "apps/llama/model_options.h"
 #include "apps/llama/model_out.h"
+#include "apps/program/log.h"
+#include "apps/program/main.h"
 #include "models/llama/hf_folder.h"
 #include "tensor/io/atomic_folder.h"
 

@@ -3,9 +3,9 @@
 #include <cstdio>
 #include <numeric>
 
-#include "apps/common/device.h"
-#include "apps/common/log.h"
-#include "apps/common/main.h"
+#include "apps/options/device.h"
+#include "apps/program/log.h"
+#include "apps/program/main.h"
 #include "apps/tic/image_data.h"
 #include "apps/tic/model_folder.h"
 #include "apps/tic/training.h"

@@ -1,9 +1,9 @@
 // Trains a LLaMA:
 //   train_llama pretrain -m DIR --data book.bin --ctx-size 2048 --attn sf --name long
 //   train_llama pretrain --model-config tiny.json --data text.bin --ctx-size 128 --attn full
-#include "apps/common/main.h"
-#include "apps/common/training_run.h"
 #include "apps/llama/pretrain.h"
+#include "apps/program/main.h"
+#include "apps/run/training_run.h"
 
 namespace mullion {
 namespace {

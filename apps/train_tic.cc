@@ -1,6 +1,6 @@
 // train_tic: trains a TiC on a folder of images, or on the generated cue task.
-#include "apps/common/log.h"
-#include "apps/common/main.h"
+#include "apps/program/log.h"
+#include "apps/program/main.h"
 #include "apps/tic/trainer.h"
 #include "tensor/parallel.h"
 

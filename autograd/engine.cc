@@ -15,7 +15,7 @@ namespace {
 
 thread_local Tensor one;  // of the pass under way; undefined where it began with another gradient
 
-// A pass may run inside another one (autograd/checkpoint.h).
+// A pass may run inside another one (autograd/activation_checkpoint.h).
 class Start {
  public:
   explicit Start(const Tensor& start) : before_(std::exchange(one, start)) {}

@@ -14,7 +14,7 @@ foreach(arch ${MULLION_CUDA_ARCHS})
   endif()
 endforeach()
 
-string(JOIN "," MULLION_CUDA_TARGETS ${MULLION_CUDA_ARCHS})  # as tensor/cuda/capabilities.h reads it
+string(JOIN "," MULLION_CUDA_TARGETS ${MULLION_CUDA_ARCHS})  # as tensor/cuda/runtime/capabilities.h reads it
 if(MULLION_CUDA_PTX)
   string(APPEND MULLION_CUDA_TARGETS "+ptx")
 endif()

@@ -34,6 +34,7 @@ endif()
 # mullion_library(NAME [LINKS...]): a static library of all .cc files of this folder and below.
 function(mullion_library name)
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
+  list(FILTER sources EXCLUDE REGEX "/tensor/simt/")  # the emulator is a library of its own
   if(NOT sources)
     file(WRITE ${CMAKE_CURRENT_BINARY_DIR}/empty.cc "")
     set(sources ${CMAKE_CURRENT_BINARY_DIR}/empty.cc)

@@ -36,9 +36,9 @@ COUNTED = all(sass.tool(name) for name in ("nvcc", "nvdisasm"))
 
 
 def source(name):
-    path = CUDA / name
-    if not path.exists():
-        sys.exit(f"{path.name} is not among the CUDA kernels: nothing to predict from")
+    path = next(CUDA.rglob(name), None)
+    if not path:
+        sys.exit(f"{name} is not among the CUDA kernels: nothing to predict from")
     return path.read_text()
 
 

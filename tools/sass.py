@@ -233,8 +233,10 @@ def main_loop(lines):
 def loops_of_file(name, arch):
     """{kernel: Way}."""
     sys.setrecursionlimit(10000)
-    ways = {kernel: main_loop(lines)
-            for kernel, lines in disassembled(ROOT / "tensor" / "cuda" / name, arch).items()}
+    path = next((ROOT / "tensor" / "cuda").rglob(name), None)
+    if not path:
+        sys.exit(f"sass.py: {name} is not among the CUDA kernels")
+    ways = {kernel: main_loop(lines) for kernel, lines in disassembled(path, arch).items()}
     return {kernel: way for kernel, way in ways.items() if way}
 
 

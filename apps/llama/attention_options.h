@@ -3,7 +3,7 @@
 #pragma once
 #include <string>
 
-#include "apps/common/options.h"
+#include "apps/options/options.h"
 #include "tensor/attention_pattern.h"
 
 namespace mullion {

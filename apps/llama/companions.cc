@@ -2,7 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "apps/common/log.h"
+#include "apps/program/log.h"
 #include "data/tokenizer_writer.h"
 #include "tensor/io/gguf.h"
 #include "tensor/io/json.h"

@@ -3,8 +3,8 @@
 #include <charconv>
 #include <cmath>
 
-#include "apps/common/device.h"
-#include "apps/common/log.h"
+#include "apps/options/device.h"
+#include "apps/program/log.h"
 #include "tensor/io/file.h"
 #include "tensor/io/gguf.h"
 #include "tensor/io/sha256.h"

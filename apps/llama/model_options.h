@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "apps/common/options.h"
+#include "apps/options/options.h"
 #include "data/tokenizer.h"
 #include "models/llama/load.h"
 

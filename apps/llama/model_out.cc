@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "apps/common/log.h"
 #include "apps/llama/model_options.h"
+#include "apps/program/log.h"
 #include "models/llama/merge.h"
 #include "tensor/random.h"
 

@@ -5,15 +5,15 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "apps/common/device.h"
-#include "apps/common/log.h"
-#include "apps/common/nearest.h"
-#include "apps/common/schedule_check.h"
 #include "apps/llama/adapter_card.h"
 #include "apps/llama/attention_options.h"
 #include "apps/llama/companions.h"
 #include "apps/llama/model_options.h"
 #include "apps/llama/text_data.h"
+#include "apps/options/device.h"
+#include "apps/options/nearest.h"
+#include "apps/options/schedule_check.h"
+#include "apps/program/log.h"
 #include "nn/state.h"
 #include "tensor/backend.h"
 #include "tensor/io/file.h"

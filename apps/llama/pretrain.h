@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "apps/common/training_run.h"
 #include "apps/llama/token_rows.h"
+#include "apps/run/training_run.h"
 #include "models/llama/load.h"
 #include "optim/schedule.h"
 #include "optim/update_step.h"

@@ -1,10 +1,10 @@
 // The options of train_llama pretrain, under the names and defaults of LongLoRA's fine-tune.py and
 // Hugging Face's Trainer.
-#include "apps/common/device.h"
 #include "apps/llama/attention_options.h"
 #include "apps/llama/model_options.h"
 #include "apps/llama/pretrain.h"
 #include "apps/llama/text_data.h"
+#include "apps/options/device.h"
 
 namespace mullion {
 

@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <utility>
 
-#include "apps/common/log.h"
-#include "apps/common/progress.h"
-#include "apps/common/signals.h"
 #include "apps/llama/token_rows.h"
+#include "apps/program/log.h"
+#include "apps/program/progress.h"
+#include "apps/program/signals.h"
 #include "data/token_file.h"
 #include "tensor/check.h"
 #include "tensor/io/json.h"

@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "apps/common/json_object.h"
-#include "apps/common/options.h"
+#include "apps/options/options.h"
+#include "apps/program/json_object.h"
 #include "data/text_documents.h"
 #include "data/tokenizer.h"
 

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "apps/common/options.h"
+#include "apps/options/options.h"
 #include "data/token_file.h"
 
 namespace mullion {

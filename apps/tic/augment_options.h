@@ -1,6 +1,6 @@
 // The options of all augmentations, as their files declare them, and a run's settings from them.
 #pragma once
-#include "apps/common/options.h"
+#include "apps/options/options.h"
 #include "data/augmentation.h"
 
 namespace mullion {

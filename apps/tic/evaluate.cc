@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <optional>
 
-#include "apps/common/progress.h"
-#include "apps/common/signals.h"
+#include "apps/program/progress.h"
+#include "apps/program/signals.h"
 #include "autograd/ops.h"
 
 namespace mullion {

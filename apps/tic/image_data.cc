@@ -1,6 +1,6 @@
 #include "apps/tic/image_data.h"
 
-#include "apps/common/log.h"
+#include "apps/program/log.h"
 
 namespace mullion {
 

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "apps/common/json_object.h"
-#include "apps/common/options.h"
+#include "apps/options/options.h"
+#include "apps/program/json_object.h"
 #include "apps/tic/model_folder.h"
 #include "data/image_folder.h"
 

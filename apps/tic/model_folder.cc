@@ -4,7 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "apps/common/log.h"
+#include "apps/program/log.h"
 #include "data/image_folder.h"
 #include "nn/state.h"
 #include "tensor/io/json.h"

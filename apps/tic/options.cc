@@ -1,8 +1,8 @@
 // The options of train_tic, in the names and defaults of timm where it has them.
 #include <algorithm>
 
-#include "apps/common/device.h"
-#include "apps/common/schedule_check.h"
+#include "apps/options/device.h"
+#include "apps/options/schedule_check.h"
 #include "apps/tic/augment_options.h"
 #include "apps/tic/image_data.h"
 #include "apps/tic/training.h"

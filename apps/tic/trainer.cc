@@ -1,7 +1,7 @@
 #include "apps/tic/trainer.h"
 
-#include "apps/common/device.h"
-#include "apps/common/log.h"
+#include "apps/options/device.h"
+#include "apps/program/log.h"
 #include "apps/tic/evaluate.h"
 #include "nn/state.h"
 #include "tensor/backend.h"

@@ -3,7 +3,7 @@
 #include <set>
 #include <string>
 
-#include "apps/common/training_run.h"
+#include "apps/run/training_run.h"
 #include "apps/tic/image_data.h"
 #include "apps/tic/training.h"
 

@@ -1,7 +1,7 @@
 #include "apps/tic/training.h"
 
-#include "apps/common/device.h"
-#include "apps/common/log.h"
+#include "apps/options/device.h"
+#include "apps/program/log.h"
 #include "apps/tic/augment_options.h"
 #include "apps/tic/evaluate.h"
 #include "apps/tic/image_data.h"

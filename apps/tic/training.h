@@ -3,7 +3,7 @@
 #include <memory>
 #include <optional>
 
-#include "apps/common/training_run.h"
+#include "apps/run/training_run.h"
 #include "apps/tic/model_folder.h"
 #include "data/image_folder.h"
 #include "data/loader.h"

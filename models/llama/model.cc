@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "autograd/checkpoint.h"
+#include "autograd/activation_checkpoint.h"
 #include "autograd/ops.h"
 #include "nn/init.h"
 

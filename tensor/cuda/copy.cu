@@ -6,7 +6,7 @@
 
 #include "tensor/cuda/kernels.h"
 #include "tensor/cuda/map.cuh"
-#include "tensor/cuda/runtime.h"
+#include "tensor/cuda/runtime/runtime.h"
 #include "tensor/cuda/strided.cuh"
 #include "tensor/kernel_args/elementwise.h"
 

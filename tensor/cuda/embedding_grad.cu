@@ -6,7 +6,7 @@
 #include <algorithm>
 
 #include "tensor/cuda/kernels.h"
-#include "tensor/cuda/reductions.cuh"
+#include "tensor/cuda/reduction/reductions.cuh"
 #include "tensor/kernel_args/linear.h"
 
 namespace mullion::cuda {

@@ -9,10 +9,10 @@
 #include <cmath>
 #include <vector>
 
-#include "tensor/cuda/kept_upload.h"
 #include "tensor/cuda/kernels.h"
 #include "tensor/cuda/rows.cuh"
-#include "tensor/cuda/runtime.h"
+#include "tensor/cuda/runtime/kept_upload.h"
+#include "tensor/cuda/runtime/runtime.h"
 
 namespace mullion::cuda {
 namespace {

@@ -6,7 +6,7 @@
 
 #include "tensor/cuda/dispatch.h"
 #include "tensor/cuda/kernels.h"
-#include "tensor/cuda/launch.h"
+#include "tensor/cuda/runtime/launch.h"
 #include "tensor/kernel_args/elementwise.h"
 #include "tensor/random.h"
 

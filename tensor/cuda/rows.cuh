@@ -6,7 +6,7 @@
 #include <type_traits>
 
 #include "tensor/cuda/dispatch.h"
-#include "tensor/cuda/launch.h"
+#include "tensor/cuda/runtime/launch.h"
 
 namespace mullion::cuda {
 

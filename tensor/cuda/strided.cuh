@@ -1,6 +1,6 @@
 // Index spaces on the device: the merged axes of tensor/strided.h as a kernel's argument.
 #pragma once
-#include "tensor/cuda/launch.h"
+#include "tensor/cuda/runtime/launch.h"
 #include "tensor/strided.h"
 
 namespace mullion::cuda {

@@ -1,5 +1,5 @@
 // The checkpoint protocol under kills, refusing disks, damage and misuse.
-#include "apps/common/checkpoint.h"
+#include "apps/run/run_checkpoint.h"
 
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -9,7 +9,7 @@
 #include <cerrno>
 #include <fstream>
 
-#include "apps/common/log.h"
+#include "apps/program/log.h"
 #include "tensor/check.h"
 #include "tensor/io/file.h"
 #include "tensor/io/file_ops.h"

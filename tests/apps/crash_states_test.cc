@@ -11,8 +11,8 @@
 #include <map>
 #include <memory>
 
-#include "apps/common/checkpoint.h"
-#include "apps/common/log.h"
+#include "apps/program/log.h"
+#include "apps/run/run_checkpoint.h"
 #include "tensor/check.h"
 #include "tensor/io/file.h"
 #include "tensor/io/file_ops.h"

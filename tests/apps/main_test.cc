@@ -1,5 +1,5 @@
 // Exit codes, messages, the JSON line, signals, progress.
-#include "apps/common/main.h"
+#include "apps/program/main.h"
 
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -13,9 +13,9 @@
 #include <new>
 #include <nlohmann/json.hpp>
 
-#include "apps/common/log.h"
-#include "apps/common/progress.h"
-#include "apps/common/signals.h"
+#include "apps/program/log.h"
+#include "apps/program/progress.h"
+#include "apps/program/signals.h"
 #include "tensor/check.h"
 
 namespace mullion {

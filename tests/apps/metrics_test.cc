@@ -1,5 +1,5 @@
 // metrics.jsonl, summary.csv, TensorBoard records, trainer_state.json.
-#include "apps/common/metrics.h"
+#include "apps/run/metrics.h"
 
 #include <gtest/gtest.h>
 
@@ -8,8 +8,8 @@
 #include <cstring>
 #include <fstream>
 
-#include "apps/common/log.h"
-#include "apps/common/tensorboard.h"
+#include "apps/program/log.h"
+#include "apps/run/tensorboard.h"
 #include "tensor/check.h"
 #include "tensor/io/file.h"
 #include "tensor/io/file_ops.h"

@@ -1,11 +1,11 @@
 // The option table: sources and their order, types, limits, misspelled names, printed config.
-#include "apps/common/options.h"
+#include "apps/options/options.h"
 
 #include <gtest/gtest.h>
 
 #include <fstream>
 
-#include "apps/common/nearest.h"
+#include "apps/options/nearest.h"
 #include "tensor/check.h"
 
 namespace mullion {

@@ -1,5 +1,5 @@
 // Run folders: one owner, what is recorded, which folder the options choose.
-#include "apps/common/run_folder.h"
+#include "apps/run/run_folder.h"
 
 #include <gtest/gtest.h>
 #include <sys/wait.h>

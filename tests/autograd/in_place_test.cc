@@ -2,7 +2,7 @@
 // it has not computed with, and none has to do anything for that (tensor/tensor.h, Elements).
 #include <gtest/gtest.h>
 
-#include "autograd/checkpoint.h"
+#include "autograd/activation_checkpoint.h"
 #include "autograd/engine.h"
 #include "optim/optimizer.h"
 #include "tensor/attention_pattern.h"

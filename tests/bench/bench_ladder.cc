@@ -19,7 +19,7 @@
 #include "tests/reference_attention.h"
 #include "tests/reference_msa_conv.h"
 #ifdef MULLION_LADDER_CUDA
-#include "tensor/cuda/attention_kernels.h"
+#include "tensor/cuda/attention/attention_kernels.h"
 #include "tensor/cuda/kernels.h"
 #include "tests/cuda/ladder/ladder.h"
 #endif

@@ -7,7 +7,7 @@
 #include <fstream>
 
 #include "tensor/check.h"
-#include "tensor/cuda/cublas_lt.h"
+#include "tensor/cuda/matmul/cublas_lt.h"
 
 namespace mullion::test {
 namespace {

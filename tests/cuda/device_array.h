@@ -12,7 +12,7 @@
 #include "tensor/random.h"
 #include "tensor/tensor.h"
 #ifdef MULLION_SIMT
-#include "tests/simt/simt.h"
+#include "tensor/simt/simt.h"
 #endif
 
 namespace mullion::test {

@@ -11,7 +11,7 @@
 #include "tensor/backend.h"
 #include "tensor/check.h"
 #ifdef MULLION_SIMT
-#include "tests/simt/simt.h"
+#include "tensor/simt/simt.h"
 #endif
 
 namespace mullion::test {

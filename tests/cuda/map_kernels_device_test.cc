@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include "tensor/cuda/kernels.h"
-#include "tensor/cuda/msa_conv_plan.h"
+#include "tensor/cuda/msa_conv/msa_conv_plan.h"
 #include "tensor/kernel_args/msa_conv.h"
 #include "tensor/kernel_args/pooling.h"
 #include "tests/cuda/device_array.h"

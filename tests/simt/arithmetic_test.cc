@@ -1,6 +1,6 @@
 // Arithmetic of a device: within its bounds, not exact, and a kernel that takes it for exact is
 // found.
-#include "tests/simt/arithmetic.h"
+#include "tensor/simt/arithmetic.h"
 
 #include <bit>
 

@@ -1,5 +1,5 @@
 // Plans of attention at the edges of what their indices reach.
-#include "tensor/cuda/attention_plan.h"
+#include "tensor/cuda/attention/attention_plan.h"
 
 #include "tests/cuda/device_runs.h"
 

@@ -1,6 +1,6 @@
 // The online softmax of attention's forward over many tiles: what it costs in multiplications of
 // the sums so far, and how far the log-sum-exp drifts.
-#include "tensor/cuda/attention_softmax.cuh"
+#include "tensor/cuda/attention/attention_softmax.cuh"
 
 #include <cmath>
 #include <random>

@@ -1,11 +1,11 @@
 // What the CUDA backend says when the machine is not as it should be: no device, an old driver, no
 // memory left, a kernel that fails.
 #include "tensor/backend.h"
+#include "tensor/simt/device_memory.h"
+#include "tensor/simt/device_model.h"
+#include "tensor/simt/fault_plan.h"
 #include "tensor/tensor.h"
 #include "tests/simt/device_array.h"
-#include "tests/simt/device_memory.h"
-#include "tests/simt/device_model.h"
-#include "tests/simt/fault_plan.h"
 
 namespace mullion::simt {
 namespace {

@@ -1,11 +1,11 @@
 // Which devices a build serves, and which tiles attention takes there.
-#include "tensor/cuda/capabilities.h"
+#include "tensor/cuda/runtime/capabilities.h"
 
-#include "tensor/cuda/launch.h"
+#include "tensor/cuda/runtime/launch.h"
 #include "tensor/kernel_args/attention.h"
+#include "tensor/simt/simt.h"
 #include "tests/cuda/device_array.h"
 #include "tests/cuda/device_runs.h"
-#include "tests/simt/simt.h"
 
 namespace mullion::cuda {
 namespace {

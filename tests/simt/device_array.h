@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "tensor/cuda/launch.h"
-#include "tests/simt/simt.h"
+#include "tensor/cuda/runtime/launch.h"
+#include "tensor/simt/simt.h"
 
 namespace mullion::simt {
 

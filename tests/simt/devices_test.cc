@@ -2,9 +2,9 @@
 #include <thread>
 
 #include "tensor/backend.h"
+#include "tensor/simt/device_model.h"
+#include "tensor/simt/fault_plan.h"
 #include "tests/simt/device_array.h"
-#include "tests/simt/device_model.h"
-#include "tests/simt/fault_plan.h"
 
 namespace mullion::simt {
 namespace {

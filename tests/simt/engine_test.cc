@@ -5,7 +5,7 @@
 #include <numeric>
 #include <vector>
 
-#include "tensor/cuda/launch.h"
+#include "tensor/cuda/runtime/launch.h"
 #include "tests/simt/device_array.h"
 
 namespace mullion::cuda {

@@ -2,9 +2,9 @@
 // what a capture forbids is an error of the call that does it.
 #include <functional>
 
+#include "tensor/simt/fault_plan.h"
+#include "tensor/simt/host_memory.h"
 #include "tests/simt/device_array.h"
-#include "tests/simt/fault_plan.h"
-#include "tests/simt/host_memory.h"
 
 namespace mullion::simt {
 namespace {

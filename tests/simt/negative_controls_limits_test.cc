@@ -1,6 +1,6 @@
 // Launches beyond what a device has, by its compute capability, and on streams of another device.
+#include "tensor/simt/device_model.h"
 #include "tests/simt/device_array.h"
-#include "tests/simt/device_model.h"
 
 namespace mullion::cuda {
 namespace {
@@ -71,7 +71,7 @@ TEST(SimtNegativeControl, MoreThreadsThanABlockHas) {
   EXPECT_EQ(finding, "threads: 1056 threads a block; 1 to 1024 are possible");
 }
 
-// Of the name of a kernel in tests/simt/kernel_registers.inc, which has its registers.
+// Of the name of a kernel in tensor/simt/kernel_registers.inc, which has its registers.
 template <int N>
 __global__ void key_gradient_kernel(float* y) {
   y[threadIdx.x] = N;

@@ -2,8 +2,8 @@
 // another thread uses.
 #include <thread>
 
+#include "tensor/simt/device_model.h"
 #include "tests/simt/device_array.h"
-#include "tests/simt/device_model.h"
 
 namespace mullion::simt {
 namespace {

@@ -3,9 +3,9 @@
 #include <regex>
 
 #include "autograd/engine.h"
+#include "tensor/simt/fault_plan.h"
 #include "tests/autograd/op_call.h"
 #include "tests/cuda/device_runs.h"
-#include "tests/simt/fault_plan.h"
 
 namespace mullion::test {
 namespace {

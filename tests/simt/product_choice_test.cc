@@ -4,11 +4,11 @@
 #include <cstdlib>
 
 #include "tensor/backend.h"
-#include "tensor/cuda/runtime.h"
+#include "tensor/cuda/runtime/runtime.h"
 #include "tensor/kernel_args/linear.h"
+#include "tensor/simt/candidates.h"
+#include "tensor/simt/simt.h"
 #include "tensor/tensor.h"
-#include "tests/simt/candidates.h"
-#include "tests/simt/simt.h"
 
 namespace mullion {
 namespace {

@@ -3,8 +3,8 @@
 #include <cmath>
 
 #include "optim/optimizer.h"
-#include "tests/simt/device_memory.h"
-#include "tests/simt/fault_plan.h"
+#include "tensor/simt/device_memory.h"
+#include "tensor/simt/fault_plan.h"
 #include "tests/simt/small_llama.h"
 
 namespace mullion::test {

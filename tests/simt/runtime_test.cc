@@ -1,8 +1,8 @@
 // The emulated runtime: memory, transfers, streams, faults on order.
+#include "tensor/simt/device_memory.h"
+#include "tensor/simt/fault_plan.h"
+#include "tensor/simt/host_memory.h"
 #include "tests/simt/device_array.h"
-#include "tests/simt/device_memory.h"
-#include "tests/simt/fault_plan.h"
-#include "tests/simt/host_memory.h"
 
 namespace mullion::simt {
 namespace {

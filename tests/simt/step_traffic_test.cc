@@ -4,9 +4,9 @@
 #include "autograd/engine.h"
 #include "autograd/ops.h"
 #include "optim/optimizer.h"
-#include "tensor/cuda/runtime.h"
+#include "tensor/cuda/runtime/runtime.h"
 #include "tensor/kernel_args/optimizer.h"
-#include "tests/simt/fault_plan.h"
+#include "tensor/simt/fault_plan.h"
 #include "tests/simt/small_llama.h"
 
 namespace mullion::test {

@@ -2,7 +2,7 @@
 // shared memory; tiles of 128 x 128 on the tensor cores, fetched ahead by asynchronous copies.
 // docs/kernels.md draws them.
 #include "tensor/cuda/dispatch.h"
-#include "tensor/cuda/launch.h"
+#include "tensor/cuda/runtime/launch.h"
 #include "tensor/elementwise.h"
 #include "tests/cuda/ladder/ladder.h"
 

@@ -1,6 +1,6 @@
-// RMSNorm, three steps below tensor/cuda/rms_norm.cu: a thread a row, a warp a row, a block a row
-// with 16 bytes a load. All of them read the row twice.
-#include "tensor/cuda/reductions.cuh"
+// RMSNorm, three steps below tensor/cuda/reduction/rms_norm.cu: a thread a row, a warp a row, a
+// block a row with 16 bytes a load. All of them read the row twice.
+#include "tensor/cuda/reduction/reductions.cuh"
 #include "tests/cuda/ladder/ladder.h"
 
 namespace mullion::ladder {

@@ -1,6 +1,6 @@
 // What the programs say, and what stands on the disk, when the device is not there, is too small
 // for a step, or dies on the way. The emulator is told what to have and when to fail by its
-// environment (tests/simt/fault_plan.h).
+// environment (tensor/simt/fault_plan.h).
 #include <regex>
 
 #include "tests/apps/tiny_llama.h"

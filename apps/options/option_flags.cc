@@ -1,0 +1,231 @@
+// The command line by CLI11: every flag is read as text and converted by the table's own rules, so
+// that flags, files and presets accept the same values. Underscores in flags count as dashes.
+#include <CLI/CLI.hpp>
+#include <algorithm>
+
+#include "apps/options/nearest.h"
+#include "apps/options/options.h"
+#include "tensor/check.h"
+
+#ifndef MULLION_VERSION
+#define MULLION_VERSION "unknown"
+#endif
+
+namespace mullion {
+
+namespace {
+struct Controls {
+  std::vector<std::string> configs, presets;
+  bool list_presets = false, print_config = false, dry_run = false, json = false;
+  bool help = false, version = false, completion = false;
+  int verbose = 0, quiet = 0;
+};
+
+const std::vector<std::string> kControlFlags = {"-c",
+                                                "--config",
+                                                "--preset",
+                                                "--list-presets",
+                                                "--print-config",
+                                                "--dry-run",
+                                                "--json",
+                                                "-v",
+                                                "--verbose",
+                                                "-q",
+                                                "--quiet",
+                                                "--completion-bash",
+                                                "-h",
+                                                "--help",
+                                                "--version"};
+
+// "--batch_size=3" -> "--batch-size=3"; values stay as they are.
+std::string dashes(std::string argument) {
+  if (!argument.starts_with("--")) return argument;
+  const auto end = std::find(argument.begin(), argument.end(), '=');
+  std::replace(argument.begin(), end, '_', '-');
+  return argument;
+}
+
+bool has_positionals(const OptionTable& table) {
+  return std::any_of(table.specs().begin(), table.specs().end(),
+                     [](const OptionSpec& spec) { return spec.positional(); });
+}
+
+// "-x,--long" of a boolean also gets "--no-long"; a flag that is itself "--no-x" stays alone.
+std::string boolean_names(const OptionSpec& spec) {
+  std::string names = spec.flags;
+  for (const std::string& name : flag_names(spec)) {
+    if (name.starts_with("--") && !name.starts_with("--no-")) names += ",!--no-" + name.substr(2);
+  }
+  return names;
+}
+
+CLI::Option* declare(CLI::App& app, const OptionSpec& spec, bool lists_take_many) {
+  if (spec.kind == OptionKind::boolean) return app.add_flag(boolean_names(spec));
+  CLI::Option* option = app.add_option(spec.flags);
+  if (is_list(spec.kind)) {
+    const bool many = spec.positional() || lists_take_many;
+    return option->expected(1, many ? CLI::detail::expected_max_vector_size : 1)
+        ->allow_extra_args(many)
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  }
+  // The later of two equal flags wins, as the later of two files does.
+  return option->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+}
+
+void declare_controls(CLI::App& app, Controls& controls) {
+  app.add_option("-c,--config", controls.configs)
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  app.add_option("--preset", controls.presets)
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  app.add_flag("--list-presets", controls.list_presets);
+  app.add_flag("--print-config", controls.print_config);
+  app.add_flag("--dry-run", controls.dry_run);
+  app.add_flag("--json", controls.json);
+  app.add_flag("-v,--verbose", controls.verbose);
+  app.add_flag("-q,--quiet", controls.quiet);
+  app.add_flag("--completion-bash", controls.completion);
+  app.add_flag("-h,--help", controls.help);
+  app.add_flag("--version", controls.version);
+}
+
+std::vector<std::string> all_flags(const OptionTable& table) {
+  std::vector<std::string> flags = kControlFlags;
+  for (const OptionSpec& spec : table.specs()) {
+    if (spec.positional()) continue;
+    for (const std::string& name : flag_names(spec)) {
+      flags.push_back(name);
+      if (spec.kind == OptionKind::boolean && name.starts_with("--") &&
+          !name.starts_with("--no-")) {
+        flags.push_back("--no-" + name.substr(2));
+      }
+    }
+  }
+  return flags;
+}
+
+void refuse_extras(const OptionTable& table, const std::vector<std::string>& extras) {
+  if (extras.empty()) return;
+  for (const std::string& extra : extras) {
+    if (!extra.starts_with("-") || extra == "-") continue;
+    const std::string flag = extra.substr(0, extra.find('='));
+    std::vector<std::string> known = all_flags(table);
+    // "-x" is one letter away from every short flag: only long ones can be meant.
+    std::erase_if(known, [](const std::string& name) { return !name.starts_with("--"); });
+    const std::string nearest = nearest_name(flag, known);
+    throw Error("unknown flag " + flag, Fault::usage,
+                nearest.empty() ? table.program() + " --help" : "did you mean " + nearest + "?");
+  }
+  throw Error("unexpected argument " + extras.front(), Fault::usage, table.program() + " --help");
+}
+
+void apply_preset(Options& options, const OptionTable& table, const std::string& name) {
+  std::vector<std::string> names;
+  for (const Preset& preset : table.presets()) {
+    names.push_back(preset.name);
+    if (preset.name != name) continue;
+    for (const auto& [key, text] : preset.values) {
+      const OptionSpec* spec = table.find(key);
+      CHECK(spec != nullptr, "preset ", name, ": no option is called ", key);
+      options.set(key, parse_option(spec->kind, {text}, "preset " + name + ": " + key),
+                  "preset " + name);
+    }
+    return;
+  }
+  const std::string nearest = nearest_name(name, names);
+  throw Error("unknown preset " + name, Fault::usage,
+              nearest.empty() ? "--list-presets" : "did you mean " + nearest + "?");
+}
+
+std::string presets_text(const OptionTable& table) {
+  std::string text;
+  for (const Preset& preset : table.presets()) {
+    text += preset.name + ": " + preset.help + "\n";
+    for (const auto& [key, value] : preset.values) text += "  " + key + " = " + value + "\n";
+  }
+  return text.empty() ? table.program() + " has no presets\n" : text;
+}
+
+std::string completion_text(const OptionTable& table) {
+  const std::string program = table.program().substr(0, table.program().find(' '));
+  std::string words;
+  for (const std::string& flag : all_flags(table)) words += (words.empty() ? "" : " ") + flag;
+  return "complete -o default -W \"" + words + "\" " + program + "\n";
+}
+
+void check_required(const Options& options, const OptionTable& table) {
+  for (const OptionSpec& spec : table.specs()) {
+    const OptionValue& value = options.value(spec.key);
+    const auto* texts = std::get_if<std::vector<std::string>>(&value);
+    const auto* text = std::get_if<std::string>(&value);
+    const bool missing =
+        !options.has(spec.key) || (texts && texts->empty()) || (text && text->empty());
+    if (spec.is_required && missing) {
+      const std::string flag = shown_flag(spec);
+      throw Error(flag + " is required: " + spec.help, Fault::usage, table.program() + " --help");
+    }
+  }
+}
+}  // namespace
+
+ParsedOptions parse_options(const OptionTable& declared,
+                            const std::vector<std::string>& arguments) {
+  auto completed = std::make_shared<OptionTable>(declared);
+  completed->add_common();
+  const std::shared_ptr<const OptionTable> table = completed;
+
+  CLI::App app(table->about(), table->program());
+  app.set_help_flag();
+  app.allow_extras();
+  Controls controls;
+  declare_controls(app, controls);
+  const bool lists_take_many = !has_positionals(*table);
+  std::vector<CLI::Option*> flags;
+  for (const OptionSpec& spec : table->specs()) {
+    flags.push_back(declare(app, spec, lists_take_many));
+  }
+  // CLI11 wants the arguments last first.
+  std::vector<std::string> reversed;
+  bool only_values = false;
+  for (const std::string& argument : arguments) {
+    only_values = only_values || argument == "--";
+    reversed.insert(reversed.begin(), only_values ? argument : dashes(argument));
+  }
+  try {
+    app.parse(reversed);
+  } catch (const CLI::ParseError& error) {
+    throw Error(error.what(), Fault::usage, table->program() + " --help");
+  }
+  if (controls.help) return {std::nullopt, table->help_text()};
+  if (controls.version) return {std::nullopt, "mullion " MULLION_VERSION "\n"};
+  if (controls.list_presets) return {std::nullopt, presets_text(*table)};
+  if (controls.completion) return {std::nullopt, completion_text(*table)};
+  refuse_extras(*table, app.remaining());
+
+  Options options(table);
+  for (const std::string& file : controls.configs) {
+    for (const std::string& name : presets_named_in(file)) apply_preset(options, *table, name);
+  }
+  for (const std::string& name : controls.presets) apply_preset(options, *table, name);
+  for (const std::string& file : controls.configs) apply_toml(options, *table, file);
+  for (size_t i = 0; i < flags.size(); ++i) {
+    if (flags[i]->count() == 0) continue;
+    const OptionSpec& spec = table->specs()[i];
+    std::vector<std::string> texts = flags[i]->results();
+    if (!is_list(spec.kind)) texts = {texts.back()};
+    const std::string name = shown_flag(spec);
+    OptionValue value = parse_option(spec.kind, texts, name);
+    check_limits(value, spec.limits, name);
+    options.set(spec.key, std::move(value), "flag");
+  }
+  if (controls.print_config) return {std::nullopt, options.to_toml()};
+  check_required(options, *table);
+  options.json = controls.json;
+  options.dry_run = controls.dry_run;
+  options.verbosity = controls.verbose - controls.quiet;
+  options.arguments = arguments;
+  return {std::move(options), ""};
+}
+
+}  // namespace mullion

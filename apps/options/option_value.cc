@@ -1,0 +1,196 @@
+#include "apps/options/option_value.h"
+
+#include <charconv>
+#include <cmath>
+
+#include "apps/options/nearest.h"
+#include "apps/program/json_object.h"
+#include "tensor/check.h"
+
+namespace mullion {
+
+namespace {
+template <typename T>
+T parse_number(const std::string& text, const std::string& name, const char* kind) {
+  T value{};
+  const char* begin = text.data();
+  const char* end = begin + text.size();
+  if (begin != end && *begin == '+') ++begin;
+  const auto [stop, error] = std::from_chars(begin, end, value);
+  CHECK_AS(Fault::usage, error != std::errc::result_out_of_range, name, ": ", text,
+           " is too large for ", kind);
+  CHECK_AS(Fault::usage, error == std::errc() && stop == end, name, ": \"", text, "\" is not ",
+           kind);
+  return value;
+}
+
+int64_t parse_integer(const std::string& text, const std::string& name) {
+  return parse_number<int64_t>(text, name, "an integer");
+}
+
+double parse_real(const std::string& text, const std::string& name) {
+  const double value = parse_number<double>(text, name, "a number");
+  CHECK_AS(Fault::usage, std::isfinite(value), name, ": ", text, " is not a finite number");
+  return value;
+}
+
+bool parse_bool(const std::string& text, const std::string& name) {
+  for (const char* yes : {"true", "on", "yes", "1"}) {
+    if (text == yes) return true;
+  }
+  for (const char* no : {"false", "off", "no", "0"}) {
+    if (text == no) return false;
+  }
+  fail(Fault::usage, name, ": \"", text, "\" is neither true nor false");
+}
+
+std::vector<std::string> split_commas(const std::vector<std::string>& texts) {
+  std::vector<std::string> parts;
+  for (const std::string& text : texts) {
+    size_t begin = 0;
+    while (begin <= text.size()) {
+      const size_t end = std::min(text.find(',', begin), text.size());
+      if (end > begin) parts.push_back(text.substr(begin, end - begin));
+      begin = end + 1;
+    }
+  }
+  return parts;
+}
+
+// Integers print without a fraction: "in [1, 64]".
+std::string bound(double value) {
+  const std::string text = json_number(value);
+  return text.ends_with(".0") ? text.substr(0, text.size() - 2) : text;
+}
+
+std::string join(const std::vector<std::string>& texts) {
+  std::string all;
+  for (const std::string& text : texts) all += (all.empty() ? "" : ", ") + text;
+  return all;
+}
+
+void check_range(double value, const OptionLimits& limits, const std::string& name, bool integer) {
+  const OptionKind kind = integer ? OptionKind::integer : OptionKind::real;
+  CHECK_AS(Fault::usage, value >= limits.low && value <= limits.high, name, ": ", bound(value),
+           " is not ", limits_text(kind, limits));
+}
+
+void check_choice(const std::string& text, const OptionLimits& limits, const std::string& name) {
+  if (limits.choices.empty()) return;
+  const size_t colon = limits.indexed ? text.find(':') : std::string::npos;
+  const std::string name_alone = text.substr(0, colon);
+  const bool has_number = colon == std::string::npos ||
+                          (colon + 1 < text.size() && text.size() <= colon + 6 &&
+                           text.find_first_not_of("0123456789", colon + 1) == std::string::npos);
+  for (const std::string& choice : limits.choices) {
+    if (choice == name_alone && has_number) return;
+  }
+  const std::string nearest = nearest_name(text, limits.choices);
+  throw Error(concat(name, ": \"", text, "\" is not ", limits_text(OptionKind::text, limits)),
+              Fault::usage, nearest.empty() ? "" : "did you mean " + nearest + "?");
+}
+
+template <typename T>
+std::string toml_list(const std::vector<T>& values) {
+  std::string list = "[";
+  for (const T& value : values) {
+    list += (list.size() > 1 ? ", " : "") + toml_text(OptionValue(value));
+  }
+  return list + "]";
+}
+}  // namespace
+
+std::string kind_name(OptionKind kind) {
+  switch (kind) {
+    case OptionKind::boolean:
+      return "boolean";
+    case OptionKind::integer:
+      return "integer";
+    case OptionKind::real:
+      return "number";
+    case OptionKind::text:
+      return "text";
+    case OptionKind::integers:
+      return "list of integers";
+    case OptionKind::reals:
+      return "list of numbers";
+    case OptionKind::texts:
+      return "list of texts";
+  }
+  return "";
+}
+
+bool is_list(OptionKind kind) { return kind >= OptionKind::integers; }
+
+std::string limits_text(OptionKind kind, const OptionLimits& limits) {
+  if (!limits.choices.empty())
+    return "one of " + join(limits.choices) + (limits.indexed ? ", each also with :INDEX" : "");
+  if (kind == OptionKind::text || kind == OptionKind::texts || kind == OptionKind::boolean) {
+    return "";
+  }
+  const bool low = std::isfinite(limits.low), high = std::isfinite(limits.high);
+  if (low && high) return "in [" + bound(limits.low) + ", " + bound(limits.high) + "]";
+  if (low) return "at least " + bound(limits.low);
+  if (high) return "at most " + bound(limits.high);
+  return "";
+}
+
+OptionValue parse_option(OptionKind kind, const std::vector<std::string>& texts,
+                         const std::string& name) {
+  if (!is_list(kind)) {
+    CHECK_AS(Fault::usage, texts.size() == 1, name, ": takes one value, not ", texts.size());
+  }
+  switch (kind) {
+    case OptionKind::boolean:
+      return parse_bool(texts[0], name);
+    case OptionKind::integer:
+      return parse_integer(texts[0], name);
+    case OptionKind::real:
+      return parse_real(texts[0], name);
+    case OptionKind::text:
+      return texts[0];
+    case OptionKind::integers: {
+      std::vector<int64_t> values;
+      for (const auto& text : split_commas(texts)) values.push_back(parse_integer(text, name));
+      return values;
+    }
+    case OptionKind::reals: {
+      std::vector<double> values;
+      for (const auto& text : split_commas(texts)) values.push_back(parse_real(text, name));
+      return values;
+    }
+    case OptionKind::texts:
+      return split_commas(texts);
+  }
+  return {};
+}
+
+void check_limits(const OptionValue& value, const OptionLimits& limits, const std::string& name) {
+  if (const auto* integer = std::get_if<int64_t>(&value)) {
+    check_range(static_cast<double>(*integer), limits, name, true);
+  } else if (const auto* real = std::get_if<double>(&value)) {
+    check_range(*real, limits, name, false);
+  } else if (const auto* text = std::get_if<std::string>(&value)) {
+    check_choice(*text, limits, name);
+  } else if (const auto* integers = std::get_if<std::vector<int64_t>>(&value)) {
+    for (int64_t v : *integers) check_range(static_cast<double>(v), limits, name, true);
+  } else if (const auto* reals = std::get_if<std::vector<double>>(&value)) {
+    for (double v : *reals) check_range(v, limits, name, false);
+  } else if (const auto* texts = std::get_if<std::vector<std::string>>(&value)) {
+    for (const auto& v : *texts) check_choice(v, limits, name);
+  }
+}
+
+std::string toml_text(const OptionValue& value) {
+  if (const auto* boolean = std::get_if<bool>(&value)) return *boolean ? "true" : "false";
+  if (const auto* integer = std::get_if<int64_t>(&value)) return std::to_string(*integer);
+  if (const auto* real = std::get_if<double>(&value)) return json_number(*real);
+  // A TOML basic string has the escapes of a JSON string.
+  if (const auto* text = std::get_if<std::string>(&value)) return json_string(*text);
+  if (const auto* v = std::get_if<std::vector<int64_t>>(&value)) return toml_list(*v);
+  if (const auto* v = std::get_if<std::vector<double>>(&value)) return toml_list(*v);
+  if (const auto* v = std::get_if<std::vector<std::string>>(&value)) return toml_list(*v);
+  return "";
+}
+
+}  // namespace mullion

@@ -1,0 +1,69 @@
+#include "apps/program/log.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <mutex>
+
+namespace mullion {
+
+namespace {
+struct Log {
+  std::mutex mutex;
+  int level = 0;
+  int file = -1;
+  size_t status_width = 0;  // columns of the bar that stands on the terminal's last line
+};
+
+Log& log() {
+  static Log the_log;
+  return the_log;
+}
+
+// Log lines are the one output whose loss is accepted, so its errors end here.
+void put(int fd, const std::string& text) {
+  size_t done = 0;
+  while (done < text.size()) {
+    const ssize_t n = ::write(fd, text.data() + done, text.size() - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return;
+    done += static_cast<size_t>(n);
+  }
+}
+
+std::string erased(size_t width) {
+  std::string text;
+  if (width > 0) text.append(1, '\r').append(width, ' ').append(1, '\r');
+  return text;
+}
+}  // namespace
+
+void set_log_level(int level) { log().level = level; }
+int log_level() { return log().level; }
+
+void log_to_file(const std::filesystem::path& file) {
+  const std::lock_guard lock(log().mutex);
+  if (log().file >= 0) ::close(log().file);
+  log().file = -1;
+  if (!file.empty()) {
+    log().file = ::open(file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0666);
+  }
+}
+
+void log_line(LogLevel level, const std::string& text) {
+  const std::lock_guard lock(log().mutex);
+  if (log().file >= 0) put(log().file, text + "\n");
+  if (static_cast<int>(level) > log().level) return;
+  put(STDERR_FILENO, erased(log().status_width) + text + "\n");
+  log().status_width = 0;
+}
+
+void log_status(const std::string& text) {
+  const std::lock_guard lock(log().mutex);
+  if (log().level < 0) return;
+  put(STDERR_FILENO, erased(log().status_width) + text);
+  log().status_width = text.size();
+}
+
+}  // namespace mullion

@@ -1,0 +1,178 @@
+#include "apps/program/main.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <new>
+#include <system_error>
+
+#include "apps/options/device.h"
+#include "apps/options/nearest.h"
+#include "apps/program/log.h"
+#include "apps/program/signals.h"
+#include "tensor/check.h"
+#include "tensor/parallel.h"
+
+namespace mullion {
+
+namespace {
+// Note [Passive waiting]
+// OpenMP's threads spin between loops, which starves every other process of the machine; its
+// runtime reads OMP_WAIT_POLICY before main starts. So the program starts itself once more with
+// the variable set, unless the user has set it.
+void wait_passively(char** argv) {
+  if (std::getenv("OMP_WAIT_POLICY") != nullptr) return;
+  ::setenv("OMP_WAIT_POLICY", "passive", 1);
+  // By its own path rather than /proc/self/exe, by which top and pkill would know it as "exe".
+  std::error_code error;
+  const std::filesystem::path program = std::filesystem::read_symlink("/proc/self/exe", error);
+  if (!error) ::execv(program.c_str(), argv);  // where this fails, the program goes on as it is
+}
+
+void settle_process(char** argv) {
+  wait_passively(argv);
+  // A reader that goes away (`| head`) ends its output, not the run.
+  ::signal(SIGPIPE, SIG_IGN);
+  divert_stop_signals();
+}
+
+void print(const std::string& text) {
+  std::fflush(stdout);  // what the body printed comes first
+  size_t done = 0;
+  while (done < text.size()) {
+    const ssize_t n = ::write(STDOUT_FILENO, text.data() + done, text.size() - done);
+    if (n < 0 && errno == EINTR) continue;
+    CHECK_AS(Fault::disk, n > 0, "stdout: cannot write the result: ", std::strerror(errno));
+    done += static_cast<size_t>(n);
+  }
+}
+
+}  // namespace
+
+void print_text(const Options& options, const std::string& text) {
+  if (!options.json) print(text);
+}
+
+void print_result(const Options& options, const std::string& line) {
+  if (options.json)
+    log_info(line);
+  else
+    print(line + "\n");
+}
+
+namespace {
+int report(const std::string& what, const std::string& hint, Fault fault, bool json) {
+  const int code = static_cast<int>(fault);
+  log_line(LogLevel::quiet, "error: " + what);
+  if (!hint.empty()) log_line(LogLevel::quiet, "  try: " + hint);
+  if (json) {
+    try {
+      print(JsonObject().set("error", what).set("exit_code", code).text() + "\n");
+    } catch (const Error&) {
+      // stdout is gone; the message is on stderr and the exit code tells the rest.
+    }
+  }
+  return code;
+}
+
+template <typename Body>
+int guarded(bool json, const Body& body) {
+  const char* less = "a smaller --batch-size, a shorter context or smaller images";
+  try {
+    return body();
+  } catch (const Error& error) {
+    const bool unhinted = error.fault() == Fault::memory && error.hint().empty();
+    return report(error.what(), unhinted ? less : error.hint(), error.fault(), json);
+  } catch (const std::bad_alloc&) {
+    return report("out of memory", less, Fault::memory, json);
+  } catch (const std::exception& error) {
+    return report(error.what(), "", Fault::other, json);
+  }
+}
+
+bool wants_json(const std::vector<std::string>& arguments) {
+  return std::find(arguments.begin(), arguments.end(), "--json") != arguments.end();
+}
+
+int run_options(const Options& options, const ProgramBody& body) {
+  set_log_level(options.verbosity);
+  set_num_threads(options.threads());
+  if (!options.device().starts_with("auto")) device_of(options);  // said before any work
+  const Outcome outcome = body(options);
+  if (options.json) print(outcome.result.text() + "\n");
+  return outcome.exit_code;
+}
+
+std::string verb_of(const OptionTable& table) {
+  return table.program().substr(table.program().find(' ') + 1);
+}
+
+std::string verbs_text(const std::string& about, const std::vector<Verb>& verbs) {
+  const std::string program = verbs[0].table.program();
+  std::string text =
+      about + "\nusage: " + program.substr(0, program.find(' ')) + " VERB [options]\n\n";
+  for (const Verb& verb : verbs) {
+    std::string left = "  " + verb_of(verb.table);
+    left.resize(std::max<size_t>(left.size() + 2, 16), ' ');
+    text += left + verb.table.about() + "\n";
+  }
+  return text + "\nVERB --help lists the options of a verb.\n";
+}
+}  // namespace
+
+int run_command(const std::vector<std::string>& arguments, const OptionTable& table,
+                const ProgramBody& body) {
+  return guarded(wants_json(arguments), [&] {
+    const ParsedOptions parsed = parse_options(table, arguments);
+    if (parsed.options) return run_options(*parsed.options, body);
+    print(parsed.answer);
+    return 0;
+  });
+}
+
+int run_command(const std::vector<std::string>& arguments, const std::string& about,
+                const std::vector<Verb>& verbs) {
+  if (!arguments.empty()) {
+    for (const Verb& verb : verbs) {
+      if (arguments[0] == verb_of(verb.table)) {
+        return run_command({arguments.begin() + 1, arguments.end()}, verb.table, verb.body);
+      }
+    }
+  }
+  return guarded(wants_json(arguments), [&] {
+    const std::string first = arguments.empty() ? "" : arguments[0];
+    if (first == "--help" || first == "-h") {
+      print(verbs_text(about, verbs));
+      return 0;
+    }
+    if (first == "--version") {
+      return run_command(arguments, verbs[0].table, verbs[0].body);
+    }
+    std::vector<std::string> names;
+    std::string all;
+    for (const Verb& verb : verbs) {
+      names.push_back(verb_of(verb.table));
+      all += (all.empty() ? "" : ", ") + names.back();
+    }
+    const std::string nearest = nearest_name(first, names);
+    throw Error(first.empty() ? "which job? one of " + all : first + ": not one of " + all,
+                Fault::usage, nearest.empty() ? "--help" : "did you mean " + nearest + "?");
+  });
+}
+
+int run_program(int argc, char** argv, const OptionTable& table, const ProgramBody& body) {
+  settle_process(argv);
+  return run_command({argv + 1, argv + argc}, table, body);
+}
+
+int run_program(int argc, char** argv, const std::string& about, const std::vector<Verb>& verbs) {
+  settle_process(argv);
+  return run_command({argv + 1, argv + argc}, about, verbs);
+}
+
+}  // namespace mullion

@@ -1,0 +1,284 @@
+#include "apps/run/training_run.h"
+
+#include <cmath>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "apps/program/log.h"
+#include "tensor/check.h"
+#include "tensor/io/json.h"
+#include "tensor/storage.h"
+
+namespace mullion {
+
+namespace {
+using Clock = std::chrono::steady_clock;
+constexpr char kStateFile[] = "run_state.json";
+constexpr char kHistoryFile[] = "trainer_state.json";
+
+double seconds_since(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+double gib(int64_t bytes) { return static_cast<double>(bytes) / (int64_t{1} << 30); }
+
+bool every(int64_t step, int64_t interval) { return interval > 0 && step % interval == 0; }
+
+Identity identity_of(const Options& options, const RunSettings& settings) {
+  Identity identity = options.identity();
+  identity.insert(identity.end(), settings.identity.begin(), settings.identity.end());
+  return identity;
+}
+}  // namespace
+
+void add_training_options(OptionTable& table, const RunDefaults& defaults) {
+  add_run_options(table, defaults);
+  table
+      .add("train.max_skipped", "--max-skipped", 10,
+           "steps in a row that may fail by a loss or gradient that is not finite")
+      .free_on_resume();
+  table.add("train.max_minutes", "--max-minutes", 0.0, "save and stop after this; 0: never")
+      .at_least(0)
+      .free_on_resume();
+  table.add("eval.every", "--eval-every", 0, "steps between evaluations; 0: at the end only")
+      .free_on_resume();
+}
+
+TrainingRun::TrainingRun(const Options& options, RunSettings settings)
+    : options_(options),
+      settings_(std::move(settings)),
+      choice_(choose_run(options, settings_.what)),
+      folder_(choice_.folder, choice_.resume),
+      store_(folder_.path(), folder_.run_id(),
+             {options.get<int64_t>("save.keep"), options.get<int64_t>("save.keep_every"), 3},
+             [this] { folder_.check_owned(); }),
+      switches_(folder_.path()) {
+  catch_stop_signals(options.get<std::vector<std::string>>("save.signals"));
+  log_to_file(folder_.path() / "train.log");
+  if (choice_.resume != Resume::no) {
+    checkpoint_ = choice_.checkpoint.empty() ? store_.recover()
+                                             : std::optional(verify_checkpoint(choice_.checkpoint));
+  }
+  if (checkpoint_) restore();
+  folder_.record(options_, settings_.facts);
+  folder_.preflight(settings_.checkpoint_bytes, options.get<int64_t>("save.keep") + 1);
+  metrics_.emplace(folder_.path(), step_);
+  events_.emplace(folder_.path(), checkpoint_ ? step_ + 1 : 0);
+  if (step_ >= settings_.total_steps) {
+    log_info(folder_.path().string(), ": complete already, ", step_, " steps");
+  }
+  begin_ = step_begin_ = Clock::now();
+}
+
+void TrainingRun::restore() {
+  check_identity(*checkpoint_, identity_of(options_, settings_),
+                 options_.get<std::vector<std::string>>("save.allow_mismatch"));
+  const std::string file = checkpoint_->path(kStateFile).string();
+  const nlohmann::json state = parse_json(checkpoint_->read(kStateFile), file);
+  const auto count = [&](const char* key) {
+    return static_cast<int64_t>(get_uint(state, file, key, uint64_t{1} << 60));
+  };
+  step_ = saved_step_ = count("step");
+  skipped_ = count("skipped");
+  skipped_in_a_row_ = count("skipped_in_a_row");
+  evaluation_pending_ = get_bool(state, file, "evaluation_pending");
+  last_loss_ = get_number_or(state, file, "loss", std::nan(""));
+  if (!evaluation_pending_) evaluated_step_ = step_;
+  history_ = parse_trainer_state(checkpoint_->read(kHistoryFile),
+                                 checkpoint_->path(kHistoryFile).string());
+  log_info("resumed at step ", step_, " from ", checkpoint_->folder.string());
+}
+
+double TrainingRun::epoch() const {
+  return settings_.steps_per_epoch > 0 ? static_cast<double>(step_) / settings_.steps_per_epoch : 0;
+}
+
+bool TrainingRun::more() {
+  if (step_ >= settings_.total_steps) return false;
+  if (stop_requested()) {
+    progress_.reset();
+    CHECK_AS(Fault::disk, saved_step_ == step_ || step_ == 0, folder_.path().string(),
+             ": stopped by ", stop_reason(), " at step ", step_, ", which could not be saved");
+    log_info("stopped by ", stop_reason(), " at step ", step_,
+             saved_step_ == step_ ? ", saved" : ", before the first step");
+    return false;
+  }
+  if (!progress_)
+    progress_.emplace("train", settings_.total_steps,
+                      ProgressStyle{.plain_seconds = 0, .start = step_});
+  step_begin_ = Clock::now();
+  return true;
+}
+
+JsonObject TrainingRun::line(const char* split) const {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  JsonObject line;
+  line.set("t", std::chrono::duration<double>(now).count()).set("step", step_);
+  if (settings_.steps_per_epoch > 0) line.set("epoch", epoch());
+  return line.set("split", split);
+}
+
+void TrainingRun::show(const StepReport& r, double rate) {
+  char status[160];
+  std::snprintf(status, sizeof status, "loss %.4f  lr %.2e  norm %.3g  %.*f %s/s  data %.0f %%",
+                r.loss, r.lr, r.grad_norm, rate < 10 ? 2 : 0, rate,
+                settings_.rate.substr(0, settings_.rate.find('_')).c_str(),
+                100 * r.data_seconds / std::max(seconds_since(step_begin_), 1e-9));
+  progress_->update(step_, status);
+}
+
+StepReport TrainingRun::make(const std::function<StepReport(int64_t)>& step) {
+  const std::string name = concat("step ", step_ + 1);
+  const char* hint =
+      "a smaller --batch-size with more --grad-accum-steps, a shorter context or "
+      "smaller images; --resume auto goes on from the last checkpoint";
+  try {
+    return step(step_);
+  } catch (const Error& error) {
+    if (error.fault() != Fault::memory) throw;
+    throw Error(concat(name, ": ", error.what()), Fault::memory,
+                error.hint().empty() ? hint : error.hint());
+  } catch (const std::bad_alloc&) {
+    throw Error(name + ": out of memory", Fault::memory, hint);
+  }
+}
+
+void TrainingRun::record(const StepReport& r) {
+  if (!r.message.empty()) log_info(r.message);
+  const double seconds = std::max(seconds_since(step_begin_), 1e-9);
+  const double rate = static_cast<double>(r.items) / seconds;
+  ++step_;
+  last_loss_ = r.loss;
+  skipped_ += !r.applied;
+  skipped_in_a_row_ = r.applied ? 0 : skipped_in_a_row_ + 1;
+  JsonObject fields = line("train");
+  fields.set("loss", r.loss).set("lr", r.lr).set("grad_norm", r.grad_norm);
+  fields.set(settings_.rate == "tok_s" ? "tokens" : "images", r.items)
+      .set(settings_.rate, rate)
+      .set("data_s", r.data_seconds);
+  fields.set("mem_gib", gib(memory_use(settings_.device).peak));
+  for (const auto& [name, value] : r.extra) fields.set(name, value);
+  if (!r.applied) fields.set("skipped", true);
+  metrics_->write(fields);
+  if (every(step_, options_.get<int64_t>("log.every")) || step_ == settings_.total_steps) {
+    show(r, rate);
+    events_->scalar("train/loss", r.loss, step_);
+    events_->scalar("train/lr", r.lr, step_);
+    events_->scalar("train/grad_norm", r.grad_norm, step_);
+    events_->scalar("train/" + settings_.rate, rate, step_);
+    history_.log_history.push_back(JsonObject()
+                                       .set("step", step_)
+                                       .set("loss", r.loss)
+                                       .set("learning_rate", r.lr)
+                                       .set("grad_norm", r.grad_norm)
+                                       .set("epoch", epoch())
+                                       .text());
+  }
+  if (!r.applied) {
+    log_warning("step ", step_, ": loss ", r.loss, ", gradient norm ", r.grad_norm, ": left out, ",
+                skipped_in_a_row_, " in a row");
+  }
+  const auto allowed = options_.get<int64_t>("train.max_skipped");
+  CHECK_AS(Fault::diverged, skipped_in_a_row_ <= allowed, "diverged: ", skipped_in_a_row_,
+           " steps in a row had a loss or gradient that is not finite; --max-skipped is ", allowed);
+  const auto minutes = options_.get<double>("train.max_minutes");
+  if (minutes > 0 && seconds_since(begin_) > 60 * minutes) request_stop("--max-minutes");
+}
+
+bool TrainingRun::evaluation_due() const {
+  if (step_ == evaluated_step_ || step_ == 0) return false;
+  if (evaluation_pending_) return true;  // a signal ended it; first thing when the run goes on
+  return every(step_, options_.get<int64_t>("eval.every")) || step_ == settings_.total_steps;
+}
+
+void TrainingRun::evaluate(const std::function<Evaluation()>& evaluation,
+                           const std::function<TrainingState()>& state) {
+  if (!evaluation_due()) return;
+  try {
+    record_evaluation(evaluation());
+  } catch (const Error& error) {
+    evaluation_pending_ = true;
+    if (saved_step_ != step_) {
+      log_warning("the evaluation after step ", step_, " failed; the step is saved first");
+      save(state());
+    }
+    throw;
+  }
+}
+
+void TrainingRun::record_evaluation(const Evaluation& e) {
+  evaluation_pending_ = !e.complete;
+  if (!e.complete) return;
+  evaluated_step_ = step_;
+  if (!e.present) return;
+  evaluation_ = e;
+  JsonObject fields = line("val");
+  fields.set("loss", e.loss);
+  for (const auto& [name, value] : e.fields) fields.set(name, value);
+  metrics_->write(fields);
+  std::string text;
+  for (const auto& [name, value] : e.fields) text += concat(", ", name, " ", value);
+  log_info("step ", step_, ": evaluation: loss ", e.loss, text);
+  events_->scalar("eval/loss", e.loss, step_);
+  for (const auto& [name, value] : e.fields) events_->scalar("eval/" + name, value, step_);
+  history_.log_history.push_back(
+      JsonObject().set("step", step_).set("eval_loss", e.loss).set("epoch", epoch()).text());
+  const bool first = !history_.best_metric;
+  if (first ||
+      (e.higher_is_better ? e.metric > *history_.best_metric : e.metric < *history_.best_metric)) {
+    history_.best_metric = e.metric;
+    history_.best_model_checkpoint = checkpoint_name(step_);
+    best_step_ = step_;
+    if (saved_step_ == step_ && checkpoint_) store_.mark_best(*checkpoint_);
+  }
+}
+
+bool TrainingRun::save_due() {
+  const bool asked = switches_.save_requested();
+  const bool stopping = switches_.stop_requested();
+  if (saved_step_ == step_ || step_ == 0) return false;
+  return asked || stopping || every(step_, options_.get<int64_t>("save.every")) ||
+         step_ == settings_.total_steps;
+}
+
+std::string TrainingRun::state_text() const {
+  JsonObject state;
+  state.set("step", step_).set("skipped", skipped_).set("skipped_in_a_row", skipped_in_a_row_);
+  state.set("evaluation_pending", evaluation_pending_);
+  if (std::isfinite(last_loss_)) state.set("loss", last_loss_);
+  return state.text() + "\n";
+}
+
+void TrainingRun::save(const TrainingState& training) {
+  metrics_->sync();
+  history_.global_step = step_;
+  history_.max_steps = settings_.total_steps;
+  history_.epoch = epoch();
+  CheckpointRequest request;
+  request.step = step_;
+  request.identity = identity_of(options_, settings_);
+  request.non_finite = training.non_finite;
+  request.write = [&](CheckpointWriter& writer) {
+    training.write(writer);
+    writer.add_file(kStateFile, state_text());
+    writer.add_file(kHistoryFile, trainer_state_text(history_));
+  };
+  const auto saved = store_.try_save(request);
+  if (!saved) return;
+  saved_step_ = step_;
+  if (best_step_ == step_) store_.mark_best(*saved);
+  log_verbose("saved ", saved->folder.string());
+}
+
+Outcome TrainingRun::outcome() const {
+  JsonObject result;
+  result.set("steps", step_).set("final_loss", last_loss_);
+  result.set("run", folder_.path().string()).set("skipped_steps", skipped_);
+  if (evaluation_) {
+    result.set("eval_loss", evaluation_->loss);
+    for (const auto& [name, value] : evaluation_->fields) result.set(name, value);
+  }
+  return Outcome(result, step_ < settings_.total_steps ? kExitStopped : 0);
+}
+
+}  // namespace mullion

@@ -1,0 +1,135 @@
+// What surrounds the steps of a training program: the run's folder and lock, metrics, checkpoints,
+// resuming, stopping. A program's loop reads
+//
+//   TrainingRun run(options, settings);
+//   if (run.checkpoint()) trainer.restore(*run.checkpoint());
+//   while (true) {
+//     run.evaluate([&] { return trainer.evaluate(); }, [&] { return trainer.state(); });
+//     if (run.save_due()) run.save(trainer.state());
+//     if (!run.more()) break;
+//     run.record(run.make([&](int64_t step) { return trainer.step(step); }));
+//   }
+//   return run.outcome();
+//
+// A step is a function of its number and of what a checkpoint holds, so a resumed run repeats the
+// bits of one that was never interrupted.
+#pragma once
+#include <chrono>
+#include <functional>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "apps/program/main.h"
+#include "apps/program/progress.h"
+#include "apps/program/signals.h"
+#include "apps/run/metrics.h"
+#include "apps/run/run_checkpoint.h"
+#include "apps/run/run_folder.h"
+#include "apps/run/tensorboard.h"
+#include "optim/update_step.h"
+#include "tensor/storage.h"
+
+namespace mullion {
+
+// Adds --max-minutes, --max-skipped, --eval-every to those of add_run_options.
+void add_training_options(OptionTable& table, const RunDefaults& defaults = {});
+
+using NamedNumbers = std::vector<std::pair<std::string, double>>;
+
+// What a program tells of one step, and what goes into metrics.jsonl. The loss is the mean over the
+// step's targets.
+struct StepReport : UpdateReport {
+  double lr = 0;
+  int64_t items = 0;        // tokens or images
+  double data_seconds = 0;  // of waiting for data
+  NamedNumbers extra = {};  // further fields of the line
+};
+
+struct Evaluation {
+  double loss = 0;
+  // The figure by which checkpoints are compared, and whether more of it is better.
+  double metric = 0;
+  bool higher_is_better = false;
+  bool complete = true;  // false: a signal ended it; it is repeated when the run goes on
+  bool present = true;   // false: there was nothing to evaluate on
+  NamedNumbers fields;   // of the line in metrics.jsonl and the outcome, beside the loss
+};
+
+// What a checkpoint holds beside the files of TrainingRun itself.
+struct TrainingState {
+  int64_t non_finite = 0;  // values in weights and moments that are not finite
+  std::function<void(CheckpointWriter&)> write;
+};
+
+struct RunSettings {
+  std::string what;            // in the default name of the run, e.g. the model
+  std::string rate = "tok_s";  // the key of items a second: "tok_s" or "img_s"
+  int64_t total_steps = 0;
+  double steps_per_epoch = 0;     // 0: no epochs
+  uint64_t checkpoint_bytes = 0;  // an estimate, for the free disk
+  Identity identity;              // beside Options::identity()
+  JsonObject facts;               // for env.json
+  Device device;                  // whose memory the metrics tell of
+};
+
+class TrainingRun {
+ public:
+  // Opens or creates the folder, takes its lock, finds the newest checkpoint if asked to resume,
+  // cuts the logs back to it. Error(usage) where the checkpoint is of another configuration.
+  TrainingRun(const Options& options, RunSettings settings);
+
+  // What to restore weights, moments and counters from; none: a new run.
+  const std::optional<CheckpointInfo>& checkpoint() const { return checkpoint_; }
+  const std::filesystem::path& path() const { return folder_.path(); }
+  int64_t step() const { return step_; }  // steps done: the number of the next one, from 0
+  int64_t skipped() const { return skipped_; }
+
+  // Whether another step is to be made: false at the end, or when asked to stop (by a signal,
+  // RUN/STOP, --max-minutes); then everything has been saved.
+  bool more();
+  // Makes the next step: step(number), in whose errors of memory the number and what to change are
+  // told.
+  StepReport make(const std::function<StepReport(int64_t)>& step);
+  // Ends the step. Error(diverged) where too many in a row could not be applied.
+  void record(const StepReport& report);
+  // Evaluates where it is due. Where that fails (a validation file that cannot be read), the steps
+  // made so far are saved before the error goes on; the resumed run begins with the evaluation.
+  void evaluate(const std::function<Evaluation()>& evaluation,
+                const std::function<TrainingState()>& state);
+  bool save_due();
+  void save(const TrainingState& state);
+
+  // {steps, final_loss, run, skipped_steps} and the last evaluation; exit code 0 or 75.
+  Outcome outcome() const;
+
+ private:
+  void restore();
+  bool evaluation_due() const;
+  void record_evaluation(const Evaluation& evaluation);
+  std::string state_text() const;
+  double epoch() const;
+  JsonObject line(const char* split) const;
+  void show(const StepReport& report, double rate);
+
+  Options options_;
+  RunSettings settings_;
+  RunChoice choice_;
+  RunFolder folder_;
+  CheckpointStore store_;
+  RunSwitches switches_;
+  std::optional<CheckpointInfo> checkpoint_;
+  std::optional<MetricsLog> metrics_;
+  std::optional<EventWriter> events_;
+  std::optional<Progress> progress_;
+  TrainerState history_;
+  std::chrono::steady_clock::time_point begin_, step_begin_;
+  int64_t step_ = 0, saved_step_ = -1, evaluated_step_ = -1, best_step_ = -1;
+  int64_t skipped_ = 0, skipped_in_a_row_ = 0;
+  double last_loss_ = 0;
+  bool evaluation_pending_ = false;
+  std::optional<Evaluation> evaluation_;  // the last one
+};
+
+}  // namespace mullion

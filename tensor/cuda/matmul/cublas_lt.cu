@@ -1,0 +1,100 @@
+// The functions of <cublasLt.h> that products use: each finds itself in the library when it is
+// first called. Under the emulator, which has its own, this file is empty.
+#ifndef MULLION_SIMT
+#include "tensor/cuda/matmul/cublas_lt.h"
+
+#include <cublasLt.h>
+#include <dlfcn.h>
+
+#include "tensor/check.h"
+
+namespace mullion::cuda {
+namespace {
+
+// The library stays open: what it holds of the device may be used as long as the process lives.
+void* function(const char* name) {
+  static void* const library = open_library(concat("libcublasLt.so.", CUBLAS_VER_MAJOR),
+                                            MULLION_CUBLASLT_FOLDER);  // the build's toolkit
+  void* const found = dlsym(library, name);
+  CHECK_AS(Fault::usage, found, "matmul: the cuBLASLt of this machine has no ", name,
+           "; this build is for version ", CUBLAS_VERSION);
+  return found;
+}
+
+}  // namespace
+
+void* open_library(const std::string& name, const std::string& folder) {
+  std::string reasons;
+  for (const std::string& path : {name, folder + "/" + name}) {
+    if (void* const library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL)) return library;
+    const char* const reason = dlerror();
+    reasons += concat(reasons.empty() ? "" : "; ", reason ? reason : path);
+  }
+  throw Error(concat("matmul: products on cuda need ", name, ": ", reasons), Fault::usage,
+              "LD_LIBRARY_PATH names the folder of the CUDA toolkit's libraries");
+}
+
+}  // namespace mullion::cuda
+
+// The library's own function of this name.
+#define LOADED(name)                                                                           \
+  ([] {                                                                                        \
+    static const auto f = reinterpret_cast<decltype(&::name)>(mullion::cuda::function(#name)); \
+    return f;                                                                                  \
+  }())
+
+size_t cublasLtGetVersion() { return LOADED(cublasLtGetVersion)(); }
+cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle) { return LOADED(cublasLtCreate)(handle); }
+
+cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t* layout, cudaDataType type,
+                                          uint64_t rows, uint64_t columns, int64_t ld) {
+  return LOADED(cublasLtMatrixLayoutCreate)(layout, type, rows, columns, ld);
+}
+cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t layout,
+                                                cublasLtMatrixLayoutAttribute_t attribute,
+                                                const void* value, size_t bytes) {
+  return LOADED(cublasLtMatrixLayoutSetAttribute)(layout, attribute, value, bytes);
+}
+
+cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t* product, cublasComputeType_t compute,
+                                        cudaDataType_t scale) {
+  return LOADED(cublasLtMatmulDescCreate)(product, compute, scale);
+}
+cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t product,
+                                              cublasLtMatmulDescAttributes_t attribute,
+                                              const void* value, size_t bytes) {
+  return LOADED(cublasLtMatmulDescSetAttribute)(product, attribute, value, bytes);
+}
+
+cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t* preference) {
+  return LOADED(cublasLtMatmulPreferenceCreate)(preference);
+}
+cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t preference) {
+  return LOADED(cublasLtMatmulPreferenceDestroy)(preference);
+}
+cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t preference,
+                                                    cublasLtMatmulPreferenceAttributes_t attribute,
+                                                    const void* value, size_t bytes) {
+  return LOADED(cublasLtMatmulPreferenceSetAttribute)(preference, attribute, value, bytes);
+}
+
+cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtMatmulDesc_t product,
+                                              cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
+                                              cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
+                                              cublasLtMatmulPreference_t preference, int requested,
+                                              cublasLtMatmulHeuristicResult_t results[],
+                                              int* found) {
+  return LOADED(cublasLtMatmulAlgoGetHeuristic)(handle, product, a, b, c, d, preference, requested,
+                                                results, found);
+}
+cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t product,
+                              const void* alpha, const void* a, cublasLtMatrixLayout_t a_layout,
+                              const void* b, cublasLtMatrixLayout_t b_layout, const void* beta,
+                              const void* c, cublasLtMatrixLayout_t c_layout, void* d,
+                              cublasLtMatrixLayout_t d_layout,
+                              const cublasLtMatmulAlgo_t* algorithm, void* workspace,
+                              size_t workspace_bytes, cudaStream_t stream) {
+  return LOADED(cublasLtMatmul)(handle, product, alpha, a, a_layout, b, b_layout, beta, c, c_layout,
+                                d, d_layout, algorithm, workspace, workspace_bytes, stream);
+}
+#endif

@@ -1,0 +1,475 @@
+// cuBLASLt's product on the host: D = epilogue(alpha op(A) op(B) + beta C), sums in f32.
+#include "tensor/simt/include/cublasLt.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "tensor/simt/arithmetic.h"
+#include "tensor/simt/candidates.h"
+#include "tensor/simt/device_memory.h"
+#include "tensor/simt/engine.h"
+#include "tensor/simt/fault_plan.h"
+#include "tensor/simt/include/cuda_bf16.h"
+#include "tensor/simt/streams.h"
+
+struct SimtBlasHandle {};
+struct SimtMatrixLayout {
+  cudaDataType type;
+  uint64_t rows, columns;
+  int64_t ld;
+  cublasLtOrder_t order = CUBLASLT_ORDER_COL;
+  int32_t batch = 1;
+  int64_t stride = 0;
+
+  int64_t at(int64_t row, int64_t column) const {
+    return order == CUBLASLT_ORDER_COL ? row + column * ld : row * ld + column;
+  }
+  int64_t line() const {  // elements that lie together
+    return static_cast<int64_t>(order == CUBLASLT_ORDER_COL ? rows : columns);
+  }
+  int64_t lines() const {
+    return static_cast<int64_t>(order == CUBLASLT_ORDER_COL ? columns : rows);
+  }
+};
+struct SimtMatmulDesc {
+  cublasComputeType_t compute;
+  cudaDataType scale;
+  cublasOperation_t transpose_a = CUBLAS_OP_N, transpose_b = CUBLAS_OP_N;
+  cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_DEFAULT;
+  void *bias = nullptr, *aux = nullptr;
+  int64_t bias_stride = 0, aux_ld = 0, aux_stride = 0;
+  cudaDataType bias_type = static_cast<cudaDataType>(-1);  // not given: D's
+  cudaDataType aux_type = static_cast<cudaDataType>(-1);
+};
+struct SimtMatmulPreference {
+  size_t workspace = 0;
+  uint32_t alignment[4] = {256, 256, 256, 256};
+};
+
+namespace mullion::simt {
+namespace {
+
+std::vector<int> delays{0}, runs{0};  // of the candidates that are offered
+
+constexpr auto kNoType = static_cast<cudaDataType>(-1);
+
+int64_t size_of(cudaDataType type) { return type == CUDA_R_32F ? 4 : 2; }
+bool is_known(cudaDataType type) { return type == CUDA_R_32F || type == CUDA_R_16BF; }
+
+float load(const void* base, cudaDataType type, int64_t i) {
+  if (type == CUDA_R_32F) return static_cast<const float*>(base)[i];
+  return static_cast<const __nv_bfloat16*>(base)[i];
+}
+void store(void* base, cudaDataType type, int64_t i, float value) {
+  if (type == CUDA_R_32F)
+    static_cast<float*>(base)[i] = value;
+  else
+    static_cast<__nv_bfloat16*>(base)[i] = value;
+}
+
+template <typename T>
+cublasStatus_t take(T& field, const void* value, size_t bytes) {
+  if (!value || bytes != sizeof(T)) return CUBLAS_STATUS_INVALID_VALUE;
+  std::memcpy(&field, value, sizeof(T));
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+// Its matrices are ours to read or write, and as aligned as the heuristics were told.
+void check_matrix(const char* name, const void* base, const SimtMatrixLayout& m,
+                  uint32_t alignment) {
+  const std::string call = concat("cublasLtMatmul: ", name);
+  if (m.ld < m.line())
+    report(concat(call, ": a leading dimension of ", m.ld, " for ", m.line(), " elements"));
+  for (int32_t i = 0; i < (m.stride ? m.batch : 1); ++i) {
+    const auto* first = static_cast<const unsigned char*>(base) + i * m.stride * size_of(m.type);
+    const int64_t extent = (m.lines() - 1) * m.ld + m.line();
+    check_device_range(call, first, static_cast<size_t>(extent * size_of(m.type)));
+    if (device_alignment(first) % alignment != 0)
+      report(concat(call, ": aligned to ", device_alignment(first), " bytes, and the heuristics ",
+                    "were told ", alignment));
+  }
+}
+
+// op(M) as rows x columns floats, row-major.
+std::vector<float> dense(const void* base, const SimtMatrixLayout& m, bool transposed,
+                         int32_t batch) {
+  const auto rows = static_cast<int64_t>(transposed ? m.columns : m.rows);
+  const auto columns = static_cast<int64_t>(transposed ? m.rows : m.columns);
+  const auto* first = static_cast<const unsigned char*>(base) + batch * m.stride * size_of(m.type);
+  std::vector<float> values(static_cast<size_t>(rows * columns));
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t c = 0; c < columns; ++c)
+      values[static_cast<size_t>(r * columns + c)] =
+          load(first, m.type, transposed ? m.at(c, r) : m.at(r, c));
+  return values;
+}
+
+// The tanh form, which cuBLASLt computes.
+float gelu(float x) {
+  return 0.5f * x * (1 + std::tanh(0.7978845608f * (x + 0.044715f * x * x * x)));
+}
+float gelu_slope(float x) {
+  const float t = std::tanh(0.7978845608f * (x + 0.044715f * x * x * x));
+  const float inner = 0.7978845608f * (1 + 3 * 0.044715f * x * x);
+  return 0.5f * (1 + t) + 0.5f * x * (1 - t * t) * inner;
+}
+
+bool has(cublasLtEpilogue_t epilogue, int bits) { return (epilogue & bits) == bits; }
+
+struct Product {
+  SimtMatmulDesc desc;
+  float alpha, beta;
+  const void *a, *b, *c;
+  void* d;
+  SimtMatrixLayout al, bl, cl, dl;
+  int64_t m, n, k;
+
+  bool transposed_a() const { return desc.transpose_a == CUBLAS_OP_T; }
+  bool transposed_b() const { return desc.transpose_b == CUBLAS_OP_T; }
+  cudaDataType bias_type() const { return desc.bias_type == kNoType ? dl.type : desc.bias_type; }
+  cudaDataType aux_type() const { return desc.aux_type == kNoType ? dl.type : desc.aux_type; }
+  unsigned char* bias_of(int32_t i) const {
+    return static_cast<unsigned char*>(desc.bias) + i * desc.bias_stride * size_of(bias_type());
+  }
+  unsigned char* aux_of(int32_t i) const {
+    return static_cast<unsigned char*>(desc.aux) + i * desc.aux_stride * size_of(aux_type());
+  }
+
+  void check_epilogue() const {
+    const bool bias = has(desc.epilogue, CUBLASLT_EPILOGUE_BIAS) || has(desc.epilogue, 16) ||
+                      desc.epilogue >= CUBLASLT_EPILOGUE_BGRADA;
+    const int64_t entries = desc.epilogue == CUBLASLT_EPILOGUE_BGRADB ? n : m;
+    for (int32_t i = 0; i < dl.batch; ++i) {
+      if (bias)
+        check_device_range("cublasLtMatmul: bias", bias_of(i),
+                           static_cast<size_t>(entries * size_of(bias_type())));
+      if (has(desc.epilogue, 128))
+        check_device_range("cublasLtMatmul: aux", aux_of(i),
+                           static_cast<size_t>(((n - 1) * desc.aux_ld + m) * size_of(aux_type())));
+    }
+  }
+
+  void run(int32_t batch) const {
+    const std::vector<float> va = dense(a, al, transposed_a(), batch);
+    const std::vector<float> vb = dense(b, bl, transposed_b(), batch);
+    std::vector<float> sum(static_cast<size_t>(m * n));
+    if (device_arithmetic && uses_tensor_cores())
+      sum_on_tensor_cores(va, vb, sum);
+    else
+      for (int64_t row = 0; row < m; ++row)
+        for (int64_t i = 0; i < k; ++i) {
+          const float x = va[static_cast<size_t>(row * k + i)];
+          const float* y = vb.data() + i * n;
+          float* s = sum.data() + row * n;
+          for (int64_t column = 0; column < n; ++column) s[column] += x * y[column];
+        }
+    finish(sum, batch);
+    if (desc.epilogue == CUBLASLT_EPILOGUE_BGRADA) sums_over_k(va, m, k, 1, batch);
+    if (desc.epilogue == CUBLASLT_EPILOGUE_BGRADB) sums_over_k(vb, n, 1, n, batch);
+  }
+
+  // Products of f32 alone do not, unless TF32 is allowed.
+  bool uses_tensor_cores() const {
+    return al.type == CUDA_R_16BF || desc.compute == CUBLAS_COMPUTE_32F_FAST_TF32;
+  }
+  void sum_on_tensor_cores(std::vector<float> va, std::vector<float> vb,
+                           std::vector<float>& sum) const {
+    if (al.type != CUDA_R_16BF) {
+      std::transform(va.begin(), va.end(), va.begin(), to_tf32);
+      std::transform(vb.begin(), vb.end(), vb.begin(), to_tf32);
+    }
+    for (int64_t row = 0; row < m; ++row)
+      for (int64_t column = 0; column < n; ++column)
+        sum[static_cast<size_t>(row * n + column)] =
+            sum_of_tensor_core(0, va.data() + row * k, vb.data() + column, n, k);
+  }
+
+  void finish(const std::vector<float>& sum, int32_t batch) const {
+    const auto* cs = static_cast<const unsigned char*>(c) + batch * cl.stride * size_of(cl.type);
+    auto* ds = static_cast<unsigned char*>(d) + batch * dl.stride * size_of(dl.type);
+    std::vector<float> row_sums(static_cast<size_t>(m));
+    for (int64_t row = 0; row < m; ++row)
+      for (int64_t column = 0; column < n; ++column) {
+        float x = alpha * sum[static_cast<size_t>(row * n + column)];
+        if (beta != 0) x += beta * load(cs, cl.type, cl.at(row, column));
+        x = epilogue(x, row, column, batch);
+        row_sums[static_cast<size_t>(row)] += x;
+        store(ds, dl.type, dl.at(row, column), x);
+      }
+    if (desc.epilogue != CUBLASLT_EPILOGUE_DGELU_BGRAD) return;
+    for (int64_t row = 0; row < m; ++row)
+      store(bias_of(batch), bias_type(), row, row_sums[static_cast<size_t>(row)]);
+  }
+
+  float epilogue(float x, int64_t row, int64_t column, int32_t batch) const {
+    const cublasLtEpilogue_t e = desc.epilogue;
+    const int64_t place = row + column * desc.aux_ld;
+    if (has(e, CUBLASLT_EPILOGUE_BIAS)) x += load(bias_of(batch), bias_type(), row);
+    if (has(e, CUBLASLT_EPILOGUE_DGELU)) x *= gelu_slope(load(aux_of(batch), aux_type(), place));
+    if (has(e, CUBLASLT_EPILOGUE_GELU_AUX)) store(aux_of(batch), aux_type(), place, x);
+    if (has(e, CUBLASLT_EPILOGUE_GELU)) x = gelu(x);
+    if (has(e, CUBLASLT_EPILOGUE_RELU)) x = std::fmax(x, 0.0f);
+    return x;
+  }
+
+  void sums_over_k(const std::vector<float>& values, int64_t entries, int64_t stride, int64_t step,
+                   int32_t batch) const {
+    for (int64_t i = 0; i < entries; ++i) {
+      float total = 0;
+      for (int64_t j = 0; j < k; ++j) total += values[static_cast<size_t>(i * stride + j * step)];
+      store(bias_of(batch), bias_type(), i, total);
+    }
+  }
+};
+
+// What cuBLASLt has algorithms for, of what is emulated.
+bool is_supported(const SimtMatmulDesc& desc, const SimtMatrixLayout& a, const SimtMatrixLayout& b,
+                  const SimtMatrixLayout& c, const SimtMatrixLayout& d) {
+  const bool types = is_known(a.type) && a.type == b.type && c.type == d.type && is_known(d.type) &&
+                     (a.type == CUDA_R_16BF || d.type == CUDA_R_32F);
+  const bool orders = d.order == CUBLASLT_ORDER_COL || desc.epilogue == CUBLASLT_EPILOGUE_DEFAULT;
+  return types && orders && desc.scale == CUDA_R_32F && a.batch == d.batch && b.batch == d.batch &&
+         c.batch == d.batch && c.order == d.order && c.rows == d.rows && c.columns == d.columns;
+}
+
+// GELU keeps its input, or reads it again, in lines of a multiple of 8 elements.
+bool aux_fits(const SimtMatmulDesc& desc, const SimtMatrixLayout& d) {
+  if (!has(desc.epilogue, 128)) return true;
+  return desc.aux_ld % 8 == 0 && desc.aux_ld >= static_cast<int64_t>(d.rows) &&
+         device_alignment(desc.aux) % 16 == 0;
+}
+
+bool sizes_fit(const SimtMatmulDesc& desc, const SimtMatrixLayout& a, const SimtMatrixLayout& b,
+               const SimtMatrixLayout& d) {
+  const bool ta = desc.transpose_a == CUBLAS_OP_T, tb = desc.transpose_b == CUBLAS_OP_T;
+  return (ta ? a.columns : a.rows) == d.rows && (tb ? b.rows : b.columns) == d.columns &&
+         (ta ? a.rows : a.columns) == (tb ? b.columns : b.rows) && d.rows > 0 && d.columns > 0 &&
+         a.rows > 0 && a.columns > 0;
+}
+
+}  // namespace
+
+void offer_candidates(std::vector<int> milliseconds) {
+  delays = std::move(milliseconds);
+  runs.assign(delays.size(), 0);
+}
+std::vector<int> candidate_runs() { return runs; }
+
+}  // namespace mullion::simt
+
+using namespace mullion::simt;
+
+const char* cublasGetStatusName(cublasStatus_t status) {
+  switch (status) {
+    case CUBLAS_STATUS_SUCCESS:
+      return "CUBLAS_STATUS_SUCCESS";
+    case CUBLAS_STATUS_NOT_INITIALIZED:
+      return "CUBLAS_STATUS_NOT_INITIALIZED";
+    case CUBLAS_STATUS_ALLOC_FAILED:
+      return "CUBLAS_STATUS_ALLOC_FAILED";
+    case CUBLAS_STATUS_INVALID_VALUE:
+      return "CUBLAS_STATUS_INVALID_VALUE";
+    case CUBLAS_STATUS_ARCH_MISMATCH:
+      return "CUBLAS_STATUS_ARCH_MISMATCH";
+    case CUBLAS_STATUS_EXECUTION_FAILED:
+      return "CUBLAS_STATUS_EXECUTION_FAILED";
+    case CUBLAS_STATUS_INTERNAL_ERROR:
+      return "CUBLAS_STATUS_INTERNAL_ERROR";
+    case CUBLAS_STATUS_NOT_SUPPORTED:
+      return "CUBLAS_STATUS_NOT_SUPPORTED";
+  }
+  return "unknown status";
+}
+const char* cublasGetStatusString(cublasStatus_t status) { return cublasGetStatusName(status); }
+
+cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle) {
+  if (planned_fault("cublasLtCreate")) return CUBLAS_STATUS_NOT_INITIALIZED;
+  *handle = new SimtBlasHandle;
+  return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle) {
+  delete handle;
+  return CUBLAS_STATUS_SUCCESS;
+}
+size_t cublasLtGetVersion() { return 130000; }
+
+cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t* layout, cudaDataType type,
+                                          uint64_t rows, uint64_t columns, int64_t ld) {
+  *layout = new SimtMatrixLayout{type, rows, columns, ld};
+  return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t layout) {
+  delete layout;
+  return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t l,
+                                                cublasLtMatrixLayoutAttribute_t attribute,
+                                                const void* value, size_t bytes) {
+  switch (attribute) {
+    case CUBLASLT_MATRIX_LAYOUT_TYPE:
+      return take(l->type, value, bytes);
+    case CUBLASLT_MATRIX_LAYOUT_ORDER:
+      return take(l->order, value, bytes);
+    case CUBLASLT_MATRIX_LAYOUT_ROWS:
+      return take(l->rows, value, bytes);
+    case CUBLASLT_MATRIX_LAYOUT_COLS:
+      return take(l->columns, value, bytes);
+    case CUBLASLT_MATRIX_LAYOUT_LD:
+      return take(l->ld, value, bytes);
+    case CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT:
+      return take(l->batch, value, bytes);
+    case CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET:
+      return take(l->stride, value, bytes);
+  }
+  return CUBLAS_STATUS_INVALID_VALUE;
+}
+
+cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t* desc, cublasComputeType_t compute,
+                                        cudaDataType scale) {
+  *desc = new SimtMatmulDesc{compute, scale};
+  return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t desc) {
+  delete desc;
+  return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t d,
+                                              cublasLtMatmulDescAttributes_t attribute,
+                                              const void* value, size_t bytes) {
+  switch (attribute) {
+    case CUBLASLT_MATMUL_DESC_COMPUTE_TYPE:
+      return take(d->compute, value, bytes);
+    case CUBLASLT_MATMUL_DESC_SCALE_TYPE:
+      return take(d->scale, value, bytes);
+    case CUBLASLT_MATMUL_DESC_TRANSA:
+      return take(d->transpose_a, value, bytes);
+    case CUBLASLT_MATMUL_DESC_TRANSB:
+      return take(d->transpose_b, value, bytes);
+    case CUBLASLT_MATMUL_DESC_EPILOGUE:
+      return take(d->epilogue, value, bytes);
+    case CUBLASLT_MATMUL_DESC_BIAS_POINTER:
+      return take(d->bias, value, bytes);
+    case CUBLASLT_MATMUL_DESC_BIAS_BATCH_STRIDE:
+      return take(d->bias_stride, value, bytes);
+    case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER:
+      return take(d->aux, value, bytes);
+    case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD:
+      return take(d->aux_ld, value, bytes);
+    case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_BATCH_STRIDE:
+      return take(d->aux_stride, value, bytes);
+    case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_DATA_TYPE:
+      return take(d->aux_type, value, bytes);
+    case CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE:
+      return take(d->bias_type, value, bytes);
+  }
+  return CUBLAS_STATUS_INVALID_VALUE;
+}
+
+cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t* preference) {
+  *preference = new SimtMatmulPreference;
+  return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t preference) {
+  delete preference;
+  return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p,
+                                                    cublasLtMatmulPreferenceAttributes_t attribute,
+                                                    const void* value, size_t bytes) {
+  uint32_t schemes;
+  switch (attribute) {
+    case CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES:
+      return take(p->workspace, value, bytes);
+    case CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK:
+      return take(schemes, value, bytes);
+    case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES:
+    case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES:
+    case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES:
+    case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES:
+      return take(p->alignment[attribute - CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES], value,
+                  bytes);
+  }
+  return CUBLAS_STATUS_INVALID_VALUE;
+}
+
+cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc,
+                                              cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
+                                              cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
+                                              cublasLtMatmulPreference_t preference, int requested,
+                                              cublasLtMatmulHeuristicResult_t* results,
+                                              int* found) {
+  *found = 0;
+  if (!handle || requested < 1 || !sizes_fit(*desc, *a, *b, *d)) return CUBLAS_STATUS_INVALID_VALUE;
+  if (planned_fault("cublasLtMatmulAlgoGetHeuristic") || !is_supported(*desc, *a, *b, *c, *d))
+    return CUBLAS_STATUS_NOT_SUPPORTED;
+  *found = std::min(requested, static_cast<int>(mullion::simt::delays.size()));
+  for (int i = 0; i < *found; ++i) {
+    results[i] = {};
+    std::copy_n(preference->alignment, 4, results[i].algo.alignment);
+    results[i].workspaceSize = results[i].algo.workspace =
+        std::min<size_t>(preference->workspace, 4 << 10);  // so that a missing workspace shows
+    results[i].algo.number = i;
+    results[i].state = CUBLAS_STATUS_SUCCESS;
+  }
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc, const void* alpha,
+                              const void* a, cublasLtMatrixLayout_t al, const void* b,
+                              cublasLtMatrixLayout_t bl, const void* beta, const void* c,
+                              cublasLtMatrixLayout_t cl, void* d, cublasLtMatrixLayout_t dl,
+                              const cublasLtMatmulAlgo_t* algo, void* workspace,
+                              size_t workspace_bytes, cudaStream_t stream) {
+  if (planned_fault("cublasLtMatmul")) return CUBLAS_STATUS_EXECUTION_FAILED;
+  if (!handle || !sizes_fit(*desc, *al, *bl, *dl) || !aux_fits(*desc, *dl))
+    return CUBLAS_STATUS_INVALID_VALUE;
+  if (!is_supported(*desc, *al, *bl, *cl, *dl)) return CUBLAS_STATUS_NOT_SUPPORTED;
+  if (algo && workspace_bytes < algo->workspace) return CUBLAS_STATUS_INVALID_VALUE;
+  const auto number = static_cast<size_t>(algo ? algo->number : 0);
+  const int delay = number < mullion::simt::delays.size() ? mullion::simt::delays[number] : 0;
+  if (delay < 0) return CUBLAS_STATUS_NOT_SUPPORTED;
+  const uint32_t promised[4] = {1, 1, 1, 1};
+  const uint32_t* alignment = algo ? algo->alignment : promised;
+  float scales[2];
+  std::memcpy(&scales[0], alpha, sizeof(float));
+  std::memcpy(&scales[1], beta, sizeof(float));
+  check_matrix("A", a, *al, alignment[0]);
+  check_matrix("B", b, *bl, alignment[1]);
+  if (scales[1] != 0) check_matrix("C", c, *cl, alignment[2]);
+  check_matrix("D", d, *dl, alignment[3]);
+  const bool transposed = desc->transpose_a == CUBLAS_OP_T;
+  const Product product{*desc,
+                        scales[0],
+                        scales[1],
+                        a,
+                        b,
+                        c,
+                        d,
+                        *al,
+                        *bl,
+                        *cl,
+                        *dl,
+                        static_cast<int64_t>(dl->rows),
+                        static_cast<int64_t>(dl->columns),
+                        static_cast<int64_t>(transposed ? al->rows : al->columns)};
+  product.check_epilogue();
+  const size_t used = algo ? algo->workspace : 0;
+  Uses uses = {{a, false}, {b, false}, {d, true}, {workspace, true}};
+  if (scales[1] != 0) uses.push_back({c, false});
+  if (desc->bias) uses.push_back({desc->bias, desc->epilogue >= CUBLASLT_EPILOGUE_DGELU_BGRAD});
+  if (desc->aux) uses.push_back({desc->aux, desc->epilogue < CUBLASLT_EPILOGUE_DGELU});
+  enqueue(stream, "cublasLtMatmul", uses, [=] {
+    check_device_range("cublasLtMatmul: workspace", workspace, workspace_bytes);
+    if (used) std::memset(workspace, 0xff, used);
+    std::this_thread::sleep_for(std::chrono::milliseconds(delay));
+    if (number < mullion::simt::runs.size()) ++mullion::simt::runs[number];
+    count_run(product.dl.batch > 1 ? "product of batches" : "product");
+    for (int32_t i = 0; i < product.dl.batch; ++i) product.run(i);
+  });
+  return CUBLAS_STATUS_SUCCESS;
+}
