@@ -60,7 +60,6 @@ OptionTable train_tic_table() {
   t.add("model.ema_decay", "--model-ema-decay", 0.9998, "of the average").range(0, 0.999999999);
   t.add("model.ema_warmup", "--model-ema-warmup", true, "smaller decay at first");
 
-  t.add("augment.auto", "--aa", "none", "automatic augmentation; only none").one_of({"none"});
   add_augment_options(t);
 
   t.add("optim.name", "--opt", "adamw", "optimizer").one_of({"adamw", "sgd"});

@@ -30,6 +30,11 @@ class ColorJitter : public Augmentation {
 std::unique_ptr<Augmentation> make(AugmentSettings& settings) {
   const auto strength = static_cast<float>(settings.get<double>("color_jitter"));
   if (strength == 0) return nullptr;
+  // As in timm: RandAugment has colours of its own, three-augment has not.
+  if (const auto automatic = settings.get<std::string>("auto"); automatic.starts_with("rand")) {
+    settings.unused("color_jitter", concat("--aa ", automatic, " changes colours already"));
+    return nullptr;
+  }
   return std::make_unique<ColorJitter>(strength);
 }
 
