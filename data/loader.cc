@@ -39,6 +39,8 @@ class Loader::Pipeline {
       : dataset_(dataset), options_(options), shape_(dataset.shape()) {
     const int64_t size = dataset.size(), n = options.batch_size;
     CHECK_AS(Fault::usage, n > 0, "loader: batch size ", n);
+    CHECK_AS(Fault::usage, options.repeats > 0 && (options.repeats == 1 || options.shuffle),
+             "loader: ", options.repeats, " repeats of a sample");
     CHECK_AS(Fault::usage, options.workers >= 0 && options.prefetch > 0,
              "loader: ", options.workers, " workers, ", options.prefetch, " batches ahead");
     per_epoch_ = options.drop_last ? size / n : (size + n - 1) / n;
@@ -150,7 +152,8 @@ class Loader::Pipeline {
     }
     for (size_t i = 0; i < n; ++i) {
       const int64_t place = first + static_cast<int64_t>(i);
-      batch.samples[i] = options_.shuffle ? order_[static_cast<size_t>(place)] : place;
+      batch.samples[i] =
+          options_.shuffle ? order_[static_cast<size_t>(place / options_.repeats)] : place;
     }
   }
 
@@ -192,7 +195,8 @@ class Loader::Pipeline {
     Batch& batch = slot.batch;
     const size_t at = static_cast<size_t>(i);
     float* out = batch.images.data() + at * static_cast<size_t>(shape_.floats());
-    SampleKey key{options_.seed, batch.epoch, batch.samples[at]};
+    const int64_t place = batch.index * options_.batch_size + i;
+    SampleKey key{options_.seed, batch.epoch, batch.samples[at], place % options_.repeats};
     for (int attempt = 1;; ++attempt) {
       try {
         batch.labels[at] = dataset_.load(key, out);
@@ -215,8 +219,9 @@ class Loader::Pipeline {
   void finish(Slot& slot) {
     Batch& batch = slot.batch;
     close_gaps(slot);
-    const MixOptions& mix = options_.mix;
+    MixOptions mix = options_.mix;
     if ((!mix.mixes() && mix.smoothing == 0) || slot.error) return;
+    if (mix.off_epoch > 0 && batch.epoch >= mix.off_epoch) mix.mixup = mix.cutmix = 0;
     const int classes = dataset_.num_classes();
     batch.targets.resize(static_cast<size_t>(batch.count) * static_cast<size_t>(classes));
     Philox random = SampleKey{options_.seed, batch.epoch, batch.index}.random(Purpose::mix);

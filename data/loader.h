@@ -40,6 +40,9 @@ struct LoaderOptions {
   BadSample bad_sample = BadSample::fail;
   double max_bad = 0.01;  // of the data set; more stop the run
   MixOptions mix;
+  // Training: each sample stands so many times in a row, differently augmented, and an epoch has a
+  // part of the samples (repeated augmentation, Hoffer et al. 2020).
+  int repeats = 1;
 };
 
 struct LoaderReport {

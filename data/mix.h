@@ -12,7 +12,8 @@ struct MixOptions {
   float mixup = 0, cutmix = 0;  // α of Beta(α, α); 0: off. Recipe: 0.8 and 1
   float probability = 1;        // that a batch is mixed at all
   float switch_to_cutmix = 0.5f;
-  float smoothing = 0;  // of the labels. Recipe: 0.1
+  float smoothing = 0;    // of the labels. Recipe: 0.1
+  int64_t off_epoch = 0;  // from this epoch on nothing is mixed; 0: always
 
   bool mixes() const { return mixup > 0 || cutmix > 0; }
 };

@@ -1,6 +1,10 @@
 #include "apps/tic/image_data.h"
 
+#include <algorithm>
+#include <cmath>
+
 #include "apps/program/log.h"
+#include "data/png.h"
 
 namespace mullion {
 
@@ -60,6 +64,27 @@ JsonObject not_taken(const ImageSource& source) {
   JsonObject kinds;
   for (const NotTaken& n : source.not_taken()) kinds.set(n.kind, n.count);
   return kinds;
+}
+
+void write_preview(const std::string& path, const Batch& batch, const SampleShape& shape,
+                   const Normalization& n) {
+  const int across = std::max(1, static_cast<int>(std::ceil(std::sqrt(batch.count))));
+  const int down = (batch.count + across - 1) / across;
+  Image sheet;
+  sheet.resize(across * shape.width, down * shape.height);
+  const float* from = batch.images.data();
+  for (int i = 0; i < batch.count; ++i) {
+    for (int y = 0; y < shape.height; ++y) {
+      uint8_t* to = sheet.row(i / across * shape.height + y) +
+                    static_cast<ptrdiff_t>(3) * (i % across) * shape.width;
+      for (int k = 0; k < 3 * shape.width; ++k) {
+        const auto c = static_cast<size_t>(k % 3);
+        const float level = 255 * (*from++ * n.std[c] + n.mean[c]);
+        to[k] = static_cast<uint8_t>(std::clamp(level, 0.0f, 255.0f) + 0.5f);
+      }
+    }
+  }
+  write_png(path, sheet);
 }
 
 void NoteTeller::tell(const std::vector<NoteCount>& counts) {

@@ -9,6 +9,7 @@
 #include "apps/program/json_object.h"
 #include "apps/tic/model_folder.h"
 #include "data/image_folder.h"
+#include "data/loader.h"
 
 namespace mullion {
 
@@ -24,6 +25,10 @@ ExifUse exif_of(const Options& options, const TicDescription& description);
 void tell_of(const ImageSource& source);
 // {".webp": 2, "hidden": 1}
 JsonObject not_taken(const ImageSource& source);
+
+// A grid of a batch's images as PNG, as a network sees them.
+void write_preview(const std::string& path, const Batch& batch, const SampleShape& shape,
+                   const Normalization& normalization);
 
 // Says each kind of note once, at the first picture that has it, and how many had it at the end.
 class NoteTeller {

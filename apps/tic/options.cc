@@ -29,6 +29,37 @@ void add_tic_architecture(OptionTable& t) {
   t.add("model.mlp_dwconv", "--mlp-dwconv", false, "a depthwise convolution in the MLP");
 }
 
+namespace {
+
+// The recipe of DeiT and Swin; images a step are those of one device, the rate follows from them.
+void add_imagenet_presets(OptionTable& t) {
+  const auto add = [&](const std::string& model, const char* drop_path, int epochs) {
+    const std::string name =
+        concat("imagenet-", model, epochs == 300 ? std::string() : concat("-", epochs, "ep"));
+    t.preset(name, concat(model, " on ImageNet-1K, ", epochs, " epochs, effective batch 1,024"),
+             {{"model.name", model},
+              {"model.ema", "true"},
+              {"model.ema_decay", "0.9999"},
+              {"data.img_size", "224"},
+              {"augment.auto", "rand-m9-mstd0.5-inc1"},
+              {"augment.mixup", "0.8"},
+              {"augment.cutmix", "1"},
+              {"augment.reprob", "0.25"},
+              {"augment.smoothing", "0.1"},
+              {"schedule.epochs", std::to_string(epochs)},
+              {"schedule.warmup_epochs", epochs == 300 ? "20" : "5"},
+              {"train.batch_size", "128"},
+              {"train.grad_accum_steps", "8"},
+              {"train.drop_path", drop_path}});
+  };
+  add("tic-t", "0.2", 300);
+  add("tic-s", "0.3", 300);
+  add("tic-b", "0.5", 300);
+  add("tic-t", "0.1", 100);
+}
+
+}  // namespace
+
 OptionTable train_tic_table() {
   OptionTable t("train_tic",
                 "Trains a TiC, a vision transformer of MSA-Conv, on a folder of images.");
@@ -61,6 +92,9 @@ OptionTable train_tic_table() {
   t.add("model.ema_warmup", "--model-ema-warmup", true, "smaller decay at first");
 
   add_augment_options(t);
+  t.add("augment.repeats", "--aug-repeats", 0,
+        "times that an image stands in an epoch, differently augmented, for a part of the images")
+      .range(0, 100);
 
   t.add("optim.name", "--opt", "adamw", "optimizer").one_of({"adamw", "sgd"});
   t.add_optional<double>("optim.lr", "--lr", "highest learning rate (default: from --lr-base)")
@@ -98,6 +132,11 @@ OptionTable train_tic_table() {
   run.keep = 3;
   run.log_every = 50;
   add_training_options(t, run);
+  t.add("log.dataset_preview", "--dataset-preview", 0,
+        "augmented images shown in the run's preview.png, as the network sees them")
+      .range(0, 1000)
+      .free_on_resume();
+  add_imagenet_presets(t);
   t.add_common();
   return t;
 }

@@ -80,6 +80,16 @@ void TicTrainer::start(const std::filesystem::path& run, int64_t step) {
   batches_ = std::make_unique<TicBatches>(*data_.train,
                                           train_loader_options(options_, schedule_, step), device_);
   summary_.emplace(run, step / schedule_.steps_per_epoch);
+  if (const int shown = options_.get<int>("log.dataset_preview"); shown > 0) {
+    LoaderOptions options = train_loader_options(options_, schedule_, 0);
+    options.workers = 0;
+    options.batch_size = static_cast<int>(std::min<int64_t>(shown, data_.train->size()));
+    Batch batch;
+    Loader(*data_.train, options).next(batch);
+    const std::string file = (run / "preview.png").string();
+    write_preview(file, batch, data_.train->shape(), data_.normalization);
+    log_info("wrote ", file);
+  }
 }
 
 void TicTrainer::tell(const std::vector<std::string>& messages) {

@@ -106,6 +106,7 @@ LoaderOptions train_loader_options(const Options& o, const TicSchedule& s, int64
   l.first_epoch = batch / s.batches_per_epoch;
   l.first_batch = batch % s.batches_per_epoch;
   l.bad_sample = BadSample::substitute;
+  l.repeats = std::max(1, o.get<int>("augment.repeats"));
   l.mix = mix_options(augment_settings(o, 1, Interpolation::bicubic, {}));
   return l;
 }

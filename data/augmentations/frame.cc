@@ -71,6 +71,59 @@ class PadAndCrop : public Augmentation {
   int pad_;
 };
 
+// timm's "rkrr": the shorter side to about the sample's size, by chance larger and of another
+// ratio, then a window anywhere; what it lacks is the picture mirrored at its edges.
+class KeepRatioCrop : public Augmentation {
+ public:
+  explicit KeepRatioCrop(const AugmentSettings& s)
+      : interpolation_(s.interpolation), scale_(0.8f), most_(1) {
+    if (!s.given("scale")) return;
+    scale_ = static_cast<float>(s.get<std::vector<double>>("scale")[0]);
+    most_ = static_cast<float>(s.get<std::vector<double>>("scale")[1]);
+  }
+  void apply(AugmentedSample& s, Philox& random) const override {
+    const bool scaled = random.uniform() < 0.5f;
+    const float share = random.uniform(scale_, most_);
+    const bool stretched = random.uniform() < 0.5f;
+    const double log_aspect = std::log(1 / 0.9) * (2 * random.uniform() - 1);
+    const double zoom = scaled ? 1 / std::sqrt(share) : 1;
+    const double aspect = stretched ? std::exp(log_aspect / 2) : 1;
+    Image& file = s.scratch().image;
+    s.file().decode(file);
+    const double ratio = std::min(double(file.height) / s.height(), double(file.width) / s.width());
+    const int height = std::max(1, rounded(file.height * zoom / aspect / ratio));
+    const int width = std::max(1, rounded(file.width * zoom * aspect / ratio));
+    Image sized, window;
+    const Box all{0, 0, double(file.width), double(file.height)};
+    s.scratch().resizer.run(file, ResizePlan::whole(all, width, height, interpolation_), sized);
+    const int top = offset(height - s.height(), random), left = offset(width - s.width(), random);
+    window.resize(s.width(), s.height());
+    for (int y = 0; y < s.height(); ++y) {
+      const uint8_t* from = sized.row(mirrored(y + top, height));
+      uint8_t* to = window.row(y);
+      for (int x = 0; x < s.width(); ++x, to += 3)
+        std::copy_n(from + 3 * mirrored(x + left, width), 3, to);
+    }
+    s.take(window);
+  }
+  std::string describe() const override {
+    return concat("random crop that keeps the ratio (area ", scale_, " to ", most_, ")");
+  }
+
+ private:
+  // From 0 to the excess, which is negative where the picture is smaller than the window.
+  static int offset(int excess, Philox& random) {
+    const int drawn = static_cast<int>(random.below(static_cast<uint32_t>(std::abs(excess) + 1)));
+    return excess < 0 ? -drawn : drawn;
+  }
+  static int mirrored(int i, int n) {
+    while (n > 1 && (i < 0 || i >= n)) i = i < 0 ? -i : 2 * (n - 1) - i;
+    return n > 1 ? i : 0;
+  }
+  Interpolation interpolation_;
+  float scale_, most_;
+};
+
 // The shorter side to the sample's size, then the centre.
 class CenterCrop : public Augmentation {
  public:
@@ -95,15 +148,18 @@ std::unique_ptr<Augmentation> make(AugmentSettings& s) {
   const bool small = s.height <= 64 && s.width <= 64;
   const bool pads = mode == "pad-crop" || (mode == "auto" && small);
   if (s.get<bool>("no_aug")) {
-    for (const char* key : {"mode", "scale", "pad"}) s.unused(key, "--no-aug is a centre crop");
+    for (const char* key : {"mode", "scale", "pad", "train_crop_mode"})
+      s.unused(key, "--no-aug is a centre crop");
     return std::make_unique<CenterCrop>(s);
   }
   if (mode == "none" || pads) {
-    s.unused("scale", "no random resized crop (--aug crop)");
+    for (const char* key : {"scale", "train_crop_mode"})
+      s.unused(key, "no random resized crop (--aug crop)");
     if (!pads) s.unused("pad", "--aug none");
     return std::make_unique<PadAndCrop>(s, pads ? static_cast<int>(s.get<int64_t>("pad")) : 0);
   }
   s.unused("pad", "no padding and crop (--aug pad-crop)");
+  if (s.get<std::string>("train_crop_mode") == "rkrr") return std::make_unique<KeepRatioCrop>(s);
   return std::make_unique<ResizedCrop>(s);
 }
 
@@ -140,6 +196,11 @@ AugmentationKind frame_augmentation() {
             .choices = {"auto", "crop", "pad-crop", "none"}},
            {"no_aug", "--no-aug", false, "resize and centre crop alone"},
            {"pad", "--pad", int64_t{4}, "pixels of padding of pad-crop", 0, 1024},
+           {.key = "train_crop_mode",
+            .flags = "--train-crop-mode",
+            .fallback = std::string("rrc"),
+            .help = "random resized crop, or rkrr: resizing that keeps the ratio, area 0.8 to 1",
+            .choices = {"rrc", "rkrr"}},
            {"scale", "--scale", std::vector<double>{0.08, 1.0}, "area of the random resized crop",
             0.001, 1}},
           make};

@@ -102,6 +102,7 @@ MixOptions mix_options(const AugmentSettings& settings) {
   mix.probability = number("mixup_prob");
   mix.switch_to_cutmix = number("mixup_switch_prob");
   mix.smoothing = number("smoothing");
+  mix.off_epoch = settings.get<int64_t>("mixup_off_epoch");
   return mix;
 }
 
@@ -120,6 +121,8 @@ AugmentationKind mix_augmentation() {
       {"cutmix", "--cutmix", 0.0, "alpha of Beta; 0: off", 0, 100},
       {"mixup_prob", "--mixup-prob", 1.0, "that a batch is mixed", 0, 1},
       {"mixup_switch_prob", "--mixup-switch-prob", 0.5, "of cutmix where both are on", 0, 1},
+      {"mixup_off_epoch", "--mixup-off-epoch", int64_t{0}, "from this epoch on unmixed; 0: never",
+       0, 1e6},
       {"smoothing", "--smoothing", 0.1, "of the labels", 0, 0.999}};
   return kind;
 }

@@ -99,7 +99,7 @@ std::vector<float> train_sample(const AugmentSettings& settings, int64_t index, 
 TEST(Augment, TrainingSampleIsAFunctionOfItsKey) {
   AugmentSettings t;
   t.height = t.width = 32;
-  t.set("mode", "crop");
+  t.set("mode", std::string("crop"));
   t.set("color_jitter", 0.4);
   t.set("reprob", 0.5);
   const auto a = train_sample(t, 5, "rgb420.jpg");
@@ -160,10 +160,12 @@ TEST(Augment, WithoutAugmentationASampleIsThatOfEvaluation) {
 TEST(Augment, AllFilesOfAllKindsGiveFiniteSamples) {
   for (const char* kind : {"jpeg", "png"}) {
     for (const auto& entry : golden_entries(kind)) {
-      for (const char* mode : {"crop", "pad-crop"}) {
+      for (const char* mode : {"crop", "pad-crop", "rkrr"}) {
         AugmentSettings t;
         t.height = 24, t.width = 40;
-        t.set("mode", mode);
+        const bool keeps_ratio = std::string(mode) == "rkrr";
+        t.set("mode", std::string(keeps_ratio ? "crop" : mode));
+        t.set("train_crop_mode", std::string(keeps_ratio ? "rkrr" : "rrc"));
         t.set("pad", int64_t{2});
         t.set("reprob", 1.0);
         for (float v : train_sample(t, 3, std::string(entry["file"]).c_str())) {
@@ -182,7 +184,7 @@ TEST(Augment, PadAndCropMovesThePicture) {
   AugmentSettings settings;
   settings.height = settings.width = 8;
   settings.normalization = {{0, 0, 0}, {1, 1, 1}};
-  settings.set("mode", "pad-crop");
+  settings.set("mode", std::string("pad-crop"));
   settings.set("pad", int64_t{2});
   const TrainTransform t(settings);
   TransformScratch scratch;

@@ -66,6 +66,44 @@ LoaderOptions training(int batch_size, int64_t epochs) {
   return options;
 }
 
+// Each sample of a third of the data set three times in a row, with chances of its own each time.
+TEST(Loader, RepeatsStandTogetherAndDiffer) {
+  const NumberedDataset dataset(30);
+  LoaderOptions options = training(9, 2);
+  options.mix = {};
+  options.repeats = 3;
+  const auto batches = all_batches(dataset, options);
+  ASSERT_EQ(batches.size(), 6u);
+  std::set<int64_t> seen;
+  for (const Batch& b : batches) {
+    for (size_t i = 0; i < 9; i += 3) {
+      EXPECT_EQ(b.samples[i], b.samples[i + 1]);
+      EXPECT_EQ(b.samples[i], b.samples[i + 2]);
+      EXPECT_NE(b.images[3 * i + 2], b.images[3 * i + 5]);
+      EXPECT_NE(b.images[3 * i + 2], b.images[3 * i + 8]);
+      EXPECT_TRUE(b.epoch == 1 || seen.insert(b.samples[i]).second);
+    }
+  }
+  LoaderOptions later = options;
+  later.first_epoch = 1, later.first_batch = 1, later.epochs = 1, later.workers = 2;
+  expect_equal(batches, all_batches(dataset, later), 4);
+}
+
+TEST(Loader, MixingEndsAtItsEpochAndTargetsGoOn) {
+  const NumberedDataset dataset(8);
+  LoaderOptions options = training(8, 2);
+  options.mix.smoothing = 0;
+  options.mix.cutmix = 0, options.mix.off_epoch = 1;
+  const auto batches = all_batches(dataset, options);
+  ASSERT_EQ(batches.size(), 2u);
+  for (const Batch& b : batches) {
+    ASSERT_EQ(b.targets.size(), 24u);
+    bool whole = true;
+    for (const float t : b.targets) whole &= t == 0 || t == 1;
+    EXPECT_EQ(whole, b.epoch == 1);
+  }
+}
+
 TEST(Loader, SameBatchesForAnyNumberOfWorkers) {
   const NumberedDataset dataset(103, {7});
   LoaderOptions options = training(8, 3);
