@@ -8,9 +8,11 @@
 #include <condition_variable>
 #include <exception>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <thread>
 
+#include "data/order.h"
 #include "tensor/check.h"
 
 namespace mullion {
@@ -21,17 +23,6 @@ constexpr int kMaxBadMessages = 5;
 constexpr int kTries = 16;  // of a substitute
 
 }  // namespace
-
-std::vector<int64_t> epoch_order(int64_t size, uint64_t seed, int64_t epoch) {
-  std::vector<int64_t> order(static_cast<size_t>(size));
-  for (int64_t i = 0; i < size; ++i) order[static_cast<size_t>(i)] = i;
-  Philox random = SampleKey{seed, epoch, 0}.random(Purpose::order);
-  for (size_t i = order.size(); i > 1; --i) {
-    const uint64_t wide = uint64_t{random.next()} << 32 | random.next();
-    std::swap(order[i - 1], order[wide % i]);
-  }
-  return order;
-}
 
 class Loader::Pipeline {
  public:
@@ -45,6 +36,7 @@ class Loader::Pipeline {
              "loader: ", options.workers, " workers, ", options.prefetch, " batches ahead");
     per_epoch_ = options.drop_last ? size / n : (size + n - 1) / n;
     CHECK_AS(Fault::usage, per_epoch_ > 0, "loader: a batch of ", n, " from a data set of ", size);
+    order_.emplace(OrderOptions{.size = size, .seed = options.seed, .shuffle = options.shuffle});
     CHECK_AS(
         Fault::usage,
         options.first_epoch >= 0 && options.first_batch >= 0 && options.first_batch <= per_epoch_,
@@ -146,14 +138,9 @@ class Loader::Pipeline {
     batch.samples.resize(n);
     batch.targets.clear();
     slot.missing.assign(n, 0);
-    if (options_.shuffle && order_epoch_ != batch.epoch) {
-      order_ = epoch_order(dataset_.size(), options_.seed, batch.epoch);
-      order_epoch_ = batch.epoch;
-    }
     for (size_t i = 0; i < n; ++i) {
       const int64_t place = first + static_cast<int64_t>(i);
-      batch.samples[i] =
-          options_.shuffle ? order_[static_cast<size_t>(place / options_.repeats)] : place;
+      batch.samples[i] = order_->at(batch.epoch * dataset_.size() + place / options_.repeats);
     }
   }
 
@@ -279,8 +266,7 @@ class Loader::Pipeline {
   int64_t per_epoch_ = 0, end_ = 0;
   int64_t delivered_ = 0, assigned_ = 0;  // numbers of the next batch to deliver, to begin
   std::vector<Slot> slots_;
-  int64_t order_epoch_ = -1;
-  std::vector<int64_t> order_;
+  std::optional<SampleOrder> order_;
   std::set<int64_t> bad_;
   LoaderReport report_;
   bool stopping_ = false;

@@ -76,7 +76,4 @@ class Loader {
   std::unique_ptr<Pipeline> pipeline_;
 };
 
-// The order of an epoch: a permutation of [0, size), a function of seed and epoch.
-std::vector<int64_t> epoch_order(int64_t size, uint64_t seed, int64_t epoch);
-
 }  // namespace mullion

@@ -5,6 +5,7 @@
 #include <array>
 #include <nlohmann/json.hpp>
 
+#include "data/text_lines.h"
 #include "data/utf8.h"
 #include "tensor/check.h"
 #include "tensor/io/file.h"
@@ -16,7 +17,7 @@ namespace {
 using nlohmann::json;
 using std::filesystem::path;
 
-constexpr uint64_t kMaxTextBytes = INT32_MAX, kBlockBytes = 1 << 20;
+constexpr uint64_t kMaxTextBytes = INT32_MAX;
 
 // The extension in small letters: ".txt" of BOOK.TXT.
 std::string kind_of(const path& file) { return ascii_lower(file.extension().string()); }
@@ -78,42 +79,26 @@ class DocumentReader {
   // UTF-8 and Latin-1 have the byte of a line break nowhere else, so lines are cut first.
   bool read_json_lines(const path& file) {
     if (options_.encoding == TextEncoding::utf8 || options_.encoding == TextEncoding::latin1)
-      return read_lines(*open_file(file), options_.encoding, file);
+      return read_documents(*open_file(file), options_.encoding, file);
     const std::string text = read_text(file, kMaxTextBytes);
-    return read_lines(*view_bytes(std::as_bytes(std::span(text)), file.string()),
-                      TextEncoding::utf8, file);
+    return read_documents(*view_bytes(std::as_bytes(std::span(text)), file.string()),
+                          TextEncoding::utf8, file);
   }
 
-  bool read_lines(const ByteSource& bytes, TextEncoding encoding, const path& file) {
-    std::string line, block;
-    uint64_t number = 0, line_begin = 0, bad_before = counts_.bad;
-    // False where the user of the documents wants no more.
-    const auto use_line = [&] {
-      const uint64_t size = line.size() + 1;
-      std::string text = decode_text(std::move(line), encoding, file.string(), line_begin);
-      line.clear();
-      line_begin += size;
-      return read_line(text, file, ++number);
-    };
-    for (uint64_t at = 0; at < bytes.size(); at += block.size()) {
-      block.resize(std::min(kBlockBytes, bytes.size() - at));
-      bytes.read_at(at, std::as_writable_bytes(std::span(block)));
-      for (size_t begin = 0; begin < block.size();) {
-        size_t end = block.find('\n', begin);
-        bool ends = end != std::string::npos;
-        line.append(block, begin, (ends ? end : block.size()) - begin);
-        CHECK_AS(Fault::bad_file, line.size() <= options_.max_line_bytes, file.string(), ": line ",
-                 number + 1, " has more than ", options_.max_line_bytes, " bytes");
-        begin = ends ? end + 1 : block.size();
-        if (ends && !use_line()) return false;
-      }
-    }
-    if (!line.empty() && !use_line()) return false;
-    uint64_t bad = counts_.bad - bad_before;
-    CHECK_AS(Fault::bad_file, static_cast<double>(bad) <= options_.max_bad_fraction * number,
-             file.string(), ": ", bad, " of ", number,
-             " lines are bad; the first: ", counts_.first_bad);
-    return true;
+  bool read_documents(const ByteSource& bytes, TextEncoding encoding, const path& file) {
+    const uint64_t bad_before = counts_.bad;
+    uint64_t lines = 0;
+    const bool more = read_lines(bytes, options_.max_line_bytes, [&](TextLine line) {
+      lines = line.number;
+      const std::string text =
+          decode_text(std::move(line.bytes), encoding, file.string(), line.offset);
+      return read_line(text, file, line.number);
+    });
+    const uint64_t bad = counts_.bad - bad_before;
+    CHECK_AS(Fault::bad_file,
+             !more || static_cast<double>(bad) <= options_.max_bad_fraction * lines, file.string(),
+             ": ", bad, " of ", lines, " lines are bad; the first: ", counts_.first_bad);
+    return more;
   }
 
   bool read_line(std::string_view text, const path& file, uint64_t number) {

@@ -1,0 +1,287 @@
+#include "data/chat_template.h"
+
+#include <algorithm>
+#include <optional>
+
+#include "data/utf8.h"
+#include "tensor/check.h"
+
+namespace mullion {
+namespace {
+
+// The words around instructions in Stanford Alpaca, and the system text of Vicuna 1.1 (FastChat).
+constexpr char kAlpacaWithInput[] =
+    "Below is an instruction that describes a task, paired with an input that provides further "
+    "context. Write a response that appropriately completes the request.";
+constexpr char kAlpaca[] =
+    "Below is an instruction that describes a task. Write a response that appropriately completes "
+    "the request.";
+constexpr char kVicuna[] =
+    "A chat between a curious user and an artificial intelligence assistant. The assistant gives "
+    "helpful, detailed, and polite answers to the user's questions.";
+
+// In llama.cpp's order: some templates of ChatML speak of the others' texts as well.
+std::optional<ChatFormat> recognised(const std::string& jinja) {
+  const auto has = [&](const char* text) { return jinja.find(text) != std::string::npos; };
+  if (has("<|im_start|>")) return ChatFormat::chatml;
+  if (has("[INST]")) return ChatFormat::llama2;
+  if (has("<|start_header_id|>")) return ChatFormat::llama3;
+  if (has("USER: ") && has("ASSISTANT:")) return ChatFormat::vicuna;
+  if (has("### Instruction:") && has("### Response:")) return ChatFormat::alpaca;
+  return std::nullopt;
+}
+
+// The system text that a ChatML template writes by itself: what stands literally between
+// <|im_start|>system, a line break (or the two characters \n) and <|im_end|>.
+std::string literal_system(const std::string& jinja) {
+  const std::string head = "<|im_start|>system", tail = "<|im_end|>";
+  for (size_t at = jinja.find(head); at != jinja.npos; at = jinja.find(head, at + 1)) {
+    size_t begin = at + head.size();
+    if (jinja.compare(begin, 1, "\n") == 0)
+      begin += 1;
+    else if (jinja.compare(begin, 2, "\\n") == 0)
+      begin += 2;
+    else
+      continue;
+    const size_t end = jinja.find(tail, begin);
+    if (end == jinja.npos) break;
+    const std::string text = jinja.substr(begin, end - begin);
+    if (!text.empty() && text.find_first_of("{}'\"+\\") == text.npos) return text;
+  }
+  return "";
+}
+
+std::string trimmed(const std::string& text) {
+  const size_t begin = text.find_first_not_of(" \t\r\n\v\f");
+  if (begin == text.npos) return "";
+  return text.substr(begin, text.find_last_not_of(" \t\r\n\v\f") - begin + 1);
+}
+
+std::string joined(const Turn& turn, const char* between) {
+  return turn.input.empty() ? turn.content : turn.content + between + turn.input;
+}
+
+// The special text, which must be one token.
+std::string needed(const Tokenizer& tokenizer, const char* format, const std::string& text) {
+  CHECK_AS(Fault::usage, tokenizer.find(text).has_value(), "--template ", format,
+           ": the tokenizer has no token ", text);
+  return text;
+}
+
+}  // namespace
+
+const std::vector<std::string>& chat_format_names() {
+  static const std::vector<std::string> names = {"auto",   "llama2", "llama3", "chatml",
+                                                 "vicuna", "alpaca", "none"};
+  return names;
+}
+
+const char* name_of(ChatFormat format) {
+  switch (format) {
+    case ChatFormat::none:
+      return "none";
+    case ChatFormat::llama2:
+      return "llama2";
+    case ChatFormat::llama3:
+      return "llama3";
+    case ChatFormat::chatml:
+      return "chatml";
+    case ChatFormat::vicuna:
+      return "vicuna";
+    case ChatFormat::alpaca:
+      return "alpaca";
+  }
+  return "none";
+}
+
+ChatTemplate::ChatTemplate(const std::string& name, const Tokenizer& tokenizer) {
+  const std::string& jinja = tokenizer.parts().chat_template;
+  const std::optional<ChatFormat> own = recognised(jinja);
+  if (name == "auto") {
+    if (!own)
+      throw Error(
+          concat("--template auto: the tokenizer has ",
+                 jinja.empty() ? "no chat template"
+                               : "a chat template that is none of the known ones"),
+          Fault::usage,
+          "give --template: llama2, llama3, chatml, vicuna or alpaca; none learns the plain "
+          "texts");
+    format_ = *own;
+    own_ = true;
+  } else {
+    for (const ChatFormat f : {ChatFormat::llama2, ChatFormat::llama3, ChatFormat::chatml,
+                               ChatFormat::vicuna, ChatFormat::alpaca})
+      if (name == name_of(f)) format_ = f;
+  }
+  const char* const label = name_of(format_);
+  if (format_ == ChatFormat::chatml) {
+    needed(tokenizer, label, "<|im_start|>");
+    end_ = needed(tokenizer, label, "<|im_end|>");
+    if (own == ChatFormat::chatml) default_system_ = literal_system(jinja);
+  } else if (format_ == ChatFormat::llama3) {
+    needed(tokenizer, label, "<|start_header_id|>");
+    needed(tokenizer, label, "<|end_header_id|>");
+    end_ = needed(tokenizer, label, "<|eot_id|>");
+  } else {
+    CHECK_AS(Fault::usage, tokenizer.eos().has_value(), "--template ", label,
+             ": the tokenizer has no end-of-text token, with which an answer could end");
+    end_ = tokenizer.token_text(*tokenizer.eos());
+  }
+  if (format_ == ChatFormat::vicuna) default_system_ = kVicuna;
+  if (tokenizer.bos()) bos_ = tokenizer.token_text(*tokenizer.bos());
+  const bool written = format_ == ChatFormat::llama2 || format_ == ChatFormat::llama3;
+  CHECK_AS(Fault::usage, !written || !bos_.empty(), "--template ", label,
+           ": the tokenizer has no BOS token");
+  // ChatML and the templates that write BOS themselves get none from the tokenizer's policy.
+  add_bos_ = !written && format_ != ChatFormat::chatml && tokenizer.add_bos();
+}
+
+EncodeOptions ChatTemplate::encode_options() const {
+  return {.bos = add_bos_, .parse_specials = true};
+}
+
+std::string ChatTemplate::describe() const {
+  std::string text = name_of(format_);
+  if (own_) text += ", by the tokenizer's own template";
+  text += concat("; answers end with ", end_);
+  if (!default_system_.empty()) text += "; system by default: " + default_system_;
+  return text;
+}
+
+RenderedChat ChatTemplate::render(const Conversation& c) const {
+  for (const Turn& turn : c.turns)
+    for (const std::string* part : {&turn.content, &turn.input})
+      if (!bos_.empty() && part->starts_with(bos_))
+        throw Error(concat(c.where, ": ", part == &turn.input ? "input" : turn.field,
+                           ": begins with the BOS text ", bos_,
+                           ", which the template or the tokenizer puts there"),
+                    Fault::bad_file);
+  RenderedChat out;
+  if (c.is_text) {
+    out.text = c.turns[0].content;
+    // A text that ends as the model's texts end does not end twice.
+    if (!out.text.ends_with(end_)) out.text += end_;
+    out.answers.push_back({0, out.text.size()});
+    return out;
+  }
+  write_turns(c.turns, out);
+  return out;
+}
+
+std::string ChatTemplate::prompt(const std::vector<Turn>& turns) const {
+  RenderedChat out;
+  write_turns(turns, out);
+  if (turns.empty() || turns.back().role == Role::assistant) return out.text;
+  if (format_ == ChatFormat::chatml) out.text += "<|im_start|>assistant\n";
+  if (format_ == ChatFormat::llama3)
+    out.text += "<|start_header_id|>assistant<|end_header_id|>\n\n";
+  return out.text;
+}
+
+// What stands before an answer is written with the user's turn, but for the headers of ChatML and
+// Llama 3, which every turn has.
+void ChatTemplate::write_turns(const std::vector<Turn>& turns, RenderedChat& out) const {
+  std::string system = default_system_;
+  bool first = true;  // no user's turn yet
+  std::string& text = out.text;
+  const bool has_system = !turns.empty() && turns[0].role == Role::system;
+  if (has_system) system = turns[0].content;
+  switch (format_) {
+    case ChatFormat::chatml:
+      if (has_system || !system.empty()) text += "<|im_start|>system\n" + system + "<|im_end|>\n";
+      break;
+    case ChatFormat::llama3:
+      text += bos_;
+      if (has_system)
+        text += "<|start_header_id|>system<|end_header_id|>\n\n" + trimmed(system) + end_;
+      break;
+    case ChatFormat::vicuna:
+      text += system + " ";
+      break;
+    case ChatFormat::none:
+      if (has_system) text += system + "\n\n";
+      break;
+    case ChatFormat::llama2:
+    case ChatFormat::alpaca:
+      break;
+  }
+  for (const Turn& turn : turns) {
+    if (turn.role == Role::system) continue;
+    if (turn.role == Role::user) {
+      switch (format_) {
+        case ChatFormat::chatml:
+          text += "<|im_start|>user\n" + joined(turn, "\n\n") + "<|im_end|>\n";
+          break;
+        case ChatFormat::llama3:
+          text +=
+              "<|start_header_id|>user<|end_header_id|>\n\n" + trimmed(joined(turn, "\n\n")) + end_;
+          break;
+        case ChatFormat::llama2:
+          text += bos_ + "[INST] ";
+          if (first && has_system) text += "<<SYS>>\n" + system + "\n<</SYS>>\n\n";
+          text += trimmed(joined(turn, "\n")) + " [/INST]";
+          break;
+        case ChatFormat::vicuna:
+          text += "USER: " + joined(turn, "\n\n") + " ASSISTANT:";
+          break;
+        case ChatFormat::alpaca:
+          if (first)
+            text += (has_system           ? system
+                     : turn.input.empty() ? kAlpaca
+                                          : kAlpacaWithInput) +
+                    std::string("\n\n");
+          text += "### Instruction:\n" + turn.content;
+          if (!turn.input.empty()) text += "\n\n### Input:\n" + turn.input;
+          text += "\n\n### Response:";
+          break;
+        case ChatFormat::none:
+          text += joined(turn, "\n\n");
+          break;
+      }
+      first = false;
+      continue;
+    }
+    if (format_ == ChatFormat::chatml) text += "<|im_start|>assistant\n";
+    if (format_ == ChatFormat::llama3) text += "<|start_header_id|>assistant<|end_header_id|>\n\n";
+    if (format_ == ChatFormat::llama2 || format_ == ChatFormat::vicuna) text += " ";
+    const size_t begin = text.size();
+    const bool trims = format_ == ChatFormat::llama2 || format_ == ChatFormat::llama3;
+    text += (trims ? trimmed(turn.content) : turn.content);
+    if (format_ == ChatFormat::llama2) text += " ";
+    text += end_;
+    out.answers.push_back({begin, text.size()});
+    if (format_ == ChatFormat::chatml) text += "\n";
+    if (format_ == ChatFormat::alpaca && &turn != &turns.back()) text += "\n\n";
+  }
+}
+
+std::vector<size_t> token_places(const Tokenizer& tokenizer, std::string_view text,
+                                 const std::vector<int32_t>& ids, bool bos) {
+  std::vector<size_t> places;
+  places.reserve(ids.size() + 1);
+  size_t at = 0;
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (bos && i == 0) {
+      places.push_back(0);
+      continue;
+    }
+    std::string_view bytes = tokenizer.token_bytes(ids[i]);
+    const auto fits = [&](std::string_view part) { return text.substr(at).starts_with(part); };
+    // A SentencePiece word begins with a space that the text may not have.
+    if (!fits(bytes) && bytes.starts_with(' ') && fits(bytes.substr(1))) bytes.remove_prefix(1);
+    // Spaces that the tokenizer takes away: around some added tokens, runs of them.
+    while (!fits(bytes) && at < text.size() && text[at] == ' ') ++at;
+    size_t size = bytes.size();
+    if (!fits(bytes)) {
+      CHECK(tokenizer.type(ids[i]) == TokenType::unknown && at < text.size(), "token ", ids[i],
+            " '", bytes, "' is not the text at byte ", at);
+      size = std::max<size_t>(1, utf8_character(text.substr(at)));
+    }
+    places.push_back(at);
+    at += size;
+  }
+  places.push_back(text.size());
+  return places;
+}
+
+}  // namespace mullion

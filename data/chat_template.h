@@ -1,0 +1,62 @@
+// Conversations as the one text that a model was trained on. No template is run: the known ones are
+// written here, and a tokenizer's own is recognised by its special texts, as llama.cpp does.
+#pragma once
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "data/conversation.h"
+#include "data/tokenizer.h"
+
+namespace mullion {
+
+enum class ChatFormat { none, llama2, llama3, chatml, vicuna, alpaca };
+
+// none llama2 llama3 chatml vicuna alpaca, and auto.
+const std::vector<std::string>& chat_format_names();
+const char* name_of(ChatFormat format);
+
+struct ByteSpan {
+  size_t begin, end;
+};
+
+struct RenderedChat {
+  std::string text;
+  std::vector<ByteSpan> answers;  // content and end token of each assistant turn
+};
+
+class ChatTemplate {
+ public:
+  // `name` auto: what the tokenizer's own template is; Error(usage) where it has none or one that
+  // is not known, and where the tokenizer lacks a token that the format needs.
+  ChatTemplate(const std::string& name, const Tokenizer& tokenizer);
+
+  ChatFormat format() const { return format_; }
+  // What a conversation without a system turn begins with; "": nothing.
+  const std::string& default_system() const { return default_system_; }
+  const std::string& end_token() const { return end_; }
+  // How the rendered text becomes ids: special texts in it become their tokens.
+  EncodeOptions encode_options() const;
+  // "chatml, by the tokenizer's own template; system by default: ..."
+  std::string describe() const;
+
+  // Error(bad_file) names row and field where a content begins with the BOS text.
+  RenderedChat render(const Conversation& conversation) const;
+  // The same with what comes before an answer, for a conversation that ends with the user's turn.
+  std::string prompt(const std::vector<Turn>& turns) const;
+
+ private:
+  void write_turns(const std::vector<Turn>& turns, RenderedChat& out) const;
+
+  ChatFormat format_ = ChatFormat::none;
+  bool own_ = false;  // recognised in the tokenizer
+  std::string bos_, end_, default_system_;
+  bool add_bos_ = false;
+};
+
+// The byte of `text` at which each id begins, and text.size() last. `ids` are encode(text) with
+// `bos` as given there. Error where they do not spell the text.
+std::vector<size_t> token_places(const Tokenizer& tokenizer, std::string_view text,
+                                 const std::vector<int32_t>& ids, bool bos);
+
+}  // namespace mullion
