@@ -11,6 +11,8 @@ class LanguageModel : public Module {
  public:
   // ids (B, T) of i64 -> the normed last hidden states (B, T, C). With a cache, the tokens follow
   // those the cache has seen. More than context() tokens are an error.
+  // Where the pattern has documents, ids are one packed sequence, row after row (B * T tokens), and
+  // there is no cache; positions begin anew in each.
   // With a dropout stream (one i64, another for each pass of a training) dropout acts.
   virtual Tensor hidden(const Tensor& ids, KvCache* cache = nullptr,
                         const Tensor& dropout_stream = {}) const = 0;

@@ -1,6 +1,9 @@
 #include "nn/rope.h"
 
+#include <algorithm>
 #include <cmath>
+
+#include "autograd/ops.h"
 
 namespace mullion {
 
@@ -9,6 +12,21 @@ RopeTable::Slice RopeTable::at(int64_t begin, int64_t tokens, Device device) {
   if (!cos_.defined() || cos_.dim(0) < begin + tokens || cos_.device() != device)
     grow(begin + tokens, device);
   return {raw::slice(cos_, 0, begin, begin + tokens), raw::slice(sin_, 0, begin, begin + tokens)};
+}
+
+RopeTable::Slice RopeTable::at(const std::vector<int64_t>& documents, int64_t tokens,
+                               Device device) {
+  std::vector<int64_t> positions(static_cast<size_t>(tokens));
+  int64_t longest = 0;
+  for (size_t d = 0; d < documents.size(); ++d) {
+    const int64_t end = d + 1 < documents.size() ? documents[d + 1] : tokens;
+    longest = std::max(longest, end - documents[d]);
+    for (int64_t t = documents[d]; t < end; ++t)
+      positions[static_cast<size_t>(t)] = t - documents[d];
+  }
+  const Slice all = at(0, longest, device);
+  const Tensor rows = Tensor::from(positions, {tokens});
+  return {embedding(all.cos, rows), embedding(all.sin, rows)};
 }
 
 // The whole table again, to the next power of two: a generation asks for one position at a time.

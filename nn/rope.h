@@ -17,6 +17,9 @@ class RopeTable {
   };
   // Positions begin to begin + tokens - 1, on a device. Not for several threads at once.
   Slice at(int64_t begin, int64_t tokens, Device device = {});
+  // Of `tokens` packed tokens, in which positions begin anew at each of `documents`, ascending from
+  // 0.
+  Slice at(const std::vector<int64_t>& documents, int64_t tokens, Device device = {});
 
  private:
   void grow(int64_t positions, Device device);

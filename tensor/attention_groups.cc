@@ -37,6 +37,13 @@ void check_attention_sizes(const AttentionSizes& s, bool backward) {
         " queries from position ", s.query_offset, " but ", s.S, " keys");
   CHECK(p.wrap == Wrap::split || (self && p.context == s.T), "attention: a rolled pattern for ",
         p.context, " tokens used with ", s.T, " queries and ", s.S, " keys");
+  CHECK(p.documents.empty() || (self && s.B == 1 && p.wrap == Wrap::split), "attention: documents ",
+        "of one packed sequence, not of ", s.B, " of ", s.T, " queries and ", s.S,
+        " keys, and not rolled");
+  for (size_t i = 0; i < p.documents.size(); ++i)
+    CHECK(
+        i == 0 ? p.documents[0] == 0 : p.documents[i] > p.documents[i - 1] && p.documents[i] < s.S,
+        "attention: document ", i, " begins at ", p.documents[i], " of ", s.S, " tokens");
   CHECK(!backward || (p.causal ? self : s.query_offset == 0), "attention: backward of ", s.T,
         " queries from position ", s.query_offset, " over ", s.S, " keys is not supported");
 }

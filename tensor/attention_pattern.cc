@@ -48,9 +48,8 @@ bool segments_visible(const AttentionPattern& p, int64_t head, int64_t i, int64_
   return slot_i / p.group == slot_j / p.group && (!p.causal || slot_j <= slot_i);
 }
 
-}  // namespace
-
-bool visible(const AttentionPattern& p, int64_t head, int64_t i, int64_t j) {
+// The same in one document, whose first token is 0.
+bool visible_inside(const AttentionPattern& p, int64_t head, int64_t i, int64_t j) {
   const int64_t l = p.group;
   switch (p.kind) {
     case PatternKind::full:
@@ -67,6 +66,28 @@ bool visible(const AttentionPattern& p, int64_t head, int64_t i, int64_t j) {
   return false;
 }
 
+}  // namespace
+
+DocumentSpan document_at(const AttentionPattern& p, int64_t i, int64_t n) {
+  if (p.documents.empty()) return {0, n};
+  const auto after = std::upper_bound(p.documents.begin(), p.documents.end(), i);
+  return {*(after - 1), after == p.documents.end() ? n : std::min(*after, n)};
+}
+
+int64_t longest_document(const AttentionPattern& p, int64_t n) {
+  int64_t longest = 0;
+  for (int64_t begin = 0, end; begin < n; begin = end) {
+    end = document_at(p, begin, n).end;
+    longest = std::max(longest, end - begin);
+  }
+  return longest;
+}
+
+bool visible(const AttentionPattern& p, int64_t head, int64_t i, int64_t j) {
+  const auto [begin, end] = document_at(p, i, INT64_MAX);
+  return j >= begin && j < end && visible_inside(p, head, i - begin, j - begin);
+}
+
 int64_t output_row(const AttentionPattern& p, int64_t head, int64_t i) {
   if (p.kind != PatternKind::segments || p.wrap == Wrap::split) return i;
   return (slot_of(p, head, i) + p.shift_out(head)) % p.context;
@@ -79,7 +100,10 @@ bool same_view(const AttentionPattern& p, int64_t a, int64_t b) {
          (p.wrap == Wrap::split || p.shift_out(a) == p.shift_out(b));
 }
 
-int64_t pane_end(const AttentionPattern& p, int64_t head, int64_t i, int64_t n) {
+namespace {
+
+// pane_end() and key_ranges() of one document, whose first token is 0.
+int64_t pane_end_inside(const AttentionPattern& p, int64_t head, int64_t i, int64_t n) {
   switch (p.kind) {
     case PatternKind::full:
     case PatternKind::strided:
@@ -95,8 +119,6 @@ int64_t pane_end(const AttentionPattern& p, int64_t head, int64_t i, int64_t n) 
   }
   return n;
 }
-
-namespace {
 
 void segment_ranges(const AttentionPattern& p, int64_t head, int64_t i0, int64_t i1, int64_t n,
                     std::vector<KeyRange>& out) {
@@ -130,11 +152,8 @@ void strided_ranges(const AttentionPattern& p, int64_t i0, int64_t i1, std::vect
   out.push_back({band, i1, KeyRule::partial});
 }
 
-}  // namespace
-
-void key_ranges(const AttentionPattern& p, int64_t head, int64_t i0, int64_t i1, int64_t n,
-                std::vector<KeyRange>& out) {
-  out.clear();
+void ranges_inside(const AttentionPattern& p, int64_t head, int64_t i0, int64_t i1, int64_t n,
+                   std::vector<KeyRange>& out) {
   const int64_t start = p.group > 0 ? i0 / p.group * p.group : 0;
   switch (p.kind) {
     case PatternKind::full:
@@ -159,11 +178,31 @@ void key_ranges(const AttentionPattern& p, int64_t head, int64_t i0, int64_t i1,
   out.push_back({start, i1, KeyRule::causal});
 }
 
+}  // namespace
+
+int64_t pane_end(const AttentionPattern& p, int64_t head, int64_t i, int64_t n) {
+  const auto [begin, end] = document_at(p, i, n);
+  return begin + pane_end_inside(p, head, i - begin, end - begin);
+}
+
+void key_ranges(const AttentionPattern& p, int64_t head, int64_t i0, int64_t i1, int64_t n,
+                std::vector<KeyRange>& out) {
+  out.clear();
+  const auto [begin, end] = document_at(p, i0, n);
+  ranges_inside(p, head, i0 - begin, i1 - begin, end - begin, out);
+  for (KeyRange& range : out) {
+    range.begin += begin;
+    range.end += begin;
+  }
+}
+
 int64_t visible_pairs(const AttentionPattern& p, int64_t head, int64_t n) {
   int64_t pairs = 0;
   if (p.kind == PatternKind::strided) {
-    for (int64_t i = 0; i < n; ++i)
+    for (int64_t t = 0; t < n; ++t) {
+      const int64_t i = t - document_at(p, t, n).begin;
       pairs += std::min(i + 1, p.group) + (i >= p.group ? i / p.group : 0);
+    }
     return pairs;
   }
   std::vector<KeyRange> ranges;

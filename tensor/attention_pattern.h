@@ -41,6 +41,9 @@ struct AttentionPattern {
   int64_t summary = 0;
   int64_t random_keys = 0;
   uint64_t seed = 0;
+  // Where documents begin among the tokens of a packed sequence, ascending from 0; empty: it is
+  // one. Nobody sees beyond the own document, in which positions, segments and sinks begin anew.
+  std::vector<int64_t> documents = {};
 
   bool operator==(const AttentionPattern&) const = default;
   int64_t shift_in(int64_t head) const { return head >= first_shifted_in ? shift : 0; }
@@ -49,6 +52,14 @@ struct AttentionPattern {
 
 // Whether the query at token i of a head sees the key at token j.
 bool visible(const AttentionPattern& pattern, int64_t head, int64_t i, int64_t j);
+
+// The document that the token at i belongs to: [begin, end), the latter at most n.
+struct DocumentSpan {
+  int64_t begin, end;
+};
+DocumentSpan document_at(const AttentionPattern& pattern, int64_t i, int64_t n);
+
+int64_t longest_document(const AttentionPattern& pattern, int64_t n);
 
 // The row of the output in which the result of the query at token i is found: i, but for the
 // ablations that shift on one side only.

@@ -125,13 +125,18 @@ void Llama::initialize(uint64_t seed) {
 
 Tensor Llama::hidden(const Tensor& ids, KvCache* cache, const Tensor& dropout_stream) const {
   const auto [B, T] = dims<2>("llama", "ids", ids);
+  const bool packed = !pattern().documents.empty();
+  CHECK(!packed || !cache, "llama: packed documents with a cache");
   const int64_t begin = cache ? cache->position() : 0;
-  CHECK_AS(Fault::usage, begin + T <= this->context(), "llama: ", begin + T,
+  const int64_t end = packed ? longest_document(pattern(), B * T) : begin + T;
+  CHECK_AS(Fault::usage, end <= this->context(), "llama: ", end,
            " tokens, but the model's context is ", this->context(), "; extend it by rope scaling");
-  LlamaContext context{rope_.at(begin, T, device()), &pattern(), cache};
+  LlamaContext context{
+      packed ? rope_.at(pattern().documents, B * T, device()) : rope_.at(begin, T, device()),
+      &pattern(), cache};
   context.dropout_stream = dropout_stream;
   const size_t last_third = layers_.size() - layers_.size() / 3;
-  Tensor x = embed_tokens_(ids);
+  Tensor x = embed_tokens_(packed ? raw::reshape(ids, {1, B * T}) : ids);
   if (compute_type() == DType::bf16) x = cast(x, DType::bf16);
   for (size_t i = 0; i < layers_.size(); ++i) {
     context.recompute_norm = recompute_ == Recompute::mlp && !cache;
@@ -141,7 +146,7 @@ Tensor Llama::hidden(const Tensor& ids, KvCache* cache, const Tensor& dropout_st
     };
     x = recompute_ == Recompute::block && !cache ? checkpoint(block, x) : block(x);
   }
-  return norm_(x);
+  return packed ? reshape(norm_(x), {B, T, config_.hidden_size}) : norm_(x);
 }
 
 KvCacheShape Llama::cache_shape() const {

@@ -62,6 +62,7 @@ void write_longctx(const std::filesystem::path& folder, const LongContextNote& n
                {"base_sha256", note.base_sha256},
                {"base_path", note.base_path},
                {"trained", note.trained}};
+  if (!note.chat_template.empty()) json["template"] = note.chat_template;
   if (note.rope_scaling.kind == RopeScaling::Kind::linear) {
     json["original_max_position_embeddings"] = note.rope_scaling.original_max_position_embeddings;
   }
@@ -90,6 +91,7 @@ std::optional<LongContextNote> read_longctx(const std::filesystem::path& folder)
   note.tokenizer_sha256 = get_string_or(json, file, "tokenizer_sha256", "");
   note.base_sha256 = get_string_or(json, file, "base_sha256", "");
   note.base_path = get_string_or(json, file, "base_path", "");
+  note.chat_template = get_string_or(json, file, "template", "");
   note.trained = get_strings(json, file, "trained");
   return note;
 }

@@ -47,8 +47,7 @@ class BackwardRun {  // one work item on one thread
 
   void run() {
     for (int64_t key = item_.own_begin; key < item_.own_end; ++key) clear(gradient_of(key));
-    const int64_t sinks = item_.side < 0 ? 0 : std::min(item_.own_begin, size_.pattern->sinks);
-    for (int64_t key = 0; key < sinks; ++key) clear(gradient_of(key));
+    for (int64_t key = item_.side_begin; key < item_.side_end; ++key) clear(gradient_of(key));
     for (const QueryBlock& block : blocks_) run_block(block);
   }
 
@@ -79,10 +78,9 @@ class BackwardRun {  // one work item on one thread
   KeyGradient<T> gradient_of(int64_t key) const {
     T* const scratch = static_cast<T*>(args_.scratch);
     if (key < item_.own_begin || key >= item_.own_end) {
-      DCHECK(item_.side >= 0 && key < size_.pattern->sinks);
-      const int64_t keys = std::min(item_.own_begin, size_.pattern->sinks);
-      T* const at = scratch + item_.side + key * size_.D;
-      return {at, at + keys * size_.D};
+      DCHECK(item_.side >= 0 && key >= item_.side_begin && key < item_.side_end);
+      T* const at = scratch + item_.side + (key - item_.side_begin) * size_.D;
+      return {at, at + (item_.side_end - item_.side_begin) * size_.D};
     }
     if (item_.buffer >= 0) {
       T* const at = scratch + item_.buffer + (key - item_.own_begin) * size_.D;

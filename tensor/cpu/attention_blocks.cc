@@ -81,12 +81,16 @@ class Planner {
 
   BackwardPlan plan() {
     const std::vector<HeadGroup> groups = head_groups(s_);
-    const int64_t shards = shards_per_group(static_cast<int64_t>(groups.size()), s_.T);
+    const int64_t n = std::ssize(groups) * std::max<int64_t>(1, std::ssize(s_.pattern->documents));
     for (const HeadGroup& group : groups) {
-      if (segments_own_keys(*s_.pattern))
+      if (segments_own_keys(*s_.pattern)) {
         add_segments(group);
-      else
-        add_shards(group, shards);
+        continue;
+      }
+      for (int64_t begin = 0, end; begin < s_.T; begin = end) {
+        end = document_at(*s_.pattern, begin, s_.T).end;
+        add_shards(group, begin, end, shards_per_group(n, end - begin));
+      }
     }
     costly_first(plan_.items);
     return std::move(plan_);
@@ -110,15 +114,20 @@ class Planner {
       item.own_end = i1;
       item.cost = count_pairs(ranges, i0, i1) * group.heads;
       if (group.rank > 0) item.buffer = reserve(group, i0, i1);
-      const int64_t sinks = std::min(s_.pattern->sinks, i0);
-      if (sinks > 0) item.side = reserve(group, 0, sinks);
+      item.side_begin = document_at(*s_.pattern, i0, s_.S).begin;
+      item.side_end = std::min(item.side_begin + s_.pattern->sinks, i0);
+      if (item.side_end > item.side_begin)
+        item.side = reserve(group, item.side_begin, item.side_end);
       plan_.items.push_back(item);
     }
   }
 
-  void add_shards(const HeadGroup& group, int64_t shards) {
+  // The queries [begin, end) of a group, which are a document or all; without causality they see
+  // all keys.
+  void add_shards(const HeadGroup& group, int64_t begin, int64_t end, int64_t shards) {
+    const int64_t last_key = s_.pattern->documents.empty() ? s_.S : end;
     std::vector<QueryBlock> blocks;
-    append_blocks(s_, group, 0, s_.T, rows_, blocks);
+    append_blocks(s_, group, begin, end, rows_, blocks);
     const auto total = std::accumulate(blocks.begin(), blocks.end(), 0.0, [](double sum, auto& b) {
       return sum + static_cast<double>(b.cost);
     });
@@ -126,6 +135,7 @@ class Planner {
     size_t next = 0;
     for (int64_t shard = 1; shard <= shards && next < blocks.size(); ++shard) {
       BackwardItem item{.group = group, .i0 = blocks[next].i0};
+      item.own_begin = begin;
       const double goal = total * static_cast<double>(shard) / static_cast<double>(shards);
       do {
         done += static_cast<double>(blocks[next].cost);
@@ -134,8 +144,8 @@ class Planner {
       } while (next < blocks.size() && (shard == shards || done < goal));
       const bool last = next == blocks.size();
       const bool prefix = s_.pattern->causal && s_.pattern->kind != PatternKind::segments;
-      item.own_end = prefix && !last ? item.i1 : s_.S;
-      if (!last || group.rank > 0) item.buffer = reserve(group, 0, item.own_end);
+      item.own_end = prefix && !last ? item.i1 : last_key;
+      if (!last || group.rank > 0) item.buffer = reserve(group, begin, item.own_end);
       plan_.items.push_back(item);
     }
   }

@@ -26,14 +26,16 @@ std::vector<QueryBlock> forward_blocks(const AttentionSizes& size, int64_t strip
 
 // One item of the backward pass: the queries [i0, i1) of a group, in order on one thread. Gradients
 // of keys in [own_begin, own_end) go to dk and dv themselves or, where another item writes there
-// too, to a buffer in scratch; keys before own_begin are sinks and go to a small side buffer.
-// Buffers are added up afterwards in the order of `sums`, so no thread's timing shows in a result.
+// too, to a buffer in scratch; the keys [side_begin, side_end) are sinks before own_begin and go to
+// a small side buffer. Buffers are added up afterwards in the order of `sums`, so no thread's
+// timing shows in a result.
 struct BackwardItem {
   HeadGroup group;
   int64_t i0 = 0, i1 = 0;
   int64_t own_begin = 0, own_end = 0;
   int64_t buffer = -1;  // offset in scratch, in elements; -1: dk and dv themselves
   int64_t side = -1;    // the same for the sinks; -1: there are none outside
+  int64_t side_begin = 0, side_end = 0;
   int64_t cost = 0;
 };
 struct PartialSum {  // dk then dv, each keys x D, to be added to keys [begin, end)

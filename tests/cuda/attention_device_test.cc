@@ -263,6 +263,23 @@ TEST_F(AttentionOnDevice, AnyNumberOfSinks) {
     }
 }
 
+// Documents in one call, on both sides of a tile of queries and of keys.
+TEST_F(AttentionOnDevice, PackedDocuments) {
+  for (const std::string& pattern : pattern_names()) {
+    const Case c{.pattern = pattern, .T = 180, .H = 4, .Hkv = 2, .D = 64, .group = 24};
+    for (const DType type : {DType::f32, DType::bf16})
+      for (const std::vector<int64_t>& documents :
+           {std::vector<int64_t>{0, 1, 17}, {0, 40, 41, 129, 170}}) {
+        Case one = c;
+        one.every_order = pattern == "sf" && documents.size() > 3;
+        ReferenceAttention r = reference_of(one, type);
+        if (r.pattern.wrap != Wrap::split) continue;
+        r.pattern.documents = documents;
+        check(one, type, r);
+      }
+  }
+}
+
 TEST_F(AttentionOnDevice, WithoutCausality) {
   for (const DType type : {DType::f32, DType::bf16}) {
     check({.B = 2, .T = 50, .H = 3, .Hkv = 3, .D = 64, .causal = false}, type);

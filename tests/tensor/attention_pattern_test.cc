@@ -186,6 +186,25 @@ TEST(AttentionPattern, RangesHoldTheVisibleKeys) {
     }
 }
 
+// A packed document sees what it sees alone, wherever it stands.
+TEST(AttentionPattern, DocumentsAreSeenAsIfAlone) {
+  for (const std::string& name : pattern_names()) {
+    AttentionPattern p = made(name, 5, 24, 8, 3);
+    if (p.wrap != Wrap::split) continue;
+    const AttentionPattern alone = p;
+    p.documents = {0, 1, 8, 19, 20};
+    check_ranges(p, 43, name + " packed");
+    for (int64_t head = 0; head < 5; ++head)
+      for (int64_t i = 0; i < 43; ++i)
+        for (int64_t j = 0; j < 43; ++j) {
+          const auto [begin, end] = document_at(p, i, 43);
+          const bool inside = j >= begin && j < end;
+          EXPECT_EQ(visible(p, head, i, j), inside && visible(alone, head, i - begin, j - begin))
+              << name << ' ' << head << ' ' << i << ' ' << j;
+        }
+  }
+}
+
 TEST(AttentionPattern, RandomKeysAreAsManyAsAskedAndFollowTheSeed) {
   const AttentionPattern p = made("random", 2, 256, 32, 7);
   const auto keys = [&](const AttentionPattern& a, int64_t head, int64_t i) {

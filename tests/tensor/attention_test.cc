@@ -253,6 +253,37 @@ TEST(Attention, AnyNumberOfSinks) {
       check(sized(pattern, 1, 64, 4, 1, 16).with_group(8, sinks));
 }
 
+// One call over packed documents, by the reference that asks visible() of every pair; and each
+// document as the same kernel computes it alone.
+TEST(Attention, PackedDocuments) {
+  const std::vector<std::vector<int64_t>> borders = {
+      {0}, {0, 1}, {0, 7, 8, 30}, {0, 50, 53, 54, 120}};
+  for (const std::string& pattern : pattern_names()) {
+    if (pattern_of(sized(pattern, 1, 150, 8, 2, 16).with_group(10)).wrap != Wrap::split) continue;
+    for (const auto& documents : borders)
+      for (const int64_t threads : {1, 3}) {
+        set_num_threads(static_cast<int>(threads));
+        const Case c = sized(pattern, 1, 150, 8, 2, 16).with_group(10);
+        ReferenceAttention r = reference_of(c);
+        r.pattern.documents = documents;
+        check(c, r);
+      }
+    set_num_threads(0);
+  }
+}
+
+TEST(Attention, DocumentsOfAnotherLengthAreRefused) {
+  ReferenceAttention r = reference_of(sized("sf", 1, 20, 4, 2, 8));
+  for (const std::vector<int64_t>& wrong :
+       {std::vector<int64_t>{1, 5}, {0, 5, 5}, {0, 20}, {0, 7, 3}}) {
+    r.pattern.documents = wrong;
+    EXPECT_THROW(run_kernels<float>(r, {}, false), Error);
+  }
+  r = reference_of(sized("sf", 2, 20, 4, 2, 8));
+  r.pattern.documents = {0, 5};
+  EXPECT_THROW(run_kernels<float>(r, {}, false), Error);  // of one sequence, not of two
+}
+
 TEST(Attention, WithoutCausality) {
   Case c = sized("full", 2, 50, 3, 3, 32);
   c.causal = false;
