@@ -3,13 +3,17 @@
 //   data_llama info book.bin        data_llama show book.bin --model DIR
 //   data_llama check book.bin --model DIR        data_llama split book.bin --val-size 0.1
 //   data_llama lexicon --rows 1000 --length 128 --output made.bin --model-dir tiny
+//   data_llama instructions rows.json --model DIR
+//   data_llama compose recipes/longalpaca-plus-open.toml --sources books -o rows.json
 // Each document becomes [BOS] text [EOS] as the tokenizer's own policy says, one after another in
 // one token file (data/token_file.h).
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "apps/llama/compose.h"
 #include "apps/llama/model_options.h"
+#include "apps/llama/show_instructions.h"
 #include "apps/llama/text_data.h"
 #include "apps/program/log.h"
 #include "apps/program/main.h"
@@ -374,5 +378,7 @@ int main(int argc, char** argv) {
                       {check_table(), check},
                       {show_table(), show},
                       {split_table(), split},
-                      {lexicon_table(), lexicon}});
+                      {lexicon_table(), lexicon},
+                      {instructions_table(), show_instructions},
+                      {compose_table(), compose}});
 }

@@ -1,15 +1,16 @@
 // Trains a LLaMA:
 //   train_llama pretrain -m DIR --data book.bin --ctx-size 2048 --attn sf --name long
+//   train_llama sft -m DIR --data rows.json --ctx-size 4096 --pack --name tuned
 //   train_llama pretrain --model-config tiny.json --data text.bin --ctx-size 128 --attn full
-#include "apps/llama/pretrain.h"
+#include "apps/llama/training.h"
 #include "apps/program/main.h"
 #include "apps/run/training_run.h"
 
 namespace mullion {
 namespace {
 
-Outcome pretrain(const Options& options) {
-  Pretraining training(options);
+Outcome train(const Options& options, Learns learns) {
+  LlamaTraining training(options, learns);
   if (options.dry_run) return training.estimate();
   TrainingRun run(options, training.settings());
   if (run.checkpoint()) training.restore(*run.checkpoint());
@@ -24,10 +25,14 @@ Outcome pretrain(const Options& options) {
   return run.outcome();
 }
 
+Outcome pretrain(const Options& options) { return train(options, Learns::texts); }
+Outcome tune(const Options& options) { return train(options, Learns::instructions); }
+
 }  // namespace
 }  // namespace mullion
 
 int main(int argc, char** argv) {
   using namespace mullion;
-  return run_program(argc, argv, "Trains a LLaMA.", {{pretrain_table(), pretrain}});
+  return run_program(argc, argv, "Trains a LLaMA.",
+                     {{pretrain_table(), pretrain}, {sft_table(), tune}});
 }

@@ -1,4 +1,4 @@
-#include "apps/llama/pretrain.h"
+#include "apps/llama/training.h"
 
 #include <chrono>
 #include <cmath>
@@ -9,11 +9,11 @@
 #include "apps/llama/attention_options.h"
 #include "apps/llama/companions.h"
 #include "apps/llama/model_options.h"
-#include "apps/llama/text_data.h"
 #include "apps/options/device.h"
 #include "apps/options/nearest.h"
 #include "apps/options/schedule_check.h"
 #include "apps/program/log.h"
+#include "autograd/ops.h"
 #include "nn/state.h"
 #include "tensor/backend.h"
 #include "tensor/io/file.h"
@@ -26,6 +26,7 @@ namespace mullion {
 namespace {
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
+constexpr double kTuningEpochs = 3;  // SinkLoRA, section 4.1
 
 bool contains(const std::vector<std::string>& list, const std::string& item) {
   return std::find(list.begin(), list.end(), item) != list.end();
@@ -64,8 +65,9 @@ void follow_adapter(LoraOptions& lora, const Options& options, const AdapterConf
 }
 }  // namespace
 
-Pretraining::Pretraining(const Options& options)
+LlamaTraining::LlamaTraining(const Options& options, Learns learns)
     : options_(options),
+      learns_(learns),
       device_(device_of(options)),
       context_(options.get<int64_t>("context.size")),
       batch_(options.get<int64_t>("train.batch_size")),
@@ -73,7 +75,8 @@ Pretraining::Pretraining(const Options& options)
   const bool scratch = options.has("model.config");
   CHECK_AS(Fault::usage, scratch != options.has("model.path"),
            "either --model or --model-config is needed, and only one of them");
-  CHECK_AS(Fault::usage, options.has("data.train"), "--data is needed: token files or texts");
+  CHECK_AS(Fault::usage, options.has("data.train"), "--data is needed: ",
+           learns == Learns::texts ? "token files or texts" : "files of instructions");
   const auto betas = options.get<std::vector<double>>("optim.betas");
   CHECK_AS(Fault::usage, betas.size() == 2 && betas[0] < 1 && betas[1] < 1,
            "--opt-betas: two numbers below 1 are needed");
@@ -81,14 +84,12 @@ Pretraining::Pretraining(const Options& options)
   schedule_.lr = options.get<double>("optim.lr");
   schedule_.min_lr = options.get<double>("optim.min_lr");
   schedule_.warmup_steps = options.get<int64_t>("optim.warmup_steps");
-  schedule_.total_steps = options.get<int64_t>("train.max_steps");
-  check_rates(schedule_);
   CHECK_AS(Fault::usage, schedule_.lr > 0 || !options.has("optim.lr_embed"),
            "--lr-embed: a multiple of --lr, which is 0");
   open_model();
 }
 
-void Pretraining::open_model() {
+void LlamaTraining::open_model() {
   const bool scratch = options_.has("model.config");
   std::optional<LlamaCheckpoint> base;
   if (scratch) {
@@ -120,19 +121,10 @@ void Pretraining::open_model() {
   const RopeScaling base_scaling = config_.rope_scaling;
   apply_rope_options(config_, options_, context_, !scratch, note);
   pattern_ = attention_pattern(options_, config_.num_attention_heads, context_);
-  const TokenFileOptions reading = token_file_options(options_, config_.vocab_size);
-  const auto open_rows = [&](const char* key) {
-    const auto files = token_files(
-        options_, options_.get<std::vector<std::string>>(key),
-        [&] { return open_tokenizer(tokenizer_path_, config_.vocab_size); }, text_facts_);
-    return std::make_unique<TokenRows>(files, reading, context_);
-  };
-  rows_ = open_rows("data.train");
-  if (options_.has("data.val")) validation_ = open_rows("data.val");
-  for (const TokenRows* rows : {rows_.get(), validation_.get()})
-    for (size_t i = 0; rows && i < rows->files().size(); ++i)
-      require_same_tokenizer(*rows->files()[i], tokenizer_hash_);
-  order_.emplace(rows_->size(), options_.seed(), options_.get<bool>("data.shuffle"));
+  CHECK_AS(Fault::usage, learns_ == Learns::texts || pattern_.wrap == Wrap::split, "--attn ",
+           options_.get<std::string>("attention.kind"),
+           ": holds for rows of --ctx-size tokens alone, and instructions are of all lengths");
+  open_data();
   choose_trained(base ? &*base : nullptr);
   if (!lora_) config_.dtype = DType::f32;  // what is trained and saved
   if (!lora_) check_companions(tokenizer_path_);
@@ -166,7 +158,24 @@ void Pretraining::open_model() {
   print_banner();
 }
 
-void Pretraining::start_from_adapter() {
+void LlamaTraining::open_data() {
+  data_ = std::make_unique<TrainingData>(options_, learns_, config_.vocab_size, tokenizer_path_,
+                                         tokenizer_hash_);
+  schedule_.total_steps = options_.get<int64_t>("train.max_steps");
+  const bool by_default = learns_ == Learns::instructions && options_.is_default("train.max_steps");
+  if (options_.has("train.epochs") || by_default) {
+    CHECK_AS(Fault::usage, options_.is_default("train.max_steps"),
+             "--epochs and --max-steps: only one of them");
+    const double epochs =
+        options_.has("train.epochs") ? options_.get<double>("train.epochs") : kTuningEpochs;
+    schedule_.total_steps =
+        std::max<int64_t>(1, static_cast<int64_t>(std::ceil(epochs * data_->steps_an_epoch())));
+    log_info("epochs     ", epochs, " are ", schedule_.total_steps, " steps");
+  }
+  check_rates(schedule_);
+}
+
+void LlamaTraining::start_from_adapter() {
   const std::vector<std::string> kept = load_adapter_values(*model_, initial_adapter_, true);
   log_info("start      pairs of ", initial_adapter_.string());
   if (!kept.empty())
@@ -175,18 +184,18 @@ void Pretraining::start_from_adapter() {
              kept.size() > 1 ? ", ..." : "");
 }
 
-std::string Pretraining::adapter_base_name() const {
+std::string LlamaTraining::adapter_base_name() const {
   return options_.has("lora.base_name") ? options_.get<std::string>("lora.base_name") : base_name_;
 }
 
-void Pretraining::tell_result(const fs::path& run) const {
+void LlamaTraining::tell_result(const fs::path& run) const {
   if (!rope_lines_.empty())
     log_info("PEFT opens the adapter without its rope scaling (", describe_rope(config_),
              "), and does not warn; ", (run / "last/adapter/README.md").string(),
              " has the lines that set it:\n", rope_lines_);
 }
 
-void Pretraining::choose_trained(const LlamaCheckpoint* base) {
+void LlamaTraining::choose_trained(const LlamaCheckpoint* base) {
   const bool narrow = options_.get<std::string>("model.dtype") == "bf16";
   if (!base || options_.get<bool>("lora.full")) {
     CHECK_AS(Fault::usage, !narrow, "--dtype bf16: only frozen matrices can be held so; ",
@@ -214,7 +223,7 @@ void Pretraining::choose_trained(const LlamaCheckpoint* base) {
 }
 
 // Norms are not decayed, as in Hugging Face's Trainer.
-void Pretraining::make_update() {
+void LlamaTraining::make_update() {
   const std::vector<NamedParameter> trained = trainable_parameters(*model_);
   ParameterGroup norms, embedding, others;
   others.weight_decay = embedding.weight_decay = options_.get<double>("optim.weight_decay");
@@ -226,19 +235,34 @@ void Pretraining::make_update() {
     (norm ? norms : embed ? embedding : others).parameters.push_back(p);
   }
   const auto betas = options_.get<std::vector<double>>("optim.betas");
-  const double scale = 1.0 / static_cast<double>(batch_ * accumulate_ * (context_ - 1));
+  // Documents are data that a recorded step would repeat.
+  const GraphUse graph = data_->packed() ? GraphUse::off : graph_use(options_, device_);
   update_ = std::make_unique<UpdateStep>(
       trained,
       make_adamw({norms, embedding, others},
                  {betas[0], betas[1], options_.get<double>("optim.eps")}),
-      [model = model_.get(), scale](const UpdateStep::Inputs& in) {
-        return model->loss(in[0], in[1], scale, in.size() > 2 ? in[2] : Tensor());
-      },
-      UpdateOptions{.max_norm = options_.get<double>("optim.clip_grad"),
-                    .graph = graph_use(options_, device_)});
+      [this](const UpdateStep::Inputs& in) { return loss(in); },
+      UpdateOptions{.max_norm = options_.get<double>("optim.clip_grad"), .graph = graph});
 }
 
-void Pretraining::print_banner() const {
+// Of one micro-batch: {ids, targets}, then what the training has of one over the step's targets
+// (where their number varies), of the dropout's stream, and of the documents of packed rows.
+Tensor LlamaTraining::loss(const UpdateStep::Inputs& in) {
+  size_t next = 2;
+  const Tensor scale = data_->varies() ? in[next++] : Tensor();
+  const Tensor stream = lora_ && lora_->dropout > 0 ? in[next++] : Tensor();
+  if (data_->packed()) {
+    AttentionPattern packed = pattern_;
+    packed.documents = in[next++].to_vector<int64_t>();
+    model_->set_pattern(packed);
+  }
+  if (!scale.defined())
+    return model_->loss(in[0], in[1],
+                        1.0 / static_cast<double>(data_->rows_a_step() * (context_ - 1)), stream);
+  return mul(model_->loss(in[0], in[1], 1, stream), raw::to_device(scale, device_));
+}
+
+void LlamaTraining::print_banner() const {
   const auto betas = options_.get<std::vector<double>>("optim.betas");
   const JsonObject facts = estimate();
   log_info("model      ", base_name_, options_.has("model.config") ? " (from scratch)" : "");
@@ -248,33 +272,31 @@ void Pretraining::print_banner() const {
            lora_ && lora_->dropout > 0 ? concat(", dropout ", lora_->dropout) : "",
            lora_ && lora_->train_embedding ? " + embedding" : "",
            lora_ && lora_->train_norms ? " + norms" : "");
-  log_info("data       ", rows_->tokens(), " tokens, ", rows_->size(), " rows; ",
-           batch_ * accumulate_, " a step = ", batch_, " x ", accumulate_);
+  log_info("data       ", data_->describe());
   log_info("optimizer  AdamW, betas ", betas[0], " ", betas[1], ", lr ", schedule_.lr, " ",
            options_.get<std::string>("optim.schedule"), ", ", schedule_.warmup_steps,
            " warm-up steps, clip ", options_.get<double>("optim.clip_grad"));
   for (const std::string& warning : schedule_warnings(schedule_)) log_warning(warning);
   if (schedule_.kind == Schedule::Kind::constant_with_warmup && schedule_.min_lr > 0)
     log_warning("--min-lr ", schedule_.min_lr, " is not used: the rate stays at ", schedule_.lr);
-  if (batch_ * accumulate_ > rows_->size())
-    log_warning("a step takes ", batch_ * accumulate_, " rows, the data has ", rows_->size(),
+  if (data_->rows_a_step() > data_->rows().size())
+    log_warning("a step takes ", data_->rows_a_step(), " rows, the data has ", data_->rows().size(),
                 ": rows repeat within a step");
   log_info("device     ", describe(device_));
   log_info("estimate   ", facts.text());
 }
 
-RunSettings Pretraining::settings() const {
+RunSettings LlamaTraining::settings() const {
   RunSettings settings;
   settings.what =
       fs::path(base_name_).stem().string() + "-" + options_.get<std::string>("attention.kind");
   settings.device = device_;
   settings.total_steps = schedule_.total_steps;
-  settings.steps_per_epoch =
-      static_cast<double>(rows_->size()) / static_cast<double>(batch_ * accumulate_);
+  settings.steps_per_epoch = data_->steps_an_epoch();
   settings.checkpoint_bytes =
       12 * static_cast<uint64_t>(parameter_count(update_->parameters())) + (uint64_t{1} << 20);
   settings.identity = {{"model", sha256_hex(to_json(config_).dump() + base_fingerprint_)},
-                       {"data", rows_->fingerprint()}};
+                       {"data", data_->rows().fingerprint()}};
   // Only these schedules know their end.
   if (schedule_.kind != Schedule::Kind::constant_with_warmup)
     settings.identity.emplace_back("train.max_steps", std::to_string(schedule_.total_steps));
@@ -282,38 +304,44 @@ RunSettings Pretraining::settings() const {
   return settings;
 }
 
-Pretraining::Batch Pretraining::read(const TokenRows& rows, int64_t first, int64_t count,
-                                     bool ordered) {
-  std::vector<int64_t> ids(static_cast<size_t>(count * context_)), targets(ids.size());
-  for (int64_t i = 0; i < count; ++i) {
-    const int64_t row = ordered ? order_->at(first + i) : first + i;
-    rows.read(row, ids.data() + i * context_, targets.data() + i * context_);
+StepReport LlamaTraining::step(int64_t step) {
+  const auto begin = Clock::now();
+  const std::vector<TextBatch> batches = data_->step(step);
+  const double data_seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+  int64_t targets = 0, tokens = 0;
+  for (const TextBatch& batch : batches) {
+    targets += batch.learned;
+    tokens += batch.real;
   }
-  return {Tensor::from(ids, {count, context_}), Tensor::from(targets, {count, context_})};
-}
-
-StepReport Pretraining::step(int64_t step) {
-  double data_seconds = 0;
-  int64_t pass = step * accumulate_, row = pass * batch_;
+  const auto scale = static_cast<float>(1.0 / static_cast<double>(targets));
+  int64_t pass = step * accumulate_;
+  auto batch = batches.begin();
   update_->accumulate(accumulate_, [&]() -> UpdateStep::Inputs {
-    const auto begin = Clock::now();
-    const Batch batch = read(*rows_, std::exchange(row, row + batch_), batch_, true);
-    data_seconds += std::chrono::duration<double>(Clock::now() - begin).count();
-    if (!lora_ || lora_->dropout == 0) return {batch.ids, batch.targets};
+    UpdateStep::Inputs inputs = {tensor_of(batch->ids, *batch), tensor_of(batch->targets, *batch)};
+    if (data_->varies()) inputs.push_back(Tensor::from(std::vector<float>{scale}, {}));
     // A number for each pass of the run: the same masks whether it was interrupted or not.
-    return {batch.ids, batch.targets, Tensor::from(std::vector<int64_t>{pass++}, {1})};
+    if (lora_ && lora_->dropout > 0)
+      inputs.push_back(Tensor::from(std::vector<int64_t>{pass++}, {1}));
+    if (data_->packed())
+      inputs.push_back(Tensor::from(batch->documents, {std::ssize(batch->documents)}));
+    ++batch;
+    return inputs;
   });
   const double lr = schedule_.at(step);
-  return {update_->apply(lr), lr, batch_ * accumulate_ * context_, data_seconds};
+  StepReport report{update_->apply(lr), lr, tokens, data_seconds};
+  if (data_->varies())
+    report.extra = {{"targets", static_cast<double>(targets)},
+                    {"masked", static_cast<double>(tokens - targets)}};
+  return report;
 }
 
-void Pretraining::start(const fs::path& run, int64_t step) {
+void LlamaTraining::start(const fs::path& run, int64_t step) {
   summary_.emplace(
       run, step + 1,
       std::vector<std::string>{"step", "train_loss", "eval_loss", "eval_perplexity", "lr"});
 }
 
-Evaluation Pretraining::evaluate(int64_t step) {
+Evaluation LlamaTraining::evaluate(int64_t step) {
   const Evaluation result = validate();
   if (!result.complete) return result;
   std::optional<double> loss, ppl;
@@ -322,27 +350,29 @@ Evaluation Pretraining::evaluate(int64_t step) {
   return result;
 }
 
-Evaluation Pretraining::validate() {
+Evaluation LlamaTraining::validate() {
   Evaluation result;
-  result.present = validation_ != nullptr;
-  if (!validation_) return result;
+  result.present = data_->validation() != nullptr;
+  if (!result.present) return result;
   NoGrad no_grad;
   model_->set_pattern(AttentionPattern{});
   const auto limit = options_.get<int64_t>("eval.max_rows");
-  const int64_t rows = limit > 0 ? std::min(limit, validation_->size()) : validation_->size();
+  const int64_t all = data_->validation()->size(), rows = limit > 0 ? std::min(limit, all) : all;
   double sum = 0;
+  int64_t targets = 0;
   for (int64_t row = 0; row < rows && result.complete; row += batch_) {
-    const Batch batch = read(*validation_, row, std::min(batch_, rows - row), false);
-    sum += model_->loss(batch.ids, batch.targets, 1).item();
+    const TextBatch batch = data_->validation_batch(row, std::min(batch_, rows - row));
+    sum += model_->loss(tensor_of(batch.ids, batch), tensor_of(batch.targets, batch), 1).item();
+    targets += batch.learned;
     result.complete = !stop_requested() || row + batch_ >= rows;
   }
   model_->set_pattern(pattern_);
-  result.loss = result.metric = sum / static_cast<double>(rows * (context_ - 1));
+  result.loss = result.metric = sum / static_cast<double>(targets);
   result.fields = {{"perplexity", std::exp(result.loss)}};
   return result;
 }
 
-void Pretraining::write_weights(CheckpointWriter& writer) {
+void LlamaTraining::write_weights(CheckpointWriter& writer) {
   if (!lora_) {
     writer.add_folder("model", [&](const fs::path& folder) {
       save_llama(folder, *model_);
@@ -359,6 +389,7 @@ void Pretraining::write_weights(CheckpointWriter& writer) {
   note.tokenizer_sha256 = tokenizer_hash_;
   note.base_sha256 = base_fingerprint_;
   note.base_path = fs::absolute(tokenizer_path_).lexically_normal().string();
+  note.chat_template = data_->chat_template();
   note.trained = {"lora"};
   if (lora_->train_embedding) note.trained.emplace_back("embed");
   if (lora_->train_norms) note.trained.emplace_back("norm");
@@ -369,7 +400,7 @@ void Pretraining::write_weights(CheckpointWriter& writer) {
   });
 }
 
-TrainingState Pretraining::state() {
+TrainingState LlamaTraining::state() {
   return {update_->count_nonfinite(), [this](CheckpointWriter& writer) {
             write_weights(writer);
             // Order and random numbers are functions of the seed and the step.
@@ -377,7 +408,7 @@ TrainingState Pretraining::state() {
           }};
 }
 
-void Pretraining::restore(const CheckpointInfo& checkpoint) {
+void LlamaTraining::restore(const CheckpointInfo& checkpoint) {
   if (lora_)
     load_adapter_values(*model_, checkpoint.path("adapter"));
   else

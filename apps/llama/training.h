@@ -1,12 +1,13 @@
-// Context extension by LoRA, or training from scratch, on token files and texts: what train_llama
-// does between two lines of its loop.
+// Context extension by LoRA, training from scratch, tuning on instructions: what train_llama does
+// between two lines of its loop. What its verbs differ in is where rows come from
+// (training_data.h).
 #pragma once
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "apps/llama/token_rows.h"
+#include "apps/llama/training_data.h"
 #include "apps/run/training_run.h"
 #include "models/llama/load.h"
 #include "optim/schedule.h"
@@ -15,19 +16,21 @@
 namespace mullion {
 
 OptionTable pretrain_table();
+OptionTable sft_table();
 
-class Pretraining {
+class LlamaTraining {
  public:
   // Opens model and data, and says on stderr what will be trained, on what, under which attention.
   // A dry run stops after the estimate: no weight is read.
-  explicit Pretraining(const Options& options);
+  LlamaTraining(const Options& options, Learns learns);
 
   RunSettings settings() const;
   // {parameters, trainable, tokens_a_step, memory_gib, tflop_a_step}
   JsonObject estimate() const;
 
   // One update from batch_size x grad_accum_steps rows. The loss is the mean over all their
-  // targets, so that any split of the rows into batches gives the same gradient.
+  // targets, so that any split of the rows into batches gives the same gradient. Of instructions
+  // the report has {targets, masked}: tokens that are learned, and that are not.
   StepReport step(int64_t step);
   // Opens the run's summary.csv. Before the first step, after restore().
   void start(const std::filesystem::path& run, int64_t step);
@@ -44,21 +47,21 @@ class Pretraining {
     double bytes, operations;
   };
   Cost cost() const;
+  int64_t pass_tokens() const;
   Recompute recompute() const;  // what --grad-checkpointing and --recompute-mlp ask for
   void open_model();
+  void open_data();
   void start_from_adapter();
   std::string adapter_base_name() const;  // for adapter_config.json
   void choose_trained(const LlamaCheckpoint* base);
   void make_update();
   void print_banner() const;
-  struct Batch {
-    Tensor ids, targets;
-  };
-  Batch read(const TokenRows& rows, int64_t first, int64_t count, bool ordered);
+  Tensor loss(const UpdateStep::Inputs& inputs);
   Evaluation validate();
   void write_weights(CheckpointWriter& writer);
 
   Options options_;
+  const Learns learns_;
   Device device_;
   int64_t context_, batch_, accumulate_;
   LlamaConfig config_;
@@ -70,9 +73,7 @@ class Pretraining {
   std::unique_ptr<Llama> model_;
   std::unique_ptr<UpdateStep> update_;
   Schedule schedule_;
-  std::unique_ptr<TokenRows> rows_, validation_;
-  std::vector<JsonObject> text_facts_;  // which texts were tokenized, and where their ids are
-  std::optional<RowOrder> order_;
+  std::unique_ptr<TrainingData> data_;
   std::optional<SummaryCsv> summary_;
 };
 

@@ -1,5 +1,8 @@
 // What a step will take, from the configuration alone: no weight is read.
-#include "apps/llama/pretrain.h"
+#include <algorithm>
+#include <cmath>
+
+#include "apps/llama/training.h"
 #include "models/llama/checkpoint_names.h"
 
 namespace mullion {
@@ -27,15 +30,20 @@ int64_t lora_elements(const LlamaConfig& config, const LoraOptions& lora) {
 
 }  // namespace
 
-Recompute Pretraining::recompute() const {
+Recompute LlamaTraining::recompute() const {
   constexpr int64_t kLongPass = 4096;  // tokens from which memory is worth a tenth of the time
   if (options_.get<bool>("model.grad_checkpointing")) return Recompute::block;
   const std::string mlp = options_.get<std::string>("model.recompute_mlp");
-  const bool on = mlp == "on" || (mlp == "auto" && batch_ * context_ >= kLongPass);
+  const bool on = mlp == "on" || (mlp == "auto" && pass_tokens() >= kLongPass);
   return on ? Recompute::mlp : Recompute::none;
 }
 
-Pretraining::Cost Pretraining::cost() const {
+// The most tokens of one pass.
+int64_t LlamaTraining::pass_tokens() const {
+  return batch_ * std::min(context_, (data_->longest() + 63) / 64 * 64);
+}
+
+LlamaTraining::Cost LlamaTraining::cost() const {
   const int64_t all = elements(config_, [](const std::string&) { return true; });
   const int64_t embed =
       elements(config_, [](const std::string& n) { return n.find("embed") != std::string::npos; });
@@ -59,7 +67,7 @@ Pretraining::Cost Pretraining::cost() const {
   const int64_t layers = c.num_hidden_layers, layers_again = mlp_again ? layers - layers / 3 : 0;
   const int64_t kept = again ? c.hidden_size : attention + mlp - (mlp_again ? c.hidden_size : 0);
   const int64_t floats = layers * kept - layers_again * mlp + attention + 2 * mlp;
-  const auto pass = static_cast<double>(batch_ * context_);
+  const auto pass = static_cast<double>(pass_tokens());
   const double bytes = frozen_bytes + 16.0 * static_cast<double>(trained) +
                        4.0 * pass * static_cast<double>(floats) +
                        8.0 * 256 * static_cast<double>(c.vocab_size);
@@ -68,25 +76,26 @@ Pretraining::Cost Pretraining::cost() const {
   const auto weights = static_cast<double>(all - (c.tie_word_embeddings ? 0 : embed));
   const auto gate_and_up =
       static_cast<double>(layers_again * 2 * c.intermediate_size * c.hidden_size);
-  const double attended = static_cast<double>(context_) * static_cast<double>(context_ + 1) / 2 *
-                          visible_fraction(pattern_, context_);
+  const double length = data_->mean_length();
+  const double attended = length * (length + 1) / 2 * visible_fraction(pattern_, context_);
   const double heads = static_cast<double>(c.num_attention_heads * c.head_dim);
   const double per_row =
       (4 * weights + 2 * static_cast<double>(lora_ ? pairs * 2 : trained) +
        (again ? 2 * weights : 2 * gate_and_up)) *
-          static_cast<double>(context_) +
+          length +
       static_cast<double>(c.num_hidden_layers) * heads * attended * (again ? 20 : 16);
   return {all + pairs, trained, bytes, per_row * static_cast<double>(batch_ * accumulate_)};
 }
 
-JsonObject Pretraining::estimate() const {
+JsonObject LlamaTraining::estimate() const {
   const Cost c = cost();
   JsonObject facts;
-  if (!text_facts_.empty()) facts.set("texts", text_facts_);
+  data_->add_facts(facts);
   return facts.set("parameters", c.parameters)
       .set("trainable", c.trained)
       .set("visible_fraction", visible_fraction(pattern_, context_))
-      .set("tokens_a_step", batch_ * accumulate_ * context_)
+      .set("tokens_a_step",
+           std::llround(static_cast<double>(data_->rows_a_step()) * data_->mean_length()))
       .set("memory_gib", c.bytes / 0x1p30)
       .set("tflop_a_step", c.operations / 1e12);
 }

@@ -1,9 +1,11 @@
-// The options of train_llama pretrain, under the names and defaults of LongLoRA's fine-tune.py and
+// The options of train_llama, under the names and defaults of LongLoRA's fine-tune.py and
 // Hugging Face's Trainer.
 #include "apps/llama/attention_options.h"
+#include "apps/llama/instruction_options.h"
 #include "apps/llama/model_options.h"
-#include "apps/llama/pretrain.h"
 #include "apps/llama/text_data.h"
+#include "apps/llama/token_rows.h"
+#include "apps/llama/training.h"
 #include "apps/options/device.h"
 
 namespace mullion {
@@ -34,16 +36,34 @@ void add_model(OptionTable& table) {
       .free_on_resume();
 }
 
-void add_data(OptionTable& table) {
-  using Texts = std::vector<std::string>;
+using Files = std::vector<std::string>;
+
+void add_texts(OptionTable& table) {
   table
-      .add_optional<Texts>("data.train", "--data",
+      .add_optional<Files>("data.train", "--data",
                            "token files, texts, folders of texts, or patterns like 'tok/*.bin'")
       .required()
       .free_on_resume();
-  table.add_optional<Texts>("data.val", "--val-data", "the same, to evaluate on").free_on_resume();
+  table.add_optional<Files>("data.val", "--val-data", "the same, to evaluate on").free_on_resume();
   add_token_dtype(table);
   add_text_options(table);
+}
+
+void add_instructions(OptionTable& table) {
+  table
+      .add_optional<Files>("data.train", "--data",
+                           "instructions: JSON lists or lines of JSON, or patterns")
+      .required()
+      .free_on_resume();
+  table.add_optional<Files>("data.val", "--val-data", "the same, to evaluate on").free_on_resume();
+  add_instruction_options(table);
+  table.add("data.pack", "--pack,--packing", false,
+            "several conversations in a row, each attended to as if alone; else rows are padded to "
+            "the longest of their batch");
+  add_encoding(table);
+}
+
+void add_rows(OptionTable& table) {
   table.add("data.shuffle", "--shuffle", true, "rows in a random order, else in file order");
   table.add("eval.max_rows", "--eval-max-rows", 16, "validation rows at most; 0: all");
   table.add("context.size", "--ctx-size,--max-length,--model-max-length", 8192, "tokens a row")
@@ -76,10 +96,13 @@ void add_lora_options(OptionTable& table) {
       .free_on_resume();
 }
 
-void add_optimizer(OptionTable& table) {
+void add_optimizer(OptionTable& table, const std::string& steps_help) {
   table.add("train.batch_size", "-b,--batch-size", 1, "rows in one pass").at_least(1);
   table.add("train.grad_accum_steps", "--grad-accum-steps", 8, "passes a step").at_least(1);
-  table.add("train.max_steps", "--max-steps", 1000, "steps").at_least(1).free_on_resume();
+  table.add("train.max_steps", "--max-steps", 1000, steps_help).at_least(1).free_on_resume();
+  table.add_optional<double>("train.epochs", "--epochs", "passes over the data, instead of steps")
+      .at_least(1e-9)
+      .free_on_resume();
   table.add("optim.lr", "--lr", 2e-5, "highest learning rate").at_least(0);
   table.add_optional<double>("optim.lr_embed", "--lr-embed", "that of the embedding (unset: --lr)")
       .at_least(0);
@@ -94,8 +117,9 @@ void add_optimizer(OptionTable& table) {
       .at_least(0);
 }
 
-void add_presets(OptionTable& table) {
-  using Values = std::vector<std::pair<std::string, std::string>>;
+using Values = std::vector<std::pair<std::string, std::string>>;
+
+void add_pretraining_presets(OptionTable& table) {
   const Values longlora = {{"context.size", "8192"},     {"attention.kind", "s2"},
                            {"train.batch_size", "1"},    {"train.grad_accum_steps", "8"},
                            {"model.dtype", "bf16"},      {"model.grad_checkpointing", "true"},
@@ -107,20 +131,68 @@ void add_presets(OptionTable& table) {
   table.preset("longlora-7b-8k", "LongLoRA's fine-tune.py at 8,192 tokens", longlora);
   table.preset("sinklora-7b-8k", "SinkLoRA's settings at 8,192 tokens", sinklora);
 }
+
+// SinkLoRA section 4.1 and its configuration; LongLoRA's LongAlpaca-16k.
+void add_tuning_presets(OptionTable& table) {
+  const Values common = {{"train.batch_size", "1"},
+                         {"model.dtype", "bf16"},
+                         {"model.grad_checkpointing", "true"},
+                         {"optim.betas", "0.9,0.999"},
+                         {"optim.lr", "2e-5"},
+                         {"optim.warmup_steps", "20"},
+                         {"save.keep", "2"}};
+  const auto with = [&](Values more) {
+    more.insert(more.begin(), common.begin(), common.end());
+    return more;
+  };
+  for (const int64_t context : {8192, 16384, 32768})
+    table.preset(concat("sinklora-sft-", context / 1024, "k"),
+                 concat("SinkLoRA's tuning of a 7B or 8B model at ", context,
+                        " tokens: 3 epochs, plain instructions"),
+                 with({{"context.size", std::to_string(context)},
+                       {"attention.kind", "sf"},
+                       {"train.grad_accum_steps", "1"},
+                       {"train.epochs", "3"},
+                       {"data.template", "none"},
+                       {"save.every", "512"}}));
+  table.preset("longlora-sft-16k", "LongLoRA's tuning on LongAlpaca at 16,384 tokens: 5 epochs",
+               with({{"context.size", "16384"},
+                     {"attention.kind", "s2"},
+                     {"train.grad_accum_steps", "8"},
+                     {"train.epochs", "5"},
+                     {"data.template", "llama2"},
+                     {"save.every", "98"}}));
+}
 }  // namespace
 
 OptionTable pretrain_table() {
   OptionTable table("train_llama pretrain",
                     "Extends a LLaMA's context by LoRA, or trains one from scratch");
   add_model(table);
-  add_data(table);
+  add_texts(table);
+  add_rows(table);
   add_attention_options(table, "sf");
   add_lora_options(table);
-  add_optimizer(table);
+  add_optimizer(table, "steps");
   add_amp_option(table);
   add_graph_option(table);
   add_training_options(table);
-  add_presets(table);
+  add_pretraining_presets(table);
+  return table;
+}
+
+OptionTable sft_table() {
+  OptionTable table("train_llama sft", "Tunes a LLaMA on instructions, by LoRA or as a whole");
+  add_model(table);
+  add_instructions(table);
+  add_rows(table);
+  add_attention_options(table, "sf");
+  add_lora_options(table);
+  add_optimizer(table, "steps; where neither these nor --epochs are given, 3 epochs");
+  add_amp_option(table);
+  add_graph_option(table);
+  add_training_options(table);
+  add_tuning_presets(table);
   return table;
 }
 
