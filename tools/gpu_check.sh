@@ -12,7 +12,7 @@
 #                                      the tests, and runs the benches on the emulator (build/bin)
 # Steps of check: configure build_tests tests memcheck racecheck initcheck
 # Steps of bench: configure build_benches attention msa_conv tic feed llama llama_long peer_attention
-# peer_images peer_llama graph matmul ladder peer_long
+# peer_images peer_llama graph matmul timed ladder peer_long
 # A step has a time limit, and is not begun with less time left than it needs. One that fails does not
 # stop the others, but for the build's. gpu_check.json, gpu_check.md and gpu_check.log go to $OUT
 # (build/gpu_check), anew after every step. BUDGET=540 is the time for all, BUILD the build folder
@@ -65,6 +65,7 @@ peer_images 60 100
 peer_llama 70 120
 graph 15 40
 matmul 15 40
+timed 25 50
 ladder 15 40
 peer_long 60 100
 PLAN

@@ -1,40 +1,46 @@
 // What the compiler calls at each access to memory in the kernels of the emulator: with
 // -fsanitize=thread it calls these functions (the interface of its runtime library for threads,
-// which is not linked), so that accesses through plain pointers are seen (shared_shadow.h). What is
-// no shared memory passes at the cost of a call.
+// which is not linked), so that accesses through plain pointers are seen (shared_shadow.h,
+// access_counters.h). What is no shared memory passes at the cost of a call.
 #include <cstdint>
 
+#include "tensor/simt/access_counters.h"
 #include "tensor/simt/shared_shadow.h"
 
 namespace {
 
 using mullion::simt::Access;
+using mullion::simt::count_access;
+using mullion::simt::counting_accesses;
 using mullion::simt::shared_span;
 using mullion::simt::touch_shared;
 
-inline void touch(const void* p, size_t bytes, Access access) {
+inline void touch(const void* place, const void* p, size_t bytes, Access access) {
   if (shared_span.holds(p)) touch_shared(p, bytes, access);
+  if (counting_accesses) [[unlikely]]
+    count_access(place, p, bytes, access != Access::read);
 }
 
 }  // namespace
 
 extern "C" {
 
-#define HOOKS(bytes)                                                              \
-  void __tsan_read##bytes(void* p) { touch(p, bytes, Access::read); }             \
-  void __tsan_write##bytes(void* p) { touch(p, bytes, Access::write); }           \
-  void __tsan_unaligned_read##bytes(void* p) { touch(p, bytes, Access::read); }   \
-  void __tsan_unaligned_write##bytes(void* p) { touch(p, bytes, Access::write); } \
-  void __tsan_volatile_read##bytes(void* p) { touch(p, bytes, Access::read); }    \
-  void __tsan_volatile_write##bytes(void* p) { touch(p, bytes, Access::write); }
+#define HERE __builtin_return_address(0)
+#define HOOKS(bytes)                                                                    \
+  void __tsan_read##bytes(void* p) { touch(HERE, p, bytes, Access::read); }             \
+  void __tsan_write##bytes(void* p) { touch(HERE, p, bytes, Access::write); }           \
+  void __tsan_unaligned_read##bytes(void* p) { touch(HERE, p, bytes, Access::read); }   \
+  void __tsan_unaligned_write##bytes(void* p) { touch(HERE, p, bytes, Access::write); } \
+  void __tsan_volatile_read##bytes(void* p) { touch(HERE, p, bytes, Access::read); }    \
+  void __tsan_volatile_write##bytes(void* p) { touch(HERE, p, bytes, Access::write); }
 HOOKS(1)
 HOOKS(2)
 HOOKS(4)
 HOOKS(8)
 HOOKS(16)
 #undef HOOKS
-void __tsan_read_range(void* p, size_t bytes) { touch(p, bytes, Access::read); }
-void __tsan_write_range(void* p, size_t bytes) { touch(p, bytes, Access::write); }
+void __tsan_read_range(void* p, size_t bytes) { touch(HERE, p, bytes, Access::read); }
+void __tsan_write_range(void* p, size_t bytes) { touch(HERE, p, bytes, Access::write); }
 
 void __tsan_init() {}
 void __tsan_func_entry(void*) {}

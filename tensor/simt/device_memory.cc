@@ -198,6 +198,13 @@ int owner_of(const void* pointer) {
   return a ? a->history.device() : -1;
 }
 
+bool place_on_device(const void* pointer, uintptr_t& place) {
+  if (!allocation_at(pointer)) return false;
+  const auto base = reinterpret_cast<uintptr_t>(allocation_below(pointer)->first);
+  place = (base + 255) / 256 * 256 + (reinterpret_cast<uintptr_t>(pointer) - base);
+  return true;
+}
+
 bool is_device_pointer(const void* pointer) {
   const Device& d = device();
   const auto p = static_cast<const Byte*>(pointer);

@@ -33,6 +33,9 @@ void note_allocation(const void* pointer, const Moment& now);
 void note_use(const Use& use, const Moment& now, const Clock& known);
 void note_free(const void* pointer, const Moment& now, const Clock& known);
 int owner_of(const void* pointer);  // the device; -1 for an address in no allocation
+// Whether the address is in an allocation; then `place` is as on a device, where each begins at a
+// multiple of 256.
+bool place_on_device(const void* pointer, uintptr_t& place);
 
 bool is_device_pointer(const void* pointer);
 // Reports where `bytes` at `pointer` are not within one allocation.

@@ -18,6 +18,7 @@
 #include <numeric>
 #include <vector>
 
+#include "tensor/simt/access_counters.h"
 #include "tensor/simt/device_memory.h"
 #include "tensor/simt/device_model.h"
 #include "tensor/simt/kernel_registers.h"
@@ -206,6 +207,7 @@ void open_barrier() {
   e.barrier_result = e.predicates;
   e.at_barrier = e.predicates = 0;
   shadow_barrier();
+  if (counting_accesses) count_block();
   for (unsigned w = 0; w < e.warp_count; ++w) e.warps[w].ready = e.warps[w].live;
   begin_round();
 }
@@ -321,6 +323,7 @@ void run_block(int64_t block) {
   enter(e.lanes[first * kWarp + chosen(e.warps[first].ready)], e.main);
   e.running = false;
   if (!e.finding.empty()) return;
+  if (counting_accesses) count_block();
   if (const std::string damage = damaged_shared_memory(); !damage.empty())
     e.finding = concat(l.kernel, ": ", block_name(), ": ", damage);
 }
@@ -413,6 +416,7 @@ void run(const Launch& launch) {
   refuse(too_many.empty(), too_many);
   const HandlerStack handler_stack;
   count_run(launch.kernel);
+  if (counting_accesses) count_launch(launch.kernel);
   e.launch = launch;
   e.random = e.schedule.seed * 0x9e3779b97f4a7c15ULL | 1;
   e.warp_count = (static_cast<unsigned>(launch.threads) + kWarp - 1) / kWarp;
@@ -486,6 +490,7 @@ void warp_operation(const char* name, unsigned mask, void* request, Combine comb
                       " with mask ", warp.mask[other]));
     }
     combine(warp.request, mask);
+    if (counting_accesses && mask == warp.live) count_warp(lane.index / kWarp);
     warp.arrived &= ~mask;
     warp.ready |= mask;
   }
@@ -501,6 +506,10 @@ void check_aligned(const char* operation, const void* address, size_t alignment)
 void async_copy(void* shared, const void* global, bool valid) {
   check_shared("cp.async", shared, 16, 16);
   if (valid) check_aligned("cp.async", global, 16);
+  if (counting_accesses) {
+    if (valid) count_access(__builtin_return_address(0), global, 16, false);
+    count_access(__builtin_return_address(0), shared, 16, true);
+  }
   begin_copy(shared, 16);
   std::memset(shared, 0xff, 16);
   Lane& lane = *engine().current;

@@ -3,7 +3,9 @@
 
 #include <bit>
 #include <cmath>
+#include <cstring>
 
+#include "tensor/simt/access_counters.h"
 #include "tensor/simt/shared_shadow.h"
 
 namespace mullion::simt {
@@ -17,6 +19,7 @@ struct MatricesRequest {
   const void* row;
   int matrices;
   bool transposed;
+  const void* place;  // in the code
 };
 
 void load_for_all(void* const* requests, unsigned) {
@@ -24,12 +27,14 @@ void load_for_all(void* const* requests, unsigned) {
   const MatricesRequest& first = *request(0);
   for (int j = 0; j < first.matrices; ++j) {
     uint16_t matrix[8][8];
+    const void* rows[8];
     for (int row = 0; row < 8; ++row) {
-      const void* address = request(8 * j + row)->row;
+      const void* address = rows[row] = request(8 * j + row)->row;
       check_shared("ldmatrix", address, 16, 16);
       read_by_warp(address, 16);
       std::memcpy(matrix[row], address, 16);
     }
+    if (counting_accesses) count_matrix(first.place, rows);
     for (int lane = 0; lane < kLanes; ++lane) {
       const int row = lane / 4, column = 2 * (lane % 4);
       const uint16_t low = first.transposed ? matrix[column][row] : matrix[row][column];
@@ -100,9 +105,35 @@ struct Largest {
 
 }  // namespace
 
+// The compiler's hooks are not called here: they would see the parts into which it cuts the copy.
+template <typename Word>
+[[gnu::noinline]] Word load_word(const void* address) {
+  check_aligned("load_vector", address, sizeof(Word));
+  if (shared_span.holds(address)) touch_shared(address, sizeof(Word), Access::read);
+  if (counting_accesses) [[unlikely]]
+    count_access(__builtin_return_address(0), address, sizeof(Word), false);
+  Word word;
+  std::memcpy(&word, address, sizeof word);
+  return word;
+}
+template <typename Word>
+[[gnu::noinline]] void store_word(void* address, Word word) {
+  check_aligned("store_vector", address, sizeof(Word));
+  if (shared_span.holds(address)) touch_shared(address, sizeof(Word), Access::write);
+  if (counting_accesses) [[unlikely]]
+    count_access(__builtin_return_address(0), address, sizeof(Word), true);
+  std::memcpy(address, &word, sizeof word);
+}
+template uint32_t load_word(const void*);
+template uint64_t load_word(const void*);
+template Word128 load_word(const void*);
+template void store_word(void*, uint32_t);
+template void store_word(void*, uint64_t);
+template void store_word(void*, Word128);
+
 void load_matrices(uint32_t* registers, int matrices, bool transposed, const void* shared_row,
                    Site site) {
-  MatricesRequest request{registers, shared_row, matrices, transposed};
+  MatricesRequest request{registers, shared_row, matrices, transposed, __builtin_return_address(0)};
   warp_operation("ldmatrix", kAll, &request, load_for_all, site);
 }
 

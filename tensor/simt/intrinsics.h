@@ -1,7 +1,9 @@
 // The host versions of tensor/cuda/runtime/intrinsics.cuh, which says what each does.
 #pragma once
+#include <bit>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "tensor/simt/arithmetic.h"
 #include "tensor/simt/engine.h"
@@ -43,19 +45,25 @@ inline int hide_origin(int x) { return x; }
 float warp_sum(float x, Site site = Site::current());
 float warp_max(float x, Site site = Site::current());
 
+// One access of 4, 8 or 16 bytes (intrinsics.cc has those).
+__extension__ using Word128 = unsigned __int128;
+template <typename Word>
+Word load_word(const void* address);
+template <typename Word>
+void store_word(void* address, Word word);
+template <size_t kBytes>
+using WordOf =
+    std::conditional_t<kBytes == 4, uint32_t, std::conditional_t<kBytes == 8, uint64_t, Word128>>;
+
 template <typename V>
 V load_vector(const void* address) {
   static_assert(alignof(V) == sizeof(V), "a vector type: float4, uint2, ...");
-  check_aligned("load_vector", address, sizeof(V));
-  V value;
-  std::memcpy(&value, address, sizeof value);
-  return value;
+  return std::bit_cast<V>(load_word<WordOf<sizeof(V)>>(address));
 }
 template <typename V>
 void store_vector(void* address, const V& value) {
   static_assert(alignof(V) == sizeof(V), "a vector type: float4, uint2, ...");
-  check_aligned("store_vector", address, sizeof(V));
-  std::memcpy(address, &value, sizeof value);
+  store_word(address, std::bit_cast<WordOf<sizeof(V)>>(value));
 }
 template <typename V>
 void store_global(void* address, const V& value) {

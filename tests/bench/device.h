@@ -31,7 +31,9 @@ struct Where {
   DType type() const { return amp == "bf16" && !on_cpu() ? DType::bf16 : DType::f32; }
   // The begin of a line of JSON, the device alone of a bench on the CPU.
   std::string json() const {
-    return concat("\"device\": \"", name_of(device), "\", \"amp\": \"", amp, "\"");
+    const char* const products = on_cpu() ? nullptr : std::getenv("MULLION_CUDA_PRODUCTS");
+    return concat("\"device\": \"", name_of(device), "\", \"amp\": \"", amp, "\"",
+                  products ? concat(", \"products\": \"", products, "\"") : "");
   }
 };
 

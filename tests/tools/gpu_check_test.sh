@@ -58,7 +58,12 @@ case "$bench \${BROKEN:-} \$*" in
   tic_step\ slow*) sleep 60 ;;
   llama_step\ memory*32768*full*) echo 'error: cuda: no memory' >&2 && exit 3 ;;
 esac
-echo '{"bench": "$bench", "value": 1}'
+case $bench in
+  matmul) echo '{"bench": "matmul", "device": "cuda", "shape": "7b x W^T 1x2x3", "us": 20.0, "us_min": 19}' ;;
+  llama_step) echo "{\"bench\": \"llama_step\", \"context\": \$(echo "\$*" |
+    sed 's/.*--ctx-size \([0-9]*\).*/\1/'), \"attn\": \"sf\", \"step_s\": 2.5, \"step_s_min\": 2}" ;;
+  *) echo '{"bench": "$bench", "value": 1}' ;;
+esac
 S
 done
 stub ../stubs/python3 <<'S'
@@ -99,11 +104,15 @@ expect 'for this GPU' grep -q 'cmake -S.*-DMULLION_CUDA_ARCHS=90a' calls
 expect 'the tests alone are built' test "$(grep -- '--target' calls | sed 's/.*--target //')" = test_cuda
 
 call 0 $check bench
-for name in build_benches attention tic feed llama llama_long peer_attention peer_long; do
+for name in build_benches attention tic feed llama llama_long peer_attention timed peer_long; do
   step $name passed
 done
 expect 'no tests are built for the benches' grep -q -- '--target bench_attention bench_msa_conv' calls
-expect 'five steps of 7B' test "$(grep -c 'bench_llama_step llama-7b' calls)" = 5
+expect 'six steps of 7B' test "$(grep -c 'bench_llama_step llama-7b' calls)" = 6
+for what in '7b x W^T 1x2x3, us' 'step of 7B, 8192 tokens, sf, s'; do
+  expect "the fastest products beside the library's: $what" \
+    grep -qF "{\"bench\": \"products\", \"what\": \"$what\"" "$OUT/gpu_check.json"
+done
 expect 'measurements are in the JSON' grep -q '{"bench": "llama_step"' "$OUT/gpu_check.json"
 
 # A failed build ends the call, and nothing that would need it passes.
@@ -141,6 +150,10 @@ step llama failed
 reported 'no memory'
 expect 'all four are run' test "$(grep -c bench_llama_step calls)" = 4
 expect 'three have figures' test "$(grep -c '"bench": "llama_step"' "$OUT/gpu_check.json")" = 3
+rm -rf build/gpu/gpu_check_logs
+call 1 $check timed
+step timed incomplete
+reported 'nothing to compare with'
 call 1 BROKEN=torch $check peer_attention
 step peer_attention failed
 

@@ -119,6 +119,32 @@ run_graph() { # small steps, launch by launch and recorded
   return "$status"
 }
 run_matmul() { each 'on_gpu bench_matmul' '7b --amp bf16' 'cube --amp tf32'; }
+
+figures() { # figures FILE...: NAME<tab>TIME of the measurements that products decide
+  sed -n 's/.*"bench": "matmul".*"shape": "\([^"]*\)", "us": \([0-9.]*\).*/\1, us\t\2/p
+    s/.*"bench": "llama_step".*"context": \([0-9]*\), "attn": "\([^"]*\)".*"step_s": \([0-9.]*\).*/'"\
+"'step of 7B, \1 tokens, \2, s\t\3/p' "$@" 2>/dev/null
+}
+run_timed() { # products by the fastest of cuBLASLt's candidates, beside what the steps before have
+  local status=0 pairs
+  export MULLION_CUDA_PRODUCTS=timed
+  { # the bench's lines say so
+    on_gpu bench_matmul 7b --amp bf16 || status=1
+    llama_7b --ctx-size 8192 --attn sf --steps 3 || status=1
+  } >"$logs/timed.lines"
+  cat "$logs/timed.lines"
+  pairs=$(awk -F '\t' 'NR == FNR { library[$1] = $2; next }
+    $1 in library && $2 > 0 && !done[$1]++ {
+      printf "{\"bench\": \"products\", \"what\": \"%s\", \"library\": %s, \"timed\": %s, \"times_faster\": %.3f}\n",
+        $1, library[$1], $2, library[$1] / $2
+    }' <(figures "$logs/matmul.log" "$logs/llama.log") <(figures "$logs/timed.lines"))
+  echo "$pairs"
+  if [ "$status" = 0 ] && [ -z "$pairs" ]; then
+    echo "gpu_check: nothing to compare with; run the steps matmul and llama before" >&2
+    return "$not_shown"
+  fi
+  return "$status"
+}
 run_ladder() { on_gpu bench_ladder 0.3; }
 
 peer() { # peer PART: beside our figures and the other parts' so far
