@@ -1,13 +1,16 @@
 // Copies between strided spaces with conversion of the type, and fills. A copy that keeps the type
 // moves bytes: in units as wide as sizes, strides and addresses allow, so that rows of a slice go
-// 16 bytes at a time whatever their type. f32 to bf16 and back are converted in vectors where both
-// sides are contiguous; any other conversion takes one element a thread.
+// 16 bytes at a time whatever their type; where another axis is the inner one, by tiles. f32 to
+// bf16 and back are converted in vectors where both sides are contiguous; any other conversion
+// takes one element a thread.
+#include <algorithm>
 #include <cstring>
 
 #include "tensor/cuda/kernels.h"
 #include "tensor/cuda/map.cuh"
 #include "tensor/cuda/runtime/runtime.h"
 #include "tensor/cuda/strided.cuh"
+#include "tensor/cuda/transpose.cuh"
 #include "tensor/kernel_args/elementwise.h"
 
 namespace mullion::cuda {
@@ -52,6 +55,11 @@ StridedSpace<2> in_units(StridedSpace<2> space, int64_t ratio) {
 
 template <typename Unit>
 void move_units(const StridedSpace<2>& space, int64_t n, const void* source, void* target) {
+  if constexpr (sizeof(Unit) <= 8)
+    if (const auto t = as_transpose(space))
+      return launch("transpose", transpose_kernel<Unit>, Grid{std::min(t->blocks(), kMostBlocks)},
+                    kTransposeSide * kTransposeRows, 0, *t, static_cast<const Unit*>(source),
+                    static_cast<Unit*>(target));
   launch("copy", copy_kernel<Unit>, Grid{blocks_for(n, kThreads, kMostBlocks)}, kThreads, 0,
          on_device(space), n, static_cast<const Unit*>(source), static_cast<Unit*>(target));
 }

@@ -132,7 +132,7 @@ __global__ void __launch_bounds__(kThreads)
 template <typename T, int N>
 __global__ void __launch_bounds__(kThreads)
     depthwise_sums_kernel(const T* x, const T* grad, float* partials, Layout l) {
-  DYNAMIC_SHARED(float, shared);  // (walkers, groups * N)
+  DYNAMIC_SHARED(float, shared);  // (N, walkers, groups): a thread beside the next
   const Share share(l, N);
   float sum[kSums][N] = {};
   const int items = share.has_channels ? share.rows * l.strips() : 0;
@@ -161,20 +161,20 @@ __global__ void __launch_bounds__(kThreads)
       }
     }
   }
-  const int row_size = l.groups * N, at = static_cast<int>(threadIdx.x) % l.groups * N;
+  const int group = static_cast<int>(threadIdx.x) % l.groups;
 #pragma unroll
   for (int t = 0; t < kSums; ++t) {
     __syncthreads();  // the last sums have been read
 #pragma unroll
-    for (int n = 0; n < N; ++n) shared[share.walker * row_size + at + n] = sum[t][n];
+    for (int n = 0; n < N; ++n) shared[n * kThreads + threadIdx.x] = sum[t][n];
     __syncthreads();
-    if (share.walker == 0 && share.has_channels)
-      for (int n = 0; n < N; ++n) {
-        float total = 0;
-        for (int walker = 0; walker < l.walkers(); ++walker)
-          total += shared[walker * row_size + at + n];
-        partials[(share.row_block * kSums + t) * l.channels + share.channel + n] = total;
-      }
+    if (share.walker == 0 && share.has_channels) {
+      Floats<N> total{};
+      for (int walker = 0; walker < l.walkers(); ++walker)
+#pragma unroll
+        for (int n = 0; n < N; ++n) total.v[n] += shared[n * kThreads + walker * l.groups + group];
+      store(partials + (share.row_block * kSums + t) * l.channels + share.channel, total);
+    }
   }
 }
 

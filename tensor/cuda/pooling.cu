@@ -19,28 +19,35 @@ struct Chosen {
     Chosen c;
     if constexpr (N == 1) {
       c.v[0] = *p;
+    } else if constexpr (N == 4) {
+      c.set_word(0, load_vector<uint32_t>(p));
     } else {
-#pragma unroll
-      for (int i = 0; i < N; i += 4) {
-        const uint32_t word = load_vector<uint32_t>(p + i);
-#pragma unroll
-        for (int j = 0; j < 4; ++j) c.v[i + j] = static_cast<uint8_t>(word >> (8 * j));
-      }
+      static_assert(N == 8);
+      const uint2 words = load_vector<uint2>(p);
+      c.set_word(0, words.x);
+      c.set_word(4, words.y);
     }
     return c;
   }
   __device__ __forceinline__ void store(uint8_t* p) const {
-    if constexpr (N == 1) {
+    if constexpr (N == 1)
       *p = v[0];
-    } else {
+    else if constexpr (N == 4)
+      store_vector(p, word(0));
+    else
+      store_vector(p, uint2{word(0), word(4)});
+  }
+
+ private:
+  __device__ __forceinline__ void set_word(int first, uint32_t word) {
 #pragma unroll
-      for (int i = 0; i < N; i += 4) {
-        uint32_t word = 0;
+    for (int j = 0; j < 4; ++j) v[first + j] = static_cast<uint8_t>(word >> (8 * j));
+  }
+  __device__ __forceinline__ uint32_t word(int first) const {
+    uint32_t word = 0;
 #pragma unroll
-        for (int j = 0; j < 4; ++j) word |= uint32_t{v[i + j]} << (8 * j);
-        store_vector(p + i, word);
-      }
-    }
+    for (int j = 0; j < 4; ++j) word |= uint32_t{v[first + j]} << (8 * j);
+    return word;
   }
 };
 

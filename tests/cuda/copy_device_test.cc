@@ -99,6 +99,33 @@ TEST_F(CopyOnDevice, TurnedRepeatedAndReversedAxes) {
   EXPECT_EQ(bytes_of(raw::clone(raw::expand(there, wide))), bytes_of(raw::expand(x, wide)));
 }
 
+// Sizes around those of a tile, in every size of element, into targets with and without gaps.
+TEST_F(CopyOnDevice, Transposes) {
+  for (const DType type : {DType::u8, DType::bf16, DType::f32, DType::f64})
+    for (const auto& [rows, columns] :
+         {std::pair{16, 16}, {17, 33}, {32, 64}, {70, 31}, {15, 40}}) {
+      SCOPED_TRACE(concat(name_of(type), " ", rows, " x ", columns));
+      const Tensor x = Tensor::empty({3, rows, 2, columns}, type);
+      void* first = x.data<void>();
+      auto* bytes = static_cast<unsigned char*>(first);
+      for (int64_t i = 0; i < x.bytes(); ++i)
+        bytes[i] = static_cast<unsigned char>(i * 37 + i / 251);
+      const Tensor there = raw::to_device(x, kCuda);
+      const int orders[][4] = {{0, 2, 3, 1}, {3, 1, 2, 0}, {2, 3, 0, 1}, {0, 3, 2, 1}};
+      for (const auto& order : orders) {
+        const Tensor turned = raw::permute(x, order), turned_there = raw::permute(there, order);
+        EXPECT_EQ(bytes_of(raw::clone(turned_there)), bytes_of(turned));
+        Shape wider = turned.shape();
+        wider[3] += 5;
+        const Tensor target = Tensor::zeros(wider, type),
+                     target_there = raw::to_device(target, kCuda);
+        raw::copy_into(turned, raw::slice(target, 3, 2, wider[3] - 3));
+        raw::copy_into(turned_there, raw::slice(target_there, 3, 2, wider[3] - 3));
+        EXPECT_EQ(bytes_of(target_there), bytes_of(target));
+      }
+    }
+}
+
 TEST_F(CopyOnDevice, FillsEveryType) {
   for (const DType type : kTypes)
     for (const double value : {0.0, 1.0, -2.5, 1000.0, double{NAN}})

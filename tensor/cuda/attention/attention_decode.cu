@@ -25,7 +25,13 @@ struct DecodeShape {
   static constexpr int kRows = kPieces == 4 ? 2 : 4;  // as registers allow
   static constexpr int kRowBlocks = kBlockRows / kRows;
   static constexpr int kWidth = 64 * kPieces;
-  static constexpr size_t kBytes = static_cast<size_t>(kStreams * kRows * (kWidth + 2)) * 4;
+  // Floats of a row in shared memory: o, top, sum, and as many more as make the rows of the four
+  // streams of a warp begin 8 banks apart.
+  static constexpr int kStride = kWidth + 8 / kRows;
+  static constexpr size_t kBytes = static_cast<size_t>(kStreams * kRows * kStride) * 4;
+  // Where element d of a row lies there: the eight of each lane are turned by the lane's number, so
+  // that eight lanes which write one each, and 32 threads which read neighbours, meet all banks.
+  static __device__ __forceinline__ int place(int d) { return (d & ~7) | ((d + d / 8) & 7); }
 };
 
 __device__ __forceinline__ void load_eight(float (&x)[8], const float* from) {
@@ -72,14 +78,15 @@ __device__ __forceinline__ void add_key(float score, const float (&v)[kPieces][8
     for (int e = 0; e < 8; ++e) o[i][e] = o[i][e] * shrink + p * v[i][e];
 }
 
-// Scratch: for each row of each query block and each split: top, sum, then D elements of o.
+// Scratch: for each row of each query block and each split D elements of o, then top and sum, in
+// whole sectors of 32 bytes.
+constexpr int64_t part_size(int64_t D) { return D + 8; }
 __device__ __forceinline__ float* part_of(void* scratch, int64_t work, int row, int split,
                                           int splits, int D) {
-  return static_cast<float*>(scratch) +
-         ((work * kBlockRows + row) * splits + split) * (int64_t{D} + 2);
+  return static_cast<float*>(scratch) + ((work * kBlockRows + row) * splits + split) * part_size(D);
 }
 
-// The streams' sums in shared memory, top and sum first, into the part of the split.
+// The streams' sums in shared memory, and from there into the part of the split.
 template <int kPieces>
 __device__ void combine_streams(const RunningSums<DecodeShape<kPieces>::kRows, kPieces>& mine,
                                 float* shared, int D, int rows, void* scratch, int64_t work,
@@ -87,32 +94,33 @@ __device__ void combine_streams(const RunningSums<DecodeShape<kPieces>::kRows, k
   using Shape = DecodeShape<kPieces>;
   const int lane = static_cast<int>(threadIdx.x) % kLanes;
   const int stream = static_cast<int>(threadIdx.x) / kLanes;
-  constexpr int kRow = Shape::kWidth + 2;
+  constexpr int kTop = Shape::kWidth, kSum = kTop + 1, kStep = Shape::kRows * Shape::kStride;
 #pragma unroll
   for (int r = 0; r < Shape::kRows; ++r) {
-    float* const to = shared + (stream * Shape::kRows + r) * kRow;
-    if (lane == 0) to[0] = mine.top[r], to[1] = mine.sum[r];
+    float* const to = shared + stream * kStep + r * Shape::kStride;
+    if (lane == 0) to[kTop] = mine.top[r], to[kSum] = mine.sum[r];
 #pragma unroll
     for (int i = 0; i < kPieces; ++i)
 #pragma unroll
-      for (int e = 0; e < 8; ++e) to[2 + 64 * i + 8 * lane + e] = mine.o[r][i][e];
+      for (int e = 0; e < 8; ++e) to[Shape::place(64 * i + 8 * lane + e)] = mine.o[r][i][e];
   }
   __syncthreads();
   for (int r = 0; r < min(Shape::kRows, rows - first_row); ++r) {
-    const float* const from = shared + r * kRow;
+    const float* const from = shared + r * Shape::kStride;
     float* const part = part_of(scratch, work, first_row + r, split, splits, D);
     float top = -INFINITY;
-    for (int s = 0; s < kStreams; ++s) top = fmaxf(top, from[s * Shape::kRows * kRow]);
+    for (int s = 0; s < kStreams; ++s) top = fmaxf(top, from[s * kStep + kTop]);
     const float base = top == -INFINITY ? 0 : top;
-    for (int d = threadIdx.x; d < D + 1; d += kThreads) {  // the sum, then o
+    for (int d = threadIdx.x; d < D + 1; d += kThreads) {  // o, then the sum
+      const int at = d < D ? Shape::place(d) : kSum;
       float total = 0;
       for (int s = 0; s < kStreams; ++s) {
-        const float* const its = from + s * Shape::kRows * kRow;
-        total += its[1 + d] * exp2f(its[0] - base);
+        const float* const its = from + s * kStep;
+        total += its[at] * exp2f(its[kTop] - base);
       }
-      part[1 + d] = total;
+      part[d < D ? d : D + 1] = total;
     }
-    if (threadIdx.x == 0) part[0] = top;
+    if (threadIdx.x == 0) part[D] = top;
   }
 }
 
@@ -187,17 +195,18 @@ __global__ __launch_bounds__(kThreads) void decode_combine_kernel(AttentionForwa
   if (row >= rows.rows) return;
   const int D = static_cast<int>(args.size.D);
   const float* const parts = part_of(args.scratch, item, row, 0, splits, D);
-  const int64_t step = int64_t{D} + 2;
+  const int64_t step = part_size(D);
   float top = -INFINITY, sum = 0;
-  for (int s = 0; s < splits; ++s) top = fmaxf(top, parts[s * step]);
+  for (int s = 0; s < splits; ++s) top = fmaxf(top, parts[s * step + D]);
   const float base = top == -INFINITY ? 0 : top;
-  for (int s = 0; s < splits; ++s) sum += parts[s * step + 1] * exp2f(parts[s * step] - base);
+  for (int s = 0; s < splits; ++s)
+    sum += parts[s * step + D + 1] * exp2f(parts[s * step + D] - base);
   const int token = rows.result_token(row), head = rows.head(row);
   T* const o = attention_row(static_cast<T*>(args.o), args.o_stride, rows.batch, token, head);
   for (int d = threadIdx.x; d < D; d += kThreads) {
     float total = 0;
     for (int s = 0; s < splits; ++s)
-      total += parts[s * step + 2 + d] * exp2f(parts[s * step] - base);
+      total += parts[s * step + d] * exp2f(parts[s * step + D] - base);
     o[d] = narrow<T>(sum == 0 ? 0 : total / sum);
   }
   if (args.lse != nullptr && threadIdx.x == 0)
@@ -237,7 +246,7 @@ bool decode_takes(const AttentionSizes& s) {
 size_t decode_scratch(const AttentionSizes& size) {
   const auto [plan, splits] = decode_plan(size);
   return static_cast<size_t>(plan.n_queries) * kBlockRows * static_cast<size_t>(splits) *
-         static_cast<size_t>(size.D + 2) * sizeof(float);
+         static_cast<size_t>(part_size(size.D)) * sizeof(float);
 }
 
 void decode_forward(const AttentionForwardArgs& args) {

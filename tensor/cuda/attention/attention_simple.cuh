@@ -18,9 +18,15 @@ template <int kWidth, int kSteppedKeys = (kWidth > 128 ? 16 : 32)>
 struct SimpleTile {
   static constexpr int kColumns = kWidth / kRowLanes;
   static constexpr int kKeys = kSteppedKeys;
+  // Where the columns of a row of products lie: c ^ swizzle(row). So the four rows of a warp, which
+  // are an even number of banks apart, lie in different ones when they are written and read.
+  static __device__ __forceinline__ int swizzle(int row) {
+    static_assert(kKeys == 8 || kKeys == 16 || kKeys == 32);
+    return row / (32 / kKeys) % (kKeys / 8) * 8;
+  }
   static size_t bytes(int64_t D, int wide_tiles, int narrow_tiles, int products, int extra = 0) {
     const int64_t rows = wide_tiles * kSimpleRows + narrow_tiles * kKeys;
-    return static_cast<size_t>(rows * (D | 1) + products * kSimpleRows * (kKeys + 1) + extra) *
+    return static_cast<size_t>(rows * (D | 1) + products * kSimpleRows * kKeys + extra) *
            sizeof(float);
   }
   static size_t forward_bytes(int64_t D) { return bytes(D, 1, 2, 1); }
@@ -88,14 +94,16 @@ __device__ void add_scores(float (&s)[2][kScores], const float* a, const float* 
   }
 }
 
-// sum[r][c] += sum over i of p[row r][i] * b[i][lane + 8 c]
-template <int kColumns>
-__device__ void add_product(float (&sum)[2][kColumns], const float* p, int p_stride, const float* b,
-                            int stride, int D, int count, int first_row, int lane) {
-  const float* const p0 = p + first_row * p_stride;
-  const float* const p1 = p0 + kSimpleRows / 2 * p_stride;
+// sum[r][c] += sum over i of p[row r][i] * b[i][lane + 8 c]; p as SimpleTile::swizzle() has it,
+// which is the same for both rows.
+template <typename Tile, int kColumns = Tile::kColumns>
+__device__ void add_product(float (&sum)[2][kColumns], const float* p, const float* b, int stride,
+                            int D, int count, int first_row, int lane) {
+  const float* const p0 = p + first_row * Tile::kKeys;
+  const float* const p1 = p0 + kSimpleRows / 2 * Tile::kKeys;
+  const int swizzle = Tile::swizzle(first_row);
   for (int i = 0; i < count; ++i) {
-    const float x0 = p0[i], x1 = p1[i];
+    const float x0 = p0[i ^ swizzle], x1 = p1[i ^ swizzle];
     const float* const row = b + i * stride + lane;
 #pragma unroll
     for (int c = 0; c < kColumns; ++c) {

@@ -20,7 +20,7 @@ __global__ __launch_bounds__(kSimpleThreads) void simple_query_gradient_kernel(
   float* const d_o = q + kSimpleRows * stride;
   float* const k = d_o + kSimpleRows * stride;
   float* const v = k + kKeys * stride;
-  float* const ds = v + kKeys * stride;  // kSimpleRows x (kKeys + 1)
+  float* const ds = v + kKeys * stride;  // kSimpleRows x kKeys
 
   const QueryWork work = plan.queries[blockIdx.x];
   const RowBlock rows = row_block(plan, work.group, work.i0, work.i1, args.size.query_offset);
@@ -61,11 +61,12 @@ __global__ __launch_bounds__(kSimpleThreads) void simple_query_gradient_kernel(
 #pragma unroll
       for (int j = 0; j < kScores; ++j) {
         const bool seen = view.sees(position[r], slot0 + lane + j * kRowLanes);
-        ds[(first_row + r * kSimpleRows / 2) * (kKeys + 1) + lane + j * kRowLanes] =
+        const int row = first_row + r * kSimpleRows / 2;
+        ds[row * kKeys + ((lane + j * kRowLanes) ^ Tile::swizzle(row))] =
             seen ? exp2f(s[r][j] - lse[r]) * (dp[r][j] - delta[r]) : 0;
       }
     __syncwarp();
-    add_product<Tile::kColumns>(dq, ds, kKeys + 1, k, stride, D, kKeys, first_row, lane);
+    add_product<Tile>(dq, ds, k, stride, D, kKeys, first_row, lane);
   }
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
@@ -103,8 +104,8 @@ struct SimpleKeyGradient {
     q = v + kSimpleRows * stride;
     d_o = q + kRows * stride;
     p = d_o + kRows * stride;
-    ds = p + kSimpleRows * (kRows + 1);
-    lse = ds + kSimpleRows * (kRows + 1);
+    ds = p + kSimpleRows * kRows;
+    lse = ds + kSimpleRows * kRows;
     delta = lse + kRows;
     position = reinterpret_cast<int*>(delta + kRows);
   }
@@ -127,12 +128,13 @@ struct SimpleKeyGradient {
           const int key = first_key + r * kSimpleRows / 2, row = lane + j * kRowLanes;
           const bool seen = row < count && sees(position[row], key);
           const float e = seen ? exp2f(s[r][j] - lse[row]) : 0;
-          p[key * (kRows + 1) + row] = e;
-          ds[key * (kRows + 1) + row] = seen ? e * (dp[r][j] - delta[row]) : 0;
+          const int at = key * kRows + (row ^ Tile::swizzle(key));
+          p[at] = e;
+          ds[at] = seen ? e * (dp[r][j] - delta[row]) : 0;
         }
       __syncwarp();
-      add_product<Tile::kColumns>(dv, p, kRows + 1, d_o, stride, D, count, first_key, lane);
-      add_product<Tile::kColumns>(dk, ds, kRows + 1, q, stride, D, count, first_key, lane);
+      add_product<Tile>(dv, p, d_o, stride, D, count, first_key, lane);
+      add_product<Tile>(dk, ds, q, stride, D, count, first_key, lane);
     }
   }
 

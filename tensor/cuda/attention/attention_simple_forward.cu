@@ -20,7 +20,7 @@ __global__ __launch_bounds__(kSimpleThreads,
   float* const q = shared;
   float* const k = q + kSimpleRows * stride;
   float* const v = k + kKeys * stride;
-  float* const p = v + kKeys * stride;  // kSimpleRows x (kKeys + 1)
+  float* const p = v + kKeys * stride;  // kSimpleRows x kKeys
 
   const QueryWork work = plan.queries[blockIdx.x];
   const RowBlock rows = row_block(plan, work.group, work.i0, work.i1, args.size.query_offset);
@@ -62,13 +62,13 @@ __global__ __launch_bounds__(kSimpleThreads,
       for (int j = 0; j < kScores; ++j) {
         const float e = exp2f(s[r][j] - base);
         sum[r] += e;
-        p[row * (kKeys + 1) + lane + j * kRowLanes] = e;
+        p[row * kKeys + ((lane + j * kRowLanes) ^ Tile::swizzle(row))] = e;
       }
 #pragma unroll
       for (int c = 0; c < Tile::kColumns; ++c) o[r][c] *= shrink;
     }
     __syncwarp();  // a row's lanes are of one warp
-    add_product<Tile::kColumns>(o, p, kKeys + 1, v, stride, D, kKeys, first_row, lane);
+    add_product<Tile>(o, p, v, stride, D, kKeys, first_row, lane);
   }
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
