@@ -1,8 +1,11 @@
-// data_tic: images for TiC. cue: the generated task of the demo, written as a folder of PNG files.
+// data_tic: images for TiC. prepare: ImageNet's archives into class folders. check and stats: every
+// image opened. pack: class folders into shards. cue: the generated task of the demo, written as a
+// folder of PNG files.
 #include <filesystem>
 
 #include "apps/program/log.h"
 #include "apps/program/main.h"
+#include "apps/tic/data_verbs.h"
 #include "data/cue_task.h"
 
 namespace mullion {
@@ -36,5 +39,6 @@ Outcome cue(const Options& options) {
 
 int main(int argc, char** argv) {
   using namespace mullion;
-  return run_program(argc, argv, "Prepares images.", {{cue_table(), cue}});
+  return run_program(argc, argv, "Prepares images.",
+                     {prepare_verb(), check_verb(), pack_verb(), stats_verb(), {cue_table(), cue}});
 }

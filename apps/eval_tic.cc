@@ -48,7 +48,7 @@ OptionTable make_table() {
   OptionTable table("eval_tic", "Accuracy of a trained TiC on images, at one or several sizes.");
   table
       .add_optional<std::string>("data.dir", "--data-dir",
-                                 "image folder, or \"cue\" for generated scenes")
+                                 "class folders or shards, or \"cue\" for generated scenes")
       .required();
   table.add("data.val_split", "--val-split", "",
             "folder below --data-dir (default: val, else test, else --data-dir itself)");
@@ -87,18 +87,9 @@ std::vector<Size> sizes_of(const Options& o, const TicDescription& d) {
   return sizes;
 }
 
-std::string val_folder(const Options& o) {
-  const std::filesystem::path root = o.get<std::string>("data.dir");
-  const std::string given = o.get<std::string>("data.val_split");
-  if (!given.empty()) return (root / given).string();
-  for (const char* name : {"val", "test"})
-    if (std::filesystem::is_directory(root / name)) return (root / name).string();
-  return root.string();
-}
-
 // `folder`: null for the cue task.
 std::unique_ptr<Dataset> dataset(const Options& o, const TicDescription& d, Size size,
-                                 const std::shared_ptr<const ImageFolder>& folder) {
+                                 const std::shared_ptr<const ImageSource>& folder) {
   if (!folder) {
     return std::make_unique<CueDataset>(CueOptions{size.height, size.width, false},
                                         o.get<int64_t>("data.cue_count"),
@@ -124,11 +115,12 @@ Outcome run(const Options& options) {
   if (options.has("data.crop_pct"))
     loaded.description.crop_pct = options.get<float>("data.crop_pct");
   TicDescription& description = loaded.description;
-  std::shared_ptr<const ImageFolder> folder;
+  std::shared_ptr<const ImageSource> folder;
   if (options.get<std::string>("data.dir") != "cue") {
     description.exif = exif_of(options, description);
-    folder = std::make_shared<ImageFolder>(val_folder(options),
-                                           folder_options(options, &description.classes));
+    const std::filesystem::path root = options.get<std::string>("data.dir");
+    folder = open_images(root, validation_split(root, options.get<std::string>("data.val_split")),
+                         folder_options(options, &description.classes));
     tell_of(*folder);
   }
   NoteTeller notes;

@@ -38,6 +38,7 @@ class ImageFolder : public ImageSource {
     read_regular_file(path(index), out);
   }
 
+  std::string describe() const override { return "class folders"; }
   const std::vector<NotTaken>& not_taken() const override { return not_taken_; }
   // Class names that differ only by case or normal form, folders that belong to two classes.
   const std::vector<std::string>& doubts() const override { return doubts_; }

@@ -31,6 +31,7 @@ class ImageSource {
   // threads at once. Throws bad_file.
   virtual void read(int64_t index, std::vector<uint8_t>& out) const = 0;
 
+  virtual std::string describe() const = 0;  // "class folders", "150 shards"
   // Classes that were expected and have no picture here.
   virtual const std::vector<std::string>& absent_classes() const = 0;
   virtual const std::vector<NotTaken>& not_taken() const = 0;

@@ -5,6 +5,7 @@
 
 #include "apps/program/log.h"
 #include "data/png.h"
+#include "tensor/check.h"
 
 namespace mullion {
 
@@ -15,6 +16,30 @@ void add_folder_options(OptionTable& table) {
 
 FolderOptions folder_options(const Options& options, const std::vector<std::string>* classes) {
   return {classes, options.get<bool>("data.follow_links")};
+}
+
+std::shared_ptr<const ImageSource> open_images(const std::filesystem::path& root,
+                                               const std::string& split,
+                                               const FolderOptions& options) {
+  const std::filesystem::path folder = split.empty() ? root : root / split;
+  const bool shards = std::filesystem::is_directory(root) && !find_shards(root, split).empty();
+  if (!shards) return std::make_shared<ImageFolder>(folder.string(), options);
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, error))
+    CHECK_AS(Fault::bad_file,
+             !entry.is_directory() || entry.path().filename().string().starts_with("."),
+             printable(folder.string()), ": class folders, and shards of the split ", split,
+             ": one of them has to go");
+  return std::make_shared<ImageShards>(root, split, options.classes);
+}
+
+std::string validation_split(const std::filesystem::path& root, const std::string& given) {
+  if (!given.empty()) return given;
+  for (const char* name : {"val", "validation", "test"})
+    if (std::filesystem::is_directory(root / name) ||
+        (std::filesystem::is_directory(root) && !find_shards(root, name).empty()))
+      return name;
+  return "";
 }
 
 void add_exif_option(OptionTable& table) {
@@ -35,6 +60,8 @@ ExifUse exif_of(const Options& options, const TicDescription& d) {
 
 void tell_of(const ImageSource& source) {
   const std::string root = printable(source.root());
+  log_info(root, ": ", source.describe(), ", ", source.size(), " images of ",
+           source.classes().size(), " classes");
   std::string kinds;
   int64_t total = 0;
   bool pictures = false, convert = false;

@@ -9,6 +9,7 @@
 #include "apps/program/json_object.h"
 #include "apps/tic/model_folder.h"
 #include "data/image_folder.h"
+#include "data/image_shards.h"
 #include "data/loader.h"
 
 namespace mullion {
@@ -20,6 +21,15 @@ FolderOptions folder_options(const Options& options, const std::vector<std::stri
 void add_exif_option(OptionTable& table);
 // The way asked for; says so where the model was trained in the other.
 ExifUse exif_of(const Options& options, const TicDescription& description);
+
+// A split of a data folder: class folders in root/split, or shards of that split in root; "": the
+// folder itself. An error where there are both.
+std::shared_ptr<const ImageSource> open_images(const std::filesystem::path& root,
+                                               const std::string& split,
+                                               const FolderOptions& options);
+// The split that was given, else the first of val, validation and test that the folder holds; "":
+// none.
+std::string validation_split(const std::filesystem::path& root, const std::string& given);
 
 // Says what of a tree was not taken, and what looks like a mistake. One line each.
 void tell_of(const ImageSource& source);

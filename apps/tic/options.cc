@@ -63,7 +63,9 @@ void add_imagenet_presets(OptionTable& t) {
 OptionTable train_tic_table() {
   OptionTable t("train_tic",
                 "Trains a TiC, a vision transformer of MSA-Conv, on a folder of images.");
-  t.add_optional<std::string>("data.dir", "--data-dir", "folder with train and val, or \"cue\"")
+  t.add_optional<std::string>(
+       "data.dir", "--data-dir",
+       "folder with train and val, as class folders or as shards, or \"cue\"")
       .required();
   t.add("data.train_split", "--train-split", "train", "folder below --data-dir");
   t.add("data.val_split", "--val-split", "", "folder below --data-dir (default: val, else test)");

@@ -15,14 +15,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::string val_folder(const Options& o, const fs::path& root) {
-  const std::string given = o.get<std::string>("data.val_split");
-  if (!given.empty()) return (root / given).string();
-  for (const char* name : {"val", "test"})
-    if (fs::is_directory(root / name)) return (root / name).string();
-  fail(Fault::bad_file, root.string(), ": has neither a folder val nor a folder test");
-}
-
 // Small images are evaluated whole.
 float crop_pct_of(const Options& o, int size) {
   return size <= 64 && o.is_default("data.crop_pct") ? 1.0f : o.get<float>("data.crop_pct");
@@ -51,14 +43,15 @@ TicData open_tic_data(const Options& o) {
     return d;
   }
   const ExifUse exif = exif_use(o.get<std::string>("data.exif"));
-  const auto train = std::make_shared<ImageFolder>(
-      (fs::path(root) / o.get<std::string>("data.train_split")).string(),
-      folder_options(o, nullptr));
+  const auto train =
+      open_images(root, o.get<std::string>("data.train_split"), folder_options(o, nullptr));
   d.classes = train->classes();
   CHECK_AS(Fault::bad_file, d.classes.size() > 1, train->root(), ": only one class, ", d.classes[0],
            "; a class is a folder of images directly below");
-  const auto val =
-      std::make_shared<ImageFolder>(val_folder(o, root), folder_options(o, &d.classes));
+  const std::string val_split = validation_split(root, o.get<std::string>("data.val_split"));
+  CHECK_AS(Fault::bad_file, !val_split.empty(), root,
+           ": has neither a folder val nor a folder test, nor shards of such a split");
+  const auto val = open_images(root, val_split, folder_options(o, &d.classes));
   d.train_folder = train;
   d.val_folder = val;
   const Interpolation interpolation = interpolation_of(o.get<std::string>("data.interpolation"));

@@ -1,0 +1,149 @@
+#include "apps/tic/val_labels.h"
+
+#include <algorithm>
+#include <charconv>
+#include <map>
+#include <set>
+#include <string_view>
+
+#include "data/image_source.h"
+#include "tensor/check.h"
+#include "tensor/io/file.h"
+
+namespace mullion {
+namespace {
+
+constexpr uint64_t kMostBytes = uint64_t{1} << 28;
+
+std::vector<std::string> lines_of(const std::filesystem::path& file) {
+  const std::string text = read_whole_file(file, kMostBytes);
+  std::vector<std::string> lines;
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = std::min(text.find('\n', begin), text.size());
+    lines.push_back(text.substr(begin, end - begin));
+    while (!lines.back().empty() && (lines.back().back() == '\r' || lines.back().back() == ' '))
+      lines.back().pop_back();
+    begin = end + 1;
+  }
+  while (!lines.empty() && lines.back().empty()) lines.pop_back();
+  return lines;
+}
+
+bool number_of(std::string_view text, int64_t& value) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  return error == std::errc() && end == text.data() + text.size();
+}
+
+bool is_wnid(std::string_view text) {
+  return text.size() == 9 && text[0] == 'n' &&
+         std::all_of(text.begin() + 1, text.end(), [](char c) { return c >= '0' && c <= '9'; });
+}
+
+// "ILSVRC2012_val_00048981,n03995372 85 1 499 272": lines in any order.
+std::vector<std::string> from_kaggle(const std::string& name,
+                                     const std::vector<std::string>& lines) {
+  std::vector<std::string> labels(lines.size() - 1);
+  for (size_t i = 1; i < lines.size(); ++i) {
+    const std::string where = concat(name, ":", i + 1, ": ");
+    constexpr std::string_view kPrefix = "ILSVRC2012_val_";
+    const size_t comma = lines[i].find(',');
+    int64_t n = 0;
+    CHECK_AS(
+        Fault::bad_file,
+        comma != std::string::npos && lines[i].starts_with(kPrefix) &&
+            number_of(std::string_view(lines[i]).substr(kPrefix.size(), comma - kPrefix.size()),
+                      n) &&
+            n >= 1 && n < static_cast<int64_t>(lines.size()) && lines[i].size() >= comma + 10,
+        where, "expected ILSVRC2012_val_NUMBER,WNID ...");
+    std::string& label = labels[static_cast<size_t>(n - 1)];
+    CHECK_AS(Fault::bad_file, label.empty(), where, "image ", n, " comes a second time");
+    label = lines[i].substr(comma + 1, 9);
+    CHECK_AS(Fault::bad_file, is_wnid(label), where, printable(label), " is no WordNet id");
+  }
+  return labels;
+}
+
+// ILSVRC's id of each class: "n02119789 1 kit_fox".
+std::map<int64_t, std::string> read_class_map(const std::filesystem::path& file) {
+  const std::string name = printable(file.string());
+  std::map<int64_t, std::string> map;
+  const auto lines = lines_of(file);
+  for (size_t i = 0; i < lines.size(); ++i) {
+    const std::string& line = lines[i];
+    const size_t space = line.find(' '), end = line.find(' ', space + 1);
+    int64_t id = 0;
+    CHECK_AS(
+        Fault::bad_file,
+        space == 9 && is_wnid(std::string_view(line).substr(0, 9)) &&
+            number_of(std::string_view(line).substr(10, end == std::string::npos ? end : end - 10),
+                      id) &&
+            map.emplace(id, line.substr(0, 9)).second,
+        name, ":", i + 1, ": expected WNID ID NAME with an id of its own");
+  }
+  return map;
+}
+
+std::vector<std::string> from_numbers(const std::string& name,
+                                      const std::vector<std::string>& lines,
+                                      const std::filesystem::path& class_map,
+                                      const std::vector<std::string>& classes) {
+  std::vector<int64_t> numbers(lines.size());
+  for (size_t i = 0; i < lines.size(); ++i)
+    CHECK_AS(Fault::bad_file, number_of(lines[i], numbers[i]), name, ":", i + 1, ": \"",
+             printable(lines[i].substr(0, 40)), "\" is neither a WordNet id nor a number");
+  const bool places = *std::min_element(numbers.begin(), numbers.end()) == 0;
+  CHECK_AS(Fault::bad_file, places || !class_map.empty(), name,
+           ": numbers from 1 are ILSVRC's own ids, whose order is not that of the sorted classes: "
+           "give --class-map with the devkit's map_clsloc.txt");
+  const auto map = places ? std::map<int64_t, std::string>() : read_class_map(class_map);
+  std::vector<std::string> labels;
+  for (size_t i = 0; i < numbers.size(); ++i) {
+    const int64_t n = numbers[i];
+    if (places) {
+      CHECK_AS(Fault::bad_file, n >= 0 && n < static_cast<int64_t>(classes.size()), name, ":",
+               i + 1, ": class ", n, " of ", classes.size());
+      labels.push_back(classes[static_cast<size_t>(n)]);
+    } else {
+      const auto found = map.find(n);
+      CHECK_AS(Fault::bad_file, found != map.end(), name, ":", i + 1, ": id ", n, " is not in ",
+               printable(class_map.string()));
+      labels.push_back(found->second);
+    }
+  }
+  return labels;
+}
+
+}  // namespace
+
+std::vector<std::string> read_val_labels(const std::filesystem::path& file,
+                                         const std::filesystem::path& class_map,
+                                         const std::vector<std::string>& classes) {
+  const std::string name = printable(file.string());
+  const std::vector<std::string> lines = lines_of(file);
+  CHECK_AS(Fault::bad_file, !lines.empty(), name, ": empty file");
+  std::vector<std::string> labels;
+  if (lines[0].starts_with("ImageId,")) {
+    CHECK_AS(Fault::bad_file, lines.size() > 1, name, ": no images");
+    labels = from_kaggle(name, lines);
+  } else if (is_wnid(lines[0])) {
+    for (size_t i = 0; i < lines.size(); ++i)
+      CHECK_AS(Fault::bad_file, is_wnid(lines[i]), name, ":", i + 1, ": \"",
+               printable(lines[i].substr(0, 40)), "\" is no WordNet id");
+    labels = lines;
+  } else {
+    labels = from_numbers(name, lines, class_map, classes);
+  }
+  std::set<std::string> unknown, missing(classes.begin(), classes.end());
+  for (const std::string& label : labels) {
+    if (!std::binary_search(classes.begin(), classes.end(), label)) unknown.insert(label);
+    missing.erase(label);
+  }
+  CHECK_AS(
+      Fault::bad_file, unknown.empty(), name, ": ", unknown.size(),
+      " classes that the training images do not have: ", listing({unknown.begin(), unknown.end()}));
+  CHECK_AS(Fault::bad_file, missing.empty(), name, ": ", missing.size(),
+           " classes without a validation image: ", listing({missing.begin(), missing.end()}));
+  return labels;
+}
+
+}  // namespace mullion

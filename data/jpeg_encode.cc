@@ -1,0 +1,76 @@
+#include "data/jpeg_encode.h"
+
+#include "tensor/check.h"
+
+#ifdef MULLION_HAVE_TURBOJPEG
+#include <csetjmp>
+#include <cstdio>
+#include <cstdlib>
+
+#include <jpeglib.h>
+
+namespace mullion {
+namespace {
+
+struct ErrorManager {
+  jpeg_error_mgr base;
+  std::jmp_buf escape;
+  char message[JMSG_LENGTH_MAX];
+};
+
+void on_error(j_common_ptr info) {
+  auto* errors = reinterpret_cast<ErrorManager*>(info->err);
+  info->err->format_message(info, errors->message);
+  std::longjmp(errors->escape, 1);
+}
+
+// libjpeg's errors come back by longjmp, so nothing with a destructor lives here.
+bool encode(const Image& image, int quality, jpeg_compress_struct& info, ErrorManager& errors,
+            unsigned char** bytes, unsigned long* size) {
+  if (setjmp(errors.escape) != 0) return false;
+  jpeg_create_compress(&info);
+  jpeg_mem_dest(&info, bytes, size);
+  info.image_width = static_cast<JDIMENSION>(image.width);
+  info.image_height = static_cast<JDIMENSION>(image.height);
+  info.input_components = 3;
+  info.in_color_space = JCS_RGB;
+  jpeg_set_defaults(&info);
+  jpeg_set_quality(&info, quality, TRUE);
+  info.optimize_coding = TRUE;
+  jpeg_start_compress(&info, TRUE);
+  for (int y = 0; y < image.height; ++y) {
+    JSAMPROW row = const_cast<JSAMPROW>(image.row(y));
+    jpeg_write_scanlines(&info, &row, 1);
+  }
+  jpeg_finish_compress(&info);
+  return true;
+}
+
+}  // namespace
+
+std::vector<uint8_t> encode_jpeg(const Image& image, int quality) {
+  CHECK(image.channels == 3 && image.width > 0 && image.height > 0, "jpeg: an empty picture");
+  CHECK(quality >= 1 && quality <= 100, "jpeg: quality ", quality);
+  jpeg_compress_struct info{};
+  ErrorManager errors{};
+  info.err = jpeg_std_error(&errors.base);
+  errors.base.error_exit = on_error;
+  unsigned char* bytes = nullptr;
+  unsigned long size = 0;
+  const bool done = encode(image, quality, info, errors, &bytes, &size);
+  std::vector<uint8_t> file;
+  if (done) file.assign(bytes, bytes + size);
+  jpeg_destroy_compress(&info);
+  std::free(bytes);
+  CHECK(done, "jpeg: cannot encode: ", errors.message);
+  return file;
+}
+
+}  // namespace mullion
+#else
+namespace mullion {
+std::vector<uint8_t> encode_jpeg(const Image&, int) {
+  fail(Fault::other, "this build has no libjpeg-turbo, which writes JPEG files");
+}
+}  // namespace mullion
+#endif

@@ -1,0 +1,200 @@
+// Shards as a source of images: the index beside a shard, classes and their absence, and what is
+// said of shards that were changed, cut or compressed.
+#include "data/image_shards.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "data/loader.h"
+#include "data/png.h"
+#include "data/tar.h"
+#include "tensor/check.h"
+#include "tests/io_test_util.h"
+
+namespace mullion {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Member {
+  std::string name, bytes;
+};
+
+std::string tar_of(const std::vector<Member>& members) {
+  std::string tar;
+  for (const Member& m : members)
+    tar += tar_header(m.name, m.bytes.size()) + m.bytes +
+           std::string(tar_padding(m.bytes.size()), '\0');
+  return tar + std::string(1024, '\0');
+}
+
+std::string picture(int level) {
+  Image image;
+  image.resize(9, 7);
+  image.pixels.assign(image.pixels.size(), static_cast<uint8_t>(level));
+  const std::vector<uint8_t> png = encode_png(image);
+  return {png.begin(), png.end()};
+}
+
+std::vector<Member> sample(const std::string& key, int level, int label) {
+  return {{key + ".png", picture(level)}, {key + ".cls", std::to_string(label)}};
+}
+
+template <typename F>
+std::string error_of(F f) {
+  try {
+    f();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "(no error)";
+}
+
+class Shards : public testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = fs::temp_directory_path() / ("shards-" + std::to_string(::getpid()));
+    fs::remove_all(folder_);
+    fs::create_directories(folder_);
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+  void put(const std::string& name, const std::vector<std::vector<Member>>& samples) {
+    std::vector<Member> all;
+    for (const auto& s : samples) all.insert(all.end(), s.begin(), s.end());
+    write_whole_file(folder_ / name, tar_of(all));
+  }
+  void expect_error(const std::vector<std::string>& words,
+                    const std::vector<std::string>* classes = nullptr) {
+    const std::string text = error_of([&] { ImageShards(folder_, "train", classes); });
+    for (const std::string& word : words)
+      EXPECT_NE(text.find(word), std::string::npos) << word << ": " << text;
+  }
+  fs::path folder_;
+};
+
+TEST_F(Shards, AnyOrderGivesTheBytesAndTheIndexIsKept) {
+  put("train-000000.tar", {sample("a", 10, 1), sample("b", 20, 0)});
+  put("train-000001.tar", {sample("c", 30, 1)});
+  put("val-000000.tar", {sample("d", 40, 0)});
+  for (int pass = 0; pass < 2; ++pass) {
+    const ImageShards shards(folder_, "train");
+    ASSERT_EQ(shards.size(), 3);
+    EXPECT_EQ(shards.classes(), (std::vector<std::string>{"0", "1"}));
+    std::vector<uint8_t> bytes;
+    for (const int64_t i : {2, 0, 1}) {
+      shards.read(i, bytes);
+      EXPECT_EQ(std::string(bytes.begin(), bytes.end()), picture(10 + 10 * static_cast<int>(i)));
+    }
+    EXPECT_EQ(shards.label(0), 1);
+    EXPECT_EQ(shards.path(2), (folder_ / "train-000001.tar/c").string());
+    EXPECT_TRUE(fs::exists(folder_ / "train-000000.tar.idx"));
+  }
+  const std::vector<std::string> classes = {"x", "y"};
+  const ImageShards val(folder_, "val", &classes);
+  EXPECT_EQ(val.classes(), classes);
+  EXPECT_EQ(val.absent_classes(), (std::vector<std::string>{"y"}));
+  EXPECT_EQ(val.doubts().size(), 1u);  // the shards do not name their classes
+}
+
+TEST_F(Shards, AnIndexOfAnotherShardIsFoundOut) {
+  put("train-000000.tar", {sample("a", 10, 0), sample("b", 20, 1)});
+  const ImageShards before(folder_, "train");
+  // Of the same size: the picture stands behind the class.
+  std::vector<Member> turned = sample("a", 10, 0), second = sample("b", 20, 1);
+  std::swap(turned[0], turned[1]);
+  std::swap(second[0], second[1]);
+  put("train-000000.tar", {turned, second});
+  std::vector<uint8_t> bytes;
+  EXPECT_NE(error_of([&] { ImageShards(folder_, "train").read(0, bytes); }).find("another shard"),
+            std::string::npos);
+  // Of another size: made anew.
+  put("train-000000.tar", {turned, second, sample("c", 30, 1)});
+  ImageShards(folder_, "train").read(2, bytes);
+  EXPECT_EQ(std::string(bytes.begin(), bytes.end()), picture(30));
+  fs::resize_file(folder_ / "train-000000.tar", 1500);
+  expect_error({"train-000000.tar", "cut"});
+  EXPECT_NE(error_of([&] { before.read(1, bytes); }).find("was cut after its index"),
+            std::string::npos);
+}
+
+TEST_F(Shards, AWrongIndexIsRefused) {
+  put("train-000000.tar", {sample("a", 10, 0), sample("b", 20, 1)});
+  const auto size = std::to_string(fs::file_size(folder_ / "train-000000.tar"));
+  for (const auto& [index, word] : std::vector<std::pair<std::string, std::string>>{
+           {"{", "train-000000.tar.idx"},
+           {"{\"shard_bytes\": " + size + "}", "samples"},
+           {"{\"shard_bytes\": " + size + ", \"samples\": [[\"a\", 99999999, 5, 0]]}", "outside"},
+           {"{\"shard_bytes\": " + size + ", \"samples\": [[\"a\", 512, 99999999, 0]]}", "outside"},
+           {"{\"shard_bytes\": " + size + ", \"samples\": [[\"a\", 10, 5, 0]]}", "outside"},
+           {"{\"shard_bytes\": " + size + ", \"samples\": [[\"a\", 512, 5]]}", "list of 4"},
+           {"{\"shard_bytes\": " + size + ", \"samples\": [[\"a\", 512, 5, -1]]}", "label"}}) {
+    write_whole_file(folder_ / "train-000000.tar.idx", index);
+    expect_error({word});
+  }
+}
+
+TEST_F(Shards, ClassesThatAreNotThereAreNamed) {
+  put("train-000000.tar", {sample("a", 10, 0), sample("b", 20, 2)});
+  expect_error({"1 classes without a picture", "1"});
+  const std::vector<std::string> two = {"x", "y"};
+  expect_error({"class 2 of 2"}, &two);
+  write_whole_file(folder_ / "_info.json",
+                   "{\"splits\": {\"train\": {\"filenames\": [\"train-000000.tar\"]}}, "
+                   "\"class_names\": [\"x\", \"y\", \"z\"]}");
+  expect_error({"classes unknown to the training set: z"}, &two);
+  write_whole_file(folder_ / "_info.json",
+                   "{\"splits\": {\"train\": {\"filenames\": [\"../train-000000.tar\"]}}}");
+  expect_error({"_info.json", "../train-000000.tar"});
+}
+
+TEST_F(Shards, CompressedShardsAreRefusedByName) {
+  write_whole_file(folder_ / "train-000000.tar.gz", "x");
+  expect_error({"train-000000.tar.gz", "compressed"});
+  fs::remove(folder_ / "train-000000.tar.gz");
+  expect_error({"no shards of the split train"});
+}
+
+// Others name their shards NAME-SPLIT-NUMBER.tar, or put them into a folder of the split.
+TEST_F(Shards, NamesOfOthersAreFound) {
+  put("imagenet-train-0000.tar", {sample("a", 10, 0), sample("b", 20, 1)});
+  put("imagenet-validation-0000.tar", {sample("c", 10, 0)});
+  EXPECT_EQ(find_shards(folder_, "train").size(), 1u);
+  EXPECT_EQ(find_shards(folder_, "validation").size(), 1u);
+  EXPECT_EQ(find_shards(folder_, "val").size(), 0u);
+  fs::create_directories(folder_ / "test");
+  put("test/0.tar", {sample("a", 10, 0)});
+  EXPECT_EQ(find_shards(folder_, "test").size(), 1u);
+}
+
+// Batches of training from shards are those of any number of workers, and of a start in the middle.
+TEST_F(Shards, BatchesDoNotDependOnWorkers) {
+  std::vector<std::vector<Member>> first, second;
+  for (int i = 0; i < 9; ++i) first.push_back(sample("a" + std::to_string(i), 5 * i, i % 2));
+  for (int i = 0; i < 8; ++i) second.push_back(sample("b" + std::to_string(i), 9 * i, i % 2));
+  put("train-000000.tar", first);
+  put("train-000001.tar", second);
+  AugmentSettings settings;
+  settings.height = settings.width = 8;
+  settings.set("mode", std::string("crop"));
+  settings.set("auto", std::string("rand-m9-mstd0.5-inc1"));
+  const ImageDataset data(std::make_shared<ImageShards>(folder_, "train"),
+                          TrainTransform(settings));
+  LoaderOptions options;
+  options.batch_size = 4, options.shuffle = options.drop_last = true, options.epochs = 2;
+  const auto batches = [&] {
+    std::vector<std::vector<float>> all;
+    Loader loader(data, options);
+    for (Batch batch; loader.next(batch);) all.push_back(batch.images);
+    return all;
+  };
+  const auto whole = batches();
+  ASSERT_EQ(whole.size(), 8u);
+  options.workers = 3;
+  EXPECT_EQ(batches(), whole);
+  options.first_epoch = 1, options.first_batch = 2, options.epochs = 1, options.workers = 2;
+  EXPECT_EQ(batches(), (std::vector<std::vector<float>>(whole.begin() + 6, whole.end())));
+}
+
+}  // namespace
+}  // namespace mullion
