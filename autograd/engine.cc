@@ -1,3 +1,5 @@
+// (Read node.h before; ops/norm.cc next.)
+//
 // Nodes are visited in the reverse order of their making: whoever uses a tensor was made after it,
 // so a node is reached only when its whole gradient has been summed. The order is fixed, so the
 // sums are the same bits in every run.

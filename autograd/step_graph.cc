@@ -62,7 +62,7 @@ void StepGraph::forget() {
 }
 
 // Whether the step is of the known shapes, which the first step of all gives.
-bool StepGraph::takes_up(int64_t passes, const Inputs& batch) {
+bool StepGraph::shapes_are_known(int64_t passes, const Inputs& batch) {
   auto shapes = std::make_unique<Shapes>(passes, batch);
   if (known_ && *known_ == *shapes) {
     other_ = nullptr;
@@ -84,7 +84,7 @@ std::vector<Tensor> StepGraph::run(int64_t passes, const std::function<Inputs()>
   for (const Tensor& p : parameters_) known = known && !grad(p).defined();
   if (known) {
     batches.push_back(next());
-    known = takes_up(passes, batches[0]);
+    known = shapes_are_known(passes, batches[0]);
   }
   if (known && stage_ != Stage::first && stage_ != Stage::never) {
     in_use_ = true;
@@ -134,7 +134,7 @@ std::vector<Tensor> StepGraph::pass_over(const std::vector<Inputs>& batches) {
 }
 
 // Where there is no recording after all; what may have been computed of the step is made again.
-std::vector<Tensor> StepGraph::as_ever(const std::vector<Inputs>& batches, const Error& why) {
+std::vector<Tensor> StepGraph::run_eagerly(const std::vector<Inputs>& batches, const Error& why) {
   message_ = concat("steps are not recorded as a graph: ", why.what());
   for (const Tensor& p : parameters_) clear_grad(p);
   forget();
@@ -152,7 +152,7 @@ std::vector<Tensor> StepGraph::rehearse(const std::vector<Inputs>& batches) {
     losses = pass_over(batches);
   } catch (const Error& error) {
     if (error.fault() != Fault::memory) throw;
-    return as_ever(batches, error);
+    return run_eagerly(batches, error);
   }
   const double queued = seconds_since(begin);
   synchronize(device_);
@@ -183,7 +183,7 @@ std::vector<Tensor> StepGraph::record(const std::vector<Inputs>& batches) {
     r.memory->check_recording();
   } catch (const Error& error) {
     its.abandon_recording(device_.index);
-    return as_ever(batches, error);
+    return run_eagerly(batches, error);
   }
   stage_ = Stage::replays;
   message_ = concat("a step is recorded as a graph of ", its.nodes_of(r.graph),

@@ -54,12 +54,12 @@ class StepGraph {
   struct Recording;
   enum class Stage { first, rehearsal, recording, replays, never };
 
-  bool takes_up(int64_t passes, const Inputs& batch);
+  bool shapes_are_known(int64_t passes, const Inputs& batch);
   bool put_in_place(int64_t passes, const std::function<Inputs()>& next,
                     std::vector<Inputs>& batches);
   std::vector<Tensor> pass_over(const std::vector<Inputs>& batches);
   std::vector<Tensor> rehearse(const std::vector<Inputs>& batches);
-  std::vector<Tensor> as_ever(const std::vector<Inputs>& batches, const Error& why);
+  std::vector<Tensor> run_eagerly(const std::vector<Inputs>& batches, const Error& why);
   std::vector<Tensor> record(const std::vector<Inputs>& batches);
   std::vector<Tensor> replay();
   void forget();

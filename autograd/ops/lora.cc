@@ -159,7 +159,7 @@ struct LoraGradients {
     for (size_t i = 0; i < w.size(); ++i)
       g.push_back(given[i].defined() ? as_rows(given[i]) : without_use(i, given));
     Gradients result(need.size());
-    const Tensor x = again ? once_more() : rows;
+    const Tensor x = again ? recomputed_input() : rows;
     Tensor dx;
     if (need[0]) result[0] = raw::reshape(dx = through_weights(g), shape);
     for (const Down& down : downs) through_pairs(down, g, x, dx, result);
@@ -173,7 +173,7 @@ struct LoraGradients {
     return result;
   }
 
-  Tensor once_more() const {
+  Tensor recomputed_input() const {
     NoGrad no_grad;
     return as_rows(again());
   }

@@ -1,3 +1,5 @@
+// (Read ../engine.cc before; models/llama/model.cc next.)
+//
 // Normalisations, softmax and the rotary embedding, each one fused kernel forward and backward.
 #include "autograd/ops.h"
 #include "autograd/ops/common.h"

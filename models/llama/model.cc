@@ -1,3 +1,5 @@
+// LLaMA forward, from tokens to logits, as the paper of LLaMA (Touvron et al. 2023, section 2) has
+// it. (Read autograd/ops/norm.cc and nn/linear.h before; models/tic/model.cc next.)
 #include "models/llama/model.h"
 
 #include <cmath>

@@ -1,3 +1,5 @@
+// TiC forward, from pixels to logits: stem, stages of MSA-Conv blocks, pooling between them, head.
+// (Read nn/msa_conv.h before; docs/papers.md has pictures.)
 #include "models/tic/model.h"
 
 #include "autograd/ops.h"
