@@ -13,6 +13,7 @@
 #include "apps/tic/image_data.h"
 #include "apps/tic/output_lock.h"
 #include "data/jpeg_encode.h"
+#include "data/order.h"
 #include "data/tar.h"
 #include "tensor/check.h"
 #include "tensor/io/file_ops.h"
