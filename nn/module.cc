@@ -1,19 +1,33 @@
 #include "nn/module.h"
 
 #include <map>
+#include <utility>
 
 namespace mullion {
 
 void Fields::operator()(const std::string& name, Module& child) {
-  const std::string before = prefix_;
-  prefix_ += name + ".";
+  modules.emplace_back(prefix_ + name, &child);
+  const std::string before = std::exchange(prefix_, prefix_ + name + ".");
   child.fields(*this);
   prefix_ = before;
 }
 
-void for_each_parameter(Module& module, const Fields::Visit& visit) {
-  Fields fields(visit);
+void for_each_parameter(Module& module,
+                        const std::function<void(const std::string&, Tensor&)>& visit) {
+  Fields fields;
   module.fields(fields);
+  std::map<const Tensor::Impl*, Tensor*> first;
+  std::vector<std::pair<Tensor*, const Tensor*>> aliases;
+  std::vector<std::pair<std::string, Tensor*>> own;
+  for (auto& [name, parameter] : fields.parameters) {
+    const auto [known, fresh] = first.emplace(&parameter->impl(), parameter);
+    if (fresh)
+      own.emplace_back(std::move(name), parameter);
+    else
+      aliases.emplace_back(parameter, known->second);
+  }
+  for (const auto& [name, parameter] : own) visit(name, *parameter);
+  for (const auto& [alias, parameter] : aliases) *alias = *parameter;
 }
 
 std::vector<NamedParameter> named_parameters(Module& module) {
@@ -49,7 +63,6 @@ void move_to(Module& module, Device device) {
     parameter = Tensor(std::move(impl));
     if (trained) set_requires_grad(parameter, true);
   });
-  for_each_parameter(module, [](const std::string&, Tensor&) {});  // a tied member follows
 }
 
 void set_trainable(Module& module, const std::function<bool(const std::string&)>& predicate) {

@@ -1,10 +1,11 @@
 // Module: something that owns parameters. It lists each member once, by name, in fields(); from
-// that list come the parameters, their names in checkpoints, freezing and printing. Names are the
-// file's names: a member `q_proj` with a member `weight` is `q_proj.weight`.
+// that list come parameters and child modules, their names in checkpoints, freezing and LoRA. Names
+// are the file's names: a member `q_proj` with a member `weight` is `q_proj.weight`.
 #pragma once
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "autograd/node.h"
@@ -13,14 +14,12 @@ namespace mullion {
 
 class Module;
 
-// What fields() is given: call it once for every member.
+// What fields() is given: call it once for every member. A tensor that an earlier member has
+// already (a tied head) is no parameter of its own: it follows what becomes of that one.
 class Fields {
  public:
-  using Visit = std::function<void(const std::string& name, Tensor& parameter)>;
-  explicit Fields(Visit visit) : visit_(std::move(visit)) {}
-
   void operator()(const std::string& name, Tensor& parameter) {
-    if (parameter.defined()) visit_(prefix_ + name, parameter);  // optional ones may be absent
+    if (parameter.defined()) parameters.emplace_back(prefix_ + name, &parameter);  // may be absent
   }
   void operator()(const std::string& name, Module& child);
   template <typename M>
@@ -28,9 +27,10 @@ class Fields {
     for (size_t i = 0; i < children.size(); ++i)
       (*this)(name + "." + std::to_string(i), *children[i]);
   }
+  std::vector<std::pair<std::string, Tensor*>> parameters;
+  std::vector<std::pair<std::string, Module*>> modules;  // a parent before its children
 
  private:
-  Visit visit_;
   std::string prefix_;
 };
 
@@ -48,7 +48,17 @@ struct NamedParameter {
 // Every parameter, in the order of fields().
 std::vector<NamedParameter> named_parameters(Module& module);
 // visit may assign to the parameter, e.g. one loaded from a file.
-void for_each_parameter(Module& module, const Fields::Visit& visit);
+void for_each_parameter(Module& module,
+                        const std::function<void(const std::string& name, Tensor&)>& visit);
+// The modules below it of one kind, with their paths: "model.layers.0.self_attn.q_proj".
+template <typename M>
+void for_each_module(Module& module,
+                     const std::function<void(const std::string& path, M&)>& visit) {
+  Fields fields;
+  module.fields(fields);
+  for (const auto& [path, child] : fields.modules)
+    if (auto* wanted = dynamic_cast<M*>(child)) visit(path, *wanted);
+}
 // Puts every parameter on a device; views of one storage stay that. Its gradients stay behind, and
 // so do the moments of an optimizer: before those are made.
 void move_to(Module& module, Device device);

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "models/llama/checkpoint_names.h"
 #include "models/llama/peft.h"
 #include "tensor/check.h"
 #include "tensor/io/json.h"
@@ -13,8 +14,6 @@ namespace mullion {
 
 namespace {
 using Json = nlohmann::json;
-constexpr std::string_view kProjections[] = {"q_proj",    "k_proj",  "v_proj",   "o_proj",
-                                             "gate_proj", "up_proj", "down_proj"};
 constexpr uint64_t kMaxRank = 1 << 16, kMaxLayer = 4096;
 constexpr double kMaxAlpha = 1e6;
 
@@ -58,7 +57,7 @@ std::vector<std::string> module_names(const Json& json, const std::string& file,
   const Json* value = find_field(json, file, key);
   if (!value) return {};
   if (value->is_string() && *value == "all-linear" && key == std::string_view("target_modules"))
-    return {std::begin(kProjections), std::end(kProjections)};
+    return llama_projections();
   CHECK_AS(Fault::bad_file, value->is_array(), file, ": ", key, " ", shown(*value),
            ": a list of module names is supported, a pattern is not");
   return get_strings(json, file, key);

@@ -84,6 +84,15 @@ void half_split_to_interleaved(std::span<std::byte> rows, int64_t head_dim) {
   reorder(rows, head_dim, [half](int64_t i) { return i % 2 * half + i / 2; });
 }
 
+std::vector<std::string> llama_projections() {
+  std::vector<std::string> names;
+  for (const auto& [hf, gguf] : kInLayer) {
+    const std::string_view module = hf.substr(0, hf.rfind('.'));
+    if (module.ends_with("_proj")) names.emplace_back(module.substr(module.find('.') + 1));
+  }
+  return names;
+}
+
 std::vector<std::pair<std::string, std::vector<int64_t>>> llama_tensors(const LlamaConfig& c) {
   const int64_t q = c.num_attention_heads * c.head_dim, kv = c.num_key_value_heads * c.head_dim;
   const int64_t d = c.hidden_size, f = c.intermediate_size;

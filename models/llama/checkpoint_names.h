@@ -33,6 +33,9 @@ bool has_rotary_rows(std::string_view hf_name);
 void interleaved_to_half_split(std::span<std::byte> rows, int64_t head_dim);
 void half_split_to_interleaved(std::span<std::byte> rows, int64_t head_dim);
 
+// "q_proj", "k_proj", ...: what the projections of a layer are called.
+std::vector<std::string> llama_projections();
+
 // Name and shape of every tensor of the model, in layer order; lm_head only where it is not tied.
 std::vector<std::pair<std::string, std::vector<int64_t>>> llama_tensors(const LlamaConfig& config);
 

@@ -1,7 +1,6 @@
 #include "models/llama/load.h"
 
 #include <algorithm>
-#include <functional>
 #include <map>
 #include <set>
 
@@ -15,23 +14,6 @@
 
 namespace mullion {
 namespace {
-
-// Every projection with its path, "model.layers.0.self_attn.q_proj".
-void for_each_projection(Llama& model,
-                         const std::function<void(const std::string&, Linear&)>& visit) {
-  for (size_t i = 0; i < model.layers().size(); ++i) {
-    const std::string layer = "model.layers." + std::to_string(i);
-    LlamaAttention& a = model.layers()[i]->self_attn;
-    LlamaMlp& m = model.layers()[i]->mlp;
-    visit(layer + ".self_attn.q_proj", a.q_proj);
-    visit(layer + ".self_attn.k_proj", a.k_proj);
-    visit(layer + ".self_attn.v_proj", a.v_proj);
-    visit(layer + ".self_attn.o_proj", a.o_proj);
-    visit(layer + ".mlp.gate_proj", m.gate_proj);
-    visit(layer + ".mlp.up_proj", m.up_proj);
-    visit(layer + ".mlp.down_proj", m.down_proj);
-  }
-}
 
 // Those of the projections that read the same.
 void lay_all_pairs_together(Llama& model) {
@@ -107,7 +89,7 @@ std::set<std::string> prepare_whole(Llama& model, const TensorSource& source,
     const AdapterKey key = parse_adapter_key(entry.name, source.name());
     if (key.kind == AdapterKey::Kind::full) whole.emplace(key.module, &entry);
   }
-  for_each_projection(model, [&](const std::string& path, Linear& projection) {
+  for_each_module<Linear>(model, [&](const std::string& path, Linear& projection) {
     CHECK_AS(Fault::bad_file, !projection.has_lora() || !whole.contains(path), source.name(), ": ",
              path, " has both a pair and a weight of its own");
   });
@@ -179,7 +161,6 @@ std::unique_ptr<Llama> load_llama(const LlamaCheckpoint& checkpoint,
     load_tensor(*checkpoint.weights, name, p);
     p = raw::to_device(p, options.device);
   });
-  for_each_parameter(*model, [](const std::string&, Tensor&) {});  // a tied head follows
   return model;
 }
 
@@ -194,7 +175,7 @@ void save_llama(const std::filesystem::path& folder, Llama& model) {
 void add_lora(Llama& model, const LoraOptions& options, uint64_t seed) {
   std::map<std::string, int> matched;
   for (const std::string& target : options.targets) matched[target] = 0;
-  for_each_projection(model, [&](const std::string& path, Linear& projection) {
+  for_each_module<Linear>(model, [&](const std::string& path, Linear& projection) {
     for (auto& [target, count] : matched) {
       if (!ends_with(path, "." + target)) continue;
       projection.add_lora(options.rank, options.alpha);
@@ -237,7 +218,7 @@ void save_adapter(const std::filesystem::path& folder, Llama& model, const LoraO
 
 AdapterConfig load_adapter(Llama& model, const std::filesystem::path& folder) {
   const AdapterConfig config = read_adapter_config(folder);
-  for_each_projection(model, [&](const std::string& path, Linear& projection) {
+  for_each_module<Linear>(model, [&](const std::string& path, Linear& projection) {
     if (!config.targets(path)) return;
     projection.add_lora(config.rank(path), config.alpha(path));
     projection.lora_scale = config.scale(path);

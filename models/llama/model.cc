@@ -102,14 +102,10 @@ Llama::Llama(const LlamaConfig& c)
 }
 
 void Llama::fields(Fields& fields) {
-  const bool tied = head_is_tied();
   fields("model.embed_tokens", embed_tokens_);
   fields("model.layers", layers_);
   fields("model.norm", norm_);
-  if (tied)
-    head_ = embed_tokens_.weight;  // follows where a visitor gave the embedding another tensor
-  else
-    fields("lm_head.weight", head_);
+  fields("lm_head.weight", head_);
 }
 
 void Llama::untie_head() {

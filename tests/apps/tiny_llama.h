@@ -9,20 +9,14 @@
 #include "data/token_file.h"
 #include "data/tokenizer.h"
 #include "models/llama/load.h"
+#include "tests/small_llama_config.h"
 
 namespace mullion::test {
 
 constexpr int64_t kTinyContext = 64;
 
 inline LlamaConfig tiny_config() {
-  LlamaConfig c;
-  c.vocab_size = kLexiconVocab;
-  c.hidden_size = 32;
-  c.intermediate_size = 48;
-  c.num_hidden_layers = 2;
-  c.num_attention_heads = 4;
-  c.num_key_value_heads = 2;
-  c.head_dim = 8;
+  LlamaConfig c = small_llama_config(8, kLexiconVocab);
   c.max_position_embeddings = kTinyContext;
   c.initializer_range = 0.1;  // far from uniform, so that any two models differ clearly
   c.bos_token_id = kLexiconBos;

@@ -94,7 +94,6 @@ std::unique_ptr<Llama> random_llama(LlamaConfig config, DType matrices, const be
                  config.initializer_range, 1, ++stream});
     p = raw::cast(values, matrices);
   });
-  for_each_parameter(*model, [](const std::string&, Tensor&) {});  // a tied head follows
   return model;
 }
 

@@ -10,6 +10,7 @@
 #include "optim/optimizer.h"
 #include "tensor/attention_pattern.h"
 #include "tests/cuda/device_runs.h"
+#include "tests/small_llama_config.h"
 
 namespace mullion::test {
 namespace {
@@ -61,15 +62,7 @@ Tensor tokens(int64_t B, int64_t T, int64_t vocab, int seed) {
 
 // A LLaMA with grouped queries and LoRA beside every projection, under SF attention.
 Training train_llama(Device device, DType frozen, DType activations, double lr = 2e-2) {
-  LlamaConfig config;
-  config.vocab_size = 50;
-  config.hidden_size = 32;
-  config.intermediate_size = 48;
-  config.num_hidden_layers = 2;
-  config.num_attention_heads = 4;
-  config.num_key_value_heads = 2;
-  config.head_dim = 8;
-  config.max_position_embeddings = 64;
+  const LlamaConfig config = test::small_llama_config();
   Llama model(config);
   model.initialize(5);
   LoraOptions lora;

@@ -16,6 +16,7 @@
 #include "tensor/attention_pattern.h"
 #include "tensor/step_memory.h"
 #include "tests/cuda/device_runs.h"
+#include "tests/small_llama_config.h"
 
 namespace mullion::test {
 namespace {
@@ -198,14 +199,7 @@ TEST_F(StepGraphs, OtherShapesAreComputedAsEver) {
 // ---- LLaMA, with LoRA beside a frozen base ------------------------------------------------------
 
 Outcome train_llama(GraphUse use, Recompute recompute, int64_t passes, DType type) {
-  LlamaConfig config;
-  config.vocab_size = 50;
-  config.hidden_size = 32;
-  config.intermediate_size = 48;
-  config.num_hidden_layers = 2;
-  config.num_attention_heads = 4;
-  config.num_key_value_heads = 2;
-  config.head_dim = 8;
+  LlamaConfig config = test::small_llama_config();
   config.max_position_embeddings = 256;
   Llama model(config);
   model.initialize(5);

@@ -6,9 +6,11 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "models/llama/checkpoint_names.h"
+#include "models/llama/model.h"
 #include "models/llama/peft.h"
 #include "tensor/io/json.h"
 #include "tests/io_builders.h"
@@ -49,6 +51,26 @@ TEST(LlamaNames, TranslateBothWays) {
                            "blk.01.attn_q.weight", "blk.-1.attn_q.weight", "blk.0.attn_q.bias",
                            "blk.0.attn_q.weight.x", "blk.999999.attn_q.weight", "attn_q.weight"}) {
     EXPECT_FALSE(hf_name_of(name)) << name;
+  }
+}
+
+// A file's list of tensors is made without a model, and is the model's.
+TEST(LlamaNames, AreThoseOfTheModel) {
+  for (const bool tied : {false, true}) {
+    LlamaConfig config = small_config();
+    config.tie_word_embeddings = tied;
+    Llama model(config);
+    std::map<std::string, std::vector<int64_t>> of_model, of_file;
+    for (const NamedParameter& p : named_parameters(model))
+      of_model[p.name] = {p.value.shape().begin(), p.value.shape().end()};
+    for (const auto& [name, shape] : llama_tensors(config)) of_file[name] = shape;
+    EXPECT_EQ(of_model, of_file);
+    std::vector<std::string> projections;
+    for_each_module<Linear>(model, [&](const std::string& path, Linear&) {
+      projections.push_back(path.substr(path.rfind('.') + 1));
+    });
+    projections.resize(projections.size() / 2);  // of one of two layers
+    EXPECT_EQ(projections, llama_projections());
   }
 }
 

@@ -11,6 +11,7 @@
 #include "nn/init.h"
 #include "optim/optimizer.h"
 #include "tests/golden.h"
+#include "tests/small_llama_config.h"
 
 namespace mullion {
 namespace {
@@ -120,18 +121,7 @@ TEST(Llama, FineTunesAsPeftDoes) {
   }
 }
 
-LlamaConfig small() {
-  LlamaConfig c;
-  c.vocab_size = 50;
-  c.hidden_size = 16;
-  c.intermediate_size = 24;
-  c.num_hidden_layers = 2;
-  c.num_attention_heads = 4;
-  c.num_key_value_heads = 2;
-  c.head_dim = 4;
-  c.max_position_embeddings = 64;
-  return c;
-}
+LlamaConfig small() { return test::small_llama_config(4); }
 
 Tensor some_ids(int64_t B, int64_t T, int64_t vocab) {
   std::vector<int64_t> ids(static_cast<size_t>(B * T));

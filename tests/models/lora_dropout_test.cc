@@ -8,6 +8,7 @@
 #include "nn/init.h"
 #include "tensor/parallel.h"
 #include "tensor/random.h"
+#include "tests/small_llama_config.h"
 
 namespace mullion {
 namespace {
@@ -15,11 +16,7 @@ namespace {
 using Floats = std::vector<float>;
 
 std::unique_ptr<Llama> model_of(double dropout, Recompute recompute = Recompute::none) {
-  LlamaConfig c;
-  c.vocab_size = 50, c.hidden_size = 16, c.intermediate_size = 24, c.num_hidden_layers = 2;
-  c.num_attention_heads = 4, c.num_key_value_heads = 2, c.head_dim = 4;
-  c.max_position_embeddings = 64;
-  auto model = std::make_unique<Llama>(c);
+  auto model = std::make_unique<Llama>(test::small_llama_config(4));
   model->initialize(3);
   LoraOptions lora;
   lora.rank = 2, lora.dropout = dropout;

@@ -5,6 +5,7 @@
 #include "models/llama/model.h"
 #include "tensor/precision.h"
 #include "tests/cuda/device_runs.h"
+#include "tests/small_llama_config.h"
 
 namespace mullion::test {
 namespace {
@@ -20,15 +21,9 @@ class LoraProducts : public OnDevice<> {
 // One layer with pairs of rank 4, made on the CPU and moved.
 std::unique_ptr<Llama> one_layer(int64_t kv_heads, std::vector<std::string> targets,
                                  DType type = DType::f32, Device device = kCuda) {
-  LlamaConfig config;
-  config.vocab_size = 40;
-  config.hidden_size = 32;
-  config.intermediate_size = 48;
+  LlamaConfig config = test::small_llama_config(8, 40);
   config.num_hidden_layers = 1;
-  config.num_attention_heads = 4;
   config.num_key_value_heads = kv_heads;
-  config.head_dim = 8;
-  config.max_position_embeddings = 64;
   auto model = std::make_unique<Llama>(config);
   model->initialize(5);
   LoraOptions lora;

@@ -6,12 +6,13 @@
 #include "models/llama/model.h"
 #include "tensor/attention_pattern.h"
 #include "tests/cuda/device_runs.h"
+#include "tests/small_llama_config.h"
 
 namespace mullion::test {
 
 class SmallLlama {
  public:
-  SmallLlama() : model(config()) {
+  SmallLlama() : model(small_llama_config(8, 40)) {
     model.initialize(5);
     LoraOptions lora;
     lora.rank = 4;
@@ -24,18 +25,6 @@ class SmallLlama {
     pattern.sinks = 4;
     model.set_pattern(make_pattern("sf", pattern));
     for (const NamedParameter& p : trainable_parameters(model)) trained.push_back(p.value);
-  }
-  static LlamaConfig config() {
-    LlamaConfig config;
-    config.vocab_size = 40;
-    config.hidden_size = 32;
-    config.intermediate_size = 48;
-    config.num_hidden_layers = 2;
-    config.num_attention_heads = 4;
-    config.num_key_value_heads = 2;
-    config.head_dim = 8;
-    config.max_position_embeddings = 64;
-    return config;
   }
   Tensor pass(const StepGraph::Inputs& in) const {
     const Tensor loss = model.loss(in[0], in[1], 1.0 / 24);
