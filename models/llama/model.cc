@@ -4,7 +4,6 @@
 
 #include <cmath>
 
-#include "autograd/activation_checkpoint.h"
 #include "autograd/ops.h"
 #include "nn/init.h"
 
@@ -28,10 +27,8 @@ Tensor LlamaAttention::operator()(const Tensor& x, const RmsNorm& norm, const Ll
   const auto turned = [&](const Tensor& y) {
     return rope_in_place(y, context.rope.cos, context.rope.sin);
   };
-  std::function<Tensor()> again;
-  if (context.recompute_norm) again = [&norm, kept = detached(x)] { return norm(kept); };
-  const std::vector<Tensor> qkv =
-      linears(norm(x), {&q_proj, &k_proj, &v_proj}, again, context.dropout_stream);
+  const std::vector<Tensor> qkv = linears(norm(x), {&q_proj, &k_proj, &v_proj},
+                                          context.recompute.norm(norm, x), context.dropout_stream);
   const Tensor q = turned(heads(qkv[0], heads_)), k = turned(heads(qkv[1], kv_heads_));
   const Tensor v = heads(qkv[2], kv_heads_);
   const double scale = 1 / std::sqrt(static_cast<double>(head_dim_));
@@ -79,8 +76,7 @@ Tensor LlamaBlock::operator()(const Tensor& x, const LlamaContext& context, int6
   const auto inside = [this, stream = context.dropout_stream](const Tensor& input) {
     return mlp.inside(post_attention_layernorm(input), stream);
   };
-  return mlp.down_proj(context.recompute_mlp ? checkpoint(inside, y) : inside(y), y,
-                       context.dropout_stream);
+  return mlp.down_proj(context.recompute.mlp(inside, y), y, context.dropout_stream);
 }
 
 void LlamaBlock::fields(Fields& fields) {
@@ -133,16 +129,14 @@ Tensor Llama::hidden(const Tensor& ids, KvCache* cache, const Tensor& dropout_st
       packed ? rope_.at(pattern().documents, B * T, device()) : rope_.at(begin, T, device()),
       &pattern(), cache};
   context.dropout_stream = dropout_stream;
-  const size_t last_third = layers_.size() - layers_.size() / 3;
   Tensor x = embed_tokens_(packed ? raw::reshape(ids, {1, B * T}) : ids);
   if (compute_type() == DType::bf16) x = cast(x, DType::bf16);
   for (size_t i = 0; i < layers_.size(); ++i) {
-    context.recompute_norm = recompute_ == Recompute::mlp && !cache;
-    context.recompute_mlp = context.recompute_norm && i < last_third;
+    if (!cache) context.recompute = {recompute_, i, layers_.size()};
     const auto block = [layer = layers_[i].get(), context, i](const Tensor& input) {
       return (*layer)(input, context, static_cast<int64_t>(i));
     };
-    x = recompute_ == Recompute::block && !cache ? checkpoint(block, x) : block(x);
+    x = context.recompute.block(block, x);
   }
   return packed ? reshape(norm_(x), {B, T, config_.hidden_size}) : norm_(x);
 }

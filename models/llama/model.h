@@ -6,27 +6,19 @@
 
 #include "models/language_model.h"
 #include "models/llama/config.h"
+#include "models/llama/recompute.h"
 #include "nn/linear.h"
 #include "nn/rope.h"
 
 namespace mullion {
-
-// What the backward pass computes again instead of the forward keeping it. The bits are the same.
-enum class Recompute : uint8_t {
-  none,
-  // The norms, and gate and up of the MLPs of all blocks but the last third, whose backward comes
-  // first, when there is most in memory: 0.6 of it for a twentieth more time.
-  mlp,
-  block,  // all but the input of each block: a tenth of the memory for a third more time
-};
 
 // What a pass through the blocks needs besides x.
 struct LlamaContext {
   RopeTable::Slice rope;
   const AttentionPattern* pattern;
   KvCache* cache = nullptr;
-  bool recompute_norm = false, recompute_mlp = false;
   Tensor dropout_stream = {};  // given: the pairs' dropout acts
+  BlockRecompute recompute = {};
 };
 
 class LlamaAttention : public Module {
