@@ -18,7 +18,7 @@ struct Transpose {
   int64_t source_step;    // between columns
   int64_t target_step;    // between rows
   int64_t row_tiles, column_tiles;
-  int64_t blocks() const { return count * row_tiles * column_tiles; }
+  __host__ __device__ int64_t blocks() const { return count * row_tiles * column_tiles; }
 };
 
 // Not where an axis is so short that most of a tile would be empty.

@@ -80,7 +80,7 @@ __device__ __forceinline__ void add_key(float score, const float (&v)[kPieces][8
 
 // Scratch: for each row of each query block and each split D elements of o, then top and sum, in
 // whole sectors of 32 bytes.
-constexpr int64_t part_size(int64_t D) { return D + 8; }
+__host__ __device__ constexpr int64_t part_size(int64_t D) { return D + 8; }
 __device__ __forceinline__ float* part_of(void* scratch, int64_t work, int row, int split,
                                           int splits, int D) {
   return static_cast<float*>(scratch) + ((work * kBlockRows + row) * splits + split) * part_size(D);
