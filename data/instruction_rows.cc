@@ -27,7 +27,12 @@ EncodedRow encode(const Conversation& c, const ChatTemplate& chat, const Tokeniz
   const EncodeOptions how = chat.encode_options();
   EncodedRow row;
   row.ids = tokenizer.encode(rendered.text, how);
-  const std::vector<size_t> places = token_places(tokenizer, rendered.text, row.ids, how.bos);
+  std::vector<size_t> places;
+  try {
+    places = token_places(tokenizer, rendered.text, row.ids, how.bos);
+  } catch (const Error& error) {
+    throw Error(c.where + ": " + error.what(), Fault::bad_file);
+  }
   row.learned.assign(row.ids.size(), options.mask_prompt ? 0 : 1);
   row.answer = row.end = row.ids.size();
   for (size_t a = 0; a < rendered.answers.size(); ++a) {

@@ -264,7 +264,6 @@ Tensor LlamaTraining::loss(const UpdateStep::Inputs& in) {
 
 void LlamaTraining::print_banner() const {
   const auto betas = options_.get<std::vector<double>>("optim.betas");
-  const JsonObject facts = estimate();
   log_info("model      ", base_name_, options_.has("model.config") ? " (from scratch)" : "");
   log_info("context    ", context_, " tokens, ", describe_rope(config_));
   log_info("attention  ", options_.get<std::string>("attention.kind"), ": ", describe(pattern_));
@@ -283,7 +282,7 @@ void LlamaTraining::print_banner() const {
     log_warning("a step takes ", data_->rows_a_step(), " rows, the data has ", data_->rows().size(),
                 ": rows repeat within a step");
   log_info("device     ", describe(device_));
-  log_info("estimate   ", facts.text());
+  log_info("estimate   ", step_estimate().text());
 }
 
 RunSettings LlamaTraining::settings() const {

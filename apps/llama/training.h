@@ -25,7 +25,7 @@ class LlamaTraining {
   LlamaTraining(const Options& options, Learns learns);
 
   RunSettings settings() const;
-  // {parameters, trainable, tokens_a_step, memory_gib, tflop_a_step}
+  // {parameters, trainable, tokens_a_step, memory_gib, tflop_a_step}, and what the data are
   JsonObject estimate() const;
 
   // One update from batch_size x grad_accum_steps rows. The loss is the mean over all their
@@ -48,7 +48,8 @@ class LlamaTraining {
   };
   Cost cost() const;
   int64_t pass_tokens() const;
-  Recompute recompute() const;  // what --grad-checkpointing and --recompute-mlp ask for
+  JsonObject step_estimate() const;  // without what the data are, of which other lines tell
+  Recompute recompute() const;       // what --grad-checkpointing and --recompute-mlp ask for
   void open_model();
   void open_data();
   void start_from_adapter();

@@ -88,10 +88,15 @@ LlamaTraining::Cost LlamaTraining::cost() const {
 }
 
 JsonObject LlamaTraining::estimate() const {
-  const Cost c = cost();
-  JsonObject facts;
+  JsonObject facts = step_estimate();
   data_->add_facts(facts);
-  return facts.set("parameters", c.parameters)
+  return facts;
+}
+
+JsonObject LlamaTraining::step_estimate() const {
+  const Cost c = cost();
+  return JsonObject()
+      .set("parameters", c.parameters)
       .set("trainable", c.trained)
       .set("visible_fraction", visible_fraction(pattern_, context_))
       .set("tokens_a_step",

@@ -224,6 +224,25 @@ TEST_F(Instructions, WhatIsLearned) {
   EXPECT_EQ(rendered("none", R"({"prompt":"a","completion":"aa"})"), "[aaa</s>]");
 }
 
+// SentencePiece puts a space before a text and after a control token, which no template wrote.
+TEST_F(Instructions, SentencePieceTokensFindTheirPlaces) {
+  const auto tokenizer =
+      make_tokenizer(parse_sentencepiece_model(test::spm_sample().bytes(), "sample"));
+  for (const std::string name : {"llama2", "vicuna", "none"}) {
+    const ChatTemplate chat(name, *tokenizer);
+    const std::string row =
+        R"({"messages":[{"role":"user","content":"the é x"},{"role":"assistant","content":"and the"},{"role":"user","content":" aaaa"},{"role":"assistant","content":"an"}]})";
+    const InstructionRows rows({file("r.jsonl", row)}, {.context = 10'000}, chat, *tokenizer);
+    const std::string text = learned(*tokenizer, rows.read(0));
+    const std::string gap = name == "llama2" ? " " : "";
+    for (const std::string answer : {"and the", "an"})
+      EXPECT_TRUE(text.find("[ " + answer + gap + "</s>]") != std::string::npos ||
+                  text.find("[" + answer + gap + "</s>]") != std::string::npos)
+          << text;
+    EXPECT_EQ(std::count(text.begin(), text.end(), ']'), name == "llama2" ? 6 : 2) << text;
+  }
+}
+
 TEST_F(Instructions, BosInTheTextIsRefused) {
   for (const char* name : {"llama2", "none"}) try {
       rendered(name, R"({"instruction":"<s>[INST] q","output":"a"})");
