@@ -2,7 +2,9 @@
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <unordered_map>
+#include <vector>
 
 #include "data/bpe_merge.h"
 #include "data/tokenizer.h"
@@ -12,6 +14,10 @@ namespace mullion {
 // Both take parts that make_tokenizer has checked and completed.
 std::unique_ptr<Tokenizer> make_sentencepiece_tokenizer(TokenizerParts parts);
 std::unique_ptr<Tokenizer> make_byte_level_tokenizer(TokenizerParts parts);
+
+// llama: the merges that the scores stand for, "left right": every pair of normal tokens that joins
+// to one, those of higher scores first, as SentencePiece merges.
+std::vector<std::string> merges_of_scores(const TokenizerParts& parts);
 
 // The pairs of parts().merges by their ids; a merge that names an absent token is refused.
 class MergeTable {

@@ -10,6 +10,34 @@
 #include "tensor/io/file.h"
 
 namespace mullion {
+
+std::vector<std::string> merges_of_scores(const TokenizerParts& parts) {
+  struct Merge {
+    float score;
+    int32_t left, right;
+  };
+  std::unordered_map<std::string_view, int32_t> ids;
+  for (size_t id = 0; id < parts.tokens.size(); ++id)
+    if (parts.types[id] == TokenType::normal)
+      ids.emplace(parts.tokens[id], static_cast<int32_t>(id));
+  std::vector<Merge> merges;
+  for (const auto& [piece, id] : ids)
+    for (size_t cut = 1; cut < piece.size(); ++cut) {
+      if ((piece[cut] & 0xC0) == 0x80) continue;  // inside a character
+      const auto left = ids.find(piece.substr(0, cut)), right = ids.find(piece.substr(cut));
+      if (left != ids.end() && right != ids.end())
+        merges.push_back({parts.scores[static_cast<size_t>(id)], left->second, right->second});
+    }
+  std::sort(merges.begin(), merges.end(), [](const Merge& x, const Merge& y) {
+    return std::tuple(-x.score, x.left, x.right) < std::tuple(-y.score, y.left, y.right);
+  });
+  std::vector<std::string> texts;
+  for (const Merge& m : merges)
+    texts.push_back(parts.tokens[static_cast<size_t>(m.left)] + " " +
+                    parts.tokens[static_cast<size_t>(m.right)]);
+  return texts;
+}
+
 namespace {
 
 using Json = nlohmann::json;
@@ -126,34 +154,6 @@ Json post_processor(const TokenizerParts& parts) {
           {"single", single},
           {"pair", pair},
           {"special_tokens", specials}};
-}
-
-// The pairs that join to a piece, as ranks: of higher scores first, as SentencePiece merges.
-std::vector<std::string> merges_of_scores(const TokenizerParts& parts) {
-  struct Merge {
-    float score;
-    int32_t left, right;
-  };
-  std::unordered_map<std::string_view, int32_t> ids;
-  for (size_t id = 0; id < parts.tokens.size(); ++id)
-    if (parts.types[id] == TokenType::normal)
-      ids.emplace(parts.tokens[id], static_cast<int32_t>(id));
-  std::vector<Merge> merges;
-  for (const auto& [piece, id] : ids)
-    for (size_t cut = 1; cut < piece.size(); ++cut) {
-      if ((piece[cut] & 0xC0) == 0x80) continue;  // inside a character
-      const auto left = ids.find(piece.substr(0, cut)), right = ids.find(piece.substr(cut));
-      if (left != ids.end() && right != ids.end())
-        merges.push_back({parts.scores[static_cast<size_t>(id)], left->second, right->second});
-    }
-  std::sort(merges.begin(), merges.end(), [](const Merge& x, const Merge& y) {
-    return std::tuple(-x.score, x.left, x.right) < std::tuple(-y.score, y.left, y.right);
-  });
-  std::vector<std::string> texts;
-  for (const Merge& m : merges)
-    texts.push_back(parts.tokens[static_cast<size_t>(m.left)] + " " +
-                    parts.tokens[static_cast<size_t>(m.right)]);
-  return texts;
 }
 
 constexpr const char* kSpace = "\xE2\x96\x81";  // what SentencePiece writes for a space

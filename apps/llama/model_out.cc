@@ -3,9 +3,13 @@
 #include <algorithm>
 #include <cmath>
 
+#include "apps/llama/companions.h"
 #include "apps/llama/model_options.h"
 #include "apps/program/log.h"
+#include "apps/program/main.h"
+#include "models/llama/hf_folder.h"
 #include "models/llama/merge.h"
+#include "tensor/io/atomic_folder.h"
 #include "tensor/random.h"
 
 namespace mullion {
@@ -57,17 +61,21 @@ void add_model_out_options(OptionTable& table) {
 }
 
 ModelOut open_model_out(const Options& options) {
+  const bool named = options.has("model.adapter");
+  return open_model_out(options, options.get<fs::path>("model.path"),
+                        named ? adapter_path(options, "model.adapter") : fs::path(),
+                        options.get<bool>("model.force"));
+}
+
+ModelOut open_model_out(const Options& options, const fs::path& model, const fs::path& adapter,
+                        bool force) {
   ModelOut m;
-  const ModelPlace place = find_model(options.get<fs::path>("model.path"));
+  const ModelPlace place = find_model(model);
   m.base = place.base;
-  m.adapter = place.adapter;
-  if (options.has("model.adapter")) {
-    CHECK_AS(Fault::usage, m.adapter.empty(), "--adapter: --model ",
-             options.get<fs::path>("model.path").string(),
-             " is a base with an adapter already: ", place.base.string(), " with ",
-             place.adapter.string());
-    m.adapter = adapter_path(options, "model.adapter");
-  }
+  CHECK_AS(Fault::usage, adapter.empty() || place.adapter.empty(), "--adapter: --model ",
+           model.string(), " is a base with an adapter already: ", place.base.string(), " with ",
+           place.adapter.string());
+  m.adapter = adapter.empty() ? place.adapter : adapter;
   m.checkpoint = open_llama_checkpoint(m.base);
   for (const std::string& note : m.checkpoint.notes) log_warning(note);
   std::optional<LongContextNote> note;
@@ -75,13 +83,30 @@ ModelOut open_model_out(const Options& options) {
   apply_rope_options(m.checkpoint.config, options, 0, false, note);
   m.config = m.checkpoint.config;
   if (m.adapter.empty()) return m;
-  refuse_another_base(m, note, options.get<bool>("model.force"));
+  refuse_another_base(m, note, force);
   const bool narrow = stored_in_bf16(*m.checkpoint.weights);
   m.model = load_llama(m.checkpoint, {.matrix_dtype = narrow ? DType::bf16 : DType::f32});
   const AdapterConfig config = load_adapter(*m.model, m.adapter);
   m.config.tie_word_embeddings = m.model->head_is_tied();
   m.merged = merged_weights(*m.model, config);
   return m;
+}
+
+namespace {
+std::unique_ptr<Llama> load_base(const ModelOut& m) {
+  LlamaCheckpoint checkpoint = open_llama_checkpoint(m.base);
+  checkpoint.config = m.config;
+  return load_llama(checkpoint);
+}
+}  // namespace
+
+std::unique_ptr<Llama> loaded(ModelOut& m) {
+  m.merged.reset();
+  return m.model ? std::move(m.model) : load_base(m);
+}
+
+std::vector<float> probe_logits_of(const ModelOut& m) {
+  return probe_logits(m.model ? *m.model : *load_base(m));
 }
 
 std::vector<float> probe_logits(const Llama& model) {
@@ -111,8 +136,70 @@ LogitDifference compare_logits(const std::vector<float>& a, const std::vector<fl
   return d;
 }
 
-double logit_tolerance(DType dtype) {
-  return dtype == DType::f32 ? 1e-4 : dtype == DType::f16 ? 0.02 : 0.15;
+namespace {
+// As a share of the largest logit: the weights of an f32 model are rounded once more in sums, those
+// of f16 and bf16 to 11 and 8 bits. What blocks of few bits cost is reported, not judged.
+double tolerance_of(StoredType type) {
+  switch (type) {
+    case StoredType::f32:
+      return 1e-4;
+    case StoredType::f16:
+      return 0.02;
+    case StoredType::bf16:
+      return 0.15;
+    default:
+      return INFINITY;
+  }
+}
+}  // namespace
+
+std::string check_written(const std::vector<float>& before, const fs::path& written,
+                          StoredType type, const std::string& shown, JsonObject& result) {
+  const LogitDifference d = compare_logits(before, probe_logits_at(written));
+  const double limit = tolerance_of(type) * d.scale;
+  CHECK(d.largest <= limit, shown, ": is not the model that was read: logits differ by up to ",
+        d.largest, ", at most ", limit, " come from ", name_of(type), "; it is not kept");
+  result.set("logit_difference", d.largest).set("largest_logit", d.scale);
+  return concat("; logits before and after differ by at most ", d.largest, ", the largest is ",
+                d.scale);
+}
+
+void add_hf_folder_options(OptionTable& table) {
+  table
+      .add("output.shard_size", "--shard-size", static_cast<double>(kShardBytes) * 1e-9,
+           "folder: gigabytes (10^9) of a file of weights, beyond which there are several")
+      .range(1e-9, 1e6);
+  table.add("output.verify", "--verify", true,
+            "read what was written back and compare logits before it is kept");
+}
+
+JsonObject write_folder(const Options& options, ModelOut& m, const std::string& said) {
+  const fs::path output = options.get<fs::path>("output.path");
+  DType dtype = m.config.dtype;
+  for (const DType type : {DType::f32, DType::f16, DType::bf16})
+    if (said == name_of(type)) dtype = type;
+  log_info(m.base.string(), m.adapter.empty() ? "" : " + " + m.adapter.string(), " -> ",
+           output.string(), ": ", name_of(dtype), ", ", describe_rope(m.config));
+  JsonObject result;
+  result.set("output", output.string()).set("dtype", std::string(name_of(dtype)));
+  result.set("context", usable_context(m.config)).set("rope", describe_rope(m.config));
+  AtomicFolder folder(output);
+  check_companions(m.base);
+  if (options.dry_run) return result;
+  std::vector<float> before;
+  if (options.get<bool>("output.verify")) before = probe_logits_of(m);
+  const auto shard = static_cast<uint64_t>(options.get<double>("output.shard_size") * 1e9);
+  write_hf_folder(folder.place(), m.config, m.weights(), dtype, shard);
+  write_companions(m.base, folder.place());
+  m.merged.reset();
+  m.model.reset();  // before the model is read back
+  std::string compared;
+  if (!before.empty())
+    compared =
+        check_written(before, folder.place(), stored_type_of(dtype), output.string(), result);
+  folder.commit();
+  print_result(options, concat(output.string(), ": written in ", name_of(dtype), compared));
+  return result;
 }
 
 }  // namespace mullion

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "apps/options/options.h"
+#include "apps/program/json_object.h"
 #include "models/llama/load.h"
 
 namespace mullion {
@@ -27,9 +28,23 @@ struct ModelOut {
 // f32: the sums are of f32 either way. Error(usage) where the adapter's longctx.json speaks of
 // other weights or another tokenizer than the base's, unless --force.
 ModelOut open_model_out(const Options& options);
+// The same of a model (or run) and an adapter ("": the model's own, or none); `force` as the
+// option.
+ModelOut open_model_out(const Options& options, const std::filesystem::path& model,
+                        const std::filesystem::path& adapter, bool force);
+// The model to compute with: m's own where an adapter is on it (m then has none), else loaded.
+std::unique_ptr<Llama> loaded(ModelOut& m);
 
-// What a check of a written model compares: the logits of 8 fixed rows of 32 tokens.
+// --shard-size --verify
+void add_hf_folder_options(OptionTable& table);
+// Writes the model as a Hugging Face folder at --output, in a type of "auto" (the base's), "f32",
+// "f16" or "bf16"; with --verify it gets its name only after its logits have been compared. Ends m.
+JsonObject write_folder(const Options& options, ModelOut& m, const std::string& dtype);
+
+// What is compared of a written model: the logits of 8 fixed rows of 32 tokens.
 std::vector<float> probe_logits(const Llama& model);
+// Those of a model on its way out, as it was read.
+std::vector<float> probe_logits_of(const ModelOut& m);
 // Those of the model now at `path`.
 std::vector<float> probe_logits_at(const std::filesystem::path& path);
 
@@ -37,8 +52,9 @@ struct LogitDifference {
   double largest = 0, scale = 0;  // |a - b|; |a|
 };
 LogitDifference compare_logits(const std::vector<float>& a, const std::vector<float>& b);
-// Above this share of the largest logit the written model is not the one that was read: the weights
-// of an f32 model are rounded once more in sums, those of f16 and bf16 to 11 and 8 bits.
-double logit_tolerance(DType dtype);
+// Compares a written model with what was read, and puts the figures into the result and into a
+// sentence. An error where they are further apart than rounding to `dtype` explains.
+std::string check_written(const std::vector<float>& before, const std::filesystem::path& written,
+                          StoredType type, const std::string& shown, JsonObject& result);
 
 }  // namespace mullion

@@ -1,0 +1,154 @@
+#include "models/llama/export_gguf.h"
+
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "data/tokenizer_writer.h"
+#include "models/llama/checkpoint_names.h"
+#include "tensor/check.h"
+#include "tensor/io/quantize.h"
+
+namespace mullion {
+namespace {
+
+constexpr const char* kRopeFactors = "rope_freqs.weight";
+
+// llama.cpp's LLAMA_FTYPE_MOSTLY_*.
+uint32_t file_type_of(StoredType type) {
+  switch (type) {
+    case StoredType::f32:
+      return 0;
+    case StoredType::f16:
+      return 1;
+    case StoredType::q4_0:
+      return 2;
+    case StoredType::q4_1:
+      return 3;
+    case StoredType::q8_0:
+      return 7;
+    case StoredType::q5_0:
+      return 8;
+    case StoredType::q5_1:
+      return 9;
+    case StoredType::bf16:
+      return 32;
+    default:
+      fail(Fault::usage, "GGUF: models of ", name_of(type), " are not written");
+  }
+}
+
+void add_rope(GgufPairs& pairs, const LlamaConfig& config) {
+  const auto u32 = [&](const char* key, int64_t v) { pairs.u32(key, static_cast<uint64_t>(v)); };
+  const RopeScaling& scaling = config.rope_scaling;
+  u32("llama.rope.dimension_count", config.head_dim);
+  pairs.f32("llama.rope.freq_base", config.rope_theta);
+  switch (scaling.kind) {
+    case RopeScaling::Kind::none:
+      return;
+    case RopeScaling::Kind::linear:
+      pairs.text("llama.rope.scaling.type", "linear");
+      pairs.f32("llama.rope.scaling.factor", scaling.factor);
+      if (scaling.original_max_position_embeddings > 0)
+        u32("llama.rope.scaling.original_context_length", scaling.original_max_position_embeddings);
+      return;
+    case RopeScaling::Kind::llama3:  // as factors of the frequencies, a tensor
+      u32("llama.rope.scaling.original_context_length", scaling.original_max_position_embeddings);
+      return;
+  }
+  fail(Fault::usage, "GGUF has no words for this rope scaling: ", to_json(scaling).dump());
+}
+
+void add_config(GgufPairs& pairs, const LlamaConfig& config, const GgufExport& options) {
+  const auto u32 = [&](const char* key, int64_t v) { pairs.u32(key, static_cast<uint64_t>(v)); };
+  pairs.text("general.architecture", "llama").text("general.type", "model");
+  if (!options.name.empty()) pairs.text("general.name", options.name);
+  pairs.u32("general.file_type", file_type_of(options.type));
+  pairs.u32("general.quantization_version", 2);
+  u32("llama.vocab_size", config.vocab_size);
+  u32("llama.context_length", usable_context(config));
+  u32("llama.embedding_length", config.hidden_size);
+  u32("llama.block_count", config.num_hidden_layers);
+  u32("llama.feed_forward_length", config.intermediate_size);
+  u32("llama.attention.head_count", config.num_attention_heads);
+  u32("llama.attention.head_count_kv", config.num_key_value_heads);
+  if (config.head_dim * config.num_attention_heads != config.hidden_size) {
+    u32("llama.attention.key_length", config.head_dim);
+    u32("llama.attention.value_length", config.head_dim);
+  }
+  pairs.f32("llama.attention.layer_norm_rms_epsilon", config.rms_norm_eps);
+  add_rope(pairs, config);
+}
+
+// By what the frequencies are divided; none where the scaling is the same for all of them.
+std::vector<float> rope_factors(const LlamaConfig& config) {
+  if (config.rope_scaling.kind != RopeScaling::Kind::llama3) return {};
+  LlamaConfig plain = config;
+  plain.rope_scaling = {};
+  std::vector<float> factors = rope_inv_freq(plain);
+  const std::vector<float> scaled = rope_inv_freq(config);
+  for (size_t i = 0; i < factors.size(); ++i) factors[i] /= scaled[i];
+  return factors;
+}
+
+StoredType type_of(const std::string& name, const std::vector<int64_t>& shape, StoredType wanted) {
+  if (shape.size() < 2) return StoredType::f32;
+  const bool outside = name == "model.embed_tokens.weight" || name == "lm_head.weight";
+  if (outside && layout_of(wanted).block > 1) wanted = StoredType::q8_0;
+  const bool whole = static_cast<uint64_t>(shape.back()) % layout_of(wanted).block == 0;
+  return whole ? wanted : StoredType::f16;
+}
+
+void note_other_types(const LlamaConfig& config, StoredType type, std::vector<std::string>& notes) {
+  std::map<std::string, int64_t> rows;  // of projections that stay in F16, by their names
+  for (const auto& [name, shape] : llama_tensors(config))
+    if (shape.size() > 1 && layout_of(type).block > 1 &&
+        type_of(name, shape, type) == StoredType::f16) {
+      const std::string module = name.substr(0, name.rfind('.'));
+      rows.emplace(module.substr(module.rfind('.') + 1), shape.back());
+    }
+  for (const auto& [name, row] : rows)
+    notes.push_back(concat(name, " stays in F16: its rows of ", row, " are no whole number of ",
+                           layout_of(type).name, " blocks"));
+}
+
+}  // namespace
+
+void permute_rotary_rows(std::span<std::byte> bytes, int64_t rows, int64_t head_dim) {
+  const size_t head = bytes.size() / static_cast<size_t>(rows) * static_cast<size_t>(head_dim);
+  for (size_t at = 0; at < bytes.size(); at += head)
+    half_split_to_interleaved(bytes.subspan(at, head), head_dim);
+}
+
+std::vector<std::string> write_gguf(const std::filesystem::path& path, const LlamaConfig& config,
+                                    const TensorSource& weights, const Tokenizer* tokenizer,
+                                    const GgufExport& options) {
+  check_llama_tensors(config, weights);
+  std::vector<std::string> notes;
+  GgufPairs pairs;
+  add_config(pairs, config, options);
+  if (tokenizer) {
+    notes = add_tokenizer(pairs, *tokenizer, config.vocab_size);
+  } else {
+    notes.emplace_back("no tokenizer: llama.cpp does not open such a file");
+  }
+  note_other_types(config, options.type, notes);
+  const auto tensors = llama_tensors(config);
+  std::vector<GgufSpec> specs;
+  for (const auto& [name, shape] : tensors)
+    specs.push_back({*gguf_name_of(name), type_of(name, shape, options.type), shape});
+  const std::vector<float> factors = rope_factors(config);
+  if (!factors.empty())
+    specs.push_back({kRopeFactors, StoredType::f32, {static_cast<int64_t>(factors.size())}});
+  GgufWriter writer(path, pairs, specs);
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const auto& [name, shape] = tensors[i];
+    std::vector<std::byte> bytes = stored_as(weights, name, specs[i].type);
+    if (has_rotary_rows(name)) permute_rotary_rows(bytes, shape.at(0), config.head_dim);
+    writer.write(specs[i].name, bytes);
+  }
+  if (!factors.empty()) writer.write(kRopeFactors, std::as_bytes(std::span(factors)));
+  writer.commit();
+  return notes;
+}
+
+}  // namespace mullion
