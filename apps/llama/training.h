@@ -9,6 +9,7 @@
 
 #include "apps/llama/training_data.h"
 #include "apps/run/training_run.h"
+#include "models/llama/cost.h"
 #include "models/llama/load.h"
 #include "optim/schedule.h"
 #include "optim/update_step.h"
@@ -42,11 +43,7 @@ class LlamaTraining {
   void restore(const CheckpointInfo& checkpoint);
 
  private:
-  struct Cost {  // of a step
-    int64_t parameters, trained;
-    double bytes, operations;
-  };
-  Cost cost() const;
+  LlamaCost cost() const;  // of a step
   int64_t pass_tokens() const;
   JsonObject step_estimate() const;  // without what the data are, of which other lines tell
   Recompute recompute() const;       // what --grad-checkpointing and --recompute-mlp ask for
