@@ -34,6 +34,7 @@ if(PkgConfig_FOUND)
   pkg_check_modules(UTF8PROC IMPORTED_TARGET libutf8proc)
   pkg_check_modules(TOMLPP IMPORTED_TARGET tomlplusplus)
 endif()
+find_package(ZLIB QUIET)  # ImageNet's devkit is compressed
 find_package(CLI11 QUIET)
 if(MULLION_TESTS)
   find_package(GTest REQUIRED)

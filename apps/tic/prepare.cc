@@ -219,6 +219,8 @@ void copy_split(
 
 std::vector<std::string> labels_of(const Options& options,
                                    const std::vector<std::string>& classes) {
+  if (options.has("data.devkit"))
+    return read_devkit_labels(options.get<fs::path>("data.devkit"), classes);
   return read_val_labels(
       options.get<fs::path>("data.val_labels"),
       options.has("data.class_map") ? options.get<fs::path>("data.class_map") : fs::path(),
@@ -242,6 +244,8 @@ size_t number_of(const std::string& name, size_t most) {
 }
 
 Outcome run(const Options& options) {
+  CHECK_AS(Fault::usage, options.has("data.devkit") != options.has("data.val_labels"),
+           "one of --devkit and --val-labels is needed");
   const fs::path root = options.get<fs::path>("data.output"),
                  train = options.get<fs::path>("data.train"),
                  val = options.get<fs::path>("data.val");
@@ -306,10 +310,10 @@ Verb prepare_verb() {
       .required();
   table.add_optional<fs::path>("data.val", "--val", "ILSVRC2012_img_val.tar, or a folder of images")
       .required();
-  table
-      .add_optional<fs::path>("data.val_labels", "--val-labels",
-                              "WordNet ids or numbers, a line an image, or LOC_val_solution.csv")
-      .required();
+  table.add_optional<fs::path>("data.devkit", "--devkit",
+                               "ILSVRC2012_devkit_t12.tar.gz, which has the validation labels");
+  table.add_optional<fs::path>("data.val_labels", "--val-labels",
+                               "WordNet ids or numbers, a line an image, or LOC_val_solution.csv");
   table.add_optional<fs::path>("data.class_map", "--class-map",
                                "map_clsloc.txt, where the labels are ILSVRC's ids from 1");
   table.add_optional<fs::path>("data.output", "-o,--output", "folder to make").required();

@@ -7,6 +7,8 @@
 #include <string_view>
 
 #include "data/image_source.h"
+#include "data/mat_file.h"
+#include "data/tar.h"
 #include "tensor/check.h"
 #include "tensor/io/file.h"
 
@@ -15,8 +17,7 @@ namespace {
 
 constexpr uint64_t kMostBytes = uint64_t{1} << 28;
 
-std::vector<std::string> lines_of(const std::filesystem::path& file) {
-  const std::string text = read_whole_file(file, kMostBytes);
+std::vector<std::string> lines_of(const std::string& text) {
   std::vector<std::string> lines;
   for (size_t begin = 0; begin < text.size();) {
     const size_t end = std::min(text.find('\n', begin), text.size());
@@ -67,7 +68,7 @@ std::vector<std::string> from_kaggle(const std::string& name,
 std::map<int64_t, std::string> read_class_map(const std::filesystem::path& file) {
   const std::string name = printable(file.string());
   std::map<int64_t, std::string> map;
-  const auto lines = lines_of(file);
+  const auto lines = lines_of(read_whole_file(file, kMostBytes));
   for (size_t i = 0; i < lines.size(); ++i) {
     const std::string& line = lines[i];
     const size_t space = line.find(' '), end = line.find(' ', space + 1);
@@ -85,17 +86,16 @@ std::map<int64_t, std::string> read_class_map(const std::filesystem::path& file)
 
 std::vector<std::string> from_numbers(const std::string& name,
                                       const std::vector<std::string>& lines,
-                                      const std::filesystem::path& class_map,
+                                      const std::map<int64_t, std::string>& map,
                                       const std::vector<std::string>& classes) {
   std::vector<int64_t> numbers(lines.size());
   for (size_t i = 0; i < lines.size(); ++i)
     CHECK_AS(Fault::bad_file, number_of(lines[i], numbers[i]), name, ":", i + 1, ": \"",
              printable(lines[i].substr(0, 40)), "\" is neither a WordNet id nor a number");
   const bool places = *std::min_element(numbers.begin(), numbers.end()) == 0;
-  CHECK_AS(Fault::bad_file, places || !class_map.empty(), name,
+  CHECK_AS(Fault::bad_file, places || !map.empty(), name,
            ": numbers from 1 are ILSVRC's own ids, whose order is not that of the sorted classes: "
            "give --class-map with the devkit's map_clsloc.txt");
-  const auto map = places ? std::map<int64_t, std::string>() : read_class_map(class_map);
   std::vector<std::string> labels;
   for (size_t i = 0; i < numbers.size(); ++i) {
     const int64_t n = numbers[i];
@@ -105,12 +105,26 @@ std::vector<std::string> from_numbers(const std::string& name,
       labels.push_back(classes[static_cast<size_t>(n)]);
     } else {
       const auto found = map.find(n);
-      CHECK_AS(Fault::bad_file, found != map.end(), name, ":", i + 1, ": id ", n, " is not in ",
-               printable(class_map.string()));
+      CHECK_AS(Fault::bad_file, found != map.end(), name, ":", i + 1, ": id ", n,
+               " is not in the map of ids");
       labels.push_back(found->second);
     }
   }
   return labels;
+}
+
+void check_labels(const std::vector<std::string>& labels, const std::string& name,
+                  const std::vector<std::string>& classes) {
+  std::set<std::string> unknown, missing(classes.begin(), classes.end());
+  for (const std::string& label : labels) {
+    if (!std::binary_search(classes.begin(), classes.end(), label)) unknown.insert(label);
+    missing.erase(label);
+  }
+  CHECK_AS(
+      Fault::bad_file, unknown.empty(), name, ": ", unknown.size(),
+      " classes that the training images do not have: ", listing({unknown.begin(), unknown.end()}));
+  CHECK_AS(Fault::bad_file, missing.empty(), name, ": ", missing.size(),
+           " classes without a validation image: ", listing({missing.begin(), missing.end()}));
 }
 
 }  // namespace
@@ -119,7 +133,7 @@ std::vector<std::string> read_val_labels(const std::filesystem::path& file,
                                          const std::filesystem::path& class_map,
                                          const std::vector<std::string>& classes) {
   const std::string name = printable(file.string());
-  const std::vector<std::string> lines = lines_of(file);
+  const std::vector<std::string> lines = lines_of(read_whole_file(file, kMostBytes));
   CHECK_AS(Fault::bad_file, !lines.empty(), name, ": empty file");
   std::vector<std::string> labels;
   if (lines[0].starts_with("ImageId,")) {
@@ -131,18 +145,47 @@ std::vector<std::string> read_val_labels(const std::filesystem::path& file,
                printable(lines[i].substr(0, 40)), "\" is no WordNet id");
     labels = lines;
   } else {
-    labels = from_numbers(name, lines, class_map, classes);
+    labels = from_numbers(
+        name, lines,
+        class_map.empty() ? std::map<int64_t, std::string>() : read_class_map(class_map), classes);
   }
-  std::set<std::string> unknown, missing(classes.begin(), classes.end());
-  for (const std::string& label : labels) {
-    if (!std::binary_search(classes.begin(), classes.end(), label)) unknown.insert(label);
-    missing.erase(label);
+  check_labels(labels, name, classes);
+  return labels;
+}
+
+std::vector<std::string> read_devkit_labels(const std::filesystem::path& devkit,
+                                            const std::vector<std::string>& classes) {
+  const std::string name = printable(devkit.string());
+  const std::string packed = read_whole_file(devkit, kMostBytes);
+  const std::string unpacked = unpack_zlib(packed, kMostBytes, name);
+  const auto source = view_bytes(std::as_bytes(std::span(unpacked)), devkit.string());
+  TarReader tar(*source);
+  TarMember member;
+  std::string truth, table;
+  while (tar.next(member)) {
+    const auto take = [&](std::string_view wanted, std::string& into) {
+      if (!member.name.ends_with(wanted)) return;
+      into = unpacked.substr(member.offset, member.size);
+    };
+    take("data/ILSVRC2012_validation_ground_truth.txt", truth);
+    take("data/meta.mat", table);
   }
-  CHECK_AS(
-      Fault::bad_file, unknown.empty(), name, ": ", unknown.size(),
-      " classes that the training images do not have: ", listing({unknown.begin(), unknown.end()}));
-  CHECK_AS(Fault::bad_file, missing.empty(), name, ": ", missing.size(),
-           " classes without a validation image: ", listing({missing.begin(), missing.end()}));
+  CHECK_AS(Fault::bad_file, !truth.empty() && !table.empty(), name,
+           ": no devkit: data/ILSVRC2012_validation_ground_truth.txt or data/meta.mat is missing");
+  std::map<int64_t, std::string> map;
+  for (const MatRecord& record : read_mat_structs(table, "synsets", name + "/data/meta.mat")) {
+    int64_t id = 0;
+    const auto number = record.find("ILSVRC2012_ID"), wnid = record.find("WNID");
+    CHECK_AS(Fault::bad_file,
+             number != record.end() && wnid != record.end() && number_of(number->second, id) &&
+                 is_wnid(wnid->second) && map.emplace(id, wnid->second).second,
+             name, "/data/meta.mat: a class without ILSVRC2012_ID and WNID of its own");
+  }
+  const std::vector<std::string> lines = lines_of(truth);
+  CHECK_AS(Fault::bad_file, !lines.empty(), name, ": no labels");
+  const std::vector<std::string> labels =
+      from_numbers(name + "/ILSVRC2012_validation_ground_truth.txt", lines, map, classes);
+  check_labels(labels, name, classes);
   return labels;
 }
 

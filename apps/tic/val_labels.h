@@ -15,4 +15,9 @@ namespace mullion {
 std::vector<std::string> read_val_labels(const std::filesystem::path& file,
                                          const std::filesystem::path& class_map,
                                          const std::vector<std::string>& classes);
+// The same from the official devkit, ILSVRC2012_devkit_t12.tar.gz: its ids and the table of them,
+// meta.mat.
+std::vector<std::string> read_devkit_labels(const std::filesystem::path& devkit,
+                                            const std::vector<std::string>& classes);
+
 }  // namespace mullion

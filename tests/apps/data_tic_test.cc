@@ -106,6 +106,18 @@ TEST_F(DataTic, AllListsOfLabelsMeanTheSameAndWrongOnesAreNamed) {
       "--val-labels LOC_val_solution.csv --json");
   EXPECT_EQ(tree("d/val"), files);
 
+  // The devkit, packed as it comes; and one that is cut.
+  const std::string by_devkit = "data_tic prepare --train train.tar --val val.tar --json --devkit ";
+  const Answer devkit = run(by_devkit + "devkit.tar.gz -o k");
+  if (devkit.log.find("no zlib") == std::string::npos) {
+    EXPECT_EQ(devkit.code, 0) << devkit.log;
+    EXPECT_EQ(tree("k/val"), files);
+    run("head -c 300 devkit.tar.gz > cut.tar.gz");
+    refused(by_devkit + "cut.tar.gz -o e", 3, {"cut.tar.gz", "cut or damaged"});
+    refused(by_devkit + "train.tar -o e", 3, {"train.tar", "cut or damaged"});
+    refused(by_devkit + "devkit.tar.gz --val-labels places.txt -o e", 2, {"--devkit"});
+  }
+
   refused(prepare("ground_truth.txt", "e"), 3,
           {"ground_truth.txt", "ILSVRC's own ids", "--class-map"});
   refused(prepare("val_other_class.txt", "e"), 3, {"val_other_class.txt", "n15075141"});

@@ -5,10 +5,12 @@ and tests/real/imagenet: a miniature of ImageNet's official archives.
 Shards come from webdataset's writer, Python's tarfile (ustar, GNU, pax) and GNU tar; the right values
 are what webdataset's reader gives. The archives are a tar of the classes' tars and a flat one, as
 ILSVRC2012 has them, of small pictures in tests/real/images: one PNG under a .JPEG name, a CMYK one, one
-turned by EXIF, a grey one, a cut one. Needs webdataset, which needs no torch for this:
+turned by EXIF, a grey one, a cut one. Needs webdataset, and SciPy for the devkit's table:
     python3 tools/real/make_shards.py
 """
-import hashlib, io, json, os, shutil, subprocess, tarfile
+import gzip, hashlib, io, json, os, shutil, subprocess, tarfile
+import numpy as np
+import scipy.io
 import webdataset as wds
 
 REAL = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tests", "real")
@@ -58,11 +60,11 @@ def row(name, file, made_by, error=None):
 
 def good():
     version = f"webdataset {wds.__version__}"
-    with wds.TarWriter(os.path.join(OUT, "tarwriter.tar")) as sink:
+    with wds.TarWriter(os.path.join(OUT, "tarwriter.tar"), mtime=0) as sink:
         for i, (data, ext) in enumerate([(JPEG, "jpg"), (PNG, "png"), (OTHER, "jpg")]):
             sink.write({"__key__": f"sample{i:06d}", ext: data, "cls": i % 2, "json": {"i": i}})
     row("webdataset_TarWriter", "tarwriter.tar", f"{version}, TarWriter")
-    with wds.TarWriter(os.path.join(OUT, "folders.tar")) as sink:
+    with wds.TarWriter(os.path.join(OUT, "folders.tar"), mtime=0) as sink:
         for i in range(3):
             sink.write({"__key__": f"n0144/a{i}", "jpg": JPEG, "cls": i, "txt": "a word"})
     row("webdataset_keys_with_folders", "folders.tar", f"{version}, TarWriter, keys with a slash")
@@ -150,6 +152,25 @@ def archive(path, files):
         members(tar, files)
 
 
+def devkit(labels):
+    """The labels and their table as the devkit has them: ids, then other synsets, in a MATLAB file."""
+    synsets = np.zeros((len(DEVKIT) + 1, 1), dtype=[(k, object) for k in ("ILSVRC2012_ID", "WNID", "words", "gloss", "num_children", "children", "wordnet_height", "num_train_images")])
+    for i, (wnid, n) in enumerate(sorted(DEVKIT.items(), key=lambda item: item[1]) + [("n00001740", 4)]):
+        synsets[i, 0] = (np.array([[n]], dtype=np.uint16), wnid, f"name {n}", "what it is", np.array([[0.0]]), np.zeros((1, 0)), np.array([[0.0]]), np.array([[6.0]]))
+    mat = io.BytesIO()
+    scipy.io.savemat(mat, {"other": np.arange(3.0), "synsets": synsets}, do_compression=True)
+    mat = mat.getvalue()
+    mat = b"MATLAB 5.0 MAT-file".ljust(116) + mat[116:]  # without the day
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as tar:
+        members(tar, [("ILSVRC2012_devkit_t12/readme.txt", b"a miniature\n"),
+                      ("ILSVRC2012_devkit_t12/data/meta.mat", mat),
+                      ("ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt",
+                       "".join(f"{DEVKIT[w]}\n" for w in labels).encode())])
+    with open(os.path.join(MINI, "devkit.tar.gz"), "wb") as f:
+        f.write(gzip.compress(packed.getvalue(), mtime=0))
+
+
 def miniature():
     pictures = [JPEG, OTHER, picture("rgb420.jpg"), picture("progressive.jpg"), picture("restart.jpg")]
     special = {("n02105855", 1): PNG, ("n02105855", 2): picture("cmyk.jpg"), ("n01440764", 1): picture("exif6.jpg"),
@@ -176,6 +197,7 @@ def miniature():
     text("places.txt", [str(CLASSES.index(w)) for w in labels])
     text("LOC_val_solution.csv", ["ImageId,PredictionString"] +
          [f"ILSVRC2012_val_{i + 1:08d},{w} 1 2 30 40 " for i, w in reversed(list(enumerate(labels)))])
+    devkit(labels)
     text("val_other_class.txt", labels[:-1] + ["n15075141"])
     text("val_missing_class.txt", [CLASSES[0]] * 3 + [CLASSES[1]] * 3)
 
