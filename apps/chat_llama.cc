@@ -1,13 +1,16 @@
 // Text from a LLaMA:
 //   chat_llama complete -m DIR -p "Once upon a time" -n 100
 // Greedy unless --temp says otherwise.
+#include <chrono>
 #include <iostream>
 
+#include "apps/llama/cache_options.h"
 #include "apps/llama/model_options.h"
 #include "apps/llama/text_data.h"
 #include "apps/program/log.h"
 #include "apps/program/main.h"
 #include "apps/program/signals.h"
+#include "data/text_stream.h"
 #include "models/llama/generate.h"
 #include "tensor/io/file.h"
 
@@ -35,6 +38,10 @@ OptionTable complete_table() {
       .range(0, 1);
   table.add("generate.ignore_eos", "--ignore-eos", false, "go on after an end-of-text token");
   table.add("run.seed", "-s,--seed", 42, "of the random numbers");
+  add_cache_options(table);
+  table.add_optional<std::filesystem::path>(
+      "cache.trace", "--kv-trace",
+      "file for a line a token: the positions held by each layer and KV head");
   return table;
 }
 
@@ -67,7 +74,46 @@ GenerateOptions generate_options(const Options& options) {
   result.sampling = {options.get<double>("generate.temperature"),
                      options.get<int64_t>("generate.top_k"), options.get<double>("generate.top_p"),
                      options.get<double>("generate.min_p"), options.seed()};
+  result.cache = cache_options(options);
   return result;
+}
+
+// What a cache holds when each token is picked, one JSON object a line: {"prompt": [ids]}, then
+// {"token": id, "kept": [layer][KV head][positions]}.
+class KvTrace {
+ public:
+  KvTrace(const std::filesystem::path& path, const KvCacheShape& shape,
+          const std::vector<int32_t>& prompt)
+      : file_(path), shape_(shape) {
+    line(JsonObject().set("prompt", prompt));
+  }
+  void write(const KvCache& cache, int32_t token) {
+    std::vector<std::vector<std::vector<int64_t>>> kept;
+    for (int64_t layer = 0; layer < shape_.layers; ++layer) {
+      kept.emplace_back();
+      for (int64_t head = 0; head < shape_.kv_heads; ++head)
+        kept.back().push_back(cache.kept(layer, head));
+    }
+    line(JsonObject().set("token", token).set("kept", kept));
+  }
+  void commit() { file_.commit(); }
+
+ private:
+  void line(const JsonObject& json) {
+    const std::string text = json.text() + "\n";
+    file_.write_at(written_, std::as_bytes(std::span(text)));
+    written_ += text.size();
+  }
+  AtomicFile file_;
+  uint64_t written_ = 0;
+  KvCacheShape shape_;
+};
+
+std::unique_ptr<KvTrace> open_trace(const Options& options, const KvCacheShape& shape,
+                                    const std::vector<int32_t>& prompt) {
+  if (!options.has("cache.trace")) return nullptr;
+  return std::make_unique<KvTrace>(options.get<std::filesystem::path>("cache.trace"), shape,
+                                   prompt);
 }
 
 Outcome complete(const Options& options) {
@@ -86,28 +132,42 @@ Outcome complete(const Options& options) {
   }
   // The space that a SentencePiece text begins with belongs to the prompt where there is one.
   const DecodeOptions decode{.strip_space_prefix = prompt.empty()};
-  std::vector<int32_t> so_far;
-  std::string shown;
+  TextStream stream(*tokenizer, decode);
+  Generation session(*opened.model, how.cache);
+  const Generation::Row row = session.add();
+  const std::unique_ptr<KvTrace> trace = open_trace(options, opened.model->cache_shape(), ids);
+  if (how.cache.kind != KvKind::full) log_info("KV cache: ", describe(how.cache));
   print_text(options, prompt);
   catch_stop_signals();
   how.on_token = [&](int32_t id) {
-    if (!options.json) {
-      so_far.push_back(id);
-      const std::string text = tokenizer->decode(so_far, decode);
-      if (text.starts_with(shown)) print_text(options, text.substr(shown.size()));
-      shown = text;
-    }
+    if (trace) trace->write(session.cache(row), id);
+    if (!options.json) print_text(options, stream.push(id));
     return !stop_requested();
   };
-  const Generated generated = generate(*opened.model, ids, how);
-  print_text(options, "\n");
+  const auto begin = std::chrono::steady_clock::now();
+  session.feed(row, ids);
+  const auto decoding = std::chrono::steady_clock::now();
+  const Generated generated = continue_text(session, row, how);
+  const auto end = std::chrono::steady_clock::now();
+  print_text(options, stream.finish() + "\n");
+  if (trace) trace->commit();
+  const KvCache& cache = session.cache(row);
+  const auto rate = [](size_t tokens, std::chrono::duration<double> time) {
+    return static_cast<double>(tokens) / std::max(time.count(), 1e-9);
+  };
   return JsonObject()
       .set("prompt", prompt)
       .set("text", tokenizer->decode(generated.ids, decode))
       .set("prompt_tokens", ids.size())
       .set("tokens", generated.ids.size())
       .set("ids", generated.ids)
-      .set("stop", generated.stop);
+      .set("stop", generated.stop)
+      .set("prefill_tok_s", rate(ids.size(), decoding - begin))
+      .set("decode_tok_s", rate(generated.ids.size(), end - decoding))
+      .set("cache", cache_json(how.cache)
+                        .set("held", cache.held())
+                        .set("bytes", cache.bytes())
+                        .set("peak_bytes", cache.peak_bytes()));
 }
 
 }  // namespace

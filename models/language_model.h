@@ -1,5 +1,6 @@
 // What a program asks of a model of text: evaluation, passkey, generation and chat take this, so
-// that another architecture is one class of its own.
+// that another architecture is one class of its own. Any number of threads may use a const model,
+// each with caches of its own.
 #pragma once
 #include "nn/kv_cache.h"
 #include "nn/module.h"

@@ -1,46 +1,169 @@
 #include "nn/kv_cache.h"
 
-#include "autograd/node.h"
+#include <algorithm>
+#include <cmath>
+
+#include "autograd/ops.h"
+#include "nn/mask_cache.h"
+#include "nn/slot_cache.h"
 
 namespace mullion {
 namespace {
 
-class FullCache : public KvCache {
- public:
-  FullCache(int64_t layers, Shape shape, DType dtype, Device device) : capacity_(shape[1]) {
-    const auto fresh = [&] { return Tensor::empty(shape, dtype, device); };
-    for (int64_t i = 0; i < layers; ++i) layers_.push_back({fresh(), fresh(), 0});
+constexpr int64_t kSinksOfSink = 4;
+
+std::string budget_text(const KvCacheOptions& o) {
+  return o.budget_percent > 0 ? concat(o.budget_percent, " %") : concat(o.budget_tokens, " tokens");
+}
+
+int64_t sinks_of(const KvCacheOptions& o) {
+  return o.sinks.value_or(o.kind == KvKind::sink ? kSinksOfSink : 0);
+}
+
+KvShares split(const KvCacheOptions& o, int64_t budget) {
+  const int64_t sinks = sinks_of(o);
+  KvShares s{.sinks = sinks};
+  if (o.kind == KvKind::h2o) {
+    const auto by_score = static_cast<int64_t>(static_cast<double>(budget) * o.heavy);
+    s.heavy = by_score - sinks;
+    s.recent = budget - by_score;
+    CHECK_AS(Fault::usage, s.heavy >= 0, "--kv-sinks ", sinks, ": more than the ", by_score,
+             " tokens that --kv h2o holds by score, of a budget of ", budget);
+  } else {
+    s.recent = budget - sinks;
   }
-
-  View append(int64_t layer, const Tensor& k, const Tensor& v) override {
-    CHECK(layer >= 0 && layer < static_cast<int64_t>(layers_.size()), "KV cache: layer ", layer,
-          " of ", layers_.size());
-    refuse_gradients("KV cache", {k, v});
-    Layer& l = layers_[static_cast<size_t>(layer)];
-    const int64_t begin = l.length, end = begin + k.dim(1);
-    CHECK(end <= capacity_, "KV cache: ", end, " tokens, room for ", capacity_);
-    raw::copy_into(k, raw::slice(l.k, 1, begin, end));
-    raw::copy_into(v, raw::slice(l.v, 1, begin, end));
-    l.length = end;
-    return {raw::slice(l.k, 1, 0, end), raw::slice(l.v, 1, 0, end), begin};
-  }
-
-  int64_t position() const override { return layers_.back().length; }
-
- private:
-  struct Layer {
-    Tensor k, v;
-    int64_t length;
-  };
-  std::vector<Layer> layers_;
-  int64_t capacity_;
-};
+  CHECK_AS(Fault::usage, s.recent >= 1, "--kv-sinks ", sinks, ": a budget of ", budget,
+           budget == 1 ? " token" : " tokens", " leaves none for the most recent one");
+  return s;
+}
 
 }  // namespace
 
-std::unique_ptr<KvCache> make_full_cache(const KvCacheShape& s, int64_t batch, int64_t capacity) {
-  return std::make_unique<FullCache>(s.layers, Shape{batch, capacity, s.kv_heads, s.head_dim},
-                                     s.dtype, s.device);
+const std::vector<std::string>& kv_kind_names() {
+  static const std::vector<std::string> names{"full", "local", "sink", "h2o"};
+  return names;
+}
+
+void validate(const KvCacheOptions& o) {
+  const std::string& name = kv_kind_names()[static_cast<size_t>(o.kind)];
+  CHECK_AS(Fault::usage,
+           o.budget_tokens >= 0 && o.budget_percent >= 0 && std::isfinite(o.budget_percent) &&
+               (o.budget_tokens == 0 || o.budget_percent == 0),
+           "--kv-budget: ", o.budget_tokens, " tokens and ", o.budget_percent, " %");
+  const bool has_budget = o.budget_tokens > 0 || o.budget_percent > 0;
+  CHECK_AS(Fault::usage, has_budget || o.kind == KvKind::full, "--kv ", name,
+           ": needs a --kv-budget above 0, in tokens or as P%");
+  CHECK_AS(Fault::usage, !has_budget || o.kind != KvKind::full,
+           "--kv full keeps every token; a --kv-budget is for local, sink and h2o");
+  CHECK_AS(Fault::usage, !o.sinks || *o.sinks >= 0, "--kv-sinks: ", o.sinks.value_or(0),
+           " is negative");
+  CHECK_AS(Fault::usage, !o.sinks || o.kind != KvKind::full,
+           "--kv-sinks: --kv full evicts nothing");
+  CHECK_AS(Fault::usage, o.heavy >= 0 && o.heavy < 1, "--kv-heavy: ", o.heavy,
+           " is not in [0, 1): the most recent token is always held");
+  if (o.budget_tokens > 0 && o.mode == KvMode::drop) split(o, o.budget_tokens);
+  if (o.mode == KvMode::drop) return;
+  CHECK_AS(Fault::usage, o.positions == KvPositions::original,
+           "--kv-positions rolled: --kv-mode mask knows original positions alone");
+  CHECK_AS(Fault::usage, sinks_of(o) == 0,
+           "--kv-mode mask: the published simulation protects no sinks");
+  CHECK_AS(Fault::usage, o.heavy == 0.5,
+           "--kv-mode mask: the published simulation has half of the budget by score");
+}
+
+KvShares kv_shares(const KvCacheOptions& o, int64_t tokens) {
+  validate(o);
+  CHECK(o.kind != KvKind::full && tokens > 0, "KV cache: the shares of a budget for ", tokens,
+        " tokens");
+  int64_t budget = o.budget_tokens;
+  if (budget == 0) {
+    const double part = o.budget_percent / 100 * static_cast<double>(tokens);
+    // The quotient of a percentage and 100 is not exact: 29 % of 100 tokens are 29.
+    budget = std::max<int64_t>(1, static_cast<int64_t>(std::floor(part + 1e-9 * part)));
+  }
+  return split(o, budget);
+}
+
+std::string describe(const KvCacheOptions& o) {
+  const std::string& name = kv_kind_names()[static_cast<size_t>(o.kind)];
+  if (o.kind == KvKind::full)
+    return o.positions == KvPositions::rolled ? "full, rolled positions" : "full";
+  std::string text = concat(name, ", budget ", budget_text(o));
+  if (o.kind == KvKind::h2o) {
+    text += concat(", ", o.heavy, " of it by score");
+    if (o.scores == KvScores::max) text += " (largest of the query heads)";
+  }
+  if (sinks_of(o) > 0) text += concat(", ", sinks_of(o), " sinks");
+  if (o.mode == KvMode::mask) return text + ", simulated by a mask that knows the whole text";
+  return text + (o.positions == KvPositions::rolled ? ", rolled positions" : "");
+}
+
+std::unique_ptr<KvCache> make_kv_cache(const KvCacheOptions& options, const KvCacheShape& shape) {
+  validate(options);
+  if (options.mode == KvMode::mask && options.kind != KvKind::full)
+    return std::make_unique<MaskCache>(options, shape);
+  return std::make_unique<SlotCache>(options, shape);
+}
+
+Tensor KvCacheRows::attend(int64_t layer, const Tensor& q, const Tensor& k, const Tensor& v,
+                           const AttentionCall& call) {
+  CHECK(q.dim(0) == std::ssize(rows_), "KV cache: ", q.dim(0), " rows for ", rows_.size(),
+        " sequences");
+  std::vector<Tensor> results;
+  for (int64_t b = 0; b < q.dim(0); ++b) {
+    const auto row = [b](const Tensor& x) { return raw::slice(x, 0, b, b + 1); };
+    results.push_back(rows_[static_cast<size_t>(b)]->attend(layer, row(q), row(k), row(v), call));
+  }
+  return results.size() == 1 ? results[0] : concat(results, 0);
+}
+
+void KvCacheRows::begin_block(int64_t tokens) {
+  for (KvCache* row : rows_) row->begin_block(tokens);
+}
+
+namespace {
+template <typename F>
+int64_t most(const std::vector<KvCache*>& rows, F&& of) {
+  int64_t value = 0;
+  for (const KvCache* row : rows) value = std::max(value, of(*row));
+  return value;
+}
+template <typename F>
+int64_t total(const std::vector<KvCache*>& rows, F&& of) {
+  int64_t value = 0;
+  for (const KvCache* row : rows) value += of(*row);
+  return value;
+}
+}  // namespace
+
+int64_t KvCacheRows::position() const {
+  return most(rows_, [](const KvCache& c) { return c.position(); });
+}
+int64_t KvCacheRows::held() const {
+  return most(rows_, [](const KvCache& c) { return c.held(); });
+}
+int64_t KvCacheRows::reach(int64_t tokens) const {
+  return most(rows_, [tokens](const KvCache& c) { return c.reach(tokens); });
+}
+int64_t KvCacheRows::room(int64_t context) const {
+  int64_t least = kNoEnd;
+  for (const KvCache* row : rows_) least = std::min(least, row->room(context));
+  return least;
+}
+int64_t KvCacheRows::bytes() const {
+  return total(rows_, [](const KvCache& c) { return c.bytes(); });
+}
+int64_t KvCacheRows::peak_bytes() const {
+  return total(rows_, [](const KvCache& c) { return c.peak_bytes(); });
+}
+std::vector<int64_t> KvCacheRows::kept(int64_t, int64_t) const {
+  throw Error("KV cache: the rows of a batch hold tokens of their own");
+}
+std::unique_ptr<KvCache> KvCacheRows::clone() const {
+  throw Error("KV cache: the rows of a batch are copied one by one");
+}
+void KvCacheRows::rewind(int64_t position) {
+  for (KvCache* row : rows_) row->rewind(position);
 }
 
 }  // namespace mullion

@@ -7,15 +7,16 @@
 
 namespace mullion {
 
-RopeTable::Slice RopeTable::at(int64_t begin, int64_t tokens, Device device) {
+RopeTable::Slice RopeTable::at(int64_t begin, int64_t tokens, Device device) const {
   CHECK(begin >= 0 && tokens >= 0, "rope: positions ", begin, " to ", begin + tokens);
+  const std::lock_guard lock(growing_);
   if (!cos_.defined() || cos_.dim(0) < begin + tokens || cos_.device() != device)
     grow(begin + tokens, device);
   return {raw::slice(cos_, 0, begin, begin + tokens), raw::slice(sin_, 0, begin, begin + tokens)};
 }
 
 RopeTable::Slice RopeTable::at(const std::vector<int64_t>& documents, int64_t tokens,
-                               Device device) {
+                               Device device) const {
   std::vector<int64_t> positions(static_cast<size_t>(tokens));
   int64_t longest = 0;
   for (size_t d = 0; d < documents.size(); ++d) {
@@ -30,7 +31,7 @@ RopeTable::Slice RopeTable::at(const std::vector<int64_t>& documents, int64_t to
 }
 
 // The whole table again, to the next power of two: a generation asks for one position at a time.
-void RopeTable::grow(int64_t positions, Device device) {
+void RopeTable::grow(int64_t positions, Device device) const {
   int64_t rows = 64;
   while (rows < positions) rows *= 2;
   const int64_t half = static_cast<int64_t>(inv_freq_.size());

@@ -1,6 +1,7 @@
 // Tables of the rotary position embedding (Su et al. 2021) for the positions a model has met so
 // far.
 #pragma once
+#include <mutex>
 #include <vector>
 
 #include "tensor/tensor.h"
@@ -15,16 +16,17 @@ class RopeTable {
   struct Slice {
     Tensor cos, sin;  // (tokens, D / 2)
   };
-  // Positions begin to begin + tokens - 1, on a device. Not for several threads at once.
-  Slice at(int64_t begin, int64_t tokens, Device device = {});
+  // Positions begin to begin + tokens - 1, on a device. Any number of threads may ask.
+  Slice at(int64_t begin, int64_t tokens, Device device = {}) const;
   // Of `tokens` packed tokens, in which positions begin anew at each of `documents`, ascending from
   // 0.
-  Slice at(const std::vector<int64_t>& documents, int64_t tokens, Device device = {});
+  Slice at(const std::vector<int64_t>& documents, int64_t tokens, Device device = {}) const;
 
  private:
-  void grow(int64_t positions, Device device);
+  void grow(int64_t positions, Device device) const;
   std::vector<float> inv_freq_;
-  Tensor cos_, sin_;
+  mutable std::mutex growing_;
+  mutable Tensor cos_, sin_;  // grown by replacement: slices of the old ones stay valid
 };
 
 }  // namespace mullion

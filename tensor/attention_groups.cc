@@ -48,4 +48,11 @@ void check_attention_sizes(const AttentionSizes& s, bool backward) {
         " queries from position ", s.query_offset, " over ", s.S, " keys is not supported");
 }
 
+void check_column_sums(const AttentionForwardArgs& args) {
+  if (args.column_sums == nullptr) return;
+  CHECK(args.lse != nullptr, "attention: column sums without lse");
+  CHECK(args.sums_from >= 0 && args.sums_from < args.size.T, "attention: column sums from query ",
+        args.sums_from, " of ", args.size.T);
+}
+
 }  // namespace mullion

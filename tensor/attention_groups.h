@@ -19,5 +19,6 @@ std::vector<HeadGroup> head_groups(const AttentionSizes& size, int64_t max_heads
 // Throws Error for sizes that do not fit together or to the pattern; the type is the device's own
 // business.
 void check_attention_sizes(const AttentionSizes& size, bool backward);
+void check_column_sums(const AttentionForwardArgs& args);
 
 }  // namespace mullion

@@ -19,6 +19,9 @@ struct ReferenceAttention {
   std::vector<double> o, lse;      // forward
   std::vector<double> dq, dk, dv;  // backward
 
+  int64_t sums_from = 0;
+  std::vector<double> sums = {};  // forward: B x H x S, probabilities of queries from sums_from on
+
   int64_t at_q(int64_t b, int64_t t, int64_t h) const { return ((b * T + t) * H + h) * D; }
   int64_t at_k(int64_t b, int64_t s, int64_t h) const {
     return ((b * S + s) * Hkv + h / (H / Hkv)) * D;
@@ -45,6 +48,7 @@ struct ReferenceAttention {
   void forward() {
     o.assign(static_cast<size_t>(B * T * H * D), 0);
     lse.assign(static_cast<size_t>(B * H * T), 0);
+    sums.assign(static_cast<size_t>(B * H * S), 0);
     for (int64_t b = 0; b < B; ++b)
       for (int64_t h = 0; h < H; ++h)
         for (int64_t t = 0; t < T; ++t) {
@@ -56,7 +60,8 @@ struct ReferenceAttention {
           lse[static_cast<size_t>((b * H + h) * T + row)] = top + std::log(sum);
           for (int64_t j = 0; j < S; ++j) {
             const double p = std::exp(s[static_cast<size_t>(j)] - top) / sum;
-            if (p == 0) continue;
+            if (!(p > 0)) continue;
+            if (t >= sums_from) sums[static_cast<size_t>((b * H + h) * S + j)] += p;
             for (int64_t d = 0; d < D; ++d)
               o[static_cast<size_t>(at_q(b, row, h) + d)] +=
                   p * v[static_cast<size_t>(at_k(b, j, h) + d)];

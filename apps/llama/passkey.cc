@@ -90,11 +90,12 @@ PasskeyTokens passkey_tokens(const PasskeyCase& passkey, const Tokenizer& tokeni
 }
 
 PasskeyTrial passkey_trial(const LanguageModel& model, const Tokenizer& tokenizer, int64_t garbage,
-                           uint32_t seed, bool bos) {
+                           uint32_t seed, bool bos, const KvCacheOptions& cache) {
   const PasskeyCase passkey = passkey_case(garbage, seed);
   const PasskeyTokens tokens = passkey_tokens(passkey, tokenizer, bos);
   GenerateOptions how;
   how.max_tokens = static_cast<int64_t>(tokens.answer.size());
+  how.cache = cache;
   const Generated generated = generate(model, tokens.prompt, how);
   PasskeyTrial trial;
   trial.garbage = garbage;

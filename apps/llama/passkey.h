@@ -47,6 +47,6 @@ struct PasskeyTrial {
   bool correct = false;
 };
 PasskeyTrial passkey_trial(const LanguageModel& model, const Tokenizer& tokenizer, int64_t garbage,
-                           uint32_t seed, bool bos);
+                           uint32_t seed, bool bos, const KvCacheOptions& cache = {});
 
 }  // namespace mullion

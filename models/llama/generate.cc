@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <optional>
+#include <utility>
 
 #include "autograd/node.h"
 #include "tensor/random.h"
@@ -67,43 +69,239 @@ int32_t Sampler::pick(std::span<const float> logits, uint64_t draw) const {
   return order[kept - 1];
 }
 
-Generated generate(const LanguageModel& model, std::span<const int32_t> prompt,
-                   const GenerateOptions& options) {
-  const auto length = static_cast<int64_t>(prompt.size());
-  const int64_t context = model.context();
+Generation::Generation(const LanguageModel& model, const KvCacheOptions& cache)
+    : model_(model), options_(cache) {
+  validate(cache);
+}
+
+const Generation::Sequence& Generation::at(Row row) const {
+  CHECK(row >= 0 && row < std::ssize(rows_) && rows_[static_cast<size_t>(row)].cache,
+        "generation: no sequence ", row);
+  return rows_[static_cast<size_t>(row)];
+}
+Generation::Sequence& Generation::at(Row row) {
+  return const_cast<Sequence&>(std::as_const(*this).at(row));
+}
+
+Generation::Row Generation::place(Sequence sequence) {
+  for (size_t i = 0; i < rows_.size(); ++i)
+    if (!rows_[i].cache) {
+      rows_[i] = std::move(sequence);
+      return static_cast<Row>(i);
+    }
+  rows_.push_back(std::move(sequence));
+  return std::ssize(rows_) - 1;
+}
+
+Generation::Row Generation::add() {
+  return place({make_kv_cache(options_, model_.cache_shape()), {}});
+}
+Generation::Row Generation::fork(Row row) {
+  return place({at(row).cache->clone(), at(row).logits});
+}
+void Generation::remove(Row row) { at(row) = {}; }
+
+int64_t Generation::room(Row row) const { return at(row).cache->room(model_.context()); }
+
+void Generation::feed(Row row, std::span<const int32_t> ids) {
+  Sequence& s = at(row);
+  const auto length = static_cast<int64_t>(ids.size());
+  const int64_t context = model_.context();
   CHECK_AS(Fault::usage, length > 0, "generate: the prompt is empty and there is no BOS");
-  CHECK_AS(Fault::usage, length <= context, "generate: a prompt of ", length,
-           " tokens, but the model's context is ", context);
-  const int64_t room = context - length + 1;  // the last token need not be seen again
-  const int64_t wanted = options.max_tokens > 0 ? std::min(options.max_tokens, room) : room;
-  NoGrad no_grad;
-  const Sampler sampler(options.sampling);
-  const auto cache = make_full_cache(model.cache_shape(), 1, length + wanted);
-  // All but the last token of the prompt; their logits are not needed.
-  for (int64_t begin = 0; begin + 1 < length; begin += kPrefillTokens) {
-    const int64_t end = std::min(begin + kPrefillTokens, length - 1);
-    model.hidden(
-        ids_tensor(prompt.subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin))),
-        cache.get());
+  CHECK_AS(Fault::usage, s.cache->reach(length) <= context, "generate: a prompt of ",
+           s.cache->reach(length), " tokens, but the model's context is ", context);
+  const NoGrad no_grad;
+  s.cache->begin_block(length);
+  // A cache that evicts takes a block layer by layer, so that no layer holds all of it for long.
+  const int64_t chunk = options_.kind == KvKind::full ? kPrefillTokens : length;
+  for (int64_t begin = 0; begin < length; begin += chunk) {
+    const int64_t end = std::min(begin + chunk, length);
+    const Tensor x = model_.hidden(
+        ids_tensor(ids.subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin))),
+        s.cache.get());
+    if (end == length)
+      s.logits = model_.head(raw::contiguous(raw::slice(x, 1, end - begin - 1, end - begin)))
+                     .to_vector<float>();
+  }
+}
+
+void Generation::step(std::span<const Next> next) {
+  const NoGrad no_grad;
+  std::vector<KvCache*> caches;
+  std::vector<int64_t> ids;
+  for (const Next& n : next) {
+    CHECK_AS(Fault::usage, room(n.row) > 0, "generate: the model's context of ", model_.context(),
+             " tokens is full");
+    caches.push_back(at(n.row).cache.get());
+    ids.push_back(n.id);
+  }
+  const auto rows = static_cast<int64_t>(ids.size());
+  if (rows == 0) return;
+  KvCacheRows cache(caches);
+  const std::vector<float> all =
+      model_.logits(Tensor::from(ids, {rows, 1}), &cache).to_vector<float>();
+  const auto vocab = static_cast<std::ptrdiff_t>(all.size() / next.size());
+  for (int64_t i = 0; i < rows; ++i)
+    at(next[static_cast<size_t>(i)].row)
+        .logits.assign(all.begin() + i * vocab, all.begin() + (i + 1) * vocab);
+}
+
+namespace {
+
+// log softmax(logits)[id], summed in double.
+double log_probability(std::span<const float> logits, int32_t id) {
+  CHECK(id >= 0 && id < std::ssize(logits), "token ", id, " is outside the vocabulary of ",
+        logits.size());
+  const double top = *std::max_element(logits.begin(), logits.end());
+  double sum = 0;
+  for (const float z : logits) sum += std::exp(z - top);
+  return logits[static_cast<size_t>(id)] - top - std::log(sum);
+}
+
+}  // namespace
+
+std::vector<double> score_in_one_pass(const LanguageModel& model, std::span<const int32_t> ids,
+                                      int64_t from, KvCache& cache) {
+  const auto length = std::ssize(ids);
+  CHECK(from > 0 && from < length, "generate: to score ids ", from, " to ", length);
+  const NoGrad no_grad;
+  const Tensor x = model.hidden(ids_tensor(ids), &cache);
+  const std::vector<float> all =
+      model.head(raw::contiguous(raw::slice(x, 1, from - 1, length - 1))).to_vector<float>();
+  const size_t vocab = all.size() / static_cast<size_t>(length - from);
+  std::vector<double> found;
+  for (int64_t i = from; i < length; ++i)
+    found.push_back(
+        log_probability(std::span(all).subspan(static_cast<size_t>(i - from) * vocab, vocab),
+                        ids[static_cast<size_t>(i)]));
+  return found;
+}
+
+std::vector<double> Generation::score(Row row, std::span<const int32_t> ids) {
+  CHECK(!ids.empty(), "generate: no ids to score");
+  if (options_.kind != KvKind::full) {
+    const std::vector<int32_t> copy(ids.begin(), ids.end());
+    return score(std::span(&row, 1), std::span(&copy, 1))[0];
+  }
+  std::vector<double> found{log_probability(logits(row), ids[0])};
+  if (ids.size() == 1) return found;
+  const NoGrad no_grad;
+  const std::vector<float> all =
+      model_.logits(ids_tensor(ids.first(ids.size() - 1)), at(row).cache.get()).to_vector<float>();
+  const size_t vocab = all.size() / (ids.size() - 1);
+  for (size_t i = 1; i < ids.size(); ++i)
+    found.push_back(log_probability(std::span(all).subspan((i - 1) * vocab, vocab), ids[i]));
+  at(row).logits.assign(all.end() - static_cast<std::ptrdiff_t>(vocab), all.end());
+  return found;
+}
+
+std::vector<std::vector<double>> Generation::score(std::span<const Row> rows,
+                                                   std::span<const std::vector<int32_t>> ids) {
+  CHECK(rows.size() == ids.size(), "generate: ", ids.size(), " lists of ids for ", rows.size(),
+        " sequences");
+  std::vector<std::vector<double>> found(rows.size());
+  std::vector<Next> next(1);
+  for (size_t t = 0; !next.empty(); ++t) {
+    next.clear();
+    for (size_t i = 0; i < rows.size(); ++i) {
+      if (t >= ids[i].size()) continue;
+      found[i].push_back(log_probability(logits(rows[i]), ids[i][t]));
+      if (t + 1 < ids[i].size()) next.push_back({rows[i], ids[i][t]});
+    }
+    step(next);
+  }
+  return found;
+}
+
+namespace {
+
+// A text under way: picks from its row's logits until a reason to stop.
+class Continuation {
+ public:
+  Continuation(const Generation& session, Generation::Row row, const Sampler& sampler,
+               const GenerateOptions& options)
+      : session_(session), row_(row), sampler_(sampler), options_(options) {
+    const int64_t room = session.room(row) + 1;  // the last token need not be seen
+    CHECK_AS(Fault::usage, options.max_tokens > 0 || room < KvCache::kNoEnd,
+             "generate: rolled positions never fill the context; say how many tokens are wanted");
+    wanted_ = options.max_tokens > 0 ? std::min(options.max_tokens, room) : room;
+  }
+  Generation::Row row() const { return row_; }
+  // The next token to be fed; nothing where the text has ended.
+  std::optional<int32_t> next() {
+    const int32_t id = sampler_.pick(session_.logits(row_), result.ids.size());
+    const auto& stops = options_.stop_ids;
+    if (std::find(stops.begin(), stops.end(), id) != stops.end()) return end("eos");
+    result.ids.push_back(id);
+    if (options_.on_token && !options_.on_token(id)) return end("stopped");
+    if (std::ssize(result.ids) == wanted_)
+      return end(wanted_ == options_.max_tokens ? "length" : "context");
+    return id;
   }
   Generated result;
-  int32_t last = prompt.back();
-  while (static_cast<int64_t>(result.ids.size()) < wanted) {
-    const auto logits = model.logits(ids_tensor({&last, 1}), cache.get()).to_vector<float>();
-    last = sampler.pick(logits, result.ids.size());
-    if (std::find(options.stop_ids.begin(), options.stop_ids.end(), last) !=
-        options.stop_ids.end()) {
-      result.stop = "eos";
-      return result;
-    }
-    result.ids.push_back(last);
-    if (options.on_token && !options.on_token(last)) {
-      result.stop = "stopped";
-      return result;
-    }
+
+ private:
+  std::optional<int32_t> end(const char* why) {
+    result.stop = why;
+    return std::nullopt;
   }
-  result.stop = wanted == options.max_tokens ? "length" : "context";
-  return result;
+  const Generation& session_;
+  Generation::Row row_;
+  const Sampler& sampler_;
+  const GenerateOptions& options_;
+  int64_t wanted_ = 0;
+};
+
+}  // namespace
+
+Generated continue_text(Generation& session, Generation::Row row, const GenerateOptions& options) {
+  const Sampler sampler(options.sampling);
+  Continuation text(session, row, sampler, options);
+  while (const auto id = text.next()) session.step(std::vector{Generation::Next{row, *id}});
+  return text.result;
+}
+
+Generated generate(const LanguageModel& model, std::span<const int32_t> prompt,
+                   const GenerateOptions& options) {
+  Generation session(model, options.cache);
+  const Generation::Row row = session.add();
+  session.feed(row, prompt);
+  return continue_text(session, row, options);
+}
+
+std::vector<Generated> generate(const LanguageModel& model,
+                                std::span<const std::vector<int32_t>> prompts,
+                                const GenerateOptions& options, int64_t batch) {
+  CHECK(batch > 0, "generate: a batch of ", batch);
+  const Sampler sampler(options.sampling);
+  Generation session(model, options.cache);
+  std::vector<Generated> results(prompts.size());
+  struct Running {
+    size_t prompt;
+    Continuation text;
+  };
+  std::vector<Running> running;
+  for (size_t begun = 0; begun < prompts.size() || !running.empty();) {
+    while (begun < prompts.size() && std::ssize(running) < batch) {
+      const Generation::Row row = session.add();
+      session.feed(row, prompts[begun]);
+      running.push_back({begun++, Continuation(session, row, sampler, options)});
+    }
+    std::vector<Generation::Next> next;
+    std::vector<Running> left;
+    for (Running& r : running) {
+      if (const auto id = r.text.next()) {
+        next.push_back({r.text.row(), *id});
+        left.push_back(std::move(r));
+        continue;
+      }
+      session.remove(r.text.row());
+      results[r.prompt] = std::move(r.text.result);
+    }
+    session.step(next);
+    running = std::move(left);
+  }
+  return results;
 }
 
 }  // namespace mullion

@@ -31,10 +31,67 @@ class Sampler {
   SamplerOptions options_;
 };
 
+// Sequences that one model continues, each with a cache that lives as long as the sequence: the
+// turns of a chat, the choices of a question, the requests of a server. Sequences of any lengths
+// take a step together, in which weights are read once for all of them.
+class Generation {
+ public:
+  using Row = int64_t;
+  // The model must outlive it. Several sessions may share a model, each in a thread of its own.
+  explicit Generation(const LanguageModel& model, const KvCacheOptions& cache = {});
+
+  // A new sequence that has seen nothing.
+  Row add();
+  // One that has seen what another has.
+  Row fork(Row row);
+  void remove(Row row);
+  // A block: a prompt, or a later turn. Error(usage) where it is empty or does not fit the context.
+  void feed(Row row, std::span<const int32_t> ids);
+  // One more token for each of several sequences.
+  struct Next {
+    Row row;
+    int32_t id;
+  };
+  void step(std::span<const Next> next);
+  // The log-probability of each of `ids` after what the sequence has seen and the ids before it.
+  // All but the last are fed: in one block where the cache keeps all, else one by one.
+  std::vector<double> score(Row row, std::span<const int32_t> ids);
+  // The same for several sequences, which take their steps together.
+  std::vector<std::vector<double>> score(std::span<const Row> rows,
+                                         std::span<const std::vector<int32_t>> ids);
+  // (V) of the token to follow what the sequence has seen last.
+  const std::vector<float>& logits(Row row) const { return at(row).logits; }
+  const KvCache& cache(Row row) const { return *at(row).cache; }
+  KvCache& cache(Row row) { return *at(row).cache; }
+  // Tokens that may be fed yet.
+  int64_t room(Row row) const;
+  const LanguageModel& model() const { return model_; }
+  const KvCacheOptions& cache_options() const { return options_; }
+
+ private:
+  struct Sequence {
+    std::unique_ptr<KvCache> cache;  // null: removed
+    std::vector<float> logits;
+  };
+  const Sequence& at(Row row) const;
+  Sequence& at(Row row);
+  Row place(Sequence sequence);
+
+  const LanguageModel& model_;
+  KvCacheOptions options_;
+  std::vector<Sequence> rows_;
+};
+
+// Log-probabilities of ids[from..], each after all before it, in one pass over all ids with a cache
+// that has seen nothing yet.
+std::vector<double> score_in_one_pass(const LanguageModel& model, std::span<const int32_t> ids,
+                                      int64_t from, KvCache& cache);
+
 struct GenerateOptions {
   int64_t max_tokens = 0;  // 0: up to the model's context
   SamplerOptions sampling;
   std::vector<int32_t> stop_ids;  // the end-of-text ids: they end the text and are no part of it
+  KvCacheOptions cache;           // of generate()
   // Called with each token; false ends the text ("stopped").
   std::function<bool(int32_t)> on_token;
 };
@@ -44,8 +101,15 @@ struct Generated {
   std::string stop;  // "eos", "length", "context" or "stopped"
 };
 
+// The tokens to follow what a sequence has seen. Each but the last is fed to it.
+Generated continue_text(Generation& session, Generation::Row row, const GenerateOptions& options);
 // The tokens to follow `prompt`, which has at least one and fits the model's context.
 Generated generate(const LanguageModel& model, std::span<const int32_t> prompt,
                    const GenerateOptions& options);
+// The same for several prompts, `batch` of them at a time; a sequence that ends makes room for the
+// next. on_token is called with tokens of all. Each result is that of the prompt alone.
+std::vector<Generated> generate(const LanguageModel& model,
+                                std::span<const std::vector<int32_t>> prompts,
+                                const GenerateOptions& options, int64_t batch);
 
 }  // namespace mullion

@@ -24,20 +24,18 @@ Tensor LlamaAttention::operator()(const Tensor& x, const RmsNorm& norm, const Ll
   const auto heads = [&, B = B, T = T](const Tensor& y, int64_t count) {
     return reshape(y, {B, T, count, head_dim_});
   };
-  const auto turned = [&](const Tensor& y) {
-    return rope_in_place(y, context.rope.cos, context.rope.sin);
-  };
   const std::vector<Tensor> qkv = linears(norm(x), {&q_proj, &k_proj, &v_proj},
                                           context.recompute.norm(norm, x), context.dropout_stream);
-  const Tensor q = turned(heads(qkv[0], heads_)), k = turned(heads(qkv[1], kv_heads_));
-  const Tensor v = heads(qkv[2], kv_heads_);
+  const Tensor q = heads(qkv[0], heads_), k = heads(qkv[1], kv_heads_),
+               v = heads(qkv[2], kv_heads_);
   const double scale = 1 / std::sqrt(static_cast<double>(head_dim_));
   Tensor o;
   if (context.cache) {
-    const KvCache::View seen = context.cache->append(layer, k, v);
-    o = attention(q, seen.k, seen.v, *context.pattern, scale, seen.query_offset);
+    o = context.cache->attend(layer, q, k, v, {context.rope, context.pattern, scale});
   } else {
-    o = attention(q, k, v, *context.pattern, scale);
+    const auto& [cos, sin] = context.angles;
+    const Tensor turned_q = rope_in_place(q, cos, sin), turned_k = rope_in_place(k, cos, sin);
+    o = attention(turned_q, turned_k, v, *context.pattern, scale);
   }
   return o_proj(reshape(o, {B, T, heads_ * head_dim_}), x, context.dropout_stream);
 }
@@ -121,13 +119,13 @@ Tensor Llama::hidden(const Tensor& ids, KvCache* cache, const Tensor& dropout_st
   const auto [B, T] = dims<2>("llama", "ids", ids);
   const bool packed = !pattern().documents.empty();
   CHECK(!packed || !cache, "llama: packed documents with a cache");
-  const int64_t begin = cache ? cache->position() : 0;
-  const int64_t end = packed ? longest_document(pattern(), B * T) : begin + T;
+  const int64_t end = cache ? cache->reach(T) : packed ? longest_document(pattern(), B * T) : T;
   CHECK_AS(Fault::usage, end <= this->context(), "llama: ", end,
            " tokens, but the model's context is ", this->context(), "; extend it by rope scaling");
-  LlamaContext context{
-      packed ? rope_.at(pattern().documents, B * T, device()) : rope_.at(begin, T, device()),
-      &pattern(), cache};
+  LlamaContext context{&rope_, {}, &pattern(), cache};
+  if (!cache)
+    context.angles =
+        packed ? rope_.at(pattern().documents, B * T, device()) : rope_.at(0, T, device());
   context.dropout_stream = dropout_stream;
   Tensor x = embed_tokens_(packed ? raw::reshape(ids, {1, B * T}) : ids);
   if (compute_type() == DType::bf16) x = cast(x, DType::bf16);

@@ -14,7 +14,8 @@ namespace mullion {
 
 // What a pass through the blocks needs besides x.
 struct LlamaContext {
-  RopeTable::Slice rope;
+  const RopeTable* rope;
+  RopeTable::Slice angles;  // without a cache, which rotates by itself
   const AttentionPattern* pattern;
   KvCache* cache = nullptr;
   Tensor dropout_stream = {};  // given: the pairs' dropout acts
@@ -86,7 +87,7 @@ class Llama : public LanguageModel {
   std::vector<std::unique_ptr<LlamaBlock>> layers_;
   RmsNorm norm_;
   Tensor head_;  // (V, C); the embedding's own tensor where tied
-  mutable RopeTable rope_;
+  RopeTable rope_;
 };
 
 }  // namespace mullion

@@ -5,6 +5,7 @@
 // result is the same however its block is cut.
 #include "tensor/cpu/attention.h"
 
+#include "tensor/cpu/attention_column_sums.h"
 #include "tensor/cpu/attention_decode.h"
 #include "tensor/cpu/attention_tiles.h"
 #include "tensor/cpu/carver.h"
@@ -177,6 +178,7 @@ void forward(const AttentionForwardArgs& args) {
   parallel_items(static_cast<int64_t>(blocks.size()), [&](int64_t i, int) {
     ForwardBlock<T>(args, blocks[static_cast<size_t>(i)]).run();
   });
+  if (args.column_sums != nullptr) attention_column_sums<T>(args);
 }
 
 }  // namespace
@@ -185,6 +187,7 @@ size_t attention_forward_scratch(const AttentionSizes&) { return 0; }
 
 void attention_forward(const AttentionForwardArgs& args) {
   check_attention(args.size, false);
+  check_column_sums(args);
   args.size.dtype == DType::f32 ? forward<float>(args) : forward<double>(args);
 }
 

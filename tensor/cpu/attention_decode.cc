@@ -48,6 +48,8 @@ class Decode {
   }
 
   void run() {
+    if (args_.column_sums != nullptr)
+      std::fill_n(static_cast<T*>(args_.column_sums), size_.B * size_.H * size_.S, T(0));
     size_t columns = 0;
     for (size_t g = 0; g < groups_.size(); ++g)
       columns = std::max(columns, first_part_[g + 1] - first_part_[g]);
@@ -126,6 +128,11 @@ class Decode {
       count = place + n;
     });
     for (int64_t h = 0; h < g.heads; ++h) soften(part, h, scores + h * part_keys_, count);
+    if (args_.column_sums != nullptr)
+      for_pieces(part, [&](int64_t key, int64_t n, int64_t place) {
+        for (int64_t h = 0; h < g.heads; ++h)
+          std::copy_n(scores + h * part_keys_ + place, n, column_sums(g, h) + key);
+      });
     std::fill_n(part.o, g.heads * width, T(0));
     const int64_t whole = size_.D / kLanes<T> * kLanes<T>;
     for_pieces(part, [&](int64_t key, int64_t n, int64_t place) {
@@ -165,6 +172,11 @@ class Decode {
     part.l[h] = sum_of<T, kLanes<T>>(sum);
   }
 
+  // The probabilities of a head's keys; those of keys that are not seen stay zero.
+  T* column_sums(const HeadGroup& g, int64_t h) const {
+    return static_cast<T*>(args_.column_sums) + (g.batch * size_.H + g.first_head + h) * size_.S;
+  }
+
   void merge(size_t begin, size_t end, int64_t h) const {
     const HeadGroup& g = *parts_[begin].group;
     T m = kMinusInfinity<T>, l = 0;
@@ -178,6 +190,11 @@ class Decode {
       const T weight = l == 0 ? T(0) : std::exp2(parts_[i].m[h] - m) / l;
       const T* row = parts_[i].o + h * padded<T>(size_.D);
       for (int64_t d = 0; d < size_.D; ++d) o[d] += weight * row[d];
+      if (args_.column_sums != nullptr)
+        for_pieces(parts_[i], [&](int64_t key, int64_t n, int64_t) {
+          T* const p = column_sums(g, h) + key;
+          for (int64_t j = 0; j < n; ++j) p[j] *= weight;
+        });
     }
     if (args_.lse != nullptr)
       static_cast<T*>(args_.lse)[g.batch * size_.H + g.first_head + h] =

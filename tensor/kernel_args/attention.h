@@ -33,6 +33,10 @@ struct AttentionForwardArgs {
   void* lse = nullptr;  // B x H x T without gaps: log of the sum of exp(scale * q k); may be null
   void* scratch = nullptr;  // attention_forward_scratch(size) bytes, 64-byte aligned
   AttentionStrides q_stride, k_stride, v_stride, o_stride;
+  // B x H x S without gaps, of lse's type: for each key the sum of its probabilities over the
+  // queries from `sums_from` on (a cache evicts by it). May be null; where it is not, lse is given.
+  void* column_sums = nullptr;
+  int64_t sums_from = 0;
 };
 
 // Needs query_offset 0 and T == S. dq, dk, dv are overwritten.

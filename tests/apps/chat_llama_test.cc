@@ -74,6 +74,37 @@ TEST_F(ChatLlama, TextEndsAtTheContextOrAtEos) {
   EXPECT_EQ(ended["tokens"], 0);
 }
 
+// Budgets that hold all say what a full cache says; smaller ones hold what they may.
+TEST_F(ChatLlama, CachesWithABudget) {
+  const std::string text = "-p 'ba=KO de=LU ba=' -n 40 --ignore-eos ";
+  const auto full = ids(text);
+  for (const char* kv : {"--kv h2o --kv-budget 64", "--kv local --kv-budget 1000%",
+                         "--kv sink --kv-budget 200 --kv-positions rolled"})
+    EXPECT_EQ(ids(text + kv), full) << kv;
+  const auto told = result(
+      "chat_llama complete -m m --json --kv-trace t.jsonl --kv h2o --kv-budget "
+      "6 --kv-scores max --threads 1 " +
+      text);
+  EXPECT_EQ(told["cache"]["held"], 6);
+  EXPECT_EQ(told["cache"]["bytes"], 7 * 2 * 2 * 2 * 8 * 4);  // tokens, layers, K and V, heads, D
+  EXPECT_EQ(told["cache"]["kv_budget"], "6");
+  EXPECT_EQ(std::ranges::count(test::contents(at("t.jsonl")), '\n'), 41);
+  // Rolled positions go on where the context of 64 ends.
+  const std::string rolled =
+      "chat_llama complete -m m -p ba= --ignore-eos --kv sink --kv-budget 8 --kv-positions rolled ";
+  EXPECT_EQ(result(rolled + "-n 100 --json")["tokens"], 100);
+  refused(rolled + "-n 0", 2, {"rolled", "how many"});
+  const std::string chat = "chat_llama complete -m m -p ba= ";
+  refused(chat + "--kv h2o", 2, {"--kv-budget"});
+  for (const char* budget : {"0", "-1", "0%", "%", "nan%", "5x", "1.5", "''"})
+    refused(chat + "--kv local --kv-budget=" + budget, 2, {"--kv-budget"});
+  refused(chat + "--kv-budget 5", 2, {"--kv full"});
+  refused(chat + "--kv local --kv-budget 5 --kv-scores max", 2, {"--kv-scores", "h2o"});
+  refused(chat + "--kv sink --kv-budget 4", 2, {"--kv-sinks 4", "budget of 4"});
+  refused(chat + "--kv h2o --kv-budget 4 --kv-heavy 1", 2, {"--kv-heavy"});
+  refused(chat + "--kv h2o --kv-budget 4 --kv-mode mask", 2, {"mask"});
+}
+
 TEST_F(ChatLlama, WrongInputIsRefused) {
   std::string prompt;
   for (int i = 0; i < 70; ++i) prompt += "ba=";

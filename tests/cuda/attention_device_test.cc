@@ -24,6 +24,7 @@ struct Case {
   int64_t gap = 0;            // elements between the tokens of every array
   int64_t skew = 0;           // elements by which every array misses alignment
   bool causal = true, open_sinks = false, every_order = false;
+  int64_t sums_from = 0;
 };
 
 std::string name_of(const Case& c, DType type) {
@@ -61,6 +62,7 @@ ReferenceAttention reference_of(const Case& c, DType type) {
   ReferenceAttention r{};
   r.B = c.B, r.T = c.T, r.S = c.S > 0 ? c.S : c.T + c.offset, r.H = c.H, r.Hkv = c.Hkv, r.D = c.D;
   r.query_offset = c.offset;
+  r.sums_from = c.sums_from;
   r.scale = 1.3 / std::sqrt(static_cast<double>(c.D));
   r.pattern = pattern_of(c);
   r.q = random_values(r.B * r.T * r.H * r.D, 1, type);
@@ -104,7 +106,7 @@ class Rows {
 };
 
 struct Results {
-  Floats o, lse, dq, dk, dv;
+  Floats o, lse, sums, dq, dk, dv;
   bool operator==(const Results&) const = default;
 };
 
@@ -122,6 +124,9 @@ Results run_kernels(const Case& c, const ReferenceAttention& r, DType type,
   args.size = {r.B, r.T, r.S, r.H, r.Hkv, r.D, r.scale, r.query_offset, type, &r.pattern};
   args.q = q.data(), args.k = k.data(), args.v = v.data(), args.o = o.data();
   args.lse = lse.data();
+  const bool with_sums = r.pattern.kind == PatternKind::full;
+  const DeviceArray sums(kCuda, DType::f32, Floats(static_cast<size_t>(r.B * r.H * r.S), NAN), 0);
+  if (with_sums) args.column_sums = sums.data(), args.sums_from = r.sums_from;
   args.q_stride = q.strides(), args.k_stride = k.strides(), args.v_stride = v.strides();
   args.o_stride = o.strides();
   const auto floats = [](size_t bytes) { return Floats((bytes + 3) / 4, NAN); };
@@ -129,7 +134,8 @@ Results run_kernels(const Case& c, const ReferenceAttention& r, DType type,
   args.scratch = parts.data();
   table.attention_forward(args);
   parts.values();
-  if (d_o.empty()) return {o.values(), lse.values(), {}, {}, {}};
+  const Floats sums_found = with_sums ? sums.values() : Floats{};
+  if (d_o.empty()) return {o.values(), lse.values(), sums_found, {}, {}, {}};
 
   const Rows gradient = rows(r.T, r.H, d_o), dq = rows(r.T, r.H, {}), dk = rows(r.S, r.Hkv, {}),
              dv = rows(r.S, r.Hkv, {});
@@ -146,7 +152,7 @@ Results run_kernels(const Case& c, const ReferenceAttention& r, DType type,
   back.scratch = scratch.data();
   table.attention_backward(back);
   scratch.values();
-  return {o.values(), lse.values(), dq.values(), dk.values(), dv.values()};
+  return {o.values(), lse.values(), sums_found, dq.values(), dk.values(), dv.values()};
 }
 
 // The largest difference relative to the largest value.
@@ -168,6 +174,9 @@ void check_results(const Results& got, const ReferenceAttention& r, DType type, 
   const double bound = bound_of(type);
   EXPECT_LE(difference(got.o, r.o), bound);
   EXPECT_LE(difference(got.lse, r.lse), 1e-5);
+  if (!got.sums.empty()) {
+    EXPECT_LE(difference(got.sums, r.sums), 1e-5);
+  }
   if (!backward) return;
   if (r.S > 1) {  // else they are nothing but rounding
     EXPECT_LE(difference(got.dq, r.dq), bound);
@@ -198,6 +207,32 @@ TEST_F(AttentionOnDevice, SimpleWidths) {
   for (const int64_t D : {1, 7, 8, 32, 33, 40, 64, 65, 96, 128, 129, 160, 256})
     check({.T = 37, .H = 2, .D = D, .gap = D % 2 * 3, .every_order = D == 40}, DType::f32);
   for (const int64_t D : {8, 40, 96, 160}) check({.T = 37, .H = 2, .D = D}, DType::bf16);
+}
+
+TEST_F(AttentionOnDevice, ColumnSums) {
+  for (const int64_t T : {1, 2, 7, 8, 9, 40})
+    for (const int64_t before : {0, 5, 127, 128, 300})
+      for (const int64_t from : {int64_t{0}, T / 2, T - 1})
+        for (const DType type : {DType::f32, DType::bf16})
+          check({.T = T,
+                 .H = 6,
+                 .Hkv = 2,
+                 .D = before == 5 ? 20 : 64,
+                 .offset = before,
+                 .every_order = T == 9 && before == 5,
+                 .sums_from = from},
+                type);
+  check({.B = 2, .T = 33, .H = 4, .Hkv = 4, .D = 256, .gap = 3, .causal = false}, DType::f32);
+}
+
+TEST_F(AttentionOnDevice, ColumnSumsAreOfFullAttention) {
+  const Case c{.pattern = "sf", .T = 32, .H = 4, .Hkv = 4, .D = 8};
+  const ReferenceAttention r = reference_of(c, DType::f32);
+  AttentionForwardArgs args{};
+  args.size = {r.B, r.T, r.S, r.H, r.Hkv, r.D, r.scale, 0, DType::f32, &r.pattern};
+  float never_read = 0;
+  args.lse = args.column_sums = &never_read;
+  EXPECT_THROW(kernels(kCuda).attention_forward(args), Error);
 }
 
 TEST_F(AttentionOnDevice, SimpleLengths) {

@@ -82,12 +82,16 @@ void forward(Case& c) {
   p.sizes.pattern = &p.r.pattern;
   const Array &q = c.in("q", p.queries.size(), -2, 2), &k = c.in("k", p.keys.size(), -2, 2),
               &v = c.in("v", p.keys.size());
-  Array &o = c.out("o", p.queries.size()), &lse = c.out_if(c["lse"], "lse", p.r.B * p.r.H * p.r.T);
+  Array &o = c.out("o", p.queries.size()),
+        &lse = c.out_if(c["lse"] || c["sums"], "lse", p.r.B * p.r.H * p.r.T),
+        &sums = c.out_if(c["sums"], "column sums", p.r.B * p.r.H * p.r.S);
   const auto scratch_size =
       static_cast<int64_t>(c.ask(&KernelTable::attention_forward_scratch, p.sizes));
   AttentionForwardArgs args{p.sizes, q, k, v, o, lse, nullptr, {}, {}, {}, {}};
   Array& scratch = c.scratch("scratch", scratch_size);
   args.scratch = scratch;
+  args.column_sums = sums;
+  args.sums_from = p.r.sums_from = c["sums"] == 2 ? p.r.T / 2 : 0;
   args.q_stride = args.o_stride = p.queries.strides();
   args.k_stride = args.v_stride = p.keys.strides();
   c.call(&KernelTable::attention_forward, args);
@@ -98,6 +102,8 @@ void forward(Case& c) {
     p.queries.expect(o, p.r.o, 0);
     for (int64_t i = 0; i < p.r.B * p.r.H * p.r.T; ++i)
       lse.expect(i, p.r.lse[static_cast<size_t>(i)]);
+    for (int64_t i = 0; i < p.r.B * p.r.H * p.r.S; ++i)
+      sums.expect(i, p.r.sums[static_cast<size_t>(i)], static_cast<double>(p.r.T));
   });
 }
 
@@ -140,7 +146,8 @@ std::vector<Axis> flags() {
           {"open_sinks", {0, 1}},
           {"batch", {1, 2}},
           {"gap", {0, 5}},
-          {"lse", {1, 0}}};
+          {"lse", {1, 0}},
+          {"sums", {0, 1, 2}}};
 }
 
 }  // namespace

@@ -46,11 +46,25 @@ size_t attention_forward_scratch(const AttentionSizes& size) {
 
 void attention_forward(const AttentionForwardArgs& args) {
   check_attention(args.size, false);
+  check_column_sums(args);
+  const bool with_sums = args.column_sums != nullptr;
+  CHECK_AS(Fault::usage,
+           !with_sums || (args.size.pattern->kind == PatternKind::full &&
+                          args.size.pattern->documents.empty()),
+           "attention: cuda has column sums of full attention alone");
   const bool aligned = rows_aligned(args.q, args.q_stride) && rows_aligned(args.k, args.k_stride) &&
                        rows_aligned(args.v, args.v_stride) && rows_aligned(args.o, args.o_stride);
-  if (aligned && decode_takes(args.size)) return decode_forward(args);
-  if (aligned && suits_tensor_cores(args.size)) return tensor_core_forward(args);
-  simple_forward(args);
+  AttentionForwardArgs first = args;
+  if (args.size.T > 1) first.column_sums = nullptr;
+  if (aligned && decode_takes(args.size)) {
+    decode_forward(first);
+    if (args.size.T == 1) return;  // the sums as well
+  } else if (aligned && suits_tensor_cores(args.size)) {
+    tensor_core_forward(first);
+  } else {
+    simple_forward(first);
+  }
+  if (with_sums) column_sums_forward(args);
 }
 
 size_t attention_backward_scratch(const AttentionSizes& size) {

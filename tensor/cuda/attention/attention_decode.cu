@@ -124,7 +124,14 @@ __device__ void combine_streams(const RunningSums<DecodeShape<kPieces>::kRows, k
   }
 }
 
-template <typename T, int kPieces>
+// Where the probabilities of a row's keys go, for one query a sequence under full attention.
+__device__ __forceinline__ float* column_sums(const AttentionForwardArgs& args,
+                                              const RowBlock& rows, int row) {
+  return static_cast<float*>(args.column_sums) +
+         (rows.batch * args.size.H + rows.head(row)) * args.size.S;
+}
+
+template <typename T, int kPieces, bool kSums>
 __global__ __launch_bounds__(kThreads) void decode_kernel(AttentionForwardArgs args,
                                                           AttentionPlan plan, int splits) {
   using Shape = DecodeShape<kPieces>;
@@ -177,6 +184,9 @@ __global__ __launch_bounds__(kThreads) void decode_kernel(AttentionForwardArgs a
 #pragma unroll
       for (int bit = 1; bit < kLanes; bit *= 2) score += __shfl_xor_sync(kFullMask, score, bit);
       score = slot < end && view.sees(position[r], slot) ? score * scale : -INFINITY;
+      if constexpr (kSums)
+        if (lane == 0 && slot < end && first_row + r < rows.rows)
+          column_sums(args, rows, first_row + r)[key] = score;
       add_key(score, v_part, sums.top[r], sums.sum[r], sums.o[r]);
     }
   }
@@ -212,6 +222,10 @@ __global__ __launch_bounds__(kThreads) void decode_combine_kernel(AttentionForwa
   if (args.lse != nullptr && threadIdx.x == 0)
     static_cast<float*>(args.lse)[(rows.batch * args.size.H + head) * args.size.T + token] =
         top * kLn2 + logf(sum);
+  if (args.column_sums == nullptr) return;
+  float* const p = column_sums(args, rows, row);  // scores, as decode_kernel left them
+  for (int64_t key = threadIdx.x; key < args.size.S; key += kThreads)
+    p[key] = exp2f(p[key] - base) / sum;
 }
 
 struct DecodePlan {
@@ -230,7 +244,9 @@ template <typename T, int kPieces>
 void decode(const AttentionForwardArgs& args) {
   using Shape = DecodeShape<kPieces>;
   const auto [plan, splits] = decode_plan(args.size);
-  launch("attention_decode", decode_kernel<T, kPieces>,
+  launch("attention_decode",
+         args.column_sums != nullptr ? decode_kernel<T, kPieces, true>
+                                     : decode_kernel<T, kPieces, false>,
          {int64_t{plan.n_queries} * splits, Shape::kRowBlocks}, kThreads, Shape::kBytes,
          for_device(args), plan, splits);
   launch("attention_decode_combine", decode_combine_kernel<T>,

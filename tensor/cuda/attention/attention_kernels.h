@@ -35,8 +35,11 @@ void tensor_core_forward(const AttentionForwardArgs& args);
 PlanShape tensor_core_shape(int64_t D);  // of the backward
 void tensor_core_backward(const AttentionBackwardArgs& args, const BackwardScratch& scratch);
 
+// attention_column_sums.cu: args.column_sums from args.lse, under full attention.
+void column_sums_forward(const AttentionForwardArgs& args);
+
 // attention_decode.cu: few queries over many keys, D a multiple of 8, rows that begin at multiples
-// of 16 bytes.
+// of 16 bytes; column sums as well where there is one query.
 bool decode_takes(const AttentionSizes& size);
 size_t decode_scratch(const AttentionSizes& size);
 void decode_forward(const AttentionForwardArgs& args);

@@ -1,0 +1,162 @@
+#include "apps/llama/cache_options.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+
+namespace mullion {
+namespace {
+
+KvKind kind_of(const std::string& name) {
+  const auto& names = kv_kind_names();
+  return static_cast<KvKind>(std::find(names.begin(), names.end(), name) - names.begin());
+}
+
+KvCacheOptions without_budget(const Options& options, KvKind kind) {
+  KvCacheOptions cache;
+  cache.kind = kind;
+  if (kind == KvKind::full) return cache;
+  if (options.has("cache.sinks")) cache.sinks = options.get<int64_t>("cache.sinks");
+  if (kind == KvKind::h2o) {
+    cache.heavy = options.get<double>("cache.heavy");
+    if (options.get<std::string>("cache.scores") == "max") cache.scores = KvScores::max;
+  }
+  if (options.get<std::string>("cache.positions") == "rolled")
+    cache.positions = KvPositions::rolled;
+  if (options.get<std::string>("cache.mode") == "mask") cache.mode = KvMode::mask;
+  return cache;
+}
+
+// What was given and would change nothing.
+void refuse_idle(const Options& options, const std::vector<std::string>& kinds) {
+  const auto any = [&](auto test) { return std::any_of(kinds.begin(), kinds.end(), test); };
+  const bool evicts = any([](const std::string& kind) { return kind != "full"; });
+  const bool scores = any([](const std::string& kind) { return kind == "h2o"; });
+  const auto refuse = [&](const char* key, const char* flag, const char* what) {
+    CHECK_AS(Fault::usage, options.is_default(key) || !options.has(key), flag, ": is for ", what);
+  };
+  if (!evicts)
+    for (const auto& [key, flag] : {std::pair{"cache.budget", "--kv-budget"},
+                                    {"cache.sinks", "--kv-sinks"},
+                                    {"cache.positions", "--kv-positions"},
+                                    {"cache.mode", "--kv-mode"}})
+      refuse(key, flag, "--kv local, sink and h2o; --kv full keeps every token");
+  if (!scores) {
+    refuse("cache.heavy", "--kv-heavy", "--kv h2o");
+    refuse("cache.scores", "--kv-scores", "--kv h2o");
+  }
+}
+
+}  // namespace
+
+void add_cache_options(OptionTable& table, bool several) {
+  const char* kinds =
+      "what a cache keeps. full: every token; local: the last ones; sink: the first and the last; "
+      "h2o: those attended to most and the last";
+  if (several) {
+    table.add("cache.kind", "--kv", std::vector<std::string>{"full"}, kinds)
+        .one_of(kv_kind_names());
+    table.add_optional<std::vector<std::string>>(
+        "cache.budget", "--kv-budget", "tokens a head keeps, N or P% of the prompt, or a list");
+  } else {
+    table.add("cache.kind", "--kv", "full", kinds).one_of(kv_kind_names());
+    table.add_optional<std::string>("cache.budget", "--kv-budget",
+                                    "tokens a head keeps, N or P% of the prompt");
+  }
+  table
+      .add_optional<int64_t>("cache.sinks", "--kv-sinks",
+                             "first tokens never evicted (unset: 4 for sink, else 0)")
+      .at_least(0);
+  table.add("cache.heavy", "--kv-heavy", 0.5, "h2o: part of the budget kept by score").range(0, 1);
+  table
+      .add("cache.positions", "--kv-positions", "original",
+           "original: keys keep their rotation; rolled: rotated by place in the cache, text of any "
+           "length")
+      .one_of({"original", "rolled"});
+  table.add("cache.scores", "--kv-scores", "sum", "h2o: over the query heads of a key head")
+      .one_of({"sum", "max"});
+  table
+      .add("cache.mode", "--kv-mode", "drop",
+           "drop: eviction; mask: the published simulation, for eval_llama choice")
+      .one_of({"drop", "mask"});
+}
+
+void parse_kv_budget(const std::string& text, KvCacheOptions& into) {
+  const bool is_percent = text.ends_with('%');
+  const char* end = text.data() + text.size() - (is_percent ? 1 : 0);
+  std::from_chars_result read{};
+  bool is_good = false;
+  if (is_percent) {
+    read = std::from_chars(text.data(), end, into.budget_percent);
+    is_good = into.budget_percent > 0 && std::isfinite(into.budget_percent);
+  } else {
+    read = std::from_chars(text.data(), end, into.budget_tokens);
+    is_good = into.budget_tokens > 0;
+  }
+  CHECK_AS(Fault::usage, read.ec == std::errc() && read.ptr == end && is_good, "--kv-budget: '",
+           text, "' is neither a number of tokens above 0 nor a percentage above 0, such as 20%");
+}
+
+KvCacheOptions cache_options(const Options& options) {
+  const auto kind = options.get<std::string>("cache.kind");
+  refuse_idle(options, {kind});
+  KvCacheOptions cache = without_budget(options, kind_of(kind));
+  if (options.has("cache.budget")) parse_kv_budget(options.get<std::string>("cache.budget"), cache);
+  validate(cache);
+  CHECK_AS(Fault::usage, cache.mode == KvMode::drop,
+           "--kv-mode mask: scores whole texts and generates none (eval_llama choice)");
+  return cache;
+}
+
+std::vector<KvCacheOptions> cache_list(const Options& options) {
+  const auto kinds = options.get<std::vector<std::string>>("cache.kind");
+  CHECK_AS(Fault::usage, !kinds.empty(), "--kv: no kind of cache");
+  refuse_idle(options, kinds);
+  std::vector<KvCacheOptions> list;
+  for (const std::string& kind : kinds) {
+    const KvCacheOptions cache = without_budget(options, kind_of(kind));
+    std::vector<KvCacheOptions> of_kind;
+    if (cache.kind == KvKind::full || !options.has("cache.budget")) {
+      of_kind.push_back(cache);
+    } else {
+      for (const auto& text : options.get<std::vector<std::string>>("cache.budget")) {
+        of_kind.push_back(cache);
+        parse_kv_budget(text, of_kind.back());
+      }
+    }
+    for (const KvCacheOptions& one : of_kind) {
+      validate(one);
+      CHECK_AS(Fault::usage, std::find(list.begin(), list.end(), one) == list.end(), "--kv ", kind,
+               one.kind == KvKind::full ? "" : concat(" --kv-budget ", kv_budget_text(one)),
+               ": twice");
+      list.push_back(one);
+    }
+  }
+  return list;
+}
+
+std::string kv_budget_text(const KvCacheOptions& cache) {
+  if (cache.kind == KvKind::full) return "";
+  return cache.budget_percent > 0 ? concat(cache.budget_percent, "%")
+                                  : std::to_string(cache.budget_tokens);
+}
+
+const std::string& kv_kind_name(const KvCacheOptions& cache) {
+  return kv_kind_names()[static_cast<size_t>(cache.kind)];
+}
+
+JsonObject cache_json(const KvCacheOptions& cache) {
+  JsonObject json;
+  json.set("kv", kv_kind_name(cache));
+  if (cache.kind == KvKind::full) return json.set_null("kv_budget");
+  json.set("kv_budget", kv_budget_text(cache));
+  if (cache.sinks) json.set("kv_sinks", *cache.sinks);
+  if (cache.kind == KvKind::h2o) {
+    json.set("kv_heavy", cache.heavy);
+    json.set("kv_scores", cache.scores == KvScores::max ? "max" : "sum");
+  }
+  json.set("kv_positions", cache.positions == KvPositions::rolled ? "rolled" : "original");
+  return json.set("kv_mode", cache.mode == KvMode::mask ? "mask" : "drop");
+}
+
+}  // namespace mullion

@@ -1,0 +1,140 @@
+#include "apps/llama/evaluation/choice_score.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace mullion {
+namespace {
+
+bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+
+double sum_of(const std::vector<double>& values) {
+  return std::accumulate(values.begin(), values.end(), 0.0);
+}
+
+}  // namespace
+
+ScoredText scored_text(const Tokenizer& tokenizer, const std::string& context_in,
+                       const std::string& continuation_in, int64_t most_ids) {
+  std::string context = context_in, continuation = continuation_in;
+  ScoredText text;
+  if (context.empty()) {
+    const std::optional<int32_t> first = tokenizer.bos() ? tokenizer.bos() : tokenizer.eos();
+    CHECK_AS(Fault::usage, first.has_value(),
+             "choice: the tokenizer has neither BOS nor EOS, with "
+             "which an empty context begins");
+    text.context = {*first};
+    text.continuation = tokenizer.encode(continuation);
+  } else {
+    size_t end = context.size();
+    while (end > 0 && is_space(context[end - 1])) --end;
+    continuation = context.substr(end) + continuation;
+    context.resize(end);
+    const EncodeOptions how{.bos = tokenizer.add_bos()};
+    text.context = tokenizer.encode(context, how);
+    const std::vector<int32_t> whole = tokenizer.encode(context + continuation, how);
+    const auto from = std::min(whole.size(), text.context.size());
+    text.continuation.assign(whole.begin() + static_cast<std::ptrdiff_t>(from), whole.end());
+  }
+  CHECK_AS(Fault::bad_file, !text.continuation.empty() && !text.context.empty(), "choice: '",
+           continuation_in, "' has no token of its own behind its context");
+  text.cut = std::ssize(text.context) + std::ssize(text.continuation) - most_ids;
+  if (text.cut <= 0) {
+    text.cut = 0;
+    return text;
+  }
+  CHECK_AS(Fault::usage, text.cut < std::ssize(text.context), "choice: a continuation of ",
+           text.continuation.size(), " tokens, but the model's context is ", most_ids - 1);
+  text.context.erase(text.context.begin(), text.context.begin() + text.cut);
+  return text;
+}
+
+ChoiceScorer::ChoiceScorer(const LanguageModel& model, const Tokenizer& tokenizer,
+                           const KvCacheOptions& cache, std::string few_shots)
+    : model_(model),
+      tokenizer_(tokenizer),
+      cache_(cache),
+      few_shots_(std::move(few_shots)),
+      session_(model, cache) {}
+
+std::vector<ChoiceScores> ChoiceScorer::operator()(std::span<const ChoiceQuestion> questions) {
+  std::vector<ChoiceScores> scores;
+  std::vector<Generation::Row> rows;
+  std::vector<std::vector<int32_t>> ids;
+  for (const ChoiceQuestion& question : questions) {
+    std::vector<ScoredText> texts;
+    ChoiceScores found;
+    // The last token is nothing but a target, where a mask does not look at its query as well.
+    const int64_t most_ids = model_.context() + (cache_.mode == KvMode::mask ? 0 : 1);
+    for (const std::string& choice : question.choices) {
+      texts.push_back(scored_text(tokenizer_, few_shots_ + question.text, " " + choice, most_ids));
+      found.tokens.push_back(std::ssize(texts.back().continuation));
+      found.cut.push_back(texts.back().cut);
+    }
+    scores.push_back(std::move(found));
+    ChoiceScores& mine = scores.back();
+    if (cache_.mode == KvMode::mask) {
+      for (const ScoredText& text : texts) mine.sum.push_back(sum_of(one_pass(text)));
+    } else if (cache_.kind == KvKind::full) {
+      for (const double sum : full(texts).sum) mine.sum.push_back(sum);
+    } else {
+      // The context once where it is the same for all choices, and a copy of its cache for each.
+      for (size_t i = 0; i < texts.size(); ++i) {
+        if (i > 0 && texts[i].context == texts[i - 1].context) {
+          rows.push_back(session_.fork(rows.back()));
+        } else {
+          rows.push_back(session_.add());
+          session_.feed(rows.back(), texts[i].context);
+        }
+        peak_bytes_ = std::max(peak_bytes_, session_.cache(rows.back()).peak_bytes());
+        ids.push_back(texts[i].continuation);
+      }
+    }
+  }
+  if (rows.empty()) return scores;
+  const auto found = session_.score(rows, ids);
+  size_t row = 0;
+  for (ChoiceScores& s : scores)
+    for (size_t i = 0; i < s.tokens.size(); ++i) s.sum.push_back(sum_of(found[row++]));
+  for (const Generation::Row done : rows) session_.remove(done);
+  return scores;
+}
+
+// Nothing is lost in a full cache, so that it goes back to what texts share.
+ChoiceScores ChoiceScorer::full(const std::vector<ScoredText>& texts) {
+  if (!shared_) shared_ = session_.add();
+  ChoiceScores scores;
+  for (const ScoredText& text : texts) {
+    const size_t most = std::min(shared_ids_.size(), text.context.size() - 1);
+    const auto same = static_cast<size_t>(
+        std::mismatch(shared_ids_.begin(), shared_ids_.begin() + static_cast<std::ptrdiff_t>(most),
+                      text.context.begin())
+            .first -
+        shared_ids_.begin());
+    session_.cache(*shared_).rewind(static_cast<int64_t>(same));
+    session_.feed(*shared_, std::span(text.context).subspan(same));
+    scores.sum.push_back(sum_of(session_.score(*shared_, text.continuation)));
+    peak_bytes_ = std::max(peak_bytes_, session_.cache(*shared_).peak_bytes());
+    session_.cache(*shared_).rewind(std::ssize(text.context));
+    shared_ids_ = text.context;
+  }
+  return scores;
+}
+
+// All tokens in one pass, in which the mask is found.
+std::vector<double> ChoiceScorer::one_pass(const ScoredText& text) {
+  std::vector<int32_t> all = text.context;
+  all.insert(all.end(), text.continuation.begin(), text.continuation.end());
+  const auto cache = make_kv_cache(cache_, model_.cache_shape());
+  return score_in_one_pass(model_, all, std::ssize(text.context), *cache);
+}
+
+double ChoiceScorer::alone(const std::string& choice) {
+  const ScoredText text = scored_text(tokenizer_, "", choice, model_.context());
+  std::vector<int32_t> all = text.context;
+  all.insert(all.end(), text.continuation.begin(), text.continuation.end());
+  const auto cache = make_kv_cache({}, model_.cache_shape());
+  return sum_of(score_in_one_pass(model_, all, std::ssize(text.context), *cache));
+}
+
+}  // namespace mullion

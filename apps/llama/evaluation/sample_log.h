@@ -1,0 +1,47 @@
+// What an evaluation has found so far, a JSON object a sample, so that a run that was stopped goes
+// on where it was: with --output DIR the lines are in DIR/MODEL/samples_TASK.part.jsonl while it
+// runs, and in lm-eval's layout (samples_TASK_TIME.jsonl, results_TIME.json) when it has ended.
+#pragma once
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "apps/options/options.h"
+#include "apps/program/json_object.h"
+
+namespace mullion {
+
+// --output --log-samples --limit --batch-size --show
+void add_evaluation_options(OptionTable& table);
+
+class SampleLog {
+ public:
+  // `task`: in the names of files. Error(usage) where the folder has lines of other options.
+  SampleLog(const Options& options, const std::string& task);
+  // Samples of an earlier run, then those added; in order.
+  const std::vector<nlohmann::json>& samples() const { return samples_; }
+  // On disk when it returns.
+  void add(const JsonObject& sample);
+  // results_TIME.json with `results` by name and the rest of lm-eval's fields; returns its path, ""
+  // without --output.
+  std::filesystem::path finish(const std::vector<std::pair<std::string, JsonObject>>& results,
+                               int64_t few_shots);
+
+ private:
+  const Options& options_;
+  std::string task_, model_;
+  std::filesystem::path folder_, part_;
+  std::vector<nlohmann::json> samples_;
+};
+
+// "/a/b:c" -> "__a__b__c", as lm-eval names folders.
+std::string sanitized_name(const std::string& name);
+// Mean and the standard error of it, sqrt(s^2 / n) with s^2 over n - 1.
+struct Mean {
+  double value = 0, error = 0;
+  int64_t n = 0;
+};
+Mean mean_of(const std::vector<double>& values);
+
+}  // namespace mullion

@@ -1,0 +1,104 @@
+// A number hidden in filler text:
+//   eval_llama passkey -m DIR --max-tokens 4096
+#include "apps/llama/passkey.h"
+
+#include "apps/llama/cache_options.h"
+#include "apps/llama/evaluation/task.h"
+#include "apps/llama/model_options.h"
+#include "apps/program/log.h"
+#include "apps/program/progress.h"
+#include "apps/program/signals.h"
+#include "tensor/io/file.h"
+
+namespace mullion {
+namespace {
+
+OptionTable passkey_table() {
+  OptionTable table("eval_llama passkey", "Finds a number hidden in filler text");
+  add_model_options(table);
+  table.add("passkey.max_tokens", "--max-tokens", 32768, "the longest length, as the script counts")
+      .at_least(1);
+  table.add("passkey.interval", "--interval", 1000, "between lengths").at_least(1);
+  table.add("passkey.trials", "--trials,--num-tests", 10, "keys a length, seeds 0, 1, ...")
+      .at_least(1);
+  table.add("passkey.bos", "--bos", "auto", "auto: as the tokenizer does; on, off")
+      .one_of({"auto", "on", "off"});
+  table.add_optional<std::filesystem::path>("passkey.csv", "--csv",
+                                            "file for one line a trial (unset: stdout)");
+  add_cache_options(table);
+  return table;
+}
+
+std::string csv_line(const PasskeyTrial& t) {
+  std::string answered;
+  for (const char c : t.answered)
+    answered += c == '"' ? "\"\"" : std::string(1, c == '\n' ? ' ' : c);
+  return concat(t.garbage, ",", t.tokens, ",", t.seed, ",", t.position, ",", t.expected, ",\"",
+                answered, "\",", t.correct ? 1 : 0, "\n");
+}
+
+Outcome passkey(const Options& options) {
+  const OpenedModel opened = open_model(options, 0);
+  const LanguageModel& model = *opened.model;
+  const auto tokenizer = open_tokenizer(options, model.vocabulary());
+  const auto policy = options.get<std::string>("passkey.bos");
+  const bool bos = policy == "on" || (policy == "auto" && tokenizer->add_bos());
+  const auto interval = options.get<int64_t>("passkey.interval");
+  const auto trials = options.get<int64_t>("passkey.trials");
+  const int64_t lengths = options.get<int64_t>("passkey.max_tokens") / interval;
+  CHECK_AS(Fault::usage, lengths > 0, "--max-tokens is below --interval: no length to try");
+  const PasskeyTokens longest =
+      passkey_tokens(passkey_case(passkey_garbage(lengths - 1, interval), 0), *tokenizer, bos);
+  const auto needed = static_cast<int64_t>(longest.prompt.size() + longest.answer.size());
+  if (needed > model.context())
+    throw Error(concat("the longest prompt has ", needed, " tokens, the model's context is ",
+                       model.context()),
+                Fault::usage, "a smaller --max-tokens, or --rope-scaling linear --rope-factor F");
+  if (options.has("passkey.csv"))  // now, not after the work
+    AtomicFile probe(options.get<std::filesystem::path>("passkey.csv"));
+  const KvCacheOptions cache = cache_options(options);
+  catch_stop_signals();
+  std::string csv = "garbage_chars,tokens,seed,position,expected,answered,correct\n";
+  std::vector<JsonObject> table;
+  Progress progress("passkey", lengths * trials);
+  int64_t right = 0, done = 0;
+  for (int64_t i = 0; i < lengths && !stop_requested(); ++i) {
+    int64_t correct = 0, tried = 0, tokens = 0;
+    const int64_t garbage = passkey_garbage(i, interval);
+    for (int64_t seed = 0; seed < trials && !stop_requested(); ++seed, ++tried) {
+      const PasskeyTrial t =
+          passkey_trial(model, *tokenizer, garbage, static_cast<uint32_t>(seed), bos, cache);
+      csv += csv_line(t);
+      correct += t.correct;
+      tokens += t.tokens;
+      progress.update(++done, concat(t.tokens, " tokens: ", correct, " of ", tried + 1));
+    }
+    if (tried == 0) break;
+    right += correct;
+    table.push_back(
+        JsonObject()
+            .set("garbage", garbage)
+            .set("tokens", tokens / tried)
+            .set("correct", correct)
+            .set("trials", tried)
+            .set("accuracy", static_cast<double>(correct) / static_cast<double>(tried)));
+  }
+  progress.finish();
+  if (options.has("passkey.csv"))
+    write_whole_file(options.get<std::filesystem::path>("passkey.csv"), csv);
+  else
+    print_text(options, csv);
+  JsonObject result;
+  result.set("cache", cache_json(cache))
+      .set("lengths", table)
+      .set("correct", right)
+      .set("trials", done);
+  result.set("accuracy", done ? static_cast<double>(right) / static_cast<double>(done) : 0.0);
+  return {result.set("rope", opened.positions), stop_requested() ? kExitStopped : 0};
+}
+
+}  // namespace
+
+Verb passkey_task() { return {passkey_table(), passkey}; }
+
+}  // namespace mullion

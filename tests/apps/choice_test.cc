@@ -1,0 +1,237 @@
+// Questions with several answers: the texts that are scored, their log-likelihoods against a model
+// without a cache, and the program: metrics, caches, batches, stopping, bad rows.
+#include <algorithm>
+#include <cmath>
+
+#include "apps/llama/evaluation/choice_score.h"
+#include "autograd/node.h"
+#include "data/byte_level.h"
+#include "data/tokenizer_writer.h"
+#include "models/llama/load.h"
+#include "tensor/io/file.h"
+#include "tests/apps/programs.h"
+
+namespace mullion {
+namespace {
+
+// All bytes, and three merges that cross from one text into another.
+std::unique_ptr<Tokenizer> byte_tokenizer() {
+  TokenizerParts parts;
+  parts.model = "gpt2";
+  parts.pre = "gpt-2";
+  for (int byte = 0; byte < 256; ++byte)
+    parts.tokens.push_back(byte_level_encode(std::string(1, static_cast<char>(byte))));
+  parts.tokens.insert(parts.tokens.end(), {"un", "una", "Ġa", "<|end|>"});
+  parts.types.assign(parts.tokens.size(), TokenType::normal);
+  parts.types.back() = TokenType::control;
+  parts.merges = {"u n", "un a", "Ġ a"};
+  parts.eos = 259;
+  parts.add_bos = false;
+  return make_tokenizer(std::move(parts));
+}
+
+LlamaConfig byte_config() {
+  LlamaConfig c;
+  c.vocab_size = 260;
+  c.hidden_size = 16;
+  c.intermediate_size = 24;
+  c.num_hidden_layers = 2;
+  c.num_attention_heads = 4;
+  c.num_key_value_heads = 2;
+  c.head_dim = 4;
+  c.max_position_embeddings = 96;
+  c.initializer_range = 0.3;
+  c.eos_token_ids = {259};
+  return c;
+}
+
+std::string text_of(const Tokenizer& tokenizer, const std::vector<int32_t>& ids) {
+  std::string text;
+  for (const int32_t id : ids) text += (text.empty() ? "" : "|") + tokenizer.token_bytes(id);
+  return text;
+}
+
+TEST(ScoredText, IsCutAsLmEvalCutsIt) {
+  const auto tokenizer = byte_tokenizer();
+  const auto check = [&](const std::string& context, const std::string& continuation,
+                         const std::string& first, const std::string& second) {
+    const ScoredText text = scored_text(*tokenizer, context, continuation, 100);
+    EXPECT_EQ(text_of(*tokenizer, text.context), first);
+    EXPECT_EQ(text_of(*tokenizer, text.continuation), second);
+  };
+  check("xy", " ab", "x|y", " a|b");
+  // Whitespace at the end of the context goes with the continuation.
+  check("xy ", "ab", "x|y", " a|b");
+  check("xy\n\n", " b", "x|y", "\n|\n| |b");
+  // Where the two merge, the context stays as it is alone and the rest is counted off.
+  check("un", "able", "un", "b|l|e");
+  // Nothing in front: EOS stands for a BOS that is not there.
+  check("", "ab", "<|end|>", "a|b");
+  const ScoredText cut = scored_text(*tokenizer, "abcdefgh", "xyz", 6);
+  EXPECT_EQ(text_of(*tokenizer, cut.context), "f|g|h");
+  EXPECT_EQ(cut.cut, 5);
+  EXPECT_THROW(scored_text(*tokenizer, "a", "xyzxyz", 6), Error);
+}
+
+ChoiceQuestion question(const std::string& text, std::vector<std::string> choices) {
+  return {.id = text, .text = text, .choices = std::move(choices), .answer = 0, .json = "{}"};
+}
+
+TEST(ChoiceScorer, EqualsAModelWithoutACache) {
+  Llama model(byte_config());
+  model.initialize(3);
+  const auto tokenizer = byte_tokenizer();
+  const std::vector<ChoiceQuestion> questions{
+      question("why", {"a", "because of it", "never"}), question("why not", {"so", "x"}),
+      question("w", {"yes", "no", "a long answer, longer than the others", "b"})};
+  const std::string shots = "what that\n\nwhen then\n\n";
+  KvCacheOptions large;
+  large.kind = KvKind::h2o;
+  large.budget_tokens = 1000;
+  for (const KvCacheOptions& cache : {KvCacheOptions{}, large})
+    for (const size_t batch : {1, 2, 3}) {
+      ChoiceScorer scorer(model, *tokenizer, cache, shots);
+      for (size_t begin = 0; begin < questions.size(); begin += batch) {
+        const auto some =
+            std::span(questions).subspan(begin, std::min(batch, questions.size() - begin));
+        const auto scores = scorer(some);
+        for (size_t i = 0; i < some.size(); ++i)
+          for (size_t k = 0; k < some[i].choices.size(); ++k) {
+            const auto context = tokenizer->encode(shots + some[i].text);
+            auto ids = tokenizer->encode(shots + some[i].text + " " + some[i].choices[k]);
+            const NoGrad no_grad;
+            const auto length = std::ssize(ids);
+            const auto logits =
+                model
+                    .logits(Tensor::from(std::vector<int64_t>(ids.begin(), ids.end()), {1, length}))
+                    .to_vector<double>();
+            double expected = 0;
+            for (auto t = std::ssize(context); t < length; ++t) {
+              const double* row = logits.data() + (t - 1) * 260;
+              double sum = 0;
+              for (int v = 0; v < 260; ++v) sum += std::exp(row[v]);
+              expected += row[ids[static_cast<size_t>(t)]] - std::log(sum);
+            }
+            EXPECT_NEAR(scores[i].sum[k], expected, 1e-4) << batch;
+            EXPECT_EQ(scores[i].tokens[k], length - std::ssize(context));
+          }
+      }
+    }
+}
+
+class Choice : public test::Programs {
+ protected:
+  Choice() : Programs({"eval_llama"}) {}
+  void SetUp() override {
+    Programs::SetUp();
+    if (IsSkipped()) return;
+    Llama model(byte_config());
+    model.initialize(3);
+    save_llama(at("m"), model);
+    write_tokenizer(*byte_tokenizer(), at("m"));
+    std::string rows;
+    for (int i = 0; i < 7; ++i)
+      rows +=
+          R"({"id": "r)" + std::to_string(i) + R"(", "question": {"stem": "stem )" +
+          std::to_string(i * 7) +
+          R"(", "choices": [{"text": "one", "label": "A"}, {"text": "another one", "label": "B"},)" +
+          R"( {"text": "x", "label": "C"}]}, "answerKey": ")" + "ABC"[i % 3] + "\"}\n";
+    write_whole_file(at("q.jsonl"), rows);
+  }
+  const std::string choice_ =
+      "eval_llama choice -m m --task openbookqa --data q.jsonl --threads 1 --json ";
+};
+
+TEST_F(Choice, CachesOfAllKindsAndAnyBatch) {
+  const std::string caches =
+      "--kv full,h2o,local,sink --kv-budget 6,50% --num-fewshot 2 "
+      "--fewshot-data q.jsonl ";
+  const auto one = result(choice_ + caches + "-b 1 --output a");
+  const auto many = result(choice_ + caches + "-b 5 --output b");
+  ASSERT_EQ(one["results"].size(), 7u);
+  for (size_t i = 0; i < 7; ++i) {
+    auto x = one["results"][i], y = many["results"][i];
+    for (const char* key : {"task", "kv", "kv_budget", "n", "acc", "acc_norm", "acc_bytes",
+                            "acc_mutual_info", "acc_token", "stderr"})
+      EXPECT_EQ(x[key], y[key]) << key;
+    EXPECT_TRUE(x.contains("tok_s") && x["cache_bytes"].get<int64_t>() > 0);
+    EXPECT_EQ(x["n"], 7);
+  }
+  EXPECT_EQ(one["results"][0]["kv_budget"], nullptr);
+  EXPECT_EQ(one["results"][2]["kv_budget"], "50%");
+  // lm-eval's layout.
+  const auto file = nlohmann::json::parse(test::contents(at(one["file"].get<std::string>())));
+  EXPECT_EQ(file["results"]["openbookqa_h2o_6"]["acc,none"], one["results"][1]["acc"]);
+  EXPECT_EQ(file["n-shot"]["openbookqa_full_"], 2);
+}
+
+TEST_F(Choice, TheSimulationByAMask) {
+  const auto found = result(choice_ + "--kv h2o,local --kv-budget 40% --kv-mode mask");
+  EXPECT_EQ(found["results"].size(), 2u);
+  EXPECT_EQ(found["results"][0]["cache"]["kv_mode"], "mask");
+  // All keys within reach: what full attention says.
+  const auto full = result(choice_), wide = result(choice_ +
+                                                   "--kv local --kv-budget 100% "
+                                                   "--kv-mode mask");
+  EXPECT_EQ(full["results"][0]["acc_norm"], wide["results"][0]["acc_norm"]);
+}
+
+TEST_F(Choice, AStoppedRunGoesOn) {
+  const auto whole = result(choice_ + "--output a");
+  // Half a line of the fourth sample, as a run leaves it that is killed while it writes.
+  const auto samples = [&](const std::string& folder) {
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(at(folder)))
+      if (entry.path().filename().string().starts_with("samples_")) return entry.path();
+    return std::filesystem::path();
+  };
+  const std::string lines = test::contents(samples("a"));
+  const auto stopped = run(choice_ +
+                           "--output b & p=$!; while [ ! -s b/m/*.part.jsonl ]; do sleep "
+                           "0.002; done; kill -KILL $p; wait $p");
+  EXPECT_NE(stopped.code, 0);
+  const auto part = samples("b");
+  const std::string left = test::contents(part);
+  const std::string identity = left.substr(0, left.find('\n') + 1);
+  size_t third = 0;
+  for (int i = 0; i < 3; ++i) third = lines.find('\n', third) + 1;
+  write_whole_file(part, identity + lines.substr(0, third + 40));
+  const auto again = result(choice_ + "--output b");
+  for (const char* key : {"acc", "acc_norm", "acc_mutual_info", "n"})
+    EXPECT_EQ(again["results"][0][key], whole["results"][0][key]) << key;
+  // Other options do not go on there.
+  write_whole_file(part, identity + lines.substr(0, third));
+  refused(choice_ + "--output b --limit 5", 2, {"samples_choice_openbookqa.part.jsonl", "other"});
+}
+
+TEST_F(Choice, BadRowsAreNamed) {
+  const std::string good = R"("question": {"stem": "s", "choices": [{"text": "a", "label": "A"},)"
+                           R"( {"text": "b", "label": "B"}]})";
+  const auto bad = [&](const std::string& row, const std::vector<std::string>& words) {
+    write_whole_file(at("bad.jsonl"), R"({"id": "0", )" + good +
+                                          R"(, "answerKey": "A"})"
+                                          "\n" +
+                                          row + "\n");
+    std::vector<std::string> all = words;
+    all.emplace_back("bad.jsonl: line 2");
+    refused("eval_llama choice -m m --task openbookqa --data bad.jsonl", 3, all);
+  };
+  bad(R"({"id": "1", "answerKey": "A"})", {"question"});
+  bad(R"({"id": "1", )" + good + "}", {"answerKey"});
+  bad(R"({"id": "1", )" + good + R"(, "answerKey": "E"})", {"answerKey", "E"});
+  bad(R"({"id": "0", )" + good + R"(, "answerKey": "A"})", {"id: 0", "line 1"});
+  bad(R"({"id": "1", "question": {"stem": "s", "choices": []}, "answerKey": "A"})", {"names no"});
+  bad(R"({"id": "1", "question": {"stem": "s", "choices": [{"text": "", "label": "A"}, )"
+      R"({"text": "b", "label": "B"}]}, "answerKey": "A"})",
+      {"choice 1 is empty"});
+  bad("[1]", {"not an object"});
+  bad("{", {"bad.jsonl"});
+  refused(choice_ + "--num-fewshot 9 --fewshot-data q.jsonl", 2, {"--num-fewshot 9", "7 rows"});
+  refused(choice_ + "--num-fewshot 2", 2, {"--fewshot-data"});
+  refused(choice_ + "--kv h2o", 2, {"--kv-budget"});
+  refused(choice_ + "--kv h2o --kv-budget 0", 2, {"--kv-budget", "'0'"});
+  refused(choice_ + "--kv local,local --kv-budget 4", 2, {"--kv local", "twice"});
+  refused(choice_ + "--task nothing", 2, {"nothing"});
+}
+
+}  // namespace
+}  // namespace mullion

@@ -1,0 +1,326 @@
+// Caches under a model: what they hold and what the model says then against an independent PyTorch
+// rendering, and what must hold for any of them.
+#include "nn/kv_cache.h"
+
+#include <algorithm>
+#include <thread>
+
+#include "models/llama/generate.h"
+#include "models/llama/model.h"
+#include "nn/slot_cache.h"
+#include "tests/golden.h"
+
+namespace mullion {
+namespace {
+
+std::unique_ptr<Llama> golden_model() {
+  const test::Golden golden("llama");
+  nlohmann::json json = golden.options("untied").at("config");
+  json["model_type"] = "llama";
+  json["architectures"] = {"LlamaForCausalLM"};
+  auto model = std::make_unique<Llama>(parse_llama_config(json, "untied"));
+  for_each_parameter(*model, [&](const std::string& name, Tensor& p) {
+    raw::copy_into(golden.tensor("parameters." + name), p);
+  });
+  return model;
+}
+
+KvCacheOptions options_of(const nlohmann::json& c) {
+  KvCacheOptions o;
+  const auto& names = kv_kind_names();
+  o.kind = static_cast<KvKind>(std::find(names.begin(), names.end(), c.at("kv")) - names.begin());
+  const std::string budget = c.at("kv_budget");
+  if (budget.ends_with('%'))
+    o.budget_percent = std::stod(budget);
+  else
+    o.budget_tokens = std::stoll(budget);
+  if (c.contains("kv_sinks")) o.sinks = c.at("kv_sinks").get<int64_t>();
+  o.heavy = c.value("kv_heavy", 0.5);
+  if (c.value("kv_positions", "") == "rolled") o.positions = KvPositions::rolled;
+  if (c.value("kv_scores", "") == "max") o.scores = KvScores::max;
+  return o;
+}
+
+using Kept = std::vector<std::vector<std::vector<int64_t>>>;
+
+Kept kept_by(const KvCache& cache) {
+  Kept kept(2);
+  for (int64_t layer = 0; layer < 2; ++layer)
+    for (int64_t head = 0; head < 2; ++head)
+      kept[static_cast<size_t>(layer)].push_back(cache.kept(layer, head));
+  return kept;
+}
+
+int32_t likeliest(const std::vector<float>& logits) {
+  return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+}
+
+TEST(KvCacheGolden, HoldsWhatTheOracleHoldsAndSaysWhatItSays) {
+  const auto model = golden_model();
+  const auto cases =
+      read_json_file(std::string(MULLION_SOURCE_DIR) + "/tests/golden/kv_cache.json");
+  for (const auto& c : cases.at("cases")) {
+    SCOPED_TRACE(describe(options_of(c)));
+    Generation session(*model, options_of(c));
+    const auto row = session.add();
+    session.feed(row, c.at("prompt").get<std::vector<int32_t>>());
+    const auto ids = c.at("ids").get<std::vector<int32_t>>();
+    for (size_t i = 0; i < ids.size(); ++i) {
+      ASSERT_EQ(kept_by(session.cache(row)), c.at("kept")[i].get<Kept>()) << "token " << i;
+      ASSERT_EQ(likeliest(session.logits(row)), ids[i]) << "token " << i;
+      session.step(std::vector{Generation::Next{row, ids[i]}});
+    }
+    session.feed(row, c.at("later").get<std::vector<int32_t>>());
+    EXPECT_EQ(kept_by(session.cache(row)), c.at("kept_after").get<Kept>());
+    EXPECT_EQ(likeliest(session.logits(row)), c.at("next").get<int32_t>());
+  }
+}
+
+std::vector<int32_t> some_ids(int64_t n, uint32_t seed) {
+  std::vector<int32_t> ids;
+  for (int64_t i = 0; i < n; ++i) {
+    seed = seed * 1664525 + 1013904223;
+    ids.push_back(static_cast<int32_t>(seed >> 8) % 40);
+  }
+  return ids;
+}
+
+// Logits after each of `ids`, of which the first `prompt` are one block.
+std::vector<std::vector<float>> logits_of(const Llama& model, const KvCacheOptions& options,
+                                          const std::vector<int32_t>& ids, size_t prompt) {
+  Generation session(model, options);
+  const auto row = session.add();
+  session.feed(row, std::span(ids).first(prompt));
+  std::vector<std::vector<float>> all{session.logits(row)};
+  for (size_t i = prompt; i < ids.size(); ++i) {
+    session.step(std::vector{Generation::Next{row, ids[i]}});
+    all.push_back(session.logits(row));
+  }
+  return all;
+}
+
+KvCacheOptions bounded(KvKind kind, int64_t tokens) {
+  KvCacheOptions o;
+  o.kind = kind;
+  o.budget_tokens = tokens;
+  return o;
+}
+
+TEST(KvCache, ABudgetThatHoldsAllGivesTheBitsOfFull) {
+  const auto model = golden_model();
+  const auto ids = some_ids(40, 1);
+  const auto full = logits_of(*model, {}, ids, 17);
+  for (const KvKind kind : {KvKind::local, KvKind::sink, KvKind::h2o})
+    for (const int64_t budget : {40, 41, 1000000})
+      for (const KvPositions positions : {KvPositions::original, KvPositions::rolled}) {
+        KvCacheOptions o = bounded(kind, budget);
+        o.positions = positions;
+        EXPECT_EQ(logits_of(*model, o, ids, 17), full) << describe(o);
+      }
+}
+
+TEST(KvCache, H2OWithoutScoresIsLocal) {
+  const auto model = golden_model();
+  const auto ids = some_ids(40, 2);
+  KvCacheOptions h2o = bounded(KvKind::h2o, 9);
+  h2o.heavy = 0;
+  EXPECT_EQ(logits_of(*model, h2o, ids, 17), logits_of(*model, bounded(KvKind::local, 9), ids, 17));
+}
+
+// However a block is cut, it attends to all that is held and to itself, then one eviction.
+TEST(KvCache, ABlockInPartsIsTheBlock) {
+  const auto model = golden_model();
+  const auto ids = some_ids(60, 3);
+  for (KvCacheOptions o : {bounded(KvKind::h2o, 8), bounded(KvKind::sink, 8), KvCacheOptions{}})
+    for (const KvPositions positions : {KvPositions::original, KvPositions::rolled}) {
+      if (o.kind != KvKind::full) o.positions = positions;
+      const NoGrad no_grad;
+      const auto run = [&](const std::vector<int64_t>& cuts) {
+        const auto cache = make_kv_cache(o, model->cache_shape());
+        Tensor last;
+        int64_t begin = 0;
+        for (const int64_t length : {20, 1, 1, 1, 11, 1, 25}) {
+          cache->begin_block(length);
+          const int64_t end = begin + length;
+          for (int64_t at = begin; at < end;) {
+            int64_t next = end;
+            for (const int64_t cut : cuts)
+              if (cut > at && cut < next) next = cut;
+            last = model->logits(
+                Tensor::from(std::vector<int64_t>(ids.begin() + at, ids.begin() + next),
+                             {1, next - at}),
+                cache.get());
+            at = next;
+          }
+          begin = end;
+        }
+        return std::pair{kept_by(*cache), last};
+      };
+      const auto [whole, logits] = run({});
+      const auto [parts, same] = run({3, 4, 12, 30, 31, 36, 57});
+      EXPECT_EQ(parts, whole) << describe(o);
+      EXPECT_LT(test::relative_error(raw::slice(same, 1, same.dim(1) - 1, same.dim(1)),
+                                     raw::slice(logits, 1, 24, 25)),
+                1e-5);
+    }
+}
+
+TEST(KvCache, MemoryIsTheBudgetAndOneToken) {
+  const auto model = golden_model();
+  const int64_t token = 2 * 2 * 2 * 8 * 4;  // layers, K and V, KV heads, width, bytes
+  for (const KvKind kind : {KvKind::local, KvKind::sink, KvKind::h2o}) {
+    Generation session(*model, bounded(kind, 8));
+    const auto row = session.add();
+    session.feed(row, some_ids(50, 4));
+    EXPECT_EQ(session.cache(row).bytes(), 9 * token);
+    // One layer's block beside what the layers before it hold.
+    EXPECT_LE(session.cache(row).peak_bytes(), 9 * token + 50 * token / 2);
+    for (int i = 0; i < 30; ++i) {
+      session.step(std::vector{Generation::Next{row, i}});
+      EXPECT_EQ(session.cache(row).held(), 8);
+      EXPECT_EQ(session.cache(row).bytes(), 9 * token);
+    }
+  }
+}
+
+TEST(KvCache, TheNewestAndTheSinksStay) {
+  const auto model = golden_model();
+  KvCacheOptions o = bounded(KvKind::h2o, 6);
+  o.sinks = 3;
+  Generation session(*model, o);
+  const auto row = session.add();
+  session.feed(row, some_ids(30, 5));
+  for (int i = 0; i < 40; ++i) {
+    session.step(std::vector{Generation::Next{row, i % 40}});
+    for (const auto& layer : kept_by(session.cache(row)))
+      for (const auto& head : layer) {
+        EXPECT_TRUE(
+            std::equal(head.begin(), head.begin() + 3, std::vector<int64_t>{0, 1, 2}.begin()));
+        EXPECT_EQ(head.back(), 30 + i);
+      }
+  }
+}
+
+// Positions run out; places in a cache do not.
+TEST(KvCache, RolledPositionsGoOnBeyondTheContext) {
+  const auto model = golden_model();  // context 128
+  KvCacheOptions o = bounded(KvKind::sink, 16);
+  GenerateOptions how;
+  how.max_tokens = 300;
+  how.cache = o;
+  EXPECT_EQ(generate(*model, some_ids(20, 6), how).stop, "context");
+  how.cache.positions = KvPositions::rolled;
+  const Generated text = generate(*model, some_ids(20, 6), how);
+  EXPECT_EQ(text.stop, "length");
+  EXPECT_EQ(text.ids.size(), 300u);
+  how.max_tokens = 0;  // without end
+  EXPECT_THROW(generate(*model, some_ids(20, 6), how), Error);
+}
+
+TEST(KvCache, BudgetsThatDoNotFitAreRefusedByName) {
+  const auto refused = [](KvCacheOptions o, const std::string& what) {
+    try {
+      kv_shares(o, 10);
+      ADD_FAILURE() << what;
+    } catch (const Error& error) {
+      EXPECT_NE(std::string(error.what()).find(what), std::string::npos) << error.what();
+      EXPECT_EQ(error.fault(), Fault::usage);
+    }
+  };
+  refused(bounded(KvKind::h2o, 0), "--kv-budget");
+  refused(bounded(KvKind::full, 5), "--kv full");
+  refused(bounded(KvKind::sink, 4), "--kv-sinks 4");
+  KvCacheOptions o = bounded(KvKind::h2o, 6);
+  o.sinks = 4;
+  refused(o, "--kv-sinks 4");
+  o.sinks = -1;
+  refused(o, "--kv-sinks");
+  o = bounded(KvKind::h2o, 6);
+  o.heavy = 1;
+  refused(o, "--kv-heavy");
+  o = bounded(KvKind::h2o, 6);
+  o.mode = KvMode::mask;
+  o.positions = KvPositions::rolled;
+  refused(o, "rolled");
+  o = bounded(KvKind::sink, 6);
+  o.mode = KvMode::mask;
+  refused(o, "sinks");
+  // A part of a short prompt is at least one token; of a percentage that is exact, exactly that.
+  o = {};
+  o.kind = KvKind::local;
+  o.budget_percent = 1;
+  EXPECT_EQ(kv_shares(o, 10).total(), 1);
+  o.budget_percent = 29;
+  EXPECT_EQ(kv_shares(o, 100).total(), 29);
+}
+
+TEST(KvCache, ForgetsTheLastTokensWhereNothingIsLost) {
+  const auto model = golden_model();
+  const auto ids = some_ids(30, 7);
+  Generation session(*model);
+  const auto row = session.add();
+  session.feed(row, std::span(ids).first(20));
+  const auto copy = session.fork(row);
+  const auto expected = session.logits(row);
+  session.feed(row, std::span(ids).subspan(20));
+  session.cache(row).rewind(19);
+  session.step(std::vector{Generation::Next{row, ids[19]}});
+  const auto again = session.logits(row);
+  for (size_t i = 0; i < again.size(); ++i) EXPECT_NEAR(again[i], expected[i], 1e-4);
+  EXPECT_EQ(session.logits(copy), expected);
+
+  Generation evicting(*model, bounded(KvKind::local, 8));
+  const auto other = evicting.add();
+  evicting.feed(other, ids);
+  EXPECT_THROW(evicting.cache(other).rewind(10), Error);
+}
+
+TEST(Generation, SequencesOfManyLengthsTakeStepsTogether) {
+  const auto model = golden_model();
+  std::vector<std::vector<int32_t>> prompts;
+  for (const int64_t n : {3, 40, 1, 17, 9, 22, 5})
+    prompts.push_back(some_ids(n, static_cast<uint32_t>(n)));
+  for (const KvCacheOptions& cache :
+       {KvCacheOptions{}, bounded(KvKind::h2o, 6), bounded(KvKind::local, 12)}) {
+    GenerateOptions how;
+    how.max_tokens = 30;
+    how.cache = cache;
+    std::vector<std::vector<int32_t>> alone;
+    for (const auto& prompt : prompts) alone.push_back(generate(*model, prompt, how).ids);
+    for (const int64_t batch : {1, 3, 7}) {
+      const auto together = generate(*model, prompts, how, batch);
+      ASSERT_EQ(together.size(), alone.size());
+      for (size_t i = 0; i < alone.size(); ++i) EXPECT_EQ(together[i].ids, alone[i]) << batch;
+    }
+  }
+}
+
+TEST(Generation, AConstModelIsForSeveralThreads) {
+  const auto model = golden_model();
+  GenerateOptions how;
+  how.max_tokens = 90;
+  const auto prompt = some_ids(5, 8);
+  const auto expected = generate(*golden_model(), prompt, how).ids;  // grows a table of its own
+  std::vector<std::vector<int32_t>> found(4);
+  std::vector<std::thread> threads;
+  for (auto& ids : found) threads.emplace_back([&] { ids = generate(*model, prompt, how).ids; });
+  for (std::thread& thread : threads) thread.join();
+  for (const auto& ids : found) EXPECT_EQ(ids, expected);
+}
+
+TEST(Generation, WhatIsNotThereIsRefused) {
+  const auto model = golden_model();
+  Generation session(*model);
+  const auto row = session.add();
+  EXPECT_THROW(session.feed(row, {}), Error);
+  EXPECT_THROW(session.feed(row, some_ids(129, 9)), Error);
+  session.feed(row, some_ids(128, 9));
+  EXPECT_EQ(session.room(row), 0);
+  EXPECT_THROW(session.step(std::vector{Generation::Next{row, 1}}), Error);
+  session.remove(row);
+  EXPECT_THROW(session.logits(row), Error);
+  EXPECT_EQ(session.add(), row);
+}
+
+}  // namespace
+}  // namespace mullion

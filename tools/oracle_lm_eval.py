@@ -1,0 +1,69 @@
+#!/usr/bin/env python3
+"""OpenBookQA by lm-eval on local files, and every sample beside those of eval_llama choice.
+
+    tools/oracle_lm_eval.py MODEL_FOLDER TEST.jsonl TRAIN.jsonl --shots 5 --limit 100 SAMPLES.jsonl
+
+MODEL_FOLDER is the model in Hugging Face's form (tools/smollm2_to_hf.py), SAMPLES.jsonl what
+`eval_llama choice --output` wrote for the same rows under a full cache. acc and acc_norm must be
+equal on every sample, and each log-likelihood within 3e-5 a token (torch's log_softmax in f32 is
+up to 9e-6 a token too high). Needs lm-eval 0.4, torch, transformers.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+
+os.environ["HF_DATASETS_OFFLINE"] = os.environ["HF_HUB_OFFLINE"] = "1"
+import lm_eval  # noqa: E402
+from lm_eval.models.huggingface import HFLM  # noqa: E402
+from lm_eval.tasks import TaskManager  # noqa: E402
+
+TASK = """task: local_openbookqa
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {test}, train: {train}}}, cache_dir: {cache}}}
+output_type: multiple_choice
+test_split: test
+fewshot_split: train
+fewshot_config: {{sampler: first_n}}
+num_fewshot: {shots}
+doc_to_text: "{{{{question.stem}}}}"
+doc_to_target: "{{{{['A', 'B', 'C', 'D'].index(answerKey)}}}}"
+doc_to_choice: "{{{{question.choices | map(attribute='text') | list}}}}"
+metric_list: [{{metric: acc}}, {{metric: acc_norm}}]
+"""
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("model")
+    parser.add_argument("test")
+    parser.add_argument("train")
+    parser.add_argument("samples")
+    parser.add_argument("--shots", type=int, default=5)
+    parser.add_argument("--limit", type=int)
+    o = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        text = TASK.format(test=os.path.abspath(o.test), train=os.path.abspath(o.train),
+                           shots=o.shots, cache=folder)
+        open(os.path.join(folder, "task.yaml"), "w").write(text)
+        model = HFLM(pretrained=o.model, dtype="float32", device="cpu", batch_size=4)
+        result = lm_eval.simple_evaluate(
+            model=model, tasks=["local_openbookqa"], limit=o.limit, bootstrap_iters=0,
+            task_manager=TaskManager(include_path=folder, include_defaults=False))
+    theirs = sorted(result["samples"]["local_openbookqa"], key=lambda s: s["doc_id"])
+    ours = [json.loads(line) for line in open(o.samples)]
+    worst = 0
+    bad = len(theirs) != len(ours)
+    for a, b in zip(theirs, ours):
+        bad |= any(a[m] != b[m] for m in ("acc", "acc_norm"))
+        for x, y, n in zip(a["filtered_resps"], b["filtered_resps"], b["tokens"]):
+            worst = max(worst, abs(x[0] - y) / n)
+    print({m: v for m, v in result["results"]["local_openbookqa"].items() if "acc" in m})
+    print(f"{len(ours)} samples, {'DIFFERENT' if bad else 'equal'}; largest difference {worst:.2g} "
+          "a token")
+    sys.exit(bad or worst > 3e-5)
+
+
+main()
