@@ -40,4 +40,21 @@ Perplexity perplexity(const LanguageModel& model, int64_t length, const ReadIds&
                       const PerplexityOptions& options,
                       const std::function<bool(int64_t, double)>& progress = {});
 
+// A stretch of ids of which the last `scored` are predicted, each from those before it in the
+// stretch.
+struct ScoredStretch {
+  int64_t begin, end, scored;
+  bool operator==(const ScoredStretch&) const = default;
+};
+// transformers' sliding window: `context` ids, `stride` further each time, of which those are
+// scored that no stretch before has scored. The first id of all is never predicted.
+std::vector<ScoredStretch> sliding_stretches(int64_t length, int64_t context, int64_t stride);
+// lm-eval's rolling windows: every id but the first, which stands in front of a document, exactly
+// once, behind as many as fit.
+std::vector<ScoredStretch> rolling_stretches(int64_t length, int64_t context);
+// Sum over all of them; `nll` is its mean. Stretches of equal shape share a batch.
+Perplexity stretch_perplexity(const LanguageModel& model, std::span<const ScoredStretch> stretches,
+                              const ReadIds& read, int64_t batch,
+                              const std::function<bool(int64_t, double)>& progress = {});
+
 }  // namespace mullion

@@ -28,11 +28,14 @@ OptionTable ppl_table() {
   table
       .add("eval.protocol", "--protocol", "longlora",
            "longlora: windows every --stride tokens, all scored; llamacpp: disjoint windows, "
-           "their second halves scored")
-      .one_of({"longlora", "llamacpp"});
+           "their second halves scored; sliding: windows every --stride tokens, each token scored "
+           "once (transformers); rolling: each document's tokens once, BOS or EOS in front, with "
+           "word and byte perplexity (lm-eval)")
+      .one_of({"longlora", "llamacpp", "sliding", "rolling"});
   table.add("eval.ctx_size", "--ctx-size", std::vector<int64_t>{2048}, "tokens a window, or a list")
       .at_least(2);
-  table.add("eval.stride", "--stride", 256, "tokens between windows of longlora").at_least(1);
+  table.add("eval.stride", "--stride", 256, "tokens between windows of longlora and sliding")
+      .at_least(1);
   table.add("eval.max_windows", "--max-windows", 0, "the first so many; 0: all");
   table.add("eval.batch_size", "-b,--batch-size", 1, "windows at a time").at_least(1);
   table
@@ -46,19 +49,25 @@ OptionTable ppl_table() {
 struct Ids {
   int64_t size = 0;
   ReadIds read;
-  JsonObject text;  // what was tokenized; empty for a token file
+  std::vector<int64_t> documents = {};  // rolling: where they begin
+  int64_t words = 0, bytes = 0;         // of their texts
+  JsonObject text = {};                 // what was tokenized; empty for a token file
 };
+
+Ids held_ids(std::shared_ptr<const std::vector<int32_t>> ids) {
+  return {std::ssize(*ids), [ids](int64_t begin, std::span<int32_t> out) {
+            std::copy_n(ids->begin() + begin, out.size(), out.begin());
+          }};
+}
 
 Ids open_ids(const Options& options, int64_t vocabulary, bool bos) {
   const auto path = options.get<std::string>("data.file");
   if (is_token_file(options, path)) {
     const auto file = std::make_shared<TokenFile>(path, token_file_options(options, vocabulary));
     require_same_tokenizer(*file, tokenizer_hash(model_path(options)));
-    return {static_cast<int64_t>(file->size()),
-            [file](int64_t begin, std::span<int32_t> out) {
+    return {static_cast<int64_t>(file->size()), [file](int64_t begin, std::span<int32_t> out) {
               file->read(static_cast<uint64_t>(begin), out);
-            },
-            {}};
+            }};
   }
   const auto tokenizer = open_tokenizer(options, vocabulary);
   const auto ids = std::make_shared<std::vector<int32_t>>();
@@ -67,11 +76,53 @@ Ids open_ids(const Options& options, int64_t vocabulary, bool bos) {
       {.bos = bos, .eos = tokenizer->add_eos()}, [&](std::span<const int32_t> document) {
         ids->insert(ids->end(), document.begin(), document.end());
       });
-  return {static_cast<int64_t>(ids->size()),
-          [ids](int64_t begin, std::span<int32_t> out) {
-            std::copy_n(ids->begin() + begin, out.size(), out.begin());
-          },
-          summary.json()};
+  Ids result = held_ids(ids);
+  result.text = summary.json();
+  return result;
+}
+
+// As Python's re.split(r"\s+", text) counts them.
+int64_t words_of(const std::string& text) {
+  int64_t words = 1;
+  bool in_space = false;
+  for (const char c : text) {
+    const bool is_space = c == ' ' || (c >= '\t' && c <= '\r');
+    words += is_space && !in_space ? 1 : 0;
+    in_space = is_space;
+  }
+  return words;
+}
+
+// Documents one after another, each behind the token that stands for nothing: BOS, or EOS.
+Ids open_rolling(const Options& options, int64_t vocabulary) {
+  const auto path = options.get<std::string>("data.file");
+  CHECK_AS(Fault::usage, !is_token_file(options, path),
+           "--protocol rolling: counts the words and bytes of texts; ", path, " is a token file");
+  const auto tokenizer = open_tokenizer(options, vocabulary);
+  const std::optional<int32_t> first = tokenizer->bos() ? tokenizer->bos() : tokenizer->eos();
+  CHECK_AS(Fault::usage, first.has_value(),
+           "--protocol rolling: the tokenizer has neither BOS nor EOS to stand in front");
+  const auto ids = std::make_shared<std::vector<int32_t>>();
+  Ids found;
+  const DocumentFiles files = document_files({path});
+  const DocumentCounts counts =
+      read_documents(files.files, document_options(options), [&](const std::string& text) {
+        found.documents.push_back(std::ssize(*ids));
+        found.words += words_of(text);
+        found.bytes += std::ssize(text);
+        ids->push_back(*first);
+        const std::vector<int32_t> own = tokenizer->encode(text);
+        ids->insert(ids->end(), own.begin(), own.end());
+        return !stop_requested();
+      });
+  CHECK(!stop_requested(), "stopped by ", stop_reason(), "; nothing was scored");
+  CHECK_AS(Fault::bad_file, counts.documents > 0, path, ": no documents");
+  if (counts.bad > 0) log_warning(counts.bad, " bad lines left out; the first: ", counts.first_bad);
+  const Ids held = held_ids(ids);
+  found.size = held.size;
+  found.read = held.read;
+  found.text.set("documents", counts.documents).set("bytes", counts.bytes);
+  return found;
 }
 
 // BOS as --bos says; the tokenizer is opened only where it decides.
@@ -119,22 +170,81 @@ JsonObject score(const Options& options, LanguageModel& model, const Ids& ids, i
   return result.set("bos", bos.has_value()).set("complete", p.complete);
 }
 
+// The stretches of sliding and rolling.
+JsonObject score_stretches(const Options& options, LanguageModel& model, const Ids& ids,
+                           int64_t context, std::optional<int32_t> bos) {
+  const auto protocol = options.get<std::string>("eval.protocol");
+  const bool rolling = protocol == "rolling";
+  const auto stride = options.get<int64_t>("eval.stride");
+  std::vector<ScoredStretch> stretches;
+  for (size_t i = 0; rolling && i < ids.documents.size(); ++i) {
+    const int64_t begin = ids.documents[i];
+    const int64_t end = i + 1 < ids.documents.size() ? ids.documents[i + 1] : ids.size;
+    for (ScoredStretch s : rolling_stretches(end - begin, context)) {
+      s.begin += begin, s.end += begin;
+      stretches.push_back(s);
+    }
+  }
+  if (!rolling) stretches = sliding_stretches(ids.size, context, stride);
+  CHECK_AS(Fault::usage, !stretches.empty(), "ppl: no token to score");
+  const auto most = static_cast<size_t>(options.get<int64_t>("eval.max_windows"));
+  const bool is_cut = most > 0 && most < stretches.size();
+  if (is_cut) stretches.resize(most);
+  model.set_pattern(attention_pattern(options, model.cache_shape().heads, context));
+  log_info("context ", context, ": ", describe(model.pattern()));
+  Progress progress(concat("ppl ", context), std::ssize(stretches));
+  const Perplexity p =
+      stretch_perplexity(model, stretches, ids.read, options.get<int64_t>("eval.batch_size"),
+                         [&](int64_t done, double nll) {
+                           progress.update(done, concat("ppl ", std::exp(nll)));
+                           return !stop_requested();
+                         });
+  progress.finish();
+  JsonObject result;
+  result.set("perplexity", p.perplexity).set("nll", p.nll);
+  result.set("windows", p.windows).set("tokens", p.tokens).set("ctx_size", context);
+  result.set("protocol", protocol);
+  result.set("stride", rolling ? std::string("disjoint") : std::to_string(stride));
+  std::string more;
+  if (rolling && p.complete && !is_cut) {
+    const double sum = p.nll * static_cast<double>(p.tokens);
+    const double word = std::exp(sum / static_cast<double>(ids.words));
+    const double by_byte = sum / static_cast<double>(ids.bytes);
+    result.set("word_perplexity", word).set("byte_perplexity", std::exp(by_byte));
+    result.set("bits_per_byte", by_byte / std::log(2.0)).set("words", ids.words);
+    more = concat(", word perplexity ", word, ", byte perplexity ", std::exp(by_byte), ", ",
+                  by_byte / std::log(2.0), " bits a byte");
+  }
+  print_result(options, concat("context ", context, ": perplexity ", p.perplexity, ", ", p.nll,
+                               " nats over ", p.tokens, " tokens of ", p.windows, " windows, ",
+                               protocol, more, p.complete ? "" : "; stopped before the end"));
+  if (!ids.text.empty()) result.set("text", ids.text);
+  return result.set("bos", rolling || bos.has_value()).set("complete", p.complete);
+}
+
 Outcome ppl(const Options& options) {
   const auto sizes = options.get<std::vector<int64_t>>("eval.ctx_size");
   CHECK_AS(Fault::usage, !sizes.empty(), "--ctx-size: no size");
   const OpenedModel opened = open_model(options, *std::max_element(sizes.begin(), sizes.end()));
   LanguageModel& model = *opened.model;
-  const bool llamacpp = options.get<std::string>("eval.protocol") == "llamacpp";
+  const auto protocol = options.get<std::string>("eval.protocol");
+  const bool llamacpp = protocol == "llamacpp", rolling = protocol == "rolling";
+  CHECK_AS(Fault::usage, !rolling || options.is_default("eval.bos"),
+           "--bos: rolling puts BOS, or EOS, in front of each document");
   const bool text = !is_token_file(options, options.get<std::string>("data.file"));
   CHECK_AS(Fault::usage, text || llamacpp || options.get<std::string>("eval.bos") != "on",
-           "--bos on: longlora scores the windows of a token file as they are; --protocol llamacpp "
+           "--bos on: ", protocol,
+           " scores the windows of a token file as they are; --protocol llamacpp "
            "puts BOS first in each");
-  const std::optional<int32_t> bos = bos_id(options, model.vocabulary(), text || llamacpp);
-  const Ids ids = open_ids(options, model.vocabulary(), bos.has_value());
+  const std::optional<int32_t> bos =
+      bos_id(options, model.vocabulary(), (text && !rolling) || llamacpp);
   catch_stop_signals();
+  const Ids ids = rolling ? open_rolling(options, model.vocabulary())
+                          : open_ids(options, model.vocabulary(), bos.has_value());
   std::vector<JsonObject> results;
   for (const int64_t context : sizes) {
-    results.push_back(score(options, model, ids, context, bos));
+    const auto score_by = rolling || protocol == "sliding" ? score_stretches : score;
+    results.push_back(score_by(options, model, ids, context, bos));
     if (stop_requested()) break;
   }
   const int code = stop_requested() ? kExitStopped : 0;
