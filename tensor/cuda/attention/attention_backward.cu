@@ -348,26 +348,23 @@ __launch_bounds__(KeyGradientShape<D, false, kTileRows>::kThreads) void key_grad
   store(sum.dv, 1.0f, sum.v_tile, args.dv, args.dv_stride);
 }
 
-// Adds up the warps' sums in order and writes them to rows of the side buffer. Columns are moved
-// about within 32, so that the four rows that half a warp writes lie in different banks.
+// Adds up the warps' sums in order and writes them to rows of the side buffer.
 template <int D, typename Shape>
 __device__ void store_side(const float (&values)[1][D / 8][4], float* shared, float* side,
                            int keys) {
   const int lane = threadIdx.x % kWarpSize, warp = static_cast<int>(threadIdx.x) / kWarpSize;
-  const auto place = [](int row, int column) { return row * D + (column ^ (row % 4 * 8)); };
   __syncthreads();  // what lay in shared memory is not needed any more
 #pragma unroll
   for (int n = 0; n < D / 8; ++n)
 #pragma unroll
-    for (int r = 0; r < 2; ++r)
-      store_vector(shared + place(warp * 16 + r * 8 + lane / 4, 8 * n + lane % 4 * 2),
-                   float2{values[0][n][2 * r], values[0][n][2 * r + 1]});
+    for (int e = 0; e < 4; ++e)
+      shared[(warp * 16 + e / 2 * 8 + lane / 4) * D + 8 * n + lane % 4 * 2 + e % 2] =
+          values[0][n][e];
   __syncthreads();
   for (int i = threadIdx.x; i < keys * D; i += Shape::kThreads) {
-    const float* const from = shared + place(i / D, i % D);
     float total = 0;
 #pragma unroll
-    for (int w = 0; w < Shape::kWarps; ++w) total += from[w * 16 * D];
+    for (int w = 0; w < Shape::kWarps; ++w) total += shared[w * 16 * D + i];
     side[i / D * 2 * D + i % D] = total;
   }
 }
