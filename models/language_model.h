@@ -26,7 +26,7 @@ class LanguageModel : public Module {
   Tensor head(const Tensor& hidden) const;
   // (B, T, V); for evaluation and generation.
   Tensor logits(const Tensor& ids, KvCache* cache = nullptr) const;
-  // Sum over targets (B, T), each the token to follow ids there (negative: none), of their
+  // Sum over targets (B, T), each the token to follow ids there (-100: none), of their
   // cross-entropy times `scale`. Logits never exist whole.
   Tensor loss(const Tensor& ids, const Tensor& targets, double scale,
               const Tensor& dropout_stream = {}) const;

@@ -4,11 +4,12 @@
 #include <cmath>
 
 #include "autograd/node.h"
+#include "data/text_rows.h"
 
 namespace mullion {
 
 namespace {
-// A batch of windows and what each position is to predict; -1: not scored.
+// A batch of windows and what each position is to predict; kNoTarget: not scored.
 struct Windows {
   Tensor ids, targets;
   int64_t scored = 0;
@@ -19,7 +20,7 @@ Windows read_windows(const std::vector<int64_t>& starts, const ReadIds& read,
   const auto rows = static_cast<int64_t>(starts.size());
   const int64_t T = o.context, first_scored = o.llamacpp ? T / 2 : 0;
   std::vector<int64_t> ids(static_cast<size_t>(rows * T));
-  std::vector<int64_t> targets(ids.size(), -1);
+  std::vector<int64_t> targets(ids.size(), kNoTarget);
   std::vector<int32_t> window(static_cast<size_t>(T));
   for (int64_t row = 0; row < rows; ++row) {
     read(starts[static_cast<size_t>(row)], window);
