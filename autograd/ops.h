@@ -21,7 +21,7 @@ Tensor sqrt(const Tensor& x);
 Tensor square(const Tensor& x);
 Tensor tanh(const Tensor& x);
 Tensor sigmoid(const Tensor& x);
-Tensor relu(const Tensor& x);
+Tensor relu(const Tensor& x);  // x where x > 0, else 0, also where x is NaN
 Tensor silu(const Tensor& x);
 Tensor gelu(const Tensor& x);                                   // by the error function
 Tensor gelu_tanh(const Tensor& x);                              // by the tanh approximation
@@ -121,7 +121,7 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, int64_t stride, int64_t dil
 
 // --- ops/loss.cc --------------------------------------------------------------------------------
 // Sum over rows of the cross-entropy of logits (N, V) with targets (N) of type i64, times `scale`;
-// a negative target is ignored. For a mean give scale = 1 / number of targets.
+// the target -100 is ignored. For a mean give scale = 1 / number of targets.
 Tensor cross_entropy(const Tensor& logits, const Tensor& targets, double scale);
 // The same against distributions (N, V).
 Tensor soft_cross_entropy(const Tensor& logits, const Tensor& probabilities, double scale);

@@ -118,6 +118,10 @@ Tensor scaled_by(const Tensor& d, const Tensor& g, double factor) {
   return broadcast_binary("scaled_by", BinaryOps::index_of<Mul>(), d, by);
 }
 
+void check_axis(std::string_view op, const Tensor& x, int axis) {
+  CHECK(axis >= -x.rank() && axis < x.rank(), op, ": axis ", axis, " of shape ", x.shape());
+}
+
 void check_weight_type(std::string_view op, const Tensor& x, const Tensor& weight) {
   const auto mixes = [](const Tensor& t) {
     return t.dtype() == DType::f32 || t.dtype() == DType::bf16;

@@ -32,7 +32,11 @@ inline void check_exact_dtype(std::string_view op, const Tensor& x, const Tensor
 inline const KernelTable& table(const Tensor& x) { return kernels(x.device()); }
 
 // The number of rows when the last axis is the row.
-inline int64_t rows_of(const Tensor& x) { return x.dim(-1) ? x.numel() / x.dim(-1) : 0; }
+inline int64_t rows_of(const Tensor& x) {
+  int64_t rows = 1;  // also of rows without elements
+  for (int axis = 0; axis + 1 < x.rank(); ++axis) rows *= x.dim(axis);
+  return rows;
+}
 
 // alpha * x + beta, contiguous.
 Tensor scaled(const Tensor& x, double alpha, double beta = 0);
@@ -63,6 +67,7 @@ Tensor scaled_by(const Tensor& d, const Tensor& g, double factor = 1);
 
 // Whether a weight suits rows of x: the same type, or f32 and bf16 mixed (kernel_args/linear.h).
 void check_weight_type(std::string_view op, const Tensor& x, const Tensor& weight);
+void check_axis(std::string_view op, const Tensor& x, int axis);  // may be negative
 // x as a matrix of rows, and its shape with another last axis.
 inline Tensor as_rows(const Tensor& x) { return raw::reshape(x, {rows_of(x), x.dim(-1)}); }
 inline Shape with_last(Shape shape, int64_t last) {

@@ -7,6 +7,8 @@ using namespace detail;  // NOLINT
 
 namespace {
 
+constexpr int64_t kIgnored = -100;  // as in PyTorch
+
 void check_targets(std::string_view op, const Tensor& targets, int64_t rows, int64_t V) {
   CHECK(targets.dtype() == DType::i64 && targets.rank() == 1 && targets.dim(0) == rows, op,
         ": targets of shape ", targets.shape(), " and type ", name_of(targets.dtype()), " for ",
@@ -15,8 +17,8 @@ void check_targets(std::string_view op, const Tensor& targets, int64_t rows, int
   const Tensor dense = raw::contiguous(targets);
   const int64_t* target = dense.data<int64_t>();
   for (int64_t i = 0; i < rows; ++i)
-    CHECK(target[i] < V, op, ": target ", target[i], " of row ", i, " is outside the ", V,
-          " classes");
+    CHECK(target[i] == kIgnored || (target[i] >= 0 && target[i] < V), op, ": target ", target[i],
+          " of row ", i, " is outside the ", V, " classes (", kIgnored, " is ignored)");
 }
 
 Tensor total(const Tensor& row_losses, double scale) {

@@ -8,7 +8,7 @@ using namespace detail;  // NOLINT
 namespace {
 Tensor reduced(std::string_view op, const Tensor& x, int axis, bool keep_axis, bool mean) {
   const OpScope scope(op);
-  CHECK(axis >= -x.rank() && axis < x.rank(), op, ": axis ", axis, " of shape ", x.shape());
+  check_axis(op, x, axis);
   const int a = axis < 0 ? axis + x.rank() : axis;
   const double alpha = mean ? 1.0 / static_cast<double>(x.shape()[a]) : 1.0;
   Tensor y = sum_axis(x, a, alpha);

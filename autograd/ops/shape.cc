@@ -26,6 +26,7 @@ Tensor permute(const Tensor& x, const std::vector<int>& axes) {
 // dx is zero outside the slice.
 Tensor slice(const Tensor& x, int axis, int64_t begin, int64_t end) {
   const OpScope scope("slice");
+  check_axis("slice", x, axis);
   return record("slice", raw::slice(x, axis, begin, end), {x},
                 [shape = x.shape(), axis, begin, end](const Tensor& g) -> Gradients {
                   const Tensor dx = Tensor::zeros(shape, g.dtype(), g.device());
@@ -77,6 +78,7 @@ Tensor rolled(const Tensor& x, int axis, int64_t shift) {
 
 Tensor roll(const Tensor& x, int axis, int64_t shift) {
   const OpScope scope("roll");
+  check_axis("roll", x, axis);
   return record("roll", rolled(x, axis, shift), {x},
                 [axis, shift](const Tensor& g) -> Gradients { return {rolled(g, axis, -shift)}; });
 }

@@ -12,13 +12,13 @@ void check_patches(const PatchGeometry& g) {
   CHECK_AS(Fault::usage,
            g.batch >= 0 && g.height >= 1 && g.width >= 1 && g.channels >= 1 && g.kernel_h >= 1 &&
                g.kernel_w >= 1 && g.stride >= 1 && g.pad_h >= 0 && g.pad_w >= 0 && g.dilation >= 1,
-           "im2col: map [", g.batch, ", ", g.height, ", ", g.width, ", ", g.channels, "], kernel ",
+           "conv2d: map [", g.batch, ", ", g.height, ", ", g.width, ", ", g.channels, "], kernel ",
            g.kernel_h, "x", g.kernel_w, ", stride ", g.stride, ", padding ", g.pad_h, ", ", g.pad_w,
            ", dilation ", g.dilation);
   CHECK_AS(Fault::usage,
            g.dilation * (g.kernel_h - 1) < g.height + 2 * g.pad_h &&
                g.dilation * (g.kernel_w - 1) < g.width + 2 * g.pad_w,
-           "im2col: kernel ", g.kernel_h, "x", g.kernel_w, " with dilation ", g.dilation,
+           "conv2d: kernel ", g.kernel_h, "x", g.kernel_w, " with dilation ", g.dilation,
            " does not fit a map of ", g.height, "x", g.width, " padded by ", g.pad_h, ", ",
            g.pad_w);
 }
