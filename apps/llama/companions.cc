@@ -2,9 +2,9 @@
 
 #include <nlohmann/json.hpp>
 
+#include "apps/llama/model_options.h"
 #include "apps/program/log.h"
 #include "data/tokenizer_writer.h"
-#include "tensor/io/gguf.h"
 #include "tensor/io/json.h"
 
 namespace mullion {
@@ -22,8 +22,6 @@ constexpr const char* kFiles[] = {"tokenizer.json",
                                   "chat_template.jinja",
                                   "chat_template.json",
                                   "generation_config.json"};
-
-bool has_tokenizer(const fs::path& gguf) { return GgufFile(gguf).has("tokenizer.ggml.model"); }
 
 // The ids that end a text; transformers reads them here, and not from the tokenizer.
 void write_generation_config(const fs::path& folder, const Tokenizer& tokenizer) {

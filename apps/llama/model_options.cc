@@ -224,13 +224,11 @@ OpenedModel open_model(const Options& options, int64_t context) {
   return result;
 }
 
-namespace {
-bool has_tokenizer(const fs::path& path) {
-  if (fs::is_directory(path))
-    return fs::exists(path / "tokenizer.json") || fs::exists(path / "tokenizer.model");
-  return path.extension() != ".gguf" || GgufFile(path).has("tokenizer.ggml.model");
+bool has_tokenizer(const fs::path& model) {
+  if (fs::is_directory(model))
+    return fs::exists(model / "tokenizer.json") || fs::exists(model / "tokenizer.model");
+  return GgufFile(model).has("tokenizer.ggml.model");
 }
-}  // namespace
 
 std::string tokenizer_hash(const fs::path& path) {
   if (!has_tokenizer(path)) return "";

@@ -57,6 +57,8 @@ void check_base(const std::filesystem::path& adapter, const std::optional<LongCo
 // Fingerprint of the weights: names, shapes and the first bytes of each tensor.
 std::string fingerprint(const TensorSource& weights);
 
+// Whether a model, a folder or a GGUF file, has a tokenizer of its own.
+bool has_tokenizer(const std::filesystem::path& model);
 // The hash of the tokenizer at `path` (a folder or a file); "" where there is none, and with a
 // warning where it cannot be read.
 std::string tokenizer_hash(const std::filesystem::path& path);

@@ -25,6 +25,10 @@ TokenFileOptions token_file_options(const Options& options, int64_t vocab_size) 
 std::vector<std::string> matching_files(const std::vector<std::string>& patterns) {
   std::vector<std::string> files;
   for (const std::string& pattern : patterns) {
+    if (std::error_code ignored; std::filesystem::exists(pattern, ignored)) {
+      files.push_back(pattern);  // also where its name has letters of a pattern: "book[1].txt"
+      continue;
+    }
     glob_t found{};
     const int status = ::glob(pattern.c_str(), 0, nullptr, &found);
     for (size_t i = 0; status == 0 && i < found.gl_pathc; ++i)

@@ -5,6 +5,7 @@
 
 #include "apps/options/nearest.h"
 #include "apps/options/options.h"
+#include "apps/program/log.h"
 #include "tensor/check.h"
 
 #ifndef MULLION_VERSION
@@ -68,7 +69,7 @@ CLI::Option* declare(CLI::App& app, const OptionSpec& spec, bool lists_take_many
         ->allow_extra_args(many)
         ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   }
-  // The later of two equal flags wins, as the later of two files does.
+  // The later of two equal flags wins, as the later of two files does; the program says so.
   return option->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
 }
 
@@ -213,8 +214,14 @@ ParsedOptions parse_options(const OptionTable& declared,
     if (flags[i]->count() == 0) continue;
     const OptionSpec& spec = table->specs()[i];
     std::vector<std::string> texts = flags[i]->results();
-    if (!is_list(spec.kind)) texts = {texts.back()};
     const std::string name = shown_flag(spec);
+    if (!is_list(spec.kind)) {
+      for (const std::string& text : texts)
+        if (text != texts.back())
+          log_warning(name, " is given several times: the last, ", texts.back(), ", is taken, ",
+                      text, " is not");
+      texts = {texts.back()};
+    }
     OptionValue value = parse_option(spec.kind, texts, name);
     check_limits(value, spec.limits, name);
     options.set(spec.key, std::move(value), "flag");

@@ -100,7 +100,16 @@ TEST(Options, DefaultsFlagsAndTypes) {
   EXPECT_EQ(given.verbosity, 2);
   EXPECT_TRUE(given.json);
   EXPECT_EQ(given.seed(), 7u);
+}
+
+TEST(Options, TheLastOfSeveralEqualFlagsIsTakenAndTheOthersAreSaid) {
+  testing::internal::CaptureStderr();
   EXPECT_EQ(parse({"-b", "3", "-b", "5"}).get<int>("train.batch_size"), 5);
+  EXPECT_EQ(testing::internal::GetCapturedStderr(),
+            "warning: --batch-size is given several times: the last, 5, is taken, 3 is not\n");
+  testing::internal::CaptureStderr();
+  parse({"-b", "5", "--batch-size", "5"});
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
 }
 
 TEST(Options, LaterSourcesWin) {
