@@ -8,6 +8,7 @@
 #include "data/byte_level.h"
 #include "data/pre_tokenizer.h"
 #include "data/tokenizer_kinds.h"
+#include "data/utf8.h"
 #include "tensor/check.h"
 
 namespace mullion {
@@ -33,7 +34,7 @@ class ByteLevelTokenizer : public Tokenizer {
   }
 
  protected:
-  void encode_text(std::string_view text, bool, std::vector<int32_t>& out) const override {
+  void encode_text(std::string_view text, bool, bool, std::vector<int32_t>& out) const override {
     std::vector<std::string_view> words;
     pre_tokenizer_.split(text, words);
     std::unordered_map<std::string_view, std::pair<size_t, size_t>> seen;  // word -> ids in out
@@ -64,7 +65,8 @@ class ByteLevelTokenizer : public Tokenizer {
     }
     std::vector<BpeSymbol>& symbols = merger.symbols();
     symbols.clear();
-    for (char c : word) put_byte(c, symbols);
+    const bool valid = utf8_character(word) > 0;  // words are all valid or all not
+    for (char c : word) put_byte(c, valid, symbols);
     merger.run([&](const BpeSymbol& left, const BpeSymbol& right) {
       return merges_.find(left.id, right.id);
     });
@@ -73,9 +75,10 @@ class ByteLevelTokenizer : public Tokenizer {
     }
   }
 
-  // SmolLM2 lacks the bytes that no UTF-8 text has: they become U+FFFD, as where broken text is
-  // read elsewhere; without its bytes <unk>.
-  void put_byte(char c, std::vector<BpeSymbol>& symbols) const {
+  // SmolLM2 lacks the bytes that no UTF-8 text has: in broken text they become U+FFFD, as where it
+  // is read elsewhere. Others become <unk>; where there is none, tokenizers leaves them out without
+  // a word, here the text is refused.
+  void put_byte(char c, bool valid, std::vector<BpeSymbol>& symbols) const {
     auto put = [&](int32_t id) {
       symbols.push_back({id, static_cast<uint32_t>(symbols.size()), 1, -1, -1});
     };
@@ -83,12 +86,12 @@ class ByteLevelTokenizer : public Tokenizer {
     const int32_t replacement[] = {byte_ids_[0xEF], byte_ids_[0xBF], byte_ids_[0xBD]};
     if (byte_ids_[byte] >= 0) {
       put(byte_ids_[byte]);
-    } else if (std::find(std::begin(replacement), std::end(replacement), -1) ==
-               std::end(replacement)) {
+    } else if (!valid && std::find(std::begin(replacement), std::end(replacement), -1) ==
+                             std::end(replacement)) {
       for (int32_t id : replacement) put(id);
     } else {
       CHECK(unk(), "encode: byte ", int{byte}, " of the text is not in the vocabulary");
-      put(*unk());
+      if (!parts().fuse_unknown || symbols.empty() || symbols.back().id != *unk()) put(*unk());
     }
   }
 

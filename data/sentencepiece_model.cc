@@ -122,6 +122,7 @@ void read_piece(std::string_view message, const std::string& name, TokenizerPart
 struct TrainerSpec {
   uint64_t model_type = 1;  // the default of the format is unigram
   bool suffix = false;
+  std::optional<std::string> unk_surface;
   std::optional<int32_t> unk = 0, bos = 1, eos = 2, pad;
 };
 
@@ -148,6 +149,9 @@ TrainerSpec read_trainer_spec(std::string_view message, const std::string& name)
       case 43:
         spec.pad = reader.id();
         break;
+      case 44:
+        spec.unk_surface = reader.bytes();
+        break;
       default:
         break;
     }
@@ -158,12 +162,16 @@ TrainerSpec read_trainer_spec(std::string_view message, const std::string& name)
 void read_normalizer_spec(std::string_view message, const std::string& name,
                           TokenizerParts& parts) {
   WireReader reader(message, name);
+  std::string_view rule = "of no name";
   parts.add_space_prefix = parts.remove_extra_spaces = true;  // the defaults of the format
   while (reader.next()) {
     switch (reader.field()) {
+      case 1:
+        rule = reader.bytes();
+        break;
       case 2:
-        CHECK_AS(Fault::bad_file, reader.bytes().empty(), name,
-                 ": normalizer_spec.precompiled_charsmap has ", reader.bytes().size(),
+        CHECK_AS(Fault::bad_file, reader.bytes().empty(), name, ": normalizer_spec '", rule,
+                 "' has a precompiled_charsmap of ", reader.bytes().size(),
                  " bytes; only identity normalisation is supported");
         break;
       case 3:
@@ -208,6 +216,7 @@ TokenizerParts parse_sentencepiece_model(std::string_view bytes, const std::stri
            "; only bpe is supported");
   CHECK_AS(Fault::bad_file, !spec.suffix, name,
            ": trainer_spec.treat_whitespace_as_suffix is not supported");
+  if (spec.unk_surface) parts.unknown_text = *spec.unk_surface;
   // The spec keeps ids of specials that the vocabulary may lack.
   auto known = [&](std::optional<int32_t> id, TokenType type) {
     bool ok = id && static_cast<size_t>(*id) < parts.tokens.size() && parts.types[*id] == type;

@@ -1,14 +1,15 @@
 // SentencePiece BPE (Kudo and Richardson 2018) as Llama 2 uses it: spaces become "▁", characters
 // are joined by the score of the piece that they form, and what is left outside the vocabulary is
-// written as byte tokens. Bytes that are not UTF-8 and a "▁" in the text itself go to byte tokens
-// at once, so that decoding gives back any input.
-// Where no piece has a "▁" after another character (true of Llama 2), no merge can cross the start
-// of a word; then words are encoded one by one and repeated words are copied.
+// written as byte tokens. Bytes that are not UTF-8 go to byte tokens at once, so that decoding
+// gives them back; a "▁" in the text itself is a space, as in sentencepiece and tokenizers. Where
+// no piece has a "▁" after another character (true of Llama 2), no merge can cross the start of a
+// word; then words are encoded one by one and repeated words are copied.
 #include <algorithm>
 #include <numeric>
 #include <unordered_map>
 
 #include "data/bpe_merge.h"
+#include "data/prefix_set.h"
 #include "data/tokenizer_kinds.h"
 #include "data/utf8.h"
 #include "tensor/check.h"
@@ -17,7 +18,6 @@ namespace mullion {
 namespace {
 
 constexpr std::string_view kSpace = "\xE2\x96\x81";  // U+2581
-constexpr std::string_view kUnknownSurface = " \xE2\x81\x87 ";
 
 std::string replace_all(std::string_view text, std::string_view from, std::string_view to) {
   std::string out;
@@ -61,23 +61,24 @@ class SentencePieceTokenizer : public Tokenizer {
              " byte tokens, not 0 or 256");
     CHECK_AS(Fault::bad_file, known == 256 || unk(), "tokenizer: neither byte tokens nor <unk>");
     rank_by_score();
+    find_normalized();
     set_token_bytes(std::move(bytes));
   }
 
  protected:
-  void encode_text(std::string_view text, bool prefix, std::vector<int32_t>& out) const override {
+  void encode_text(std::string_view text, bool prefix, bool specials,
+                   std::vector<int32_t>& out) const override {
     std::string trimmed;
     if (parts().remove_extra_spaces) text = trimmed = without_extra_spaces(text);
     if (text.empty()) return;
-    Run run{{}, {}, {}, out};
+    Run run{{}, {}, {}, out, specials ? normalized_ : normalized_user_};
     const bool space_there = parts().metaspace && (text[0] == ' ' || text.starts_with(kSpace));
     if (prefix && parts().add_space_prefix && !space_there) run.text = kSpace;
     for (size_t at = 0; at < text.size();) {
       size_t length = utf8_character(text.substr(at));
-      bool literal_space = byte_ids_[0] >= 0 && text.substr(at).starts_with(kSpace);
-      if (length == 0 || literal_space) {
+      if (length == 0) {
         encode_run(run);
-        put_bytes(text.substr(at, std::max<size_t>(length, 1)), out);
+        put_bytes(text.substr(at, 1), out);
       } else {
         run.text.append(text[at] == ' ' ? kSpace : text.substr(at, length));
       }
@@ -93,6 +94,7 @@ class SentencePieceTokenizer : public Tokenizer {
     BpeMerger merger;
     std::unordered_map<std::string_view, std::pair<size_t, size_t>> seen;  // word -> ids in out
     std::vector<int32_t>& out;
+    const PrefixSet& added;  // normalized tokens to look for
   };
 
   // Enters one piece into the tables; returns the bytes that it decodes to.
@@ -118,7 +120,7 @@ class SentencePieceTokenizer : public Tokenizer {
       case TokenType::control:
         return text;
       case TokenType::unknown:
-        return std::string(kUnknownSurface);
+        return parts().unknown_text.empty() ? text : parts().unknown_text;
       default:
         return replace_all(text, kSpace, " ");
     }
@@ -138,8 +140,38 @@ class SentencePieceTokenizer : public Tokenizer {
     }
   }
 
+  // What the normalizer makes of their texts is what stands in a run.
+  void find_normalized() {
+    std::vector<std::pair<std::string, int32_t>> user, all;
+    for (int32_t id : parts().normalized) {
+      const std::string text = (parts().add_space_prefix ? std::string(kSpace) : "") +
+                               replace_all(token_text(id), " ", kSpace);
+      all.emplace_back(text, id);
+      if (type(id) == TokenType::user_defined) user.emplace_back(text, id);
+    }
+    normalized_ = PrefixSet(std::move(all));
+    normalized_user_ = PrefixSet(std::move(user));
+  }
+
   void encode_run(Run& run) const {
-    std::string_view text = run.text;
+    const std::string_view text = run.text;
+    size_t begin = 0, at = run.added.empty() ? text.size() : 0;
+    while (at < text.size()) {
+      const auto [id, length] = run.added.longest(text.substr(at));
+      if (length == 0) {
+        ++at;
+        continue;
+      }
+      encode_words(text.substr(begin, at - begin), run);
+      run.out.push_back(id);
+      begin = at += length;
+    }
+    encode_words(text.substr(begin), run);
+    run.text.clear();
+    run.seen.clear();  // its keys point into the text
+  }
+
+  void encode_words(std::string_view text, Run& run) const {
     for (size_t at = 0; at < text.size();) {
       size_t end = text.size();
       if (words_apart_ || parts().split_words) {
@@ -151,8 +183,6 @@ class SentencePieceTokenizer : public Tokenizer {
       encode_word(text.substr(at, end - at), run);
       at = end;
     }
-    run.text.clear();
-    run.seen.clear();  // its keys point into the text
   }
 
   void encode_word(std::string_view word, Run& run) const {
@@ -192,23 +222,23 @@ class SentencePieceTokenizer : public Tokenizer {
       if (symbol.id >= 0) {
         run.out.push_back(symbol.id);
       } else {
-        std::string_view bytes = word.substr(symbol.begin, symbol.length);
-        put_bytes(bytes == kSpace ? " " : bytes, run.out);
+        put_bytes(word.substr(symbol.begin, symbol.length), run.out);
       }
     }
   }
 
-  // As byte tokens; without them as <unk>, one for a stretch of unknown characters.
+  // As byte tokens; without them as <unk>, one a character or for a stretch of them.
   void put_bytes(std::string_view bytes, std::vector<int32_t>& out) const {
     if (byte_ids_[0] >= 0) {
       for (char c : bytes) out.push_back(byte_ids_[static_cast<uint8_t>(c)]);
-    } else if (out.empty() || out.back() != *unk()) {
+    } else if (!parts().fuse_unknown || out.empty() || out.back() != *unk()) {
       out.push_back(*unk());
     }
   }
 
   std::unordered_map<std::string_view, int32_t> pieces_;  // those that merges may form
   std::vector<uint32_t> ranks_;                           // by score, 0 is the highest
+  PrefixSet normalized_, normalized_user_;                // parts().normalized
   MergeTable merges_;  // where a tokenizer.json gives them; they replace the ranks
   int32_t byte_ids_[256];
   size_t longest_ = 0;       // bytes of the longest piece

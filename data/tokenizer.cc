@@ -51,6 +51,7 @@ void complete(TokenizerParts& parts) {
   check_id(parts.unk, n, "unknown");
   check_id(parts.pad, n, "padding");
   for (int32_t id : parts.more_eos) check_id(id, n, "eos");
+  for (int32_t id : parts.normalized) check_id(id, n, "normalized");
   parts.scores.resize(n, 0.0f);
   if (parts.types.empty()) {
     for (size_t id = 0; id < n; ++id) {
@@ -106,6 +107,14 @@ std::string content_hash(const TokenizerParts& parts) {
   hash.add(llama ? parts.add_space_prefix + 2u * parts.remove_extra_spaces + 4u * parts.metaspace +
                        8u * parts.split_words
                  : parts.ignore_merges);
+  // Rules that a vocabulary never comes to are left out: its files may differ in them.
+  const auto has = [&](TokenType type) {
+    return std::find(parts.types.begin(), parts.types.end(), type) != parts.types.end();
+  };
+  if (llama && !parts.fuse_unknown && !has(TokenType::byte)) hash.add("an <unk> a character");
+  if (llama && parts.prefix_after_added && parts.add_space_prefix && has(TokenType::user_defined))
+    hash.add("a space after added tokens");
+  for (int32_t id : parts.normalized) hash.add("normalized " + std::to_string(id));
   for (size_t id = 0; id < parts.tokens.size(); ++id) {
     hash.add(parts.tokens[id]);
     hash.add(static_cast<uint64_t>(parts.types[id]));
@@ -142,9 +151,12 @@ Tokenizer::~Tokenizer() = default;
 void Tokenizer::set_token_bytes(std::vector<std::string> bytes) {
   bytes_ = std::move(bytes);
   std::vector<std::pair<std::string, int32_t>> user, all;
+  const std::vector<int32_t>& later = parts_.normalized;
   for (int32_t id = 0; id < vocab_size(); ++id) {
+    if (std::find(later.begin(), later.end(), id) != later.end()) continue;
     if (type(id) == TokenType::user_defined) user.emplace_back(bytes_[id], id);
-    if (type(id) == TokenType::control) all.emplace_back(bytes_[id], id);
+    if (type(id) == TokenType::control || type(id) == TokenType::unknown)
+      all.emplace_back(parts_.tokens[id], id);
   }
   all.insert(all.end(), user.begin(), user.end());
   index_->user_defined = PrefixSet(std::move(user));
@@ -161,7 +173,8 @@ std::vector<int32_t> Tokenizer::encode(std::string_view bytes, const EncodeOptio
   bool prefix = options.space_prefix;
   size_t begin = 0, at = specials.empty() ? bytes.size() : 0;
   auto flush = [&] {
-    if (at > begin) encode_text(bytes.substr(begin, at - begin), prefix, out);
+    if (at > begin)
+      encode_text(bytes.substr(begin, at - begin), prefix, options.parse_specials, out);
   };
   while (at < bytes.size()) {
     auto [id, length] = specials.longest(bytes.substr(at));
@@ -171,7 +184,8 @@ std::vector<int32_t> Tokenizer::encode(std::string_view bytes, const EncodeOptio
     }
     flush();
     out.push_back(id);
-    prefix = type(id) == TokenType::control && parts_.prefix_after_control;
+    prefix = type(id) == TokenType::user_defined ? parts_.prefix_after_added
+                                                 : parts_.prefix_after_control;
     begin = at += length;
   }
   flush();
@@ -180,22 +194,20 @@ std::vector<int32_t> Tokenizer::encode(std::string_view bytes, const EncodeOptio
 }
 
 std::string Tokenizer::decode(std::span<const int32_t> ids, const DecodeOptions& options) const {
-  const bool strips =
-      options.strip_space_prefix && parts_.model == "llama" && parts_.add_space_prefix;
+  // At the start of the text alone, as the makers do: "x</s> the" keeps the space that encode put.
+  bool strip = options.strip_space_prefix && parts_.model == "llama" &&
+               (parts_.add_space_prefix || parts_.remove_extra_spaces);
   std::string out;
-  bool strip = strips;
   for (int32_t id : ids) {
     std::string_view piece = token_bytes(id);
-    if (type(id) == TokenType::control) {
-      if (options.specials) out += piece;
-      strip = strips && parts_.prefix_after_control;
+    const bool unknown = type(id) == TokenType::unknown && parts_.unknown_text.empty();
+    if (type(id) == TokenType::control || unknown) {
+      if (options.specials) out += piece, strip = false;
       continue;
     }
-    if (strip && type(id) != TokenType::user_defined && piece.starts_with(' ')) {
-      piece.remove_prefix(1);
-    }
+    if (strip && piece.starts_with(' ')) piece.remove_prefix(1);
     out += piece;
-    strip = false;
+    strip = strip && parts_.remove_extra_spaces && out.empty();  // as sentencepiece: piece by piece
   }
   return out;
 }

@@ -2,8 +2,9 @@
 // fallback (Llama 2) and byte-level BPE (Llama 3, SmolLM2, GPT-2). Every loader reads its file
 // into TokenizerParts, the lists that a GGUF file also stores; make_tokenizer builds either kind.
 // For any bytes x, also invalid UTF-8, decode(encode(x)) == x wherever the vocabulary has all
-// single bytes (Metaspace with a prefix loses one space at the start, as everywhere). A tokenizer
-// is immutable: encode may run in any number of threads.
+// single bytes (Metaspace with a prefix loses one space at the start, and SentencePiece's "▁" in a
+// text is a space, as everywhere). A tokenizer is immutable: encode may run in any number of
+// threads.
 #pragma once
 #include <cstdint>
 #include <filesystem>
@@ -44,11 +45,17 @@ struct TokenizerParts {
   bool add_eos = false;
   bool add_space_prefix = true;      // llama: "▁" before the first word
   bool prefix_after_control = true;  // llama: also before the first word after a control token
+  bool prefix_after_added = false;   // llama: and after a user-defined token
   bool metaspace = false;            // llama: no "▁" before a text that begins with a space
   bool split_words = false;          // llama: no merge crosses the start of a "▁"
   bool remove_extra_spaces = false;  // llama: collapse and trim runs of spaces first
-  bool ignore_merges = false;        // gpt2: a whole word of the vocabulary needs no merges
-  std::string chat_template;         // Jinja text, never run; empty: none
+  bool fuse_unknown = true;          // one <unk> for a stretch of characters without a token
+  std::string unknown_text = " \xE2\x81\x87 ";  // llama: <unk> in a text; "": as other specials
+  // llama: added tokens that are looked for after the spaces have been replaced and prefixed, and
+  // are written so there: "<new>" is found in "a <new>", not in "a<new>".
+  std::vector<int32_t> normalized;
+  bool ignore_merges = false;  // gpt2: a whole word of the vocabulary needs no merges
+  std::string chat_template;   // Jinja text, never run; empty: none
   // Where bos, eos, unk, pad, add_bos, add_eos and more_eos come from: {"eos",
   // "tokenizer_config.json eos_token"}. What no file says has no entry.
   std::map<std::string, std::string> origins;
@@ -103,8 +110,10 @@ class Tokenizer {
 
  protected:
   explicit Tokenizer(TokenizerParts parts);
-  // Appends the ids of a stretch of text without special tokens; `prefix`: add the space.
-  virtual void encode_text(std::string_view text, bool prefix, std::vector<int32_t>& out) const = 0;
+  // Appends the ids of a stretch of text without special tokens but the normalized ones, of which
+  // control tokens are looked for if `specials`; `prefix`: add the space.
+  virtual void encode_text(std::string_view text, bool prefix, bool specials,
+                           std::vector<int32_t>& out) const = 0;
   void set_token_bytes(std::vector<std::string> bytes);  // by the constructor of the kind
 
  private:

@@ -9,6 +9,7 @@
 // A GGUF file has its own keys for all of them.
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "data/tokenizer.h"
 #include "tensor/check.h"
@@ -44,6 +45,7 @@ class Folder {
     if (added) read_added_ids(*added);
     append_added();
     if (config) read_tokenizer_config(*config);
+    look_for_added();
     if (specials) read_special_names(*specials, "special_tokens_map.json");
     for (const char* file : {"generation_config.json", "config.json"}) {
       if (auto ids = read(file)) read_ids(*ids, file);
@@ -57,7 +59,7 @@ class Folder {
  private:
   struct Added {
     std::string text, file;
-    bool special = false;
+    bool special = false, normalized = false;
   };
 
   std::string name(const char* file) const { return (root_ / file).string(); }
@@ -107,6 +109,8 @@ class Folder {
   }
 
   void add(size_t id, Added token) {
+    const bool later = !exists(root_ / "tokenizer.json") || id >= parts_.tokens.size();
+    if (token.normalized && later) normalized_.insert(static_cast<int32_t>(id));
     CHECK_AS(Fault::bad_file, !token.text.empty(), token.file, ": the added token ", id,
              " is empty");
     if (id < parts_.tokens.size()) {
@@ -138,7 +142,8 @@ class Folder {
         CHECK_AS(Fault::bad_file, !get_bool_or(token, file, flag, false), file,
                  ": added_tokens_decoder: '", text, "': ", flag, " is not supported");
       }
-      add(std::stoul(key), {text, file, get_bool_or(token, file, "special", false)});
+      const bool special = get_bool_or(token, file, "special", false);
+      add(std::stoul(key), {text, file, special, get_bool_or(token, file, "normalized", !special)});
     }
   }
 
@@ -148,7 +153,8 @@ class Folder {
     const std::vector<std::string> special = special_texts();
     for (const auto& [text, value] : added.items()) {
       const uint64_t id = as_uint(value, file, text.c_str(), INT32_MAX);
-      add(id, {text, file, std::find(special.begin(), special.end(), text) != special.end()});
+      const bool is_special = std::find(special.begin(), special.end(), text) != special.end();
+      add(id, {text, file, is_special, !is_special});
     }
   }
 
@@ -185,6 +191,15 @@ class Folder {
       if (parts_.model == "llama") parts_.scores.push_back(0);
       parts_.types.push_back(token.special ? TokenType::control : TokenType::user_defined);
     }
+  }
+
+  // As transformers' fast tokenizers find added tokens: between two of them a text begins anew,
+  // with a space in front; those that are normalized are found in what the normalizer made of a
+  // text.
+  void look_for_added() {
+    if (parts_.model != "llama" || parts_.metaspace) return;
+    if (!exists(root_ / "tokenizer.json")) parts_.prefix_after_added = true;
+    parts_.normalized.insert(parts_.normalized.end(), normalized_.begin(), normalized_.end());
   }
 
   void read_tokenizer_config(const json& config) {
@@ -282,11 +297,21 @@ class Folder {
   path root_;
   TokenizerParts parts_;
   std::map<size_t, Added> added_;  // beyond the vocabulary, by id
+  std::set<int32_t> normalized_;
 };
+
+// By its first bytes: a hub's cache has blobs without an extension.
+bool is_gguf(const path& file) {
+  const auto bytes = open_file(file);
+  char magic[4] = {};
+  bytes->read_at(0, std::as_writable_bytes(std::span(magic))
+                        .first(std::min<uint64_t>(bytes->size(), sizeof(magic))));
+  return file.extension() == ".gguf" || std::string_view(magic, 4) == "GGUF";
+}
 
 TokenizerParts read_parts(const path& file) {
   if (is_directory(file)) return Folder(file).parts();
-  if (file.extension() == ".gguf") return tokenizer_parts(GgufFile(file));
+  if (is_gguf(file)) return tokenizer_parts(GgufFile(file));
   std::string bytes = read_whole_file(file, kMaxFileBytes);
   return file.extension() == ".json" ? parse_tokenizer_json(bytes, file.string())
                                      : parse_sentencepiece_model(bytes, file.string());

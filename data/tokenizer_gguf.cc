@@ -76,6 +76,7 @@ TokenizerParts tokenizer_parts(const GgufFile& file) {
   parts.add_bos = file.find_bool(key("add_bos_token"));
   parts.add_eos = file.find_bool(key("add_eos_token")).value_or(false);
   parts.add_space_prefix = file.find_bool(key("add_space_prefix")).value_or(true);
+  parts.prefix_after_added = true;  // as llama.cpp: after every token that is not text
   parts.chat_template = file.find_string("tokenizer.chat_template").value_or("");
   return parts;
 }

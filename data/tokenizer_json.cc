@@ -30,6 +30,7 @@ class JsonTokenizer {
       read_byte_level_decoder();
     } else {
       read_space_normalizer();
+      read_space_decoder();
     }
     read_added_tokens();
     for (size_t id = 0; id < parts_.tokens.size(); ++id) {
@@ -56,13 +57,16 @@ class JsonTokenizer {
       types += (types.empty() ? "" : ", ") + type_of(*member);
     if (!types.empty()) refuse(name, types);
   }
-  // The members of a Sequence; of anything else, itself.
+  // The members of a Sequence, and of those within it; of anything else, itself.
   std::vector<const json*> members(const json& part, const char* key) const {
     if (type_of(part) != "Sequence") return {&part};
     const json* list = find_field(part, file_, key);
     CHECK_AS(Fault::bad_file, list && list->is_array(), file_, ": a Sequence without ", key);
     std::vector<const json*> out;
-    for (const json& item : *list) out.push_back(&item);
+    for (const json& item : *list) {
+      const std::vector<const json*> inner = members(item, key);
+      out.insert(out.end(), inner.begin(), inner.end());
+    }
     return out;
   }
   void put(uint64_t id, const std::string& text, const char* where) {
@@ -93,6 +97,7 @@ class JsonTokenizer {
     CHECK_AS(Fault::bad_file, !byte_fallback || !parts_.ignore_merges, file_,
              ": model.ignore_merges with byte_fallback is not supported");
     parts_.model = byte_fallback ? "llama" : "gpt2";
+    parts_.fuse_unknown = get_bool_or(*model, file_, "fuse_unk", false);
     const json* vocab = find_field(*model, file_, "vocab");
     CHECK_AS(Fault::bad_file, vocab && vocab->is_object(), file_, ": model.vocab is not an object");
     CHECK_AS(Fault::bad_file, vocab->size() <= kMaxTokens, file_, ": model.vocab has ",
@@ -107,6 +112,7 @@ class JsonTokenizer {
     if (auto id = find(unknown); id && !unknown.empty()) {
       parts_.unk = id;
       parts_.origins["unk"] = "tokenizer.json model.unk_token";
+      parts_.unknown_text.clear();
     }
   }
 
@@ -202,8 +208,10 @@ class JsonTokenizer {
     if (const json* normalizer = find_field(root_, file_, "normalizer")) {
       for (const json* part : members(*normalizer, "normalizers")) {
         std::string type = type_of(*part);
-        if (type == "Prepend" && get_string(*part, file_, "prepend") == kSpace) {
+        if (type == "Prepend" && !parts_.add_space_prefix &&
+            get_string(*part, file_, "prepend") == kSpace) {
           parts_.add_space_prefix = true;
+          parts_.prefix_after_added = true;
         } else if (type == "Replace" && is_space_replacement(*part)) {
           replaces = true;
         } else {
@@ -237,7 +245,7 @@ class JsonTokenizer {
     if (!get_bool_or(part, file_, "add_prefix_space", true)) scheme = "never";
     parts_.metaspace = true;
     parts_.add_space_prefix = scheme != "never";
-    parts_.prefix_after_control = scheme == "always";
+    parts_.prefix_after_control = parts_.prefix_after_added = scheme == "always";
     parts_.split_words = get_bool_or(part, file_, "split", true);
   }
 
@@ -269,6 +277,10 @@ class JsonTokenizer {
     parts_.types.resize(parts_.tokens.size(), TokenType::normal);
     bool special = get_bool_or(token, file_, "special", false);
     bool unknown = parts_.model == "llama" && parts_.unk && *parts_.unk == static_cast<int32_t>(id);
+    // Metaspace is no normalizer: it leaves these tokens as they are.
+    if (parts_.model == "llama" && !parts_.metaspace &&
+        get_bool_or(token, file_, "normalized", false))
+      parts_.normalized.push_back(static_cast<int32_t>(id));
     parts_.types[id] = unknown   ? TokenType::unknown
                        : special ? TokenType::control
                                  : TokenType::user_defined;
@@ -296,6 +308,8 @@ class JsonTokenizer {
   }
 
   void read_template(const json& part) {
+    CHECK_AS(Fault::bad_file, !parts_.origins.contains("add_bos"), file_,
+             ": post_processor: a second TemplateProcessing is not supported");
     const json* single = find_field(part, file_, "single");
     CHECK_AS(Fault::bad_file, single && single->is_array(), file_,
              ": post_processor TemplateProcessing: single is not a list");
@@ -304,8 +318,9 @@ class JsonTokenizer {
     for (const json& item : *single) {
       const json* special = find_field(item, file_, "SpecialToken");
       if (!special) {
-        CHECK_AS(Fault::bad_file, !text && find_field(item, file_, "Sequence"), file_,
-                 ": post_processor TemplateProcessing: single is not [BOS] text [EOS]");
+        const json* sequence = find_field(item, file_, "Sequence");
+        CHECK_AS(Fault::bad_file, !text && sequence && get_string(*sequence, file_, "id") == "A",
+                 file_, ": post_processor TemplateProcessing: single is not [BOS] text [EOS]");
         text = true;
         continue;
       }
@@ -315,13 +330,43 @@ class JsonTokenizer {
                ": post_processor TemplateProcessing: '", name,
                "' is a second token on its side or not in the vocabulary");
       slot = find(name);
+      check_special(part, name, *slot);
     }
+    CHECK_AS(Fault::bad_file, text, file_,
+             ": post_processor TemplateProcessing: single has no text");
     const std::string from = "tokenizer.json post_processor";
     if (before) parts_.bos = before, parts_.origins["bos"] = from;
     if (after) parts_.eos = after, parts_.origins["eos"] = from;
     parts_.origins["add_bos"] = parts_.origins["add_eos"] = from;
     parts_.add_bos = before.has_value();
     parts_.add_eos = after.has_value();
+  }
+
+  // special_tokens: {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}}; the ids decide there.
+  void check_special(const json& part, const std::string& name, int32_t id) const {
+    const json* tokens = find_field(part, file_, "special_tokens");
+    const json* token = tokens ? find_field(*tokens, file_, name.c_str()) : nullptr;
+    if (!token) return;
+    const json* ids = find_field(*token, file_, "ids");
+    CHECK_AS(Fault::bad_file, ids && *ids == json::array({id}), file_,
+             ": post_processor TemplateProcessing: special_tokens gives '", name, "' the ids ",
+             ids ? ids->dump() : "null", ", in the vocabulary it is ", id);
+  }
+
+  // Decoding is that of the family, whatever the file says; another decoder gives other texts.
+  void read_space_decoder() {
+    static const std::vector<std::string> kFamily = {"Replace", "ByteFallback", "Fuse"};
+    std::vector<std::string> types;
+    if (const json* decoder = find_field(root_, file_, "decoder"))
+      for (const json* part : members(*decoder, "decoders")) types.push_back(type_of(*part));
+    std::string list;
+    for (const std::string& type : types) list += (list.empty() ? "" : ", ") + type;
+    const bool strips = !types.empty() && types.back() == "Strip";
+    if (strips) types.pop_back();
+    if (types == kFamily && strips == parts_.add_space_prefix) return;
+    parts_.notes.push_back(file_ + ": decoder [" + list + "] is not followed: texts are decoded " +
+                           "by Replace, ByteFallback, Fuse" +
+                           (parts_.add_space_prefix ? " and Strip" : ""));
   }
 
   static constexpr const char* kSpace = "\xE2\x96\x81";

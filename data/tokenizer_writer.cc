@@ -162,8 +162,11 @@ constexpr const char* kSpace = "\xE2\x96\x81";  // what SentencePiece writes for
 bool has_json_form(const TokenizerParts& parts) {
   const bool unused =
       std::find(parts.types.begin(), parts.types.end(), TokenType::unused) != parts.types.end();
+  const bool user_defined = std::find(parts.types.begin(), parts.types.end(),
+                                      TokenType::user_defined) != parts.types.end();
   return parts.model == "gpt2" ||
-         (!parts.remove_extra_spaces && parts.prefix_after_control && !unused);
+         (!parts.remove_extra_spaces && parts.prefix_after_control && !unused &&
+          (parts.prefix_after_added || !parts.add_space_prefix || !user_defined));
 }
 
 Json space_normalizer(const TokenizerParts& parts) {
@@ -197,7 +200,8 @@ std::string tokenizer_json(const TokenizerParts& parts) {
                      {"single_word", false},
                      {"lstrip", false},
                      {"rstrip", false},
-                     {"normalized", false},
+                     {"normalized", std::find(parts.normalized.begin(), parts.normalized.end(),
+                                              static_cast<int32_t>(id)) != parts.normalized.end()},
                      {"special", special}});
   }
   const bool around = *parts.add_bos || parts.add_eos;

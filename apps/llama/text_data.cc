@@ -29,7 +29,7 @@ void say_first_ids(const Tokenizer& tokenizer, std::span<const int32_t> ids) {
 std::string cache_key(const DocumentFiles& files, const Options& options,
                       const Tokenizer& tokenizer, const EncodeOptions& encode) {
   Sha256 key;
-  key.update(concat("token cache 1 ", tokenizer.hash(), " ", encode.bos, encode.eos, " ",
+  key.update(concat("token cache 2 ", tokenizer.hash(), " ", encode.bos, encode.eos, " ",
                     json_string(options.get<std::string>("data.field")), " ",
                     options.get<std::string>("data.encoding"), "\n"));
   for (const fs::path& file : files.files)

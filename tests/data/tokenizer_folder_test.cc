@@ -106,7 +106,7 @@ TEST_F(TokenizerFolder, TheRewrittenVocabularyGivesTheSameTokens) {
   for (int round = 0; round < 200; ++round) {
     std::string text = test::random_bytes(random, random() % 60);
     ASSERT_EQ(alone->encode(text), model->encode(text));
-    ASSERT_EQ(alone->decode(alone->encode(text)), text);
+    ASSERT_EQ(alone->decode(alone->encode(text)), test::with_spaces(text));
   }
 }
 

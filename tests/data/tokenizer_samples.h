@@ -112,6 +112,12 @@ inline nlohmann::json json_sample() {
           {"model", {{"type", "BPE"}, {"vocab", vocab}, {"merges", merges}}}};
 }
 
+// What a text is to SentencePiece, whose symbol for a space is one in the text as well.
+inline std::string with_spaces(std::string text) {
+  for (size_t at; (at = text.find("\xE2\x96\x81")) != std::string::npos;) text.replace(at, 3, " ");
+  return text;
+}
+
 // Bytes of all values, with stretches of text, broken characters and repeated letters.
 inline std::string random_bytes(std::mt19937& random, size_t size) {
   static const std::vector<std::string> kScraps = {" the",

@@ -36,7 +36,9 @@ inline bool lossless(const Tokenizer& tokenizer) {
 
 inline void use_tokenizer(const Tokenizer& tokenizer, std::string_view text) {
   const std::string back = tokenizer.decode(tokenizer.encode(text));
-  if (lossless(tokenizer) && back != text) __builtin_trap();
+  // SentencePiece's symbol for a space is one in a text as well.
+  const bool spaces = tokenizer.parts().model == "llama" && text.find("\xE2\x96\x81") != text.npos;
+  if (lossless(tokenizer) && !spaces && back != text) __builtin_trap();
   const auto ids = tokenizer.encode(text, {.parse_specials = true});
   tokenizer.decode(ids, {.specials = true});
 }

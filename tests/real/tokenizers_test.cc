@@ -1,5 +1,6 @@
 // Tokenizers as other tools write them: the ids that these tools give for the same texts, with and
-// without special tokens in them, which special tokens there are, and who said so.
+// without special tokens in them, the texts that they give for these ids, which special tokens
+// there are, and who said so.
 #include "data/tokenizer.h"
 #include "tests/real/rows.h"
 
@@ -21,6 +22,11 @@ TEST_P(RealTokenizers, GiveTheIdsOfTheirMakers) {
         << testing::PrintToString(text);
     if (!one[2].is_null()) {
       EXPECT_EQ(tokenizer->encode(text), one[2].get<Ids>()) << testing::PrintToString(text);
+    }
+    if (one.size() > 3) {
+      EXPECT_EQ(tokenizer->decode(one[1].get<Ids>(), {.specials = true}),
+                one[3].get<std::string>());
+      EXPECT_EQ(tokenizer->decode(one[1].get<Ids>()), one[4].get<std::string>());
     }
   }
   if (row.fields.contains("size")) {

@@ -3,7 +3,8 @@
 write, over made-up vocabularies, with the ids and texts of those tools.
 
 A row's `cases` are [text, ids with special tokens in the text read as such, ids with them read as
-plain text], as the package tokenizers (or sentencepiece, transformers) gives them.
+plain text, the first ids decoded with special tokens shown, and left out], as the package tokenizers
+(or sentencepiece, transformers) gives them.
     python3 tools/real/make_tokenizers.py
 """
 import io, json, os, shutil
@@ -22,7 +23,8 @@ CORPUS = [" ".join(WORDS[(i * k + k) % 12] for i in range(9)) + ", it's 2024!  x
 TEXTS = ["", "lead", " lead", "  lead the", "the leader's rain ", "a  b   c\n\n  d\t\te\r\nf",
          "2024 12345 v1.5 x=1", "caf\u00e9 \u6f22\u5b57 \u0415\u0436 \U0001F600\u200d\U0001F680",
          "I'LL we'Re 'tis '''", "\u00a0x\u3000y\u2003", "\x01\x7f", "x<s>the</s> lead<s> rain",
-         "rain<|user|>lead <|user|> the", "</s>", "the<s>"]
+         "rain<|user|>lead <|user|> the", "</s>", "the<s>", "the\u2581lead", "\u2581the \u2581 a ",
+         "\u2581<s>\u2581the", "a<new>b <new> <new>the"]
 LLAMA3 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+"
           r"[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 rows = []
@@ -39,8 +41,14 @@ def cases(tokenizer):
         for plain in (False, True):
             tokenizer.encode_special_tokens = plain
             ids.append(tokenizer.encode(text, add_special_tokens=False).ids)
-        result.append([text] + ids)
+        texts = [tokenizer.decode(ids[0], skip_special_tokens=skip) for skip in (False, True)]
+        result.append([text] + ids + texts)
     return result
+
+
+def token(id, content, **flags):
+    return {"id": id, "content": content, "single_word": False, "lstrip": False, "rstrip": False,
+            "normalized": False, "special": False, **flags}
 
 
 def row(name, file, made_by, **fields):
@@ -127,11 +135,15 @@ def spm_json():
         special_tokens=["<unk>", "<s>", "</s>"] + [f"<0x{b:02X}>" for b in range(256)]))
     state = json.loads(t.to_str())
     state["added_tokens"] = state["added_tokens"][:3]
+    state["decoder"] = {"type": "Sequence", "decoders": [
+        {"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "}, {"type": "ByteFallback"},
+        {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 1, "stop": 0}]}
     return state
 
 
 def metaspace_rows():
     base = spm_json()
+    unstripped = {"type": "Sequence", "decoders": base["decoder"]["decoders"][:3]}
     legacy = [{"type": "Prepend", "prepend": "\u2581"},
               {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}]
 
@@ -141,18 +153,84 @@ def metaspace_rows():
         save(name, state, made_by, refused)
     variant("prepend_replace", "normalizer Prepend and Replace (Llama 2)",
             normalizer={"type": "Sequence", "normalizers": legacy})
-    variant("replace_alone", "normalizer Replace", normalizer=legacy[1])
+    variant("replace_alone", "normalizer Replace", normalizer=legacy[1], decoder=unstripped)
+    variant("replace_strip", "normalizer Replace, but a decoder that strips", normalizer=legacy[1])
+    rows[-1]["notes"] = ["decoder [Replace, ByteFallback, Fuse, Strip]"]
+    rows[-1]["cases"] = [c[:3] for c in rows[-1]["cases"]]
+    sequence = {"type": "Sequence", "normalizers": legacy}
+    variant("nested", "Sequence in a Sequence",
+            normalizer={"type": "Sequence", "normalizers": [sequence]})
+    variant("prepend_last", "Replace, then Prepend",
+            normalizer={"type": "Sequence", "normalizers": legacy[::-1]})
+    variant("prepend_twice", "Prepend twice", ["normalizer", "Prepend"],
+            normalizer={"type": "Sequence", "normalizers": legacy[:1] + legacy})
+    variant("strip_first", "Strip, Prepend, Replace", ["normalizer", "Strip"],
+            normalizer={"type": "Sequence", "normalizers": [
+                {"type": "Strip", "strip_left": True, "strip_right": True}] + legacy})
+    variant("charsmap", "Precompiled (nmt_nfkc)", ["normalizer", "Precompiled"],
+            normalizer={"type": "Sequence", "normalizers": [
+                {"type": "Precompiled", "precompiled_charsmap": ""}] + legacy})
+    # What transformers writes for add_tokens(["<new>"]): normalized, no special token.
+    for normalized in (False, True):
+        for special in (False, True):
+            tokens = base["added_tokens"] + [token(len(base["model"]["vocab"]), "<new>",
+                                                   normalized=normalized, special=special)]
+            name = f"added{'_normalized' if normalized else ''}{'_special' if special else ''}"
+            variant(name, f"AddedToken, normalized {normalized}, special {special}",
+                    normalizer=sequence, added_tokens=tokens)
+            variant(name + "_always", f"Metaspace always, normalized {normalized}, special {special}",
+                    normalizer=None, added_tokens=tokens, pre_tokenizer={
+                        "type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always",
+                        "split": False})
+    variant("specials_normalized", "special tokens that are normalized", normalizer=sequence,
+            added_tokens=[{**t, "normalized": True} for t in base["added_tokens"]])
+    without = [t for t in base["model"]["vocab"] if not (len(t) == 6 and t.startswith("<0x"))]
+    for fuse in (False, True):
+        variant(f"no_bytes{'_fuse' if fuse else ''}", f"byte_fallback without byte tokens, fuse_unk {fuse}",
+                normalizer=sequence, model={**base["model"], "fuse_unk": fuse, "merges": [
+                    m for m in base["model"]["merges"]], "vocab": {t: i for i, t in enumerate(without)}})
+        variant(f"bytes{'_fuse' if fuse else ''}", f"byte_fallback, fuse_unk {fuse}",
+                normalizer=sequence, model={**base["model"], "fuse_unk": fuse})
+    variant("some_bytes", "a byte token is missing", ["255 byte tokens"], normalizer=sequence,
+            model={**base["model"], "vocab": {t: i for i, t in enumerate(
+                t for t in base["model"]["vocab"] if t != "<0xF0>")}})
+    variant("no_fallback", "byte_fallback false", ["normalizer", "Prepend"], normalizer=sequence,
+            model={**base["model"], "byte_fallback": False})
+    variant("metaspace_decoder", "decoder Metaspace, which leaves <0x0A> in texts", normalizer=sequence,
+            decoder={"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always"})
+    rows[-1]["notes"] = ["decoder [Metaspace]"]
+    rows[-1]["cases"] = [c[:3] for c in rows[-1]["cases"]]
+
+    def template(*single, **ids):
+        return {"type": "TemplateProcessing", "pair": [], "single": list(single), "special_tokens": {
+            t: {"id": t, "ids": [i], "tokens": [t]} for t, i in (("<s>", 1), ("</s>", 2), *ids.items())}}
+    text = {"Sequence": {"id": "A", "type_id": 0}}
+    bos, eos = ({"SpecialToken": {"id": t, "type_id": 0}} for t in ("<s>", "</s>"))
+    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
+    variant("post_sequence", "post_processor Sequence of ByteLevel and a template", normalizer=sequence,
+            post_processor={"type": "Sequence", "processors": [level, template(bos, text, eos)]})
+    rows[-1]["origins"] = {k: "tokenizer.json post_processor" for k in ("bos", "eos", "add_bos", "add_eos")}
+    variant("two_templates", "post_processor Sequence of two templates", ["second TemplateProcessing"],
+            normalizer=sequence, post_processor={"type": "Sequence", "processors": [
+                template(bos, text), template(text, eos)]})
+    variant("template_ids", "a template whose ids are not the vocabulary's",
+            ["special_tokens gives '<s>' the ids [7]"], normalizer=sequence,
+            post_processor=template(bos, text, **{"<s>": 7}))
+    variant("template_two_bos", "a template with BOS twice", ["second token on its side"],
+            normalizer=sequence, post_processor=template(bos, bos, text))
     space = {"type": "Metaspace", "replacement": "\u2581"}
     for scheme in ("first", "always", "never"):
         for split in (False, True):
             variant(f"metaspace_{scheme}{'_split' if split else ''}",
                     f"Metaspace, prepend_scheme {scheme}, split {split}", normalizer=None,
-                    pre_tokenizer={**space, "prepend_scheme": scheme, "split": split})
+                    pre_tokenizer={**space, "prepend_scheme": scheme, "split": split},
+                    decoder=unstripped if scheme == "never" else base["decoder"])
     for prefix in (True, False):
         variant(f"metaspace_old_{'prefix' if prefix else 'plain'}",
                 f"Metaspace of old writers, add_prefix_space {prefix}", normalizer=None,
                 pre_tokenizer={**space, "add_prefix_space": prefix,
-                               **({} if prefix else {"prepend_scheme": "never"})})
+                               **({} if prefix else {"prepend_scheme": "never"})},
+                decoder=base["decoder"] if prefix else unstripped)
     variant("metaspace_underscore", "Metaspace with another replacement", ["replacement", "_"],
             normalizer=None, pre_tokenizer={**space, "replacement": "_", "prepend_scheme": "first"})
 
@@ -177,12 +255,24 @@ def sentencepiece_rows():
                                                   "remove_extra_whitespaces": False}),
             ("spm_symbols", "user_defined_symbols", {"user_defined_symbols": "<|user|>",
                                                      "remove_extra_whitespaces": False}),
+            ("spm_surface", "unk_surface", {"byte_fallback": False, "unk_surface": "[?]",
+                                            "remove_extra_whitespaces": False}),
             ("spm_unk", "without byte fallback", {"byte_fallback": False,
                                                   "remove_extra_whitespaces": False})):
         model = sentencepiece_model(name + ".model", **options)
         processor = sentencepiece.SentencePieceProcessor(model_proto=model)
         row(name, name + ".model", SENTENCEPIECE + ": " + made_by,
-            cases=[[t, processor.encode(t), processor.encode(t)] for t in plain])
+            cases=[[t, processor.encode(t), processor.encode(t),
+                    *[processor.decode(processor.encode(t))] * 2] for t in plain])
+    with open(path("rules.tsv"), "w", encoding="utf-8") as f:
+        f.write("FF41\t61\n")
+    sentencepiece_model("spm_charsmap.model", normalization_rule_tsv=path("rules.tsv"))
+    os.remove(path("rules.tsv"))
+    row("spm_charsmap", "spm_charsmap.model", SENTENCEPIECE + ": normalization_rule_tsv",
+        error=["normalizer_spec 'user_defined'", "precompiled_charsmap"])
+    sentencepiece_model("spm_suffix.model", treat_whitespace_as_suffix=True)
+    row("spm_suffix", "spm_suffix.model", SENTENCEPIECE + ": treat_whitespace_as_suffix",
+        error=["treat_whitespace_as_suffix"])
     sentencepiece_model("spm_unigram.model", model_type="unigram", vocab_size=300)
     row("spm_unigram", "spm_unigram.model", SENTENCEPIECE + ": unigram", error=["unigram"])
 
@@ -221,6 +311,23 @@ def folders():
     row("not_legacy", "not_legacy", TRANSFORMERS + ": tokenizer.model with legacy false",
         cases=[[t, fast(t, add_special_tokens=False)["input_ids"], None] for t in TEXTS
                if "\u00a0" not in t], size=len(fast), bos=fast.bos_token_id, eos=fast.eos_token_id)
+    # Tokens that are no special ones, as add_tokens(["<new>"]) adds them: with flags and without.
+    def decoder(**flags):
+        return {str(t["id"]): {k: v for k, v in t.items() if k != "id"} for t in (
+            token(0, "<unk>", special=True), token(1, "<s>", special=True),
+            token(2, "</s>", special=True), token(size, "<new>", **flags))}
+    plain = {**config, "eos_token": "</s>"}
+    for name, files in (
+            ("new_token", {"tokenizer_config": plain, "added_tokens": {"<new>": size}}),
+            ("new_token_raw", {"tokenizer_config": {**plain, "added_tokens_decoder": decoder()}}),
+            ("new_token_normalized", {"tokenizer_config": {
+                **plain, "added_tokens_decoder": decoder(normalized=True)}}),
+            ("new_token_not_legacy", {"tokenizer_config": {
+                **plain, "legacy": False, "added_tokens_decoder": decoder(normalized=True)}})):
+        fast = transformers.LlamaTokenizerFast.from_pretrained(folder(name, **files))
+        row(name, name, TRANSFORMERS + ": a token that is not special beside tokenizer.model",
+            cases=[[t, fast(t, add_special_tokens=False)["input_ids"], None] for t in TEXTS
+                   if "\u00a0" not in t], size=len(fast), bos=1, eos=2)
     folder("eos_of_generation", generation_config={"eos_token_id": [2, 5], "bos_token_id": 1})
     row("eos_of_generation", "eos_of_generation", TRANSFORMERS + ": generation_config.json alone",
         cases=[], size=size, bos=1, eos=2,
