@@ -47,6 +47,8 @@ void add_sentencepiece(GgufPairs& pairs, TokenizerParts& parts, std::vector<std:
        "puts a space before the first word after a control token, the model's own does not");
   note(parts.add_space_prefix && parts.metaspace,
        "puts a space before a text that begins with one, the model's own does not");
+  note(!parts.normalized.empty(),
+       "finds added tokens anywhere in a text, the model's own some of them after a space alone");
   note(parts.remove_extra_spaces, "keeps runs of spaces, the model's own collapses them");
   note(parts.split_words, "may merge over the start of a word, the model's own does not");
 }
