@@ -22,9 +22,14 @@ size_t open_bytes(std::string_view text) {
 std::string TextStream::push(int32_t id) {
   DecodeOptions options = options_;
   options.strip_space_prefix = strips_;
-  pending_ += tokenizer_.decode({&id, 1}, options);
-  strips_ = tokenizer_.type(id) == TokenType::control && options_.strip_space_prefix &&
-            tokenizer_.parts().prefix_after_control;
+  const std::string piece = tokenizer_.decode({&id, 1}, options);
+  // As decode: at the start of the text alone.
+  const TokenizerParts& parts = tokenizer_.parts();
+  const TokenType type = tokenizer_.type(id);
+  const bool special =
+      type == TokenType::control || (type == TokenType::unknown && parts.unknown_text.empty());
+  strips_ = strips_ && piece.empty() && (special || parts.remove_extra_spaces);
+  pending_ += piece;
   const size_t whole = pending_.size() - open_bytes(pending_);
   std::string text = pending_.substr(0, whole);
   pending_.erase(0, whole);

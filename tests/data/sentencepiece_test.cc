@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 
+#include "data/text_stream.h"
 #include "data/tokenizer.h"
 #include "tensor/check.h"
 #include "tensor/io/file.h"
@@ -81,6 +82,18 @@ TEST(SentencePiece, UserDefinedTokensComeBeforeAllElse) {
   for (std::string text : {"<|user|> the", " the<|user|>and", "a the"}) {
     EXPECT_EQ(tokenizer->decode(tokenizer->encode(text)), text);
   }
+}
+
+TEST(SentencePiece, AStreamOfTokensIsDecodedAsAllOfThem) {
+  auto tokenizer = load(test::spm_sample());
+  for (const std::string text : {"<s>the</s>the and", "the <s> the", " the", "<s><s> and"})
+    for (const bool specials : {false, true}) {
+      const Ids ids = tokenizer->encode(text, {.parse_specials = true});
+      TextStream stream(*tokenizer, {.specials = specials});
+      std::string streamed;
+      for (const int32_t id : ids) streamed += stream.push(id);
+      EXPECT_EQ(streamed + stream.finish(), tokenizer->decode(ids, {.specials = specials})) << text;
+    }
 }
 
 // The symbol that stands for a space is one where the text itself has it, as in sentencepiece.
