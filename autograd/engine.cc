@@ -8,8 +8,7 @@
 #include <map>
 #include <utility>
 
-#include "tensor/backend.h"
-#include "tensor/kernel_args/elementwise.h"
+#include "tensor/kernel_table.h"
 #include "tensor/op_scope.h"
 
 namespace mullion {
@@ -55,7 +54,11 @@ void accumulate(GradData& data, const Tensor& g, std::string_view op) {
     if (!data.grad.is_sole_owner() || !data.grad.is_contiguous()) data.grad = raw::clone(data.grad);
     const Tensor dense = raw::contiguous(g);
     kernels(g.device())
-        .accumulate({dense.data<void>(), data.grad.data<void>(), g.dtype(), g.numel(), 1.0});
+        .accumulate({.x = dense.data<void>(),
+                     .y = data.grad.data<void>(),
+                     .dtype = g.dtype(),
+                     .n = g.numel(),
+                     .alpha = 1.0});
   });
 }
 

@@ -13,6 +13,7 @@
 #include "data/png.h"
 #include "data/utf8.h"
 #include "tensor/check.h"
+#include "tensor/io/file.h"
 
 namespace mullion {
 namespace {
@@ -60,8 +61,6 @@ std::string kind_of(Bytes file) {
   if (at(0, {"\0\0\0\x0cjP  ", 8})) return image("JPEG 2000");
   if (at(0, "\xff\x0a") || at(0, {"\0\0\0\x0cJXL ", 8})) return image("JPEG XL");
   if (at(0, "8BPS")) return image("Photoshop");
-  if (at(0, "version https://git-lfs.github.com/"))
-    return "a Git LFS pointer, not the file itself: run git lfs pull";
   const size_t start = text.find_first_not_of(" \t\r\n");
   if (start != std::string_view::npos && text[start] == '<')
     return "neither JPEG nor PNG by its first bytes, but HTML or XML text";
@@ -121,6 +120,7 @@ EncodedImage::EncodedImage(Bytes file, const std::string& name, const ImageLimit
   } else if (file.size() >= 4 && std::memcmp(file.data(), "\x89PNG", 4) == 0) {
     take(ImageType::png, read_png_layout(file, limits_, name_));
   } else {
+    refuse_lfs_pointer({reinterpret_cast<const char*>(file.data()), file.size()}, name_);
     fail(Fault::bad_file, name_, ": ", kind_of(file));
   }
   if (orientation_ <= 1) return;

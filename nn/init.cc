@@ -2,13 +2,20 @@
 
 #include <cmath>
 
-#include "tensor/backend.h"
-#include "tensor/kernel_args/elementwise.h"
+#include "tensor/kernel_table.h"
 
 namespace mullion::init {
 namespace {
 void random(Tensor& t, RandomArgs::Kind kind, double a, double b, uint64_t seed, uint64_t stream) {
-  kernels(t.device()).random({kind, t.data<void>(), t.dtype(), t.numel(), a, b, seed, stream});
+  kernels(t.device())
+      .random({.kind = kind,
+               .y = t.data<void>(),
+               .dtype = t.dtype(),
+               .n = t.numel(),
+               .a = a,
+               .b = b,
+               .seed = seed,
+               .stream = stream});
 }
 }  // namespace
 

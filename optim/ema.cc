@@ -2,8 +2,7 @@
 
 #include <algorithm>
 
-#include "tensor/backend.h"
-#include "tensor/kernel_args/optimizer.h"
+#include "tensor/kernel_table.h"
 #include "tensor/op_scope.h"
 
 namespace mullion {
@@ -23,9 +22,10 @@ void Ema::update(const Tensor& sum_squares) {
     items.push_back({averages_[i].value.data<float>(), live_[i].value.data<float>(), nullptr,
                      nullptr, live_[i].value.numel(), 0, 0});
   kernels(live_[0].value.device())
-      .ema({items.data(), static_cast<int64_t>(items.size()),
-            warmup_ ? std::min(decay_, (1 + n) / (10 + n)) : decay_,
-            sum_squares.defined() ? sum_squares.data<double>() : nullptr});
+      .ema({.items = items.data(),
+            .count = static_cast<int64_t>(items.size()),
+            .decay = warmup_ ? std::min(decay_, (1 + n) / (10 + n)) : decay_,
+            .sum_squares = sum_squares.defined() ? sum_squares.data<double>() : nullptr});
 }
 
 void Ema::swap() {

@@ -2,8 +2,7 @@
 
 #include <cmath>
 
-#include "tensor/backend.h"
-#include "tensor/kernel_args/optimizer.h"
+#include "tensor/kernel_table.h"
 #include "tensor/op_scope.h"
 
 namespace mullion {
@@ -86,8 +85,13 @@ class AdamW : public MomentOptimizer {
     const OpScope scope("adamw");
     const auto list = items(lr);
     ++steps_;
-    kernels(device()).adamw({list.data(), static_cast<int64_t>(list.size()), steps_, options_.beta1,
-                             options_.beta2, options_.eps, clipping(sum_squares, max_norm)});
+    kernels(device()).adamw({.items = list.data(),
+                             .count = static_cast<int64_t>(list.size()),
+                             .step = steps_,
+                             .beta1 = options_.beta1,
+                             .beta2 = options_.beta2,
+                             .eps = options_.eps,
+                             .clipping = clipping(sum_squares, max_norm)});
     release();
   }
 
@@ -103,8 +107,12 @@ class Sgd : public MomentOptimizer {
     const OpScope scope("sgd");
     const auto list = items(lr);
     ++steps_;
-    kernels(device()).sgd({list.data(), static_cast<int64_t>(list.size()), steps_,
-                           options_.momentum, options_.nesterov, clipping(sum_squares, max_norm)});
+    kernels(device()).sgd({.items = list.data(),
+                           .count = static_cast<int64_t>(list.size()),
+                           .step = steps_,
+                           .momentum = options_.momentum,
+                           .nesterov = options_.nesterov,
+                           .clipping = clipping(sum_squares, max_norm)});
     release();
   }
 
@@ -137,8 +145,10 @@ Tensor grad_sum_squares(const std::vector<NamedParameter>& parameters,
   const Device device = kept.empty() ? Device{} : kept[0].device();
   for (const Tensor& x : kept) check_same_device("gradient norm", kept[0], x);
   const Tensor result = Tensor::empty({}, DType::f64, device);
-  kernels(device).sum_squares(
-      {items.data(), count, result.data<double>(), static_cast<int64_t>(watched.size())});
+  kernels(device).sum_squares({.items = items.data(),
+                               .count = count,
+                               .result = result.data<double>(),
+                               .watched = static_cast<int64_t>(watched.size())});
   return result;
 }
 

@@ -2,6 +2,7 @@
 #include "tensor/backend.h"
 
 #include "tensor/check.h"
+#include "tensor/cpu/kernels.h"
 #include "tensor/parallel.h"
 
 namespace mullion {
@@ -25,7 +26,7 @@ const KernelTable& kernels(Device device) {
   if (device.type != DeviceType::cpu) return backend(device.type).kernels(device.index);
   CHECK_AS(Fault::usage, device.index == 0, "there is one cpu; index ", device.index,
            " does not exist");
-  return kCpuKernels;
+  return cpu::kTable;
 }
 
 int device_count(DeviceType type) {

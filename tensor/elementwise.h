@@ -1,7 +1,7 @@
 // Each elementwise formula once, for every device: a functor with the value and the derivative as
-// templates over T, a scalar or a short array of scalars (an Eigen array on the CPU). The type
-// lists at the end build the kernel tables: adding an op is one functor, one entry there, one line
-// in autograd/ops.h and one row of the op table (docs/adding-an-op.md).
+// templates over T, a scalar or a short array of scalars (an Eigen array on the CPU). From the
+// lists at the end come every device's kernels and the public ops: adding an op is one functor, one
+// entry there, one line in autograd/ops.h and one row of the op table (docs/adding-an-op.md).
 #pragma once
 #include <cmath>
 #include <type_traits>
@@ -44,7 +44,7 @@ struct Neg {
     return -x;
   }
   template <typename T>
-  MULLION_HD static T grad(const T&, const T&, const T& g) {
+  MULLION_HD static T backward(const T&, const T&, const T& g) {
     return -g;
   }
 };
@@ -54,7 +54,7 @@ struct Exp {
     return exp(x);
   }
   template <typename T>
-  MULLION_HD static T grad(const T&, const T& y, const T& g) {
+  MULLION_HD static T backward(const T&, const T& y, const T& g) {
     return g * y;
   }
 };
@@ -64,7 +64,7 @@ struct Log {
     return log(x);
   }
   template <typename T>
-  MULLION_HD static T grad(const T& x, const T&, const T& g) {
+  MULLION_HD static T backward(const T& x, const T&, const T& g) {
     return g / x;
   }
 };
@@ -74,7 +74,7 @@ struct Sqrt {
     return sqrt(x);
   }
   template <typename T>
-  MULLION_HD static T grad(const T&, const T& y, const T& g) {
+  MULLION_HD static T backward(const T&, const T& y, const T& g) {
     return g * 0.5f / y;
   }
 };
@@ -84,7 +84,7 @@ struct Square {
     return x * x;
   }
   template <typename T>
-  MULLION_HD static T grad(const T& x, const T&, const T& g) {
+  MULLION_HD static T backward(const T& x, const T&, const T& g) {
     return g * x * 2.0f;
   }
 };
@@ -94,7 +94,7 @@ struct Tanh {
     return tanh(x);
   }
   template <typename T>
-  MULLION_HD static T grad(const T&, const T& y, const T& g) {
+  MULLION_HD static T backward(const T&, const T& y, const T& g) {
     return g * (1.0f - y * y);
   }
 };
@@ -104,7 +104,7 @@ struct Sigmoid {
     return 1.0f / (1.0f + exp(-x));
   }
   template <typename T>
-  MULLION_HD static T grad(const T&, const T& y, const T& g) {
+  MULLION_HD static T backward(const T&, const T& y, const T& g) {
     return g * y * (1.0f - y);
   }
 };
@@ -114,7 +114,7 @@ struct Relu {
     return where_positive(x, x);
   }
   template <typename T>
-  MULLION_HD static T grad(const T& x, const T&, const T& g) {
+  MULLION_HD static T backward(const T& x, const T&, const T& g) {
     return where_positive(x, g);
   }
 };
@@ -125,7 +125,7 @@ struct Silu {
     return x / (1.0f + exp(-x));
   }
   template <typename T>
-  MULLION_HD static T grad(const T& x, const T&, const T& g) {
+  MULLION_HD static T backward(const T& x, const T&, const T& g) {
     const T s = 1.0f / (1.0f + exp(-x));
     return g * s * (1.0f + x * (1.0f - s));
   }
@@ -137,7 +137,7 @@ struct Gelu {
     return x * phi(x);
   }
   template <typename T>
-  MULLION_HD static T grad(const T& x, const T&, const T& g) {
+  MULLION_HD static T backward(const T& x, const T&, const T& g) {
     const T density = exp(T(x * x * -0.5f)) * ScalarOf<T>(0.39894228040143267794);
     return g * (phi(x) + x * density);
   }
@@ -155,7 +155,7 @@ struct GeluTanh {
     return x * 0.5f * (1.0f + tanh(inner(x)));
   }
   template <typename T>
-  MULLION_HD static T grad(const T& x, const T&, const T& g) {
+  MULLION_HD static T backward(const T& x, const T&, const T& g) {
     using S = ScalarOf<T>;
     const T t = tanh(inner(x));
     const T slope = (1.0f + x * x * S(3 * 0.044715)) * S(0.79788456080286535588);
@@ -195,18 +195,33 @@ struct Div {
   }
 };
 
-template <typename... Ops>
-struct OpList {
-  static constexpr int size = sizeof...(Ops);
-  template <typename Op>
-  static constexpr int index_of() {
-    int index = 0, found = -1;
-    ((std::is_same_v<Op, Ops> ? found = index : 0, ++index), ...);
-    return found;
-  }
-};
+// The public name and the functor of each op.
+#define MULLION_UNARY_OPS(OP) \
+  OP(neg, Neg)                \
+  OP(exp, Exp)                \
+  OP(log, Log)                \
+  OP(sqrt, Sqrt)              \
+  OP(square, Square)          \
+  OP(tanh, Tanh)              \
+  OP(sigmoid, Sigmoid)        \
+  OP(relu, Relu)              \
+  OP(silu, Silu)              \
+  OP(gelu, Gelu)              \
+  OP(gelu_tanh, GeluTanh)
+#define MULLION_BINARY_OPS(OP) \
+  OP(add, Add)                 \
+  OP(sub, Sub)                 \
+  OP(mul, Mul)                 \
+  OP(div, Div)
 
-using UnaryOps = OpList<Neg, Exp, Log, Sqrt, Square, Tanh, Sigmoid, Relu, Silu, Gelu, GeluTanh>;
-using BinaryOps = OpList<Add, Sub, Mul, Div>;
+// Their places in the table of kernels, and how many there are.
+#define MULLION_OP_PLACE(name, Op) Op,
+struct UnaryOps {
+  enum : int { MULLION_UNARY_OPS(MULLION_OP_PLACE) size };
+};
+struct BinaryOps {
+  enum : int { MULLION_BINARY_OPS(MULLION_OP_PLACE) size };
+};
+#undef MULLION_OP_PLACE
 
 }  // namespace mullion

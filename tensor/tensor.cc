@@ -2,8 +2,7 @@
 // kernel of the tensor's device.
 #include "tensor/tensor.h"
 
-#include "tensor/backend.h"
-#include "tensor/kernel_args/elementwise.h"
+#include "tensor/kernel_table.h"
 #include "tensor/op_scope.h"
 #include "tensor/step_memory.h"
 
@@ -245,13 +244,20 @@ void copy_into(const Tensor& source, const Tensor& target) {
   check_same_shape("copy", source, target);
   if (source.device() != target.device()) return copy_between(source, target);
   kernels(source.device())
-      .copy({source.data<void>(), target.data<void>(), source.dtype(), target.dtype(),
-             source.shape(), source.strides(), target.strides()});
+      .copy({.source = source.data<void>(),
+             .target = target.data<void>(),
+             .source_type = source.dtype(),
+             .target_type = target.dtype(),
+             .shape = source.shape(),
+             .source_strides = source.strides(),
+             .target_strides = target.strides()});
 }
 
 void fill(const Tensor& target, double value) {
   CHECK(target.is_contiguous(), "fill: the tensor of shape ", target.shape(), " is a strided view");
-  kernels(target.device()).fill({target.data<void>(), target.dtype(), target.numel(), value});
+  kernels(target.device())
+      .fill(
+          {.y = target.data<void>(), .dtype = target.dtype(), .n = target.numel(), .value = value});
 }
 
 }  // namespace raw

@@ -16,8 +16,8 @@ class Buffer {
  public:
   explicit Buffer(int64_t n)
       : n_(n), bytes_((static_cast<size_t>(n) + 2 * kGuard) * sizeof(T), kMark) {
-    const auto first = bytes_.begin() + static_cast<std::ptrdiff_t>(kGuard * sizeof(T));
-    std::fill(first, bytes_.end() - (first - bytes_.begin()), static_cast<unsigned char>(0xff));
+    for (size_t i = kGuard * sizeof(T); i + kGuard * sizeof(T) < bytes_.size(); ++i)
+      bytes_[i] = 0xff;
   }
   // Values in [low, high) drawn from a stream.
   Buffer(int64_t n, uint64_t stream, double low = -1, double high = 1) : Buffer(n) {

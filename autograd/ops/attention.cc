@@ -1,7 +1,5 @@
 // Attention by the fused kernels: the forward keeps the output and one log-sum-exp a query and
 // head, the backward computes the probabilities again.
-#include "tensor/kernel_args/attention.h"
-
 #include <optional>
 
 #include "autograd/attention_sums.h"
@@ -48,7 +46,16 @@ Attended attend(const Tensor& q_in, const Tensor& k_in, const Tensor& v_in,
              .k = dense_rows(k_in),
              .v = dense_rows(v_in),
              .o = empty({B, T, H, D}, q_in),
-             .size = {B, T, S, H, Hkv, D, scale, query_offset, q_in.dtype(), &pattern}};
+             .size = {.B = B,
+                      .T = T,
+                      .S = S,
+                      .H = H,
+                      .Hkv = Hkv,
+                      .D = D,
+                      .scale = scale,
+                      .query_offset = query_offset,
+                      .dtype = q_in.dtype(),
+                      .pattern = &pattern}};
   if (keep_lse || sums_from) a.lse = Tensor::empty({B, H, T}, sum_type, q_in.device());
   if (sums_from) a.sums = Tensor::empty({B, H, S}, sum_type, q_in.device());
   const Tensor parts = bytes(table(a.q).attention_forward_scratch(a.size), a.q);
@@ -101,25 +108,25 @@ Tensor attention(const Tensor& q_in, const Tensor& k_in, const Tensor& v_in,
         Gradients d = empty_parts({q.shape(), k.shape(), v.shape()}, q.dtype(), q.device());
         const Tensor &dq = d[0], &dk = d[1], &dv = d[2];
         const Tensor scratch = bytes(table(q).attention_backward_scratch(s), q);
-        AttentionBackwardArgs args{s,
-                                   q.data<void>(),
-                                   k.data<void>(),
-                                   v.data<void>(),
-                                   o.data<void>(),
-                                   lse.data<void>(),
-                                   g.data<void>(),
-                                   dq.data<void>(),
-                                   dk.data<void>(),
-                                   dv.data<void>(),
-                                   scratch.data<void>(),
-                                   strides_of(q),
-                                   strides_of(k),
-                                   strides_of(v),
-                                   strides_of(o),
-                                   strides_of(g),
-                                   strides_of(dq),
-                                   strides_of(dk),
-                                   strides_of(dv)};
+        AttentionBackwardArgs args{.size = s,
+                                   .q = q.data<void>(),
+                                   .k = k.data<void>(),
+                                   .v = v.data<void>(),
+                                   .o = o.data<void>(),
+                                   .lse = lse.data<void>(),
+                                   .d_o = g.data<void>(),
+                                   .dq = dq.data<void>(),
+                                   .dk = dk.data<void>(),
+                                   .dv = dv.data<void>(),
+                                   .scratch = scratch.data<void>(),
+                                   .q_stride = strides_of(q),
+                                   .k_stride = strides_of(k),
+                                   .v_stride = strides_of(v),
+                                   .o_stride = strides_of(o),
+                                   .d_o_stride = strides_of(g),
+                                   .dq_stride = strides_of(dq),
+                                   .dk_stride = strides_of(dk),
+                                   .dv_stride = strides_of(dv)};
         table(q).attention_backward(args);
         return d;
       });

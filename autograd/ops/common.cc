@@ -28,7 +28,12 @@ std::vector<Tensor> empty_parts(const std::vector<Shape>& shapes, DType dtype, D
 Tensor scaled(const Tensor& x, double alpha, double beta) {
   const Tensor dense = raw::contiguous(x);
   const Tensor y = empty_like(dense);
-  table(x).affine({dense.data<void>(), y.data<void>(), x.dtype(), x.numel(), alpha, beta});
+  table(x).affine({.x = dense.data<void>(),
+                   .y = y.data<void>(),
+                   .dtype = x.dtype(),
+                   .n = x.numel(),
+                   .alpha = alpha,
+                   .beta = beta});
   return y;
 }
 
@@ -41,8 +46,14 @@ Tensor sum_axis(const Tensor& x, int axis, double alpha, bool exact) {
   const int64_t reduced = shape[axis];
   shape[axis] = 1;
   const Tensor y = exact ? empty_exact(shape, x) : empty(shape, x);
-  table(x).sum_axis(
-      {dense.data<void>(), y.data<void>(), x.dtype(), outer, reduced, inner, alpha, exact});
+  table(x).sum_axis({.x = dense.data<void>(),
+                     .y = y.data<void>(),
+                     .dtype = x.dtype(),
+                     .outer = outer,
+                     .reduced = reduced,
+                     .inner = inner,
+                     .alpha = alpha,
+                     .exact = exact});
   return y;
 }
 
@@ -81,8 +92,13 @@ Tensor broadcast_binary(std::string_view op, int index, const Tensor& a, const T
   }
   const Tensor wide_a = raw::expand(a, shape), wide_b = raw::expand(b, shape);
   const Tensor y = empty(shape, a);
-  table(a).binary[index]({wide_a.data<void>(), wide_b.data<void>(), y.data<void>(), a.dtype(),
-                          shape, wide_a.strides(), wide_b.strides()});
+  table(a).binary[index]({.a = wide_a.data<void>(),
+                          .b = wide_b.data<void>(),
+                          .y = y.data<void>(),
+                          .dtype = a.dtype(),
+                          .shape = shape,
+                          .a_strides = wide_a.strides(),
+                          .b_strides = wide_b.strides()});
   return y;
 }
 
@@ -105,9 +121,15 @@ RandomStream random_stream(std::string_view op, const Tensor& stream, const Tens
 Tensor random_mask(Shape shape, const Tensor& like, double p, double kept, uint64_t seed,
                    const RandomStream& stream) {
   const Tensor mask = empty(shape, like);
-  table(like).random({RandomArgs::Kind::bernoulli, mask.data<void>(), like.dtype(), mask.numel(),
-                      1 - p, kept, seed, stream.number,
-                      stream.at.defined() ? stream.at.data<int64_t>() : nullptr});
+  table(like).random({.kind = RandomArgs::Kind::bernoulli,
+                      .y = mask.data<void>(),
+                      .dtype = like.dtype(),
+                      .n = mask.numel(),
+                      .a = 1 - p,
+                      .b = kept,
+                      .seed = seed,
+                      .stream = stream.number,
+                      .stream_at = stream.at.defined() ? stream.at.data<int64_t>() : nullptr});
   return mask;
 }
 
@@ -115,7 +137,7 @@ Tensor scaled_by(const Tensor& d, const Tensor& g, double factor) {
   if (is_one(g)) return factor == 1.0 ? d : scaled(d, factor);
   if (g.device().type == DeviceType::cpu) return scaled(d, factor * g.item());
   const Tensor by = raw::cast(raw::reshape(factor == 1.0 ? g : scaled(g, factor), {}), d.dtype());
-  return broadcast_binary("scaled_by", BinaryOps::index_of<Mul>(), d, by);
+  return broadcast_binary("scaled_by", BinaryOps::Mul, d, by);
 }
 
 void check_axis(std::string_view op, const Tensor& x, int axis) {
@@ -164,32 +186,32 @@ void multiply(const Tensor& a, const Tensor& b, const Tensor& c, Product how) {
   DCHECK(k == (how.transpose_b ? b.dim(-1) : b.dim(-2)) && c.dim(-2) == m && c.dim(-1) == n);
   const int64_t batch = c.rank() == 3 ? c.dim(0) : 1;
   const auto distance = [&](const Tensor& x) { return batch > 1 ? x.strides()[0] : 0; };
-  table(a).matmul({a.data<void>(),
-                   b.data<void>(),
-                   c.data<void>(),
-                   how.bias,
-                   a.dtype(),
-                   b.dtype(),
-                   c.dtype(),
-                   batch,
-                   m,
-                   n,
-                   k,
-                   how.transpose_a,
-                   how.transpose_b,
-                   row_distance(a),
-                   row_distance(b),
-                   row_distance(c),
-                   distance(a),
-                   distance(b),
-                   distance(c),
-                   how.alpha,
-                   how.beta,
-                   product_precision().bf16,
-                   product_precision().tf32,
-                   how.residual,
-                   how.gelu,
-                   how.before_gelu});
+  table(a).matmul({.a = a.data<void>(),
+                   .b = b.data<void>(),
+                   .c = c.data<void>(),
+                   .bias = how.bias,
+                   .a_type = a.dtype(),
+                   .b_type = b.dtype(),
+                   .c_type = c.dtype(),
+                   .batch = batch,
+                   .m = m,
+                   .n = n,
+                   .k = k,
+                   .transpose_a = how.transpose_a,
+                   .transpose_b = how.transpose_b,
+                   .lda = row_distance(a),
+                   .ldb = row_distance(b),
+                   .ldc = row_distance(c),
+                   .stride_a = distance(a),
+                   .stride_b = distance(b),
+                   .stride_c = distance(c),
+                   .alpha = how.alpha,
+                   .beta = how.beta,
+                   .allow_bf16 = product_precision().bf16,
+                   .allow_tf32 = product_precision().tf32,
+                   .residual = how.residual,
+                   .gelu = how.gelu,
+                   .before_gelu = how.before_gelu});
 }
 
 }  // namespace mullion::detail

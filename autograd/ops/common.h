@@ -1,10 +1,7 @@
 // What the op families share: calls of kernels on whole tensors. No gradients here.
 #pragma once
 #include "autograd/node.h"
-#include "tensor/backend.h"
-#include "tensor/kernel_args/elementwise.h"
-#include "tensor/kernel_args/linear.h"
-#include "tensor/kernel_args/norm.h"
+#include "tensor/kernel_table.h"
 #include "tensor/op_scope.h"
 
 namespace mullion::detail {

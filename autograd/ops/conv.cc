@@ -2,7 +2,6 @@
 // the windows as rows; the windows are made again in the backward instead of being kept.
 #include "autograd/ops.h"
 #include "autograd/ops/common.h"
-#include "tensor/kernel_args/pooling.h"
 
 namespace mullion {
 using namespace detail;  // NOLINT
@@ -31,12 +30,24 @@ Tensor max_pool2x2(const Tensor& x_in) {
   const MapSize s = size_of_map("max_pool2x2", x);
   const Shape pooled{s.B, (s.H + 1) / 2, (s.W + 1) / 2, s.C};
   const Tensor y = empty(pooled, x), chosen = Tensor::empty(pooled, DType::u8, x.device());
-  table(x).max_pool2(
-      {s.dtype, s.B, s.H, s.W, s.C, x.data<void>(), y.data<void>(), chosen.data<uint8_t>()});
+  table(x).max_pool2({.dtype = s.dtype,
+                      .batch = s.B,
+                      .height = s.H,
+                      .width = s.W,
+                      .channels = s.C,
+                      .x = x.data<void>(),
+                      .y = y.data<void>(),
+                      .chosen = chosen.data<uint8_t>()});
   return record("max_pool2x2", y, {x_in}, [chosen, s](const Tensor& g) -> Gradients {
     const Tensor dx = empty(s.shape(), g);
-    table(g).max_pool2_backward(
-        {s.dtype, s.B, s.H, s.W, s.C, g.data<void>(), chosen.data<uint8_t>(), dx.data<void>()});
+    table(g).max_pool2_backward({.dtype = s.dtype,
+                                 .batch = s.B,
+                                 .height = s.H,
+                                 .width = s.W,
+                                 .channels = s.C,
+                                 .grad_y = g.data<void>(),
+                                 .chosen = chosen.data<uint8_t>(),
+                                 .dx = dx.data<void>()});
     return {dx};
   });
 }
@@ -48,11 +59,28 @@ Tensor avg_pool(const Tensor& x_in, int64_t r) {
   const Tensor x = raw::contiguous(x_in);
   const MapSize s = size_of_map("avg_pool", x);
   const Tensor y = empty({s.B, (s.H + r - 1) / r, (s.W + r - 1) / r, s.C}, x);
-  table(x).average_pool({s.dtype, s.B, s.H, s.W, s.C, r, x.data<void>(), y.data<void>(), s.C, s.C});
+  table(x).average_pool({.dtype = s.dtype,
+                         .batch = s.B,
+                         .height = s.H,
+                         .width = s.W,
+                         .channels = s.C,
+                         .ratio = r,
+                         .x = x.data<void>(),
+                         .y = y.data<void>(),
+                         .x_stride = s.C,
+                         .y_stride = s.C});
   return record("avg_pool", y, {x_in}, [s, r](const Tensor& g) -> Gradients {
     const Tensor dx = empty(s.shape(), g);
-    table(g).average_pool_backward(
-        {s.dtype, s.B, s.H, s.W, s.C, r, g.data<void>(), dx.data<void>(), s.C, s.C});
+    table(g).average_pool_backward({.dtype = s.dtype,
+                                    .batch = s.B,
+                                    .height = s.H,
+                                    .width = s.W,
+                                    .channels = s.C,
+                                    .ratio = r,
+                                    .grad_y = g.data<void>(),
+                                    .dx = dx.data<void>(),
+                                    .grad_y_stride = s.C,
+                                    .dx_stride = s.C});
     return {dx};
   });
 }
@@ -69,14 +97,29 @@ Tensor depthwise_conv3x3(const Tensor& x_in, const Tensor& weight, const Tensor&
   check_exact_dtype("depthwise_conv3x3", x, weight);
   check_exact_dtype("depthwise_conv3x3", x, bias);
   const Tensor y = empty_like(x);
-  table(x).depthwise_conv3({s.dtype, s.B, s.H, s.W, s.C, x.data<void>(), w.data<void>(),
-                            b.data<void>(), y.data<void>()});
+  table(x).depthwise_conv3({.dtype = s.dtype,
+                            .batch = s.B,
+                            .height = s.H,
+                            .width = s.W,
+                            .channels = s.C,
+                            .x = x.data<void>(),
+                            .weight = w.data<void>(),
+                            .bias = b.data<void>(),
+                            .y = y.data<void>()});
   return record("depthwise_conv3x3", y, {x_in, weight, bias},
                 [x = detached(x), w = detached(w), s](const Tensor& g) -> Gradients {
                   const Tensor dx = empty_like(x), dw = empty_like(w), db = empty_exact({s.C}, x);
-                  table(g).depthwise_conv3_backward(
-                      {s.dtype, s.B, s.H, s.W, s.C, x.data<void>(), w.data<void>(), g.data<void>(),
-                       dx.data<void>(), dw.data<void>(), db.data<void>()});
+                  table(g).depthwise_conv3_backward({.dtype = s.dtype,
+                                                     .batch = s.B,
+                                                     .height = s.H,
+                                                     .width = s.W,
+                                                     .channels = s.C,
+                                                     .x = x.data<void>(),
+                                                     .weight = w.data<void>(),
+                                                     .grad_y = g.data<void>(),
+                                                     .dx = dx.data<void>(),
+                                                     .dweight = dw.data<void>(),
+                                                     .dbias = db.data<void>()});
                   return {dx, dw, db};
                 });
 }
@@ -98,7 +141,8 @@ Tensor conv2d(const Tensor& x_in, const Tensor& weight, int64_t stride, int64_t 
   const Tensor w = raw::reshape(raw::permute(weight, kTapMajor), {out, p.row_size()});
   const auto windows = [p, pixels](const Tensor& map) {
     const Tensor rows = empty({pixels, p.row_size()}, map);
-    table(map).im2col({map.dtype(), p, map.data<void>(), rows.data<void>()});
+    table(map).im2col(
+        {.dtype = map.dtype(), .geometry = p, .x = map.data<void>(), .rows = rows.data<void>()});
     return rows;
   };
   const Tensor y = empty({pixels, out}, x);
@@ -113,7 +157,10 @@ Tensor conv2d(const Tensor& x_in, const Tensor& weight, int64_t stride, int64_t 
           const Tensor patches = empty({pixels, w.dim(1)}, g);
           multiply(rows, w, patches);
           gradients[0] = empty_like(x);
-          table(g).col2im({g.dtype(), p, patches.data<void>(), gradients[0].data<void>()});
+          table(g).col2im({.dtype = g.dtype(),
+                           .geometry = p,
+                           .rows = patches.data<void>(),
+                           .x = gradients[0].data<void>()});
         }
         if (need_w) {
           const Tensor dw = empty_like(w);

@@ -9,39 +9,35 @@ using namespace detail;  // NOLINT: the op families are written in terms of thes
 namespace {
 
 // y = f(x); dx = g * f'(x), where f' may be written in terms of x or of y.
-template <typename Op>
-Tensor unary(std::string_view name, const Tensor& input) {
+Tensor unary(std::string_view name, int op, const Tensor& input) {
   const OpScope scope(name);
-  constexpr int slot = UnaryOps::index_of<Op>();
   const Tensor x = raw::contiguous(input);
   const Tensor y = empty_like(x);
-  table(x).unary[slot]({x.data<void>(), y.data<void>(), x.dtype(), x.numel()});
-  return record(name, y, {input}, [x = detached(x), y = detached(y)](const Tensor& g) -> Gradients {
-    const Tensor dx = empty_like(x);
-    table(x).unary_grad[slot](
-        {x.data<void>(), y.data<void>(), g.data<void>(), dx.data<void>(), x.dtype(), x.numel()});
-    return {dx};
-  });
+  table(x).unary[op](
+      {.x = x.data<void>(), .y = y.data<void>(), .dtype = x.dtype(), .n = x.numel()});
+  return record(name, y, {input},
+                [op, x = detached(x), y = detached(y)](const Tensor& g) -> Gradients {
+                  const Tensor dx = empty_like(x);
+                  table(x).unary_backward[op]({.x = x.data<void>(),
+                                               .y = y.data<void>(),
+                                               .g = g.data<void>(),
+                                               .dx = dx.data<void>(),
+                                               .dtype = x.dtype(),
+                                               .n = x.numel()});
+                  return {dx};
+                });
 }
 
-template <typename Op>
 Tensor product(const Tensor& a, const Tensor& b) {
-  return broadcast_binary("mul", BinaryOps::index_of<Op>(), a, b);
+  return broadcast_binary("mul", BinaryOps::Mul, a, b);
 }
 
 }  // namespace
 
-Tensor neg(const Tensor& x) { return unary<Neg>("neg", x); }
-Tensor exp(const Tensor& x) { return unary<Exp>("exp", x); }
-Tensor log(const Tensor& x) { return unary<Log>("log", x); }
-Tensor sqrt(const Tensor& x) { return unary<Sqrt>("sqrt", x); }
-Tensor square(const Tensor& x) { return unary<Square>("square", x); }
-Tensor tanh(const Tensor& x) { return unary<Tanh>("tanh", x); }
-Tensor sigmoid(const Tensor& x) { return unary<Sigmoid>("sigmoid", x); }
-Tensor relu(const Tensor& x) { return unary<Relu>("relu", x); }
-Tensor silu(const Tensor& x) { return unary<Silu>("silu", x); }
-Tensor gelu(const Tensor& x) { return unary<Gelu>("gelu", x); }
-Tensor gelu_tanh(const Tensor& x) { return unary<GeluTanh>("gelu_tanh", x); }
+#define MULLION_UNARY_OP(name, Op) \
+  Tensor name(const Tensor& x) { return unary(#name, UnaryOps::Op, x); }
+MULLION_UNARY_OPS(MULLION_UNARY_OP)
+#undef MULLION_UNARY_OP
 
 // dx = alpha g
 Tensor affine(const Tensor& x, double alpha, double beta) {
@@ -53,7 +49,7 @@ Tensor affine(const Tensor& x, double alpha, double beta) {
 // da = g, db = g
 Tensor add(const Tensor& a, const Tensor& b) {
   const OpScope scope("add");
-  const Tensor y = broadcast_binary("add", BinaryOps::index_of<Add>(), a, b);
+  const Tensor y = broadcast_binary("add", BinaryOps::Add, a, b);
   return record(
       "add", y, {a, b},
       [sa = a.shape(), sb = b.shape(), need_a = requires_grad(a),
@@ -65,7 +61,7 @@ Tensor add(const Tensor& a, const Tensor& b) {
 // da = g, db = -g
 Tensor sub(const Tensor& a, const Tensor& b) {
   const OpScope scope("sub");
-  const Tensor y = broadcast_binary("sub", BinaryOps::index_of<Sub>(), a, b);
+  const Tensor y = broadcast_binary("sub", BinaryOps::Sub, a, b);
   return record("sub", y, {a, b},
                 [sa = a.shape(), sb = b.shape(), need_a = requires_grad(a),
                  need_b = requires_grad(b)](const Tensor& g) -> Gradients {
@@ -77,29 +73,29 @@ Tensor sub(const Tensor& a, const Tensor& b) {
 // da = g b, db = g a
 Tensor mul(const Tensor& a, const Tensor& b) {
   const OpScope scope("mul");
-  const Tensor y = product<Mul>(a, b);
+  const Tensor y = product(a, b);
   const Tensor kept_a = requires_grad(b) ? detached(a) : Tensor();
   const Tensor kept_b = requires_grad(a) ? detached(b) : Tensor();
   return record("mul", y, {a, b},
                 [sa = a.shape(), sb = b.shape(), kept_a, kept_b](const Tensor& g) -> Gradients {
-                  return {kept_b.defined() ? sum_to_shape(product<Mul>(g, kept_b), sa) : Tensor(),
-                          kept_a.defined() ? sum_to_shape(product<Mul>(g, kept_a), sb) : Tensor()};
+                  return {kept_b.defined() ? sum_to_shape(product(g, kept_b), sa) : Tensor(),
+                          kept_a.defined() ? sum_to_shape(product(g, kept_a), sb) : Tensor()};
                 });
 }
 
 // da = g / b, db = -g y / b
 Tensor div(const Tensor& a, const Tensor& b) {
   const OpScope scope("div");
-  const Tensor y = broadcast_binary("div", BinaryOps::index_of<Div>(), a, b);
+  const Tensor y = broadcast_binary("div", BinaryOps::Div, a, b);
   const Tensor kept_y = requires_grad(b) ? detached(y) : Tensor();
   return record("div", y, {a, b},
                 [sa = a.shape(), sb = b.shape(), need_a = requires_grad(a), b = detached(b),
                  kept_y](const Tensor& g) -> Gradients {
-                  const Tensor scaled_g = product<Div>(g, b);
+                  const Tensor scaled_g = broadcast_binary("div", BinaryOps::Div, g, b);
                   Gradients result(2);
                   if (need_a) result[0] = sum_to_shape(scaled_g, sa);
                   if (kept_y.defined())
-                    result[1] = scaled(sum_to_shape(product<Mul>(scaled_g, kept_y), sb), -1);
+                    result[1] = scaled(sum_to_shape(product(scaled_g, kept_y), sb), -1);
                   return result;
                 });
 }
@@ -111,14 +107,23 @@ Tensor swiglu(const Tensor& gate, const Tensor& up) {
   check_same_dtype("swiglu", gate, up);
   const Tensor a = raw::contiguous(gate), b = raw::contiguous(up);
   const Tensor y = empty_like(a);
-  table(a).swiglu({a.data<void>(), b.data<void>(), y.data<void>(), a.dtype(), a.numel()});
-  return record(
-      "swiglu", y, {gate, up}, [a = detached(a), b = detached(b)](const Tensor& g) -> Gradients {
-        Gradients d = empty_parts({a.shape(), b.shape()}, a.dtype(), a.device());
-        table(a).swiglu_grad({a.data<void>(), b.data<void>(), g.data<void>(), d[0].data<void>(),
-                              d[1].data<void>(), a.dtype(), a.numel()});
-        return d;
-      });
+  table(a).swiglu({.gate = a.data<void>(),
+                   .up = b.data<void>(),
+                   .y = y.data<void>(),
+                   .dtype = a.dtype(),
+                   .n = a.numel()});
+  return record("swiglu", y, {gate, up},
+                [a = detached(a), b = detached(b)](const Tensor& g) -> Gradients {
+                  Gradients d = empty_parts({a.shape(), b.shape()}, a.dtype(), a.device());
+                  table(a).swiglu_backward({.gate = a.data<void>(),
+                                            .up = b.data<void>(),
+                                            .g = g.data<void>(),
+                                            .dgate = d[0].data<void>(),
+                                            .dup = d[1].data<void>(),
+                                            .dtype = a.dtype(),
+                                            .n = a.numel()});
+                  return d;
+                });
 }
 
 }  // namespace mullion

@@ -2,49 +2,9 @@
 // gradient of the input alone is g W.
 #include "autograd/ops.h"
 #include "autograd/ops/common.h"
-#include "tensor/precision.h"
 
 namespace mullion {
 using namespace detail;  // NOLINT
-
-namespace {
-
-struct BatchedProduct {
-  int64_t batch, m, n, k;
-  int64_t stride_b;  // 0: every matrix of the batch meets the same b
-};
-
-// c = op(a) op(b) for each matrix of the batch; all contiguous.
-Tensor batched(const Tensor& a, bool transpose_a, const Tensor& b, bool transpose_b, Shape shape,
-               const BatchedProduct& p) {
-  const Tensor c = empty(shape, a);
-  table(a).matmul({a.data<void>(),
-                   b.data<void>(),
-                   c.data<void>(),
-                   nullptr,
-                   a.dtype(),
-                   b.dtype(),
-                   c.dtype(),
-                   p.batch,
-                   p.m,
-                   p.n,
-                   p.k,
-                   transpose_a,
-                   transpose_b,
-                   transpose_a ? p.m : p.k,
-                   transpose_b ? p.k : p.n,
-                   p.n,
-                   p.m * p.k,
-                   p.stride_b,
-                   p.m * p.n,
-                   1.0,
-                   0.0,
-                   product_precision().bf16,
-                   product_precision().tf32});
-  return c;
-}
-
-}  // namespace
 
 // c = a b: da = g b^T, db = a^T g (summed over the batch where b is shared)
 Tensor matmul(const Tensor& a_in, const Tensor& b_in) {
@@ -63,24 +23,35 @@ Tensor matmul(const Tensor& a_in, const Tensor& b_in) {
   }
   CHECK(shared || b.rank() == a.rank(), "matmul: shapes ", a.shape(), " and ", b.shape());
   const int64_t m = a.dim(-2), k = a.dim(-1), n = b.dim(-1);
-  const Tensor c =
-      batched(a, false, b, false, with_last(a.shape(), n), {batch, m, n, k, shared ? 0 : k * n});
-  return record(
-      "matmul", c, {a_in, b_in},
-      [a = detached(a), b = detached(b), need_a = requires_grad(a_in), need_b = requires_grad(b_in),
-       shared, batch, m, n, k](const Tensor& g) -> Gradients {
-        Gradients result(2);
-        if (need_a)
-          result[0] = batched(g, false, b, true, a.shape(), {batch, m, k, n, shared ? 0 : k * n});
-        if (need_b && shared) {
-          result[1] = empty(b.shape(), b);
-          multiply(raw::reshape(a, {batch * m, k}), raw::reshape(g, {batch * m, n}), result[1],
-                   {.transpose_a = true});
-        } else if (need_b) {
-          result[1] = batched(a, true, g, false, b.shape(), {batch, k, n, m, m * n});
-        }
-        return result;
-      });
+  const Shape of_a{batch, m, k}, of_b{batch, k, n}, of_c{batch, m, n};
+  // As batches; a shared b is every matrix of its batch, at a distance of 0.
+  const Tensor as = raw::reshape(a, of_a),
+               bs = shared ? raw::expand(b, of_b) : raw::reshape(b, of_b);
+  const Tensor c = empty(of_c, a);
+  multiply(as, bs, c);
+  return record("matmul", raw::reshape(c, with_last(a.shape(), n)), {a_in, b_in},
+                [as = detached(as), bs = detached(bs), a_shape = a.shape(), b_shape = b.shape(),
+                 need_a = requires_grad(a_in), need_b = requires_grad(b_in),
+                 shared](const Tensor& g_in) -> Gradients {
+                  const Tensor g = raw::reshape(g_in, {as.dim(0), as.dim(1), bs.dim(2)});
+                  Gradients result(2);
+                  if (need_a) {
+                    const Tensor da = empty(as.shape(), g);
+                    multiply(g, bs, da, {.transpose_b = true});
+                    result[0] = raw::reshape(da, a_shape);
+                  }
+                  if (need_b) {
+                    const Tensor db = empty(shared ? b_shape : bs.shape(), g);
+                    if (shared)
+                      multiply(raw::reshape(as, {as.dim(0) * as.dim(1), as.dim(2)}),
+                               raw::reshape(g, {g.dim(0) * g.dim(1), g.dim(2)}), db,
+                               {.transpose_a = true});
+                    else
+                      multiply(as, g, db, {.transpose_a = true});
+                    result[1] = raw::reshape(db, b_shape);
+                  }
+                  return result;
+                });
 }
 
 namespace {
@@ -157,9 +128,12 @@ Tensor linear_gelu(const Tensor& x, const Tensor& weight, const Tensor& bias) {
       [z, gradients = LinearGradients(x, rows, weight, bias)](const Tensor& g) -> Gradients {
         const Tensor dz = empty_like(z);
         // The derivative does not look at y.
-        table(z).unary_grad[UnaryOps::index_of<Gelu>()]({z.data<void>(), z.data<void>(),
-                                                         g.data<void>(), dz.data<void>(), z.dtype(),
-                                                         z.numel()});
+        table(z).unary_backward[UnaryOps::Gelu]({.x = z.data<void>(),
+                                                 .y = z.data<void>(),
+                                                 .g = g.data<void>(),
+                                                 .dx = dz.data<void>(),
+                                                 .dtype = z.dtype(),
+                                                 .n = z.numel()});
         return gradients(dz);
       });
 }
@@ -190,12 +164,23 @@ Tensor embedding(const Tensor& table_in, const Tensor& ids_in) {
   CHECK(rows.dtype() == dtype || !requires_grad(table_in),
         "embedding: a bf16 table cannot be trained; load it as f32");
   const Tensor y = Tensor::empty(shape, dtype, rows.device());
-  table(rows).embedding(
-      {rows.data<void>(), rows.dtype(), ids.data<int64_t>(), y.data<void>(), dtype, count, V, C});
+  table(rows).embedding({.table = rows.data<void>(),
+                         .table_type = rows.dtype(),
+                         .ids = ids.data<int64_t>(),
+                         .y = y.data<void>(),
+                         .dtype = dtype,
+                         .count = count,
+                         .rows = V,
+                         .width = C});
   return record("embedding", y, {table_in}, [ids, V, C](const Tensor& g) -> Gradients {
     const Tensor dtable = empty({V, C}, g);
-    table(g).embedding_grad(
-        {g.data<void>(), ids.data<int64_t>(), dtable.data<void>(), g.dtype(), ids.numel(), V, C});
+    table(g).embedding_backward({.g = g.data<void>(),
+                                 .ids = ids.data<int64_t>(),
+                                 .dtable = dtable.data<void>(),
+                                 .dtype = g.dtype(),
+                                 .count = ids.numel(),
+                                 .rows = V,
+                                 .width = C});
     return {dtable};
   });
 }

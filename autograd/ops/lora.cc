@@ -85,7 +85,7 @@ struct Masks {
 
   bool on() const { return p > 0; }
   Tensor times(const Tensor& x, size_t i) const {
-    return broadcast_binary("lora_dropout", BinaryOps::index_of<Mul>(), x,
+    return broadcast_binary("lora_dropout", BinaryOps::Mul, x,
                             random_mask(x.shape(), x, p, 1, seeds[i], stream));
   }
 };
@@ -225,7 +225,11 @@ struct LoraGradients {
       multiply(raw::slice(e, 1, begin, end), raw::slice(down.a, 0, begin, end), part,
                {.alpha = masks.factor});
       const Tensor kept = masks.times(part, i);
-      table(dx).accumulate({kept.data<void>(), dx.data<void>(), dx.dtype(), dx.numel(), 1.0});
+      table(dx).accumulate({.x = kept.data<void>(),
+                            .y = dx.data<void>(),
+                            .dtype = dx.dtype(),
+                            .n = dx.numel(),
+                            .alpha = 1.0});
     });
   }
 

@@ -35,8 +35,13 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& targets, double scale) 
   const bool need = grad_enabled() && requires_grad(logits);
   const Tensor t = integers_beside("cross_entropy", targets, logits);
   const Tensor z = raw::clone(logits), loss = empty_exact({N}, z);
-  table(z).cross_entropy(
-      {z.data<void>(), t.data<int64_t>(), loss.data<void>(), z.dtype(), N, V, need});
+  table(z).cross_entropy({.logits = z.data<void>(),
+                          .targets = t.data<int64_t>(),
+                          .loss = loss.data<void>(),
+                          .dtype = z.dtype(),
+                          .rows = N,
+                          .width = V,
+                          .write_grad = need});
   return record(
       "cross_entropy", total(loss, scale), {logits},
       [z = detached(z), scale](const Tensor& g) -> Gradients { return {scaled_by(z, g, scale)}; });
@@ -52,8 +57,13 @@ Tensor soft_cross_entropy(const Tensor& logits, const Tensor& probabilities, dou
   const Tensor z = raw::contiguous(logits), p = raw::contiguous(probabilities);
   const bool need = grad_enabled() && requires_grad(logits);
   const Tensor loss = empty_exact({N}, z), dz = need ? empty_like(z) : Tensor();
-  table(z).soft_cross_entropy({z.data<void>(), p.data<void>(), loss.data<void>(),
-                               need ? dz.data<void>() : nullptr, z.dtype(), N, V});
+  table(z).soft_cross_entropy({.logits = z.data<void>(),
+                               .probabilities = p.data<void>(),
+                               .loss = loss.data<void>(),
+                               .dlogits = need ? dz.data<void>() : nullptr,
+                               .dtype = z.dtype(),
+                               .rows = N,
+                               .width = V});
   return record("soft_cross_entropy", total(loss, scale), {logits},
                 [dz, scale](const Tensor& g) -> Gradients { return {scaled_by(dz, g, scale)}; });
 }
@@ -83,8 +93,13 @@ Tensor linear_cross_entropy(const Tensor& x_in, const Tensor& weight, const Tens
     const Tensor rows = raw::slice(x, 0, begin, end), part = raw::slice(loss, 0, begin, end);
     const Tensor z = empty({end - begin, V}, x);
     multiply(rows, w, z, {.transpose_b = true});
-    table(x).cross_entropy({z.data<void>(), target + begin, part.data<void>(), z.dtype(),
-                            end - begin, V, need_x || need_w});
+    table(x).cross_entropy({.logits = z.data<void>(),
+                            .targets = target + begin,
+                            .loss = part.data<void>(),
+                            .dtype = z.dtype(),
+                            .rows = end - begin,
+                            .width = V,
+                            .write_grad = need_x || need_w});
     if (need_x) multiply(z, w, raw::slice(dx, 0, begin, end), {.alpha = scale});
     if (need_w) multiply(z, rows, dw, {.transpose_a = true, .alpha = scale, .beta = 1});
   }

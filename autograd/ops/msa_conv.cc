@@ -1,6 +1,5 @@
 // MSA-Conv by the fused kernels; q, k and v are read, and their gradients written, in place in one
 // packed map where they come so.
-#include "tensor/kernel_args/msa_conv.h"
 #include "autograd/ops.h"
 #include "autograd/ops/common.h"
 
@@ -34,44 +33,41 @@ struct Forward {
 Forward run(const Maps& m, const MsaConvGeometry& geometry) {
   const auto [B, H, W, C] = dims<4>("msa_conv", "q", m.q);
   const Forward f{empty({B, H, W, C}, m.q), empty_exact({B, geometry.heads, H, W}, m.q)};
-  MsaConvArgs args;
-  args.geometry = geometry;
-  args.dtype = m.q.dtype();
-  args.q = m.q.data<void>();
-  args.k = m.k.data<void>();
-  args.v = m.v.data<void>();
-  args.q_stride = pixel_stride(m.q);
-  args.k_stride = pixel_stride(m.k);
-  args.v_stride = pixel_stride(m.v);
-  args.o = f.o.data<void>();
-  args.o_stride = C;
-  args.lse = f.lse.data<void>();
-  table(m.q).msa_conv(args);
+  table(m.q).msa_conv({.geometry = geometry,
+                       .dtype = m.q.dtype(),
+                       .q = m.q.data<void>(),
+                       .k = m.k.data<void>(),
+                       .v = m.v.data<void>(),
+                       .q_stride = pixel_stride(m.q),
+                       .k_stride = pixel_stride(m.k),
+                       .v_stride = pixel_stride(m.v),
+                       .o = f.o.data<void>(),
+                       .o_stride = C,
+                       .lse = f.lse.data<void>()});
   return f;
 }
 
-void run_grad(const Maps& m, const Forward& f, const Tensor& g, const Maps& d,
-              const MsaConvGeometry& geometry) {
-  MsaConvBackwardArgs args;
-  args.geometry = geometry;
-  args.dtype = m.q.dtype();
-  args.q = m.q.data<void>();
-  args.k = m.k.data<void>();
-  args.v = m.v.data<void>();
-  args.q_stride = pixel_stride(m.q);
-  args.k_stride = pixel_stride(m.k);
-  args.v_stride = pixel_stride(m.v);
-  args.o = f.o.data<void>();
-  args.lse = f.lse.data<void>();
-  args.grad_o = g.data<void>();
-  args.o_stride = args.grad_o_stride = g.dim(3);
-  args.dq = d.q.data<void>();
-  args.dk = d.k.data<void>();
-  args.dv = d.v.data<void>();
-  args.dq_stride = pixel_stride(d.q);
-  args.dk_stride = pixel_stride(d.k);
-  args.dv_stride = pixel_stride(d.v);
-  table(m.q).msa_conv_grad(args);
+void run_backward(const Maps& m, const Forward& f, const Tensor& g, const Maps& d,
+                  const MsaConvGeometry& geometry) {
+  table(m.q).msa_conv_backward({.geometry = geometry,
+                                .dtype = m.q.dtype(),
+                                .q = m.q.data<void>(),
+                                .k = m.k.data<void>(),
+                                .v = m.v.data<void>(),
+                                .q_stride = pixel_stride(m.q),
+                                .k_stride = pixel_stride(m.k),
+                                .v_stride = pixel_stride(m.v),
+                                .o = f.o.data<void>(),
+                                .lse = f.lse.data<void>(),
+                                .grad_o = g.data<void>(),
+                                .o_stride = g.dim(3),
+                                .grad_o_stride = g.dim(3),
+                                .dq = d.q.data<void>(),
+                                .dk = d.k.data<void>(),
+                                .dv = d.v.data<void>(),
+                                .dq_stride = pixel_stride(d.q),
+                                .dk_stride = pixel_stride(d.k),
+                                .dv_stride = pixel_stride(d.v)});
 }
 
 MsaConvGeometry for_map(MsaConvGeometry geometry, const Tensor& map, int64_t channels) {
@@ -102,7 +98,7 @@ Tensor msa_conv(const Tensor& qkv_in, const MsaConvGeometry& given) {
                 [qkv = detached(qkv), kept = Forward{detached(f.o), f.lse},
                  geometry](const Tensor& g) -> Gradients {
                   const Tensor dqkv = empty_like(qkv);
-                  run_grad(split(qkv), kept, g, split(dqkv), geometry);
+                  run_backward(split(qkv), kept, g, split(dqkv), geometry);
                   return {dqkv};
                 });
 }
@@ -122,7 +118,7 @@ Tensor msa_conv(const Tensor& q, const Tensor& k, const Tensor& v, const MsaConv
                 [m = Maps{detached(maps.q), detached(maps.k), detached(maps.v)},
                  kept = Forward{detached(f.o), f.lse}, geometry](const Tensor& g) -> Gradients {
                   const Maps d{empty(m.q.shape(), g), empty(m.k.shape(), g), empty(m.v.shape(), g)};
-                  run_grad(m, kept, g, d, geometry);
+                  run_backward(m, kept, g, d, geometry);
                   return {d.q, d.k, d.v};
                 });
 }

@@ -24,20 +24,31 @@ Tensor rms_norm(const Tensor& x_in, const Tensor& weight, double eps) {
   const Tensor x = raw::contiguous(x_in), w = raw::contiguous(weight);
   const int64_t rows = rows_of(x), width = x.dim(-1);
   const Tensor y = empty_like(x), rstd = empty_exact({rows}, x);
-  table(x).rms_norm({x.data<void>(), w.data<void>(), y.data<void>(), rstd.data<void>(), x.dtype(),
-                     rows, width, eps});
-  return record(
-      "rms_norm", y, {x_in, weight},
-      [x = detached(x), w = detached(w), rstd, need_x = requires_grad(x_in),
-       need_w = requires_grad(weight), rows, width](const Tensor& g) -> Gradients {
-        Gradients result(2);
-        if (need_x) result[0] = empty_like(x);
-        if (need_w) result[1] = empty_like(w);
-        table(x).rms_norm_grad({x.data<void>(), w.data<void>(), rstd.data<void>(), g.data<void>(),
-                                need_x ? result[0].data<void>() : nullptr,
-                                need_w ? result[1].data<void>() : nullptr, x.dtype(), rows, width});
-        return result;
-      });
+  table(x).rms_norm({.x = x.data<void>(),
+                     .weight = w.data<void>(),
+                     .y = y.data<void>(),
+                     .rstd = rstd.data<void>(),
+                     .dtype = x.dtype(),
+                     .rows = rows,
+                     .width = width,
+                     .eps = eps});
+  return record("rms_norm", y, {x_in, weight},
+                [x = detached(x), w = detached(w), rstd, need_x = requires_grad(x_in),
+                 need_w = requires_grad(weight), rows, width](const Tensor& g) -> Gradients {
+                  Gradients result(2);
+                  if (need_x) result[0] = empty_like(x);
+                  if (need_w) result[1] = empty_like(w);
+                  table(x).rms_norm_backward({.x = x.data<void>(),
+                                              .weight = w.data<void>(),
+                                              .rstd = rstd.data<void>(),
+                                              .g = g.data<void>(),
+                                              .dx = need_x ? result[0].data<void>() : nullptr,
+                                              .dweight = need_w ? result[1].data<void>() : nullptr,
+                                              .dtype = x.dtype(),
+                                              .rows = rows,
+                                              .width = width});
+                  return result;
+                });
 }
 
 // y = n w + b, n = (x - mean) r: with u = g w, dx = r (u - mean(u) - n mean(u n)),
@@ -49,8 +60,16 @@ Tensor layer_norm(const Tensor& x_in, const Tensor& weight, const Tensor& bias, 
   const Tensor x = raw::contiguous(x_in), w = raw::contiguous(weight), b = raw::contiguous(bias);
   const int64_t rows = rows_of(x), width = x.dim(-1);
   const Tensor y = empty_like(x), mean = empty_exact({rows}, x), rstd = empty_exact({rows}, x);
-  table(x).layer_norm({x.data<void>(), w.data<void>(), b.data<void>(), y.data<void>(),
-                       mean.data<void>(), rstd.data<void>(), x.dtype(), rows, width, eps});
+  table(x).layer_norm({.x = x.data<void>(),
+                       .weight = w.data<void>(),
+                       .bias = b.data<void>(),
+                       .y = y.data<void>(),
+                       .mean = mean.data<void>(),
+                       .rstd = rstd.data<void>(),
+                       .dtype = x.dtype(),
+                       .rows = rows,
+                       .width = width,
+                       .eps = eps});
   return record(
       "layer_norm", y, {x_in, weight, bias},
       [x = detached(x), w = detached(w), mean, rstd, need_x = requires_grad(x_in),
@@ -60,10 +79,17 @@ Tensor layer_norm(const Tensor& x_in, const Tensor& weight, const Tensor& bias, 
         if (need_x) result[0] = empty_like(x);
         if (need_w) result[1] = empty_like(w);
         if (need_b) result[2] = empty_like(w);
-        table(x).layer_norm_grad(
-            {x.data<void>(), w.data<void>(), mean.data<void>(), rstd.data<void>(), g.data<void>(),
-             need_x ? result[0].data<void>() : nullptr, need_w ? result[1].data<void>() : nullptr,
-             need_b ? result[2].data<void>() : nullptr, x.dtype(), rows, width});
+        table(x).layer_norm_backward({.x = x.data<void>(),
+                                      .weight = w.data<void>(),
+                                      .mean = mean.data<void>(),
+                                      .rstd = rstd.data<void>(),
+                                      .g = g.data<void>(),
+                                      .dx = need_x ? result[0].data<void>() : nullptr,
+                                      .dweight = need_w ? result[1].data<void>() : nullptr,
+                                      .dbias = need_b ? result[2].data<void>() : nullptr,
+                                      .dtype = x.dtype(),
+                                      .rows = rows,
+                                      .width = width});
         return result;
       });
 }
@@ -74,11 +100,19 @@ Tensor softmax(const Tensor& x_in) {
   const Tensor x = raw::contiguous(x_in);
   CHECK(x.rank() >= 1 && x.dim(-1) > 0, "softmax: rows of shape ", x.shape());
   const Tensor y = empty_like(x);
-  table(x).softmax({x.data<void>(), y.data<void>(), x.dtype(), rows_of(x), x.dim(-1)});
+  table(x).softmax({.x = x.data<void>(),
+                    .y = y.data<void>(),
+                    .dtype = x.dtype(),
+                    .rows = rows_of(x),
+                    .width = x.dim(-1)});
   return record("softmax", y, {x_in}, [y = detached(y)](const Tensor& g) -> Gradients {
     const Tensor dx = empty_like(y);
-    table(y).softmax_grad(
-        {y.data<void>(), g.data<void>(), dx.data<void>(), y.dtype(), rows_of(y), y.dim(-1)});
+    table(y).softmax_backward({.y = y.data<void>(),
+                               .g = g.data<void>(),
+                               .dx = dx.data<void>(),
+                               .dtype = y.dtype(),
+                               .rows = rows_of(y),
+                               .width = y.dim(-1)});
     return {dx};
   });
 }
@@ -96,8 +130,16 @@ Tensor turned(std::string_view op, const Tensor& x_in, const Tensor& cos, const 
   check_exact_dtype(op, x_in, sin);
   const Tensor c = raw::contiguous(cos), s = raw::contiguous(sin);
   const auto turn = [c, s](const Tensor& x, const Tensor& y, bool inverse) {
-    table(x).rope({x.data<void>(), c.data<void>(), s.data<void>(), y.data<void>(), x.dtype(),
-                   x.dim(0), x.dim(1), x.dim(2), x.dim(3), inverse});
+    table(x).rope({.x = x.data<void>(),
+                   .cos = c.data<void>(),
+                   .sin = s.data<void>(),
+                   .y = y.data<void>(),
+                   .dtype = x.dtype(),
+                   .batch = x.dim(0),
+                   .tokens = x.dim(1),
+                   .heads = x.dim(2),
+                   .head_dim = x.dim(3),
+                   .inverse = inverse});
     return y;
   };
   const Tensor x = detached(raw::contiguous(x_in));

@@ -15,7 +15,7 @@ Tensor masked(std::string_view op, const Tensor& x, Shape mask_shape, double p, 
   CHECK(p >= 0 && p < 1, op, ": probability ", p, ", expected at least 0 and below 1");
   if (p == 0) return x;
   const auto apply = [mask_shape, p, seed, stream, op](const Tensor& value) {
-    return broadcast_binary(op, BinaryOps::index_of<Mul>(), value,
+    return broadcast_binary(op, BinaryOps::Mul, value,
                             random_mask(mask_shape, value, p, 1 / (1 - p), seed, stream));
   };
   return record(op, apply(x), {x}, [apply](const Tensor& g) -> Gradients { return {apply(g)}; });

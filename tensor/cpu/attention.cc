@@ -8,7 +8,6 @@
 #include "tensor/cpu/attention_column_sums.h"
 #include "tensor/cpu/attention_decode.h"
 #include "tensor/cpu/attention_tiles.h"
-#include "tensor/cpu/carver.h"
 #include "tensor/parallel.h"
 
 namespace mullion::cpu {
@@ -39,8 +38,8 @@ class ForwardBlock {
     thread_local std::vector<KeyRange> ranges;
     KeyWalk<T> walk(size_, block_, ranges);
     const HeadGroup& g = block_.group;
-    const T* k = row_of(static_cast<const T*>(args_.k), args_.k_stride, g.batch, 0, g.kv_head);
-    const T* v = row_of(static_cast<const T*>(args_.v), args_.v_stride, g.batch, 0, g.kv_head);
+    const T* k = row_of<T>(args_.k, args_.k_stride, g.batch, 0, g.kv_head);
+    const T* v = row_of<T>(args_.v, args_.v_stride, g.batch, 0, g.kv_head);
     while (walk.next(size_, k, args_.k_stride.token, v, args_.v_stride.token, *tile_))
       for (int64_t i = 0; i < strips_; ++i) {
         const TileView view = tile_view(*tile_, states_[i].where);
@@ -53,10 +52,7 @@ class ForwardBlock {
 
  private:
   void carve(Carver& c) {
-    tile_ = c.take<KeyTile<T>>(1);
-    T* k = c.take<T>(kTileKeys * padded<T>(size_.D));
-    T* v = c.take<T>(kTileKeys * padded<T>(size_.D));
-    if (tile_) tile_->k = k, tile_->v = v;
+    tile_ = take_tile<T>(c, size_.D);
     scores_ = c.take<T>(kTileKeys * kStrip<T>);
     states_ = c.take<ForwardState<T>>(strips_);
     for (int64_t i = 0; i < strips_; ++i) {
@@ -76,14 +72,14 @@ class ForwardBlock {
   }
 
   const T* query(const ForwardState<T>& s, int64_t lane) const {
-    return row_of(static_cast<const T*>(args_.q), args_.q_stride, block_.group.batch,
-                  token_of(s, lane), head_of(s, lane));
+    return row_of<T>(args_.q, args_.q_stride, block_.group.batch, token_of(s, lane),
+                     head_of(s, lane));
   }
   T* output(const ForwardState<T>& s, int64_t lane) const {
     const int64_t head = head_of(s, lane);
     const int64_t row =
         output_row(*size_.pattern, head, s.where.position[lane]) - size_.query_offset;
-    return row_of(static_cast<T*>(args_.o), args_.o_stride, block_.group.batch, row, head);
+    return row_of<T>(args_.o, args_.o_stride, block_.group.batch, row, head);
   }
 
   void load_strip(int64_t i) {

@@ -6,7 +6,6 @@
 #include "tensor/check.h"
 #include "tensor/cpu/attention.h"
 #include "tensor/cpu/attention_tiles.h"
-#include "tensor/cpu/carver.h"
 #include "tensor/parallel.h"
 
 namespace mullion::cpu {
@@ -54,10 +53,7 @@ class BackwardRun {  // one work item on one thread
  private:
   void carve(Carver& c) {
     const int64_t lanes = kStrip<T>, block = size_.D * lanes, rows = lanes * width_;
-    tile_ = c.take<KeyTile<T>>(1);
-    T* k = c.take<T>(kTileKeys * width_);
-    T* v = c.take<T>(kTileKeys * width_);
-    if (tile_) tile_->k = k, tile_->v = v;
+    tile_ = take_tile<T>(c, size_.D);
     dk_ = c.take<T>(kTileKeys * width_);
     dv_ = c.take<T>(kTileKeys * width_);
     p_ = c.take<T>(kTileKeys * lanes);
@@ -87,8 +83,8 @@ class BackwardRun {  // one work item on one thread
       return {at, at + (item_.own_end - item_.own_begin) * size_.D};
     }
     const HeadGroup& g = item_.group;
-    return {row_of(static_cast<T*>(args_.dk), args_.dk_stride, g.batch, key, g.kv_head),
-            row_of(static_cast<T*>(args_.dv), args_.dv_stride, g.batch, key, g.kv_head)};
+    return {row_of<T>(args_.dk, args_.dk_stride, g.batch, key, g.kv_head),
+            row_of<T>(args_.dv, args_.dv_stride, g.batch, key, g.kv_head)};
   }
   void clear(KeyGradient<T> g) const {
     std::fill_n(g.dk, size_.D, T(0));
@@ -104,8 +100,8 @@ class BackwardRun {  // one work item on one thread
     thread_local std::vector<KeyRange> ranges;
     KeyWalk<T> walk(size_, block, ranges);
     const HeadGroup& g = block.group;
-    const T* k = row_of(static_cast<const T*>(args_.k), args_.k_stride, g.batch, 0, g.kv_head);
-    const T* v = row_of(static_cast<const T*>(args_.v), args_.v_stride, g.batch, 0, g.kv_head);
+    const T* k = row_of<T>(args_.k, args_.k_stride, g.batch, 0, g.kv_head);
+    const T* v = row_of<T>(args_.v, args_.v_stride, g.batch, 0, g.kv_head);
     while (walk.next(size_, k, args_.k_stride.token, v, args_.v_stride.token, *tile_)) {
       for (int64_t row = 0; row < tile_->count; ++row) {
         const KeyGradient<T> to = gradient_of(tile_->key[row]);
@@ -131,7 +127,7 @@ class BackwardRun {  // one work item on one thread
       const int64_t head = block.group.first_head + (where.first_row + lane) % block.group.heads;
       const int64_t batch = block.group.batch, token = where.position[lane];
       const auto prefetch = [&](const void* base, const AttentionStrides& stride, int64_t row) {
-        prefetch_row(row_of(static_cast<const T*>(base), stride, batch, row, head), size_.D);
+        prefetch_row(row_of<T>(base, stride, batch, row, head), size_.D);
       };
       const int64_t out = output_row(*size_.pattern, head, token);
       prefetch(args_.q, args_.q_stride, token);
@@ -155,9 +151,9 @@ class BackwardRun {  // one work item on one thread
     for (int64_t lane = 0; lane < s.where.lanes; ++lane) {
       const int64_t head = head_of(block, s, lane), token = s.where.position[lane];
       const int64_t out = output_row(*size_.pattern, head, token);
-      const T* q = row_of(static_cast<const T*>(args_.q), args_.q_stride, batch, token, head);
-      const T* o = row_of(static_cast<const T*>(args_.o), args_.o_stride, batch, out, head);
-      const T* d_o = row_of(static_cast<const T*>(args_.d_o), args_.d_o_stride, batch, out, head);
+      const T* q = row_of<T>(args_.q, args_.q_stride, batch, token, head);
+      const T* o = row_of<T>(args_.o, args_.o_stride, batch, out, head);
+      const T* d_o = row_of<T>(args_.d_o, args_.d_o_stride, batch, out, head);
       put_lane(q, D, static_cast<T>(size_.scale * kLog2E), s.q, lane);
       put_lane(d_o, D, T(1), s.d_o, lane);
       T* q_row = s.q_rows + lane * width_;
@@ -220,8 +216,8 @@ class BackwardRun {  // one work item on one thread
   void store_strip(const QueryBlock& block, const BackwardState<T>& s) const {
     for (int64_t lane = 0; lane < s.where.lanes; ++lane)
       get_lane(s.dq, lane, size_.D, static_cast<T>(size_.scale),
-               row_of(static_cast<T*>(args_.dq), args_.dq_stride, block.group.batch,
-                      s.where.position[lane], head_of(block, s, lane)));
+               row_of<T>(args_.dq, args_.dq_stride, block.group.batch, s.where.position[lane],
+                         head_of(block, s, lane)));
   }
 
   const AttentionBackwardArgs& args_;
@@ -250,8 +246,8 @@ void add_partial_sums(const AttentionBackwardArgs& args, const BackwardPlan& pla
       const int64_t end = std::min(sum.end, last * kKeys);
       const T* from = static_cast<const T*>(args.scratch) + sum.offset;
       for (int64_t key = begin; key < end; ++key) {
-        T* dk = row_of(static_cast<T*>(args.dk), args.dk_stride, sum.batch, key, sum.kv_head);
-        T* dv = row_of(static_cast<T*>(args.dv), args.dv_stride, sum.batch, key, sum.kv_head);
+        T* dk = row_of<T>(args.dk, args.dk_stride, sum.batch, key, sum.kv_head);
+        T* dv = row_of<T>(args.dv, args.dv_stride, sum.batch, key, sum.kv_head);
         const T* dk_part = from + (key - sum.begin) * s.D;
         const T* dv_part = dk_part + (sum.end - sum.begin) * s.D;
         for (int64_t d = 0; d < s.D; ++d) dk[d] += dk_part[d];

@@ -81,8 +81,8 @@ class ColumnSums {
       if (lane >= s.lanes) continue;
       const int64_t head = group_.first_head + (s.first_row + lane) % group_.heads;
       const int64_t token = s.position[lane] - size_.query_offset;
-      put_lane(row_of(static_cast<const T*>(args_.q), args_.q_stride, group_.batch, token, head),
-               size_.D, static_cast<T>(size_.scale * kLog2E), q, lane);
+      put_lane(row_of<T>(args_.q, args_.q_stride, group_.batch, token, head), size_.D,
+               static_cast<T>(size_.scale * kLog2E), q, lane);
       const int64_t row = output_row(*size_.pattern, head, s.position[lane]) - size_.query_offset;
       const T found =
           static_cast<const T*>(args_.lse)[(group_.batch * size_.H + head) * size_.T + row];
@@ -91,8 +91,7 @@ class ColumnSums {
   }
 
   bool fill_tile(std::vector<KeyRange>& ranges, size_t& range) {
-    const T* const k =
-        row_of(static_cast<const T*>(args_.k), args_.k_stride, group_.batch, 0, group_.kv_head);
+    const T* const k = row_of<T>(args_.k, args_.k_stride, group_.batch, 0, group_.kv_head);
     tile_->count = 0;
     tile_->partial = false;
     for (; range < ranges.size() && tile_->count < kTileKeys; ++range) {

@@ -106,11 +106,10 @@ class Decode {
   void run_part(const Part<T>& part, bool fetch, T* scores) const {
     const HeadGroup& g = *part.group;
     const int64_t width = padded<T>(size_.D);
-    const T* k = row_of(static_cast<const T*>(args_.k), args_.k_stride, g.batch, 0, g.kv_head);
-    const T* v = row_of(static_cast<const T*>(args_.v), args_.v_stride, g.batch, 0, g.kv_head);
+    const T* k = row_of<T>(args_.k, args_.k_stride, g.batch, 0, g.kv_head);
+    const T* v = row_of<T>(args_.v, args_.v_stride, g.batch, 0, g.kv_head);
     for (int64_t h = 0; h < g.heads; ++h) {
-      const T* q =
-          row_of(static_cast<const T*>(args_.q), args_.q_stride, g.batch, 0, g.first_head + h);
+      const T* q = row_of<T>(args_.q, args_.q_stride, g.batch, 0, g.first_head + h);
       for (int64_t d = 0; d < size_.D; ++d)
         part.q[h * width + d] = q[d] * static_cast<T>(size_.scale * kLog2E);
     }
@@ -151,7 +150,7 @@ class Decode {
   void fetch_rows(const void* base, const AttentionStrides& stride, int64_t batch,
                   int64_t key) const {
     for (int64_t head = 0; head < size_.Hkv; ++head) {
-      const T* row = row_of(static_cast<const T*>(base), stride, batch, key, head);
+      const T* row = row_of<T>(base, stride, batch, key, head);
       for (int64_t d = 0; d < size_.D; d += 64 / static_cast<int64_t>(sizeof(T)))
         __builtin_prefetch(row + d);
     }
@@ -181,7 +180,7 @@ class Decode {
     const HeadGroup& g = *parts_[begin].group;
     T m = kMinusInfinity<T>, l = 0;
     for (size_t i = begin; i < end; ++i) m = std::max(m, parts_[i].m[h]);
-    T* o = row_of(static_cast<T*>(args_.o), args_.o_stride, g.batch, 0, g.first_head + h);
+    T* o = row_of<T>(args_.o, args_.o_stride, g.batch, 0, g.first_head + h);
     std::fill_n(o, size_.D, T(0));
     for (size_t i = begin; i < end; ++i)
       if (parts_[i].m[h] > kMinusInfinity<T> || std::isnan(parts_[i].l[h]))

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "tensor/cpu/attention_blocks.h"
+#include "tensor/cpu/carver.h"
 #include "tensor/cpu/micro_product.h"
 
 namespace mullion::cpu {
@@ -70,6 +71,14 @@ struct KeyTile {
   int64_t key[kTileKeys];
   LaneInt<T> from[kTileKeys];  // the first position that sees the key; ascending
 };
+template <typename T>
+KeyTile<T>* take_tile(Carver& carver, int64_t D) {
+  auto* tile = carver.take<KeyTile<T>>(1);
+  T* k = carver.take<T>(kTileKeys * padded<T>(D));
+  T* v = carver.take<T>(kTileKeys * padded<T>(D));
+  if (tile) tile->k = k, tile->v = v;
+  return tile;
+}
 
 // Steps through the keys that a block of queries sees, a tile at a time. Short ranges (the sinks,
 // single keys) share a tile with what follows them.
@@ -160,8 +169,14 @@ void with_vectors(int64_t lanes, F&& f) {
 
 // The pointer to a row of a strided array.
 template <typename T>
-T* row_of(T* base, const AttentionStrides& stride, int64_t batch, int64_t token, int64_t head) {
-  return base + batch * stride.batch + token * stride.token + head * stride.head;
+const T* row_of(const void* base, const AttentionStrides& stride, int64_t batch, int64_t token,
+                int64_t head) {
+  return static_cast<const T*>(base) + batch * stride.batch + token * stride.token +
+         head * stride.head;
+}
+template <typename T>
+T* row_of(void* base, const AttentionStrides& stride, int64_t batch, int64_t token, int64_t head) {
+  return const_cast<T*>(row_of<T>(static_cast<const void*>(base), stride, batch, token, head));
 }
 
 // Writes a row of D elements into one lane of a D x kStrip block.

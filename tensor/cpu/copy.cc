@@ -8,7 +8,6 @@
 
 #include "tensor/cpu/dispatch.h"
 #include "tensor/cpu/kernels.h"
-#include "tensor/kernel_args/elementwise.h"
 #include "tensor/parallel.h"
 #include "tensor/strided.h"
 

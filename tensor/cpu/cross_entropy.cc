@@ -3,8 +3,6 @@
 // second-level cache between its sweeps, so memory is read once and written once.
 #include "tensor/cpu/kernels.h"
 #include "tensor/cpu/softmax_row.h"
-#include "tensor/kernel_args/norm.h"
-
 namespace mullion::cpu {
 namespace {
 

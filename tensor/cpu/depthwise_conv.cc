@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <vector>
 
-#include "tensor/check.h"
-#include "tensor/kernel_args/pooling.h"
+#include "tensor/cpu/dispatch.h"
+#include "tensor/cpu/kernels.h"
 #include "tensor/parallel.h"
 
 namespace mullion::cpu {
@@ -102,15 +102,12 @@ void backward(const DepthwiseConv3BackwardArgs& a) {
 }  // namespace
 
 void depthwise_conv3(const DepthwiseConv3Args& a) {
-  CHECK(a.dtype == DType::f32 || a.dtype == DType::f64, "depthwise_conv3: f32 or f64, not ",
-        name_of(a.dtype));
-  a.dtype == DType::f32 ? convolve<float>(a, 1) : convolve<double>(a, 1);
+  dispatch_float("depthwise_conv3", a.dtype, [&](auto zero) { convolve<decltype(zero)>(a, 1); });
 }
 
 void depthwise_conv3_backward(const DepthwiseConv3BackwardArgs& a) {
-  CHECK(a.dtype == DType::f32 || a.dtype == DType::f64,
-        "depthwise_conv3_backward: f32 or f64, not ", name_of(a.dtype));
-  a.dtype == DType::f32 ? backward<float>(a) : backward<double>(a);
+  dispatch_float("depthwise_conv3_backward", a.dtype,
+                 [&](auto zero) { backward<decltype(zero)>(a); });
 }
 
 }  // namespace mullion::cpu

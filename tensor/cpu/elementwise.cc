@@ -1,10 +1,6 @@
 // Elementwise kernels: the functors of tensor/elementwise.h over registers of floats, split over
 // threads by ranges. Binary operands are walked by merged strides; the rows that occur (both
 // contiguous, a vector or a scalar broadcast) are vectorised.
-#include "tensor/kernel_args/elementwise.h"
-
-#include <tuple>
-
 #include "tensor/cpu/dispatch.h"
 #include "tensor/cpu/kernels.h"
 #include "tensor/cpu/vector_math.h"
@@ -76,12 +72,12 @@ void unary(const UnaryArgs& args) {
 }
 
 template <typename Op>
-void unary_grad(const UnaryGradArgs& args) {
-  dispatch_float("unary_grad", args.dtype, [&](auto zero) {
+void unary_backward(const UnaryBackwardArgs& args) {
+  dispatch_float("unary_backward", args.dtype, [&](auto zero) {
     using T = decltype(zero);
     parallel_map(
         args.n, grain_of<Op>(), static_cast<T*>(args.dx),
-        [](Pack<T> x, Pack<T> y, Pack<T> g) { return Op::grad(x, y, g); },
+        [](Pack<T> x, Pack<T> y, Pack<T> g) { return Op::backward(x, y, g); },
         static_cast<const T*>(args.x), static_cast<const T*>(args.y),
         static_cast<const T*>(args.g));
   });
@@ -125,8 +121,8 @@ void swiglu(const SwigluArgs& args) {
 }
 
 // dgate = g up silu'(gate), dup = g silu(gate): both in one pass where both are asked for.
-void swiglu_grad(const SwigluGradArgs& args) {
-  dispatch_float("swiglu_grad", args.dtype, [&](auto zero) {
+void swiglu_backward(const SwigluBackwardArgs& args) {
+  dispatch_float("swiglu_backward", args.dtype, [&](auto zero) {
     using T = decltype(zero);
     using P = Pack<T>;
     const auto* gate = static_cast<const T*>(args.gate);
@@ -154,15 +150,14 @@ void swiglu_grad(const SwigluGradArgs& args) {
   });
 }
 
-namespace {
-// Emits the functions of every op of the lists, for the table.
-template <typename... U, typename... B>
-constexpr auto every_op(OpList<U...>, OpList<B...>) {
-  return std::make_tuple(unary<U>..., unary_grad<U>..., binary<B>...);
-}
-}  // namespace
-extern const decltype(every_op(UnaryOps{}, BinaryOps{})) kElementwiseKernels;
-const decltype(every_op(UnaryOps{}, BinaryOps{})) kElementwiseKernels =
-    every_op(UnaryOps{}, BinaryOps{});
+// The functions of every op, for the table.
+#define MULLION_INSTANTIATE(name, Op)        \
+  template void unary<Op>(const UnaryArgs&); \
+  template void unary_backward<Op>(const UnaryBackwardArgs&);
+MULLION_UNARY_OPS(MULLION_INSTANTIATE)
+#undef MULLION_INSTANTIATE
+#define MULLION_INSTANTIATE(name, Op) template void binary<Op>(const BinaryArgs&);
+MULLION_BINARY_OPS(MULLION_INSTANTIATE)
+#undef MULLION_INSTANTIATE
 
 }  // namespace mullion::cpu

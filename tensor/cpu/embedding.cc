@@ -6,7 +6,6 @@
 #include "tensor/cpu/dispatch.h"
 #include "tensor/cpu/kernels.h"
 #include "tensor/cpu/pack.h"
-#include "tensor/kernel_args/linear.h"
 #include "tensor/parallel.h"
 
 namespace mullion::cpu {
@@ -26,7 +25,7 @@ void lookup(const EmbeddingArgs& args) {
 }
 
 template <typename T>
-void scatter(const EmbeddingGradArgs& args) {
+void scatter(const EmbeddingBackwardArgs& args) {
   const auto* g = static_cast<const T*>(args.g);
   auto* dtable = static_cast<T*>(args.dtable);
   const int64_t width = args.width;
@@ -56,8 +55,9 @@ void embedding(const EmbeddingArgs& args) {
                  [&](auto zero) { lookup<decltype(zero), decltype(zero)>(args); });
 }
 
-void embedding_grad(const EmbeddingGradArgs& args) {
-  dispatch_float("embedding_grad", args.dtype, [&](auto zero) { scatter<decltype(zero)>(args); });
+void embedding_backward(const EmbeddingBackwardArgs& args) {
+  dispatch_float("embedding_backward", args.dtype,
+                 [&](auto zero) { scatter<decltype(zero)>(args); });
 }
 
 }  // namespace mullion::cpu

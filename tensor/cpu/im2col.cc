@@ -3,7 +3,8 @@
 #include <algorithm>
 
 #include "tensor/check.h"
-#include "tensor/kernel_args/pooling.h"
+#include "tensor/cpu/dispatch.h"
+#include "tensor/cpu/kernels.h"
 #include "tensor/parallel.h"
 
 namespace mullion {
@@ -84,16 +85,12 @@ void fold(const Col2ImArgs& a) {
 
 void im2col(const Im2ColArgs& a) {
   check_patches(a.geometry);
-  CHECK(a.dtype == DType::f32 || a.dtype == DType::f64, "im2col: f32 or f64, not ",
-        name_of(a.dtype));
-  a.dtype == DType::f32 ? unfold<float>(a) : unfold<double>(a);
+  dispatch_float("im2col", a.dtype, [&](auto zero) { unfold<decltype(zero)>(a); });
 }
 
 void col2im(const Col2ImArgs& a) {
   check_patches(a.geometry);
-  CHECK(a.dtype == DType::f32 || a.dtype == DType::f64, "col2im: f32 or f64, not ",
-        name_of(a.dtype));
-  a.dtype == DType::f32 ? fold<float>(a) : fold<double>(a);
+  dispatch_float("col2im", a.dtype, [&](auto zero) { fold<decltype(zero)>(a); });
 }
 
 }  // namespace cpu

@@ -5,8 +5,6 @@
 
 #include "tensor/cpu/kernels.h"
 #include "tensor/cpu/rows.h"
-#include "tensor/kernel_args/norm.h"
-
 namespace mullion::cpu {
 namespace {
 
@@ -53,7 +51,7 @@ void forward(const LayerNormArgs& args) {
 }
 
 template <typename T>
-void backward(const LayerNormGradArgs& args) {
+void backward(const LayerNormBackwardArgs& args) {
   using P = Pack<T>;
   const auto* weight = static_cast<const T*>(args.weight);
   const int64_t width = args.width;
@@ -101,8 +99,9 @@ void layer_norm(const LayerNormArgs& args) {
   dispatch_float("layer_norm", args.dtype, [&](auto zero) { forward<decltype(zero)>(args); });
 }
 
-void layer_norm_grad(const LayerNormGradArgs& args) {
-  dispatch_float("layer_norm_grad", args.dtype, [&](auto zero) { backward<decltype(zero)>(args); });
+void layer_norm_backward(const LayerNormBackwardArgs& args) {
+  dispatch_float("layer_norm_backward", args.dtype,
+                 [&](auto zero) { backward<decltype(zero)>(args); });
 }
 
 }  // namespace mullion::cpu

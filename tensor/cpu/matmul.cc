@@ -12,7 +12,6 @@
 #include "tensor/cpu/matmul.h"
 #include "tensor/cpu/vector_math.h"
 #include "tensor/elementwise.h"
-#include "tensor/kernel_args/linear.h"
 #include "tensor/parallel.h"
 #include "tensor/scratch.h"
 
@@ -237,16 +236,6 @@ void with_bf16(const MatmulArgs& args) {
     bf16_product(args, p.a, b, p.c);  // adds the bias
     finish(epilogue.without_bias(), p.c, p.m, p.n, p.ldc);
   });
-}
-
-// One taller product where the matrices of A and C follow each other and share B.
-MatmulArgs folded(MatmulArgs args) {
-  if (args.batch > 1 && args.stride_b == 0 && !args.transpose_a &&
-      args.stride_a == args.m * args.lda && args.stride_c == args.m * args.ldc) {
-    args.m *= args.batch;
-    args.batch = 1;
-  }
-  return args;
 }
 
 }  // namespace

@@ -1,11 +1,11 @@
 // Forward of MSA-Conv: an item is one band of query rows of one head of one batch entry. Nothing is
 // kept but O and the log-sum-exp; scratch memory is one band's, whatever the kernel's size.
-#include "tensor/kernel_args/msa_conv.h"
-#include "tensor/check.h"
+#include "tensor/cpu/carver.h"
+#include "tensor/cpu/dispatch.h"
+#include "tensor/cpu/kernels.h"
 #include "tensor/cpu/msa_conv_softmax.h"
 #include "tensor/cpu/msa_conv_taps.h"
 #include "tensor/parallel.h"
-#include "tensor/scratch.h"
 
 namespace mullion::cpu {
 
@@ -15,21 +15,17 @@ template <typename T>
 struct ForwardScratch {
   ForwardScratch(const MsaPlan& plan) {
     const int64_t c = plan.g.head_dim, taps = plan.g.taps();
-    const int64_t factors_size = plan.g.dropout > 0 ? taps * plan.query_plane : 0;
-    const int64_t total = 2 * c * (plan.query_plane + plan.key_plane) +
-                          (taps + 2) * plan.query_plane + plan.key_plane + factors_size;
-    T* at = reinterpret_cast<T*>(
-        thread_scratch(static_cast<size_t>(total) * (sizeof(T) / sizeof(float)), 0));
-    const auto take = [&at](int64_t n) { return std::exchange(at, at + n); };
-    pixels = take(c * plan.query_plane);
-    queries = take(c * plan.query_plane);
-    keys = take(c * plan.key_plane);
-    planes = take(c * plan.key_plane);
-    weights = take(taps * plan.query_plane);
-    inverse = take(plan.query_plane);
-    lse = take(plan.query_plane);
-    border = take(plan.key_plane);
-    factors = take(factors_size);
+    carve_scratch([&](Carver& carver) {
+      pixels = carver.take<T>(c * plan.query_plane);
+      queries = carver.take<T>(c * plan.query_plane);
+      keys = carver.take<T>(c * plan.key_plane);
+      planes = carver.take<T>(c * plan.key_plane);
+      weights = carver.take<T>(taps * plan.query_plane);
+      inverse = carver.take<T>(plan.query_plane);
+      lse = carver.take<T>(plan.query_plane);
+      border = carver.take<T>(plan.key_plane);
+      factors = carver.take<T>(plan.g.dropout > 0 ? taps * plan.query_plane : 0);
+    });
   }
   T *pixels, *queries, *keys, *planes, *weights, *inverse, *lse, *border, *factors;
 };
@@ -86,9 +82,7 @@ void forward(const MsaConvArgs& args) {
 
 void msa_conv(const MsaConvArgs& args) {
   check_msa_conv(args.geometry);
-  CHECK(args.dtype == DType::f32 || args.dtype == DType::f64, "msa_conv: f32 or f64, not ",
-        name_of(args.dtype));
-  args.dtype == DType::f32 ? forward<float>(args) : forward<double>(args);
+  dispatch_float("msa_conv", args.dtype, [&](auto zero) { forward<decltype(zero)>(args); });
 }
 
 }  // namespace mullion::cpu

@@ -1,12 +1,12 @@
 // Backward of MSA-Conv: an item is one head of one batch entry, band after band, so that dK and dV
 // are summed in a fixed order without atomics. Per tap, with P computed again from the log-sum-exp,
 //   dL = scale P (<dO, v> - D),  D = <dO, O>,  dq = sum dL k,  dk = sum dL q,  dv = sum P dO.
-#include "tensor/check.h"
+#include "tensor/cpu/carver.h"
+#include "tensor/cpu/dispatch.h"
+#include "tensor/cpu/kernels.h"
 #include "tensor/cpu/msa_conv_softmax.h"
 #include "tensor/cpu/msa_conv_taps.h"
-#include "tensor/kernel_args/msa_conv.h"
 #include "tensor/parallel.h"
-#include "tensor/scratch.h"
 
 namespace mullion::cpu {
 
@@ -16,23 +16,19 @@ template <typename T>
 struct BackwardScratch {
   BackwardScratch(const MsaPlan& plan) {
     const int64_t c = plan.g.head_dim, taps = plan.g.taps();
-    const int64_t factors_size = plan.g.dropout > 0 ? taps * plan.query_plane : 0;
-    const int64_t total = c * (3 * plan.query_plane + 2 * plan.key_plane) +
-                          2 * (taps + 1) * plan.query_plane + plan.key_plane + factors_size;
-    T* at = reinterpret_cast<T*>(
-        thread_scratch(static_cast<size_t>(total) * (sizeof(T) / sizeof(float)), 0));
-    const auto take = [&at](int64_t n) { return std::exchange(at, at + n); };
-    queries = take(c * plan.query_plane);
-    grads = take(c * plan.query_plane);
-    query_planes = take(c * plan.query_plane);
-    keys = take(c * plan.key_plane);
-    key_planes = take(c * plan.key_plane);
-    weights = take(taps * plan.query_plane);
-    products = take(taps * plan.query_plane);
-    dot = take(plan.query_plane);
-    lse = take(plan.query_plane);
-    border = take(plan.key_plane);
-    factors = take(factors_size);
+    carve_scratch([&](Carver& carver) {
+      queries = carver.take<T>(c * plan.query_plane);
+      grads = carver.take<T>(c * plan.query_plane);
+      query_planes = carver.take<T>(c * plan.query_plane);
+      keys = carver.take<T>(c * plan.key_plane);
+      key_planes = carver.take<T>(c * plan.key_plane);
+      weights = carver.take<T>(taps * plan.query_plane);
+      products = carver.take<T>(taps * plan.query_plane);
+      dot = carver.take<T>(plan.query_plane);
+      lse = carver.take<T>(plan.query_plane);
+      border = carver.take<T>(plan.key_plane);
+      factors = carver.take<T>(plan.g.dropout > 0 ? taps * plan.query_plane : 0);
+    });
   }
   T *queries, *grads, *query_planes, *keys, *key_planes, *weights, *products, *dot, *lse, *border,
       *factors;
@@ -152,9 +148,8 @@ void backward(const MsaConvBackwardArgs& args) {
 
 void msa_conv_backward(const MsaConvBackwardArgs& args) {
   check_msa_conv(args.geometry);
-  CHECK(args.dtype == DType::f32 || args.dtype == DType::f64, "msa_conv_backward: f32 or f64, not ",
-        name_of(args.dtype));
-  args.dtype == DType::f32 ? backward<float>(args) : backward<double>(args);
+  dispatch_float("msa_conv_backward", args.dtype,
+                 [&](auto zero) { backward<decltype(zero)>(args); });
 }
 
 }  // namespace mullion::cpu

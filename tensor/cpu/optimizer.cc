@@ -7,7 +7,6 @@
 #include "tensor/cpu/dispatch.h"
 #include "tensor/cpu/kernels.h"
 #include "tensor/cpu/vector_math.h"
-#include "tensor/kernel_args/optimizer.h"
 #include "tensor/parallel.h"
 
 namespace mullion::cpu {

@@ -3,18 +3,13 @@
 #include <algorithm>
 
 #include "tensor/check.h"
-#include "tensor/kernel_args/pooling.h"
+#include "tensor/cpu/dispatch.h"
+#include "tensor/cpu/kernels.h"
 #include "tensor/parallel.h"
 
 namespace mullion::cpu {
 
 namespace {
-
-template <typename F>
-void by_type(DType type, const char* op, const F& f) {
-  CHECK(type == DType::f32 || type == DType::f64, op, ": f32 or f64, not ", name_of(type));
-  type == DType::f32 ? f(float{}) : f(double{});
-}
 
 // Rows of the output that make a range worth a thread.
 int64_t row_grain(int64_t width, int64_t channels) {
@@ -102,14 +97,14 @@ void each_row(int64_t rows, int64_t width, int64_t channels, const F& f) {
 }  // namespace
 
 void max_pool2(const MaxPool2Args& a) {
-  by_type(a.dtype, "max_pool2", [&](auto zero) {
+  dispatch_float("max_pool2", a.dtype, [&](auto zero) {
     each_row(a.batch * ((a.height + 1) / 2), a.width, a.channels,
              [&](int64_t row) { max_row<decltype(zero)>(a, row); });
   });
 }
 
 void max_pool2_backward(const MaxPool2BackwardArgs& a) {
-  by_type(a.dtype, "max_pool2_backward", [&](auto zero) {
+  dispatch_float("max_pool2_backward", a.dtype, [&](auto zero) {
     each_row(a.batch * a.height, a.width, a.channels,
              [&](int64_t row) { max_backward_row<decltype(zero)>(a, row); });
   });
@@ -117,7 +112,7 @@ void max_pool2_backward(const MaxPool2BackwardArgs& a) {
 
 void average_pool(const AveragePoolArgs& a) {
   CHECK_AS(Fault::usage, a.ratio >= 1, "average_pool: ratio ", a.ratio);
-  by_type(a.dtype, "average_pool", [&](auto zero) {
+  dispatch_float("average_pool", a.dtype, [&](auto zero) {
     each_row(a.batch * ((a.height + a.ratio - 1) / a.ratio), a.width * a.ratio, a.channels,
              [&](int64_t row) { average_row<decltype(zero)>(a, row); });
   });
@@ -125,7 +120,7 @@ void average_pool(const AveragePoolArgs& a) {
 
 void average_pool_backward(const AveragePoolBackwardArgs& a) {
   CHECK_AS(Fault::usage, a.ratio >= 1, "average_pool_backward: ratio ", a.ratio);
-  by_type(a.dtype, "average_pool_backward", [&](auto zero) {
+  dispatch_float("average_pool_backward", a.dtype, [&](auto zero) {
     each_row(a.batch * a.height, a.width, a.channels,
              [&](int64_t row) { average_backward_row<decltype(zero)>(a, row); });
   });

@@ -4,7 +4,6 @@
 
 #include "tensor/cpu/dispatch.h"
 #include "tensor/cpu/kernels.h"
-#include "tensor/kernel_args/elementwise.h"
 #include "tensor/parallel.h"
 #include "tensor/random.h"
 

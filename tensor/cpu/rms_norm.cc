@@ -4,8 +4,6 @@
 
 #include "tensor/cpu/kernels.h"
 #include "tensor/cpu/rows.h"
-#include "tensor/kernel_args/norm.h"
-
 namespace mullion::cpu {
 namespace {
 
@@ -31,7 +29,7 @@ void forward(const RmsNormArgs& args) {
 }
 
 template <typename T>
-void backward(const RmsNormGradArgs& args) {
+void backward(const RmsNormBackwardArgs& args) {
   using P = Pack<T>;
   const auto* weight = static_cast<const T*>(args.weight);
   const int64_t width = args.width;
@@ -67,8 +65,9 @@ void rms_norm(const RmsNormArgs& args) {
   dispatch_float("rms_norm", args.dtype, [&](auto zero) { forward<decltype(zero)>(args); });
 }
 
-void rms_norm_grad(const RmsNormGradArgs& args) {
-  dispatch_float("rms_norm_grad", args.dtype, [&](auto zero) { backward<decltype(zero)>(args); });
+void rms_norm_backward(const RmsNormBackwardArgs& args) {
+  dispatch_float("rms_norm_backward", args.dtype,
+                 [&](auto zero) { backward<decltype(zero)>(args); });
 }
 
 }  // namespace mullion::cpu

@@ -3,7 +3,6 @@
 #include "tensor/cpu/dispatch.h"
 #include "tensor/cpu/kernels.h"
 #include "tensor/cpu/pack.h"
-#include "tensor/kernel_args/norm.h"
 #include "tensor/parallel.h"
 
 namespace mullion::cpu {

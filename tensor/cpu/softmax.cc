@@ -2,13 +2,11 @@
 // between the sweeps over it.
 #include "tensor/cpu/kernels.h"
 #include "tensor/cpu/softmax_row.h"
-#include "tensor/kernel_args/norm.h"
-
 namespace mullion::cpu {
 namespace {
 
 template <typename T>
-void backward(const SoftmaxGradArgs& args) {
+void backward(const SoftmaxBackwardArgs& args) {
   using P = Pack<T>;
   const int64_t width = args.width;
   parallel_for(args.rows, rows_of_grain(width), [&](int64_t begin, int64_t end) {
@@ -41,8 +39,9 @@ void softmax(const SoftmaxArgs& args) {
   });
 }
 
-void softmax_grad(const SoftmaxGradArgs& args) {
-  dispatch_float("softmax_grad", args.dtype, [&](auto zero) { backward<decltype(zero)>(args); });
+void softmax_backward(const SoftmaxBackwardArgs& args) {
+  dispatch_float("softmax_backward", args.dtype,
+                 [&](auto zero) { backward<decltype(zero)>(args); });
 }
 
 }  // namespace mullion::cpu

@@ -7,7 +7,6 @@
 #include "tensor/cpu/dispatch.h"
 #include "tensor/cpu/kernels.h"
 #include "tensor/cpu/pack.h"
-#include "tensor/kernel_args/elementwise.h"
 #include "tensor/parallel.h"
 
 namespace mullion::cpu {

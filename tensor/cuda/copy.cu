@@ -11,7 +11,7 @@
 #include "tensor/cuda/runtime/runtime.h"
 #include "tensor/cuda/strided.cuh"
 #include "tensor/cuda/transpose.cuh"
-#include "tensor/kernel_args/elementwise.h"
+#include "tensor/half.h"
 
 namespace mullion::cuda {
 namespace {
@@ -79,33 +79,6 @@ void move(const CopyArgs& args, const StridedSpace<2>& space) {
 }
 
 // --- another type -------------------------------------------------------------------------------
-// IEEE half precision by its bits: 1 sign, 5 exponent (bias 15), 10 fraction. It is only loaded and
-// stored, so a header of its own is not worth it.
-__device__ float half_to_float(uint16_t bits) {
-  const uint32_t sign = static_cast<uint32_t>(bits & 0x8000u) << 16;
-  const uint32_t exponent = (bits >> 10) & 0x1fu, fraction = bits & 0x3ffu;
-  if (exponent == 0) {
-    const float magnitude = static_cast<float>(fraction) * 0x1p-24f;
-    return sign ? -magnitude : magnitude;
-  }
-  const uint32_t biased = exponent == 31 ? 255u : exponent + 112u;
-  return __uint_as_float(sign | (biased << 23) | (fraction << 13));
-}
-__device__ uint16_t float_to_half(float f) {
-  const uint32_t u = __float_as_uint(f), magnitude = u & 0x7fffffffu;
-  const uint32_t sign = (u >> 16) & 0x8000u;
-  uint32_t bits;
-  if (magnitude >= 0x7f800000u)  // infinity or NaN
-    bits = 0x7c00u | (magnitude > 0x7f800000u ? 0x200u : 0u);
-  else if (magnitude >= 0x477ff000u)  // rounds to above 65504
-    bits = 0x7c00u;
-  else if (magnitude < 0x38800000u)  // subnormal: a multiple of 2^-24, to nearest even
-    bits = static_cast<uint32_t>(rintf(__uint_as_float(magnitude) * 0x1p24f));
-  else
-    bits = (magnitude + 0xfffu + ((magnitude >> 13) & 1) - 0x38000000u) >> 13;
-  return static_cast<uint16_t>(sign | bits);
-}
-
 // Floats travel as double (exact for each of them), integers as int64.
 struct Element {
   double real = 0;
@@ -120,7 +93,7 @@ __device__ Element load_element(const void* x, DType type, int64_t i) {
     case DType::bf16:
       return {widen(static_cast<const Bf16*>(x)[i]), 0, true};
     case DType::f16:
-      return {half_to_float(static_cast<const uint16_t*>(x)[i]), 0, true};
+      return {float_of_half(static_cast<const uint16_t*>(x)[i]), 0, true};
     case DType::f64:
       return {static_cast<const double*>(x)[i], 0, true};
     case DType::i32:
@@ -154,7 +127,7 @@ __device__ void store_element(void* y, DType type, int64_t i, const Element& e) 
       static_cast<Bf16*>(y)[i] = narrow<Bf16>(single);
       return;
     case DType::f16:
-      static_cast<uint16_t*>(y)[i] = float_to_half(single);
+      static_cast<uint16_t*>(y)[i] = half_of_float(single);
       return;
     case DType::f64:
       static_cast<double*>(y)[i] = real;
@@ -244,7 +217,7 @@ void copy(const CopyArgs& args) {
 void fill(const FillArgs& args) {
   if (args.n == 0) return;
   alignas(8) unsigned char bits[8] = {};
-  kCpuKernels.fill({bits, args.dtype, 1, args.value});
+  kernels({}).fill({.y = bits, .dtype = args.dtype, .n = 1, .value = args.value});
   const int64_t size = size_of(args.dtype);
   bool same = true;
   for (int64_t i = 1; i < size; ++i) same = same && bits[i] == bits[0];

@@ -11,7 +11,6 @@
 #include "tensor/cuda/kernels.h"
 #include "tensor/cuda/rows.cuh"
 #include "tensor/cuda/runtime/runtime.h"
-#include "tensor/kernel_args/pooling.h"
 
 namespace mullion::cuda {
 

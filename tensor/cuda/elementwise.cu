@@ -1,8 +1,6 @@
 // Elementwise kernels from the functors of tensor/elementwise.h. Binary operands are walked by
 // merged strides, a vector of elements of the inner axis at a time where strides and pointers
 // allow.
-#include "tensor/kernel_args/elementwise.h"
-
 #include "tensor/cuda/kernels.h"
 #include "tensor/cuda/map.cuh"
 #include "tensor/cuda/strided.cuh"
@@ -17,7 +15,7 @@ struct Value {
 };
 template <typename Op>
 struct Gradient {
-  __device__ float operator()(float x, float y, float g) const { return Op::grad(x, y, g); }
+  __device__ float operator()(float x, float y, float g) const { return Op::backward(x, y, g); }
 };
 struct Affine {
   float alpha, beta;
@@ -102,10 +100,10 @@ void unary(const UnaryArgs& args) {
 }
 
 template <typename Op>
-void unary_grad(const UnaryGradArgs& args) {
-  dispatch_cuda("unary_grad", args.dtype, [&](auto tag) {
+void unary_backward(const UnaryBackwardArgs& args) {
+  dispatch_cuda("unary_backward", args.dtype, [&](auto tag) {
     using T = decltype(tag);
-    map("unary_grad", args.n, Gradient<Op>{}, static_cast<T*>(args.dx),
+    map("unary_backward", args.n, Gradient<Op>{}, static_cast<T*>(args.dx),
         static_cast<const T*>(args.x), static_cast<const T*>(args.y),
         static_cast<const T*>(args.g));
   });
@@ -134,13 +132,14 @@ void accumulate(const AccumulateArgs& args) {
   });
 }
 
-namespace {
-// Makes the functions of both type lists, to which the table points.
-template <typename... U, typename... B>
-auto instances(OpList<U...>, OpList<B...>) {
-  return std::make_tuple(unary<U>..., unary_grad<U>..., binary<B>...);
-}
-[[maybe_unused]] const auto kInstances = instances(UnaryOps{}, BinaryOps{});
-}  // namespace
+// The functions of every op, for the table.
+#define MULLION_INSTANTIATE(name, Op)        \
+  template void unary<Op>(const UnaryArgs&); \
+  template void unary_backward<Op>(const UnaryBackwardArgs&);
+MULLION_UNARY_OPS(MULLION_INSTANTIATE)
+#undef MULLION_INSTANTIATE
+#define MULLION_INSTANTIATE(name, Op) template void binary<Op>(const BinaryArgs&);
+MULLION_BINARY_OPS(MULLION_INSTANTIATE)
+#undef MULLION_INSTANTIATE
 
 }  // namespace mullion::cuda

@@ -1,7 +1,6 @@
 // Rows looked up in a table, a warp a row.
 #include "tensor/cuda/kernels.h"
 #include "tensor/cuda/rows.cuh"
-#include "tensor/kernel_args/linear.h"
 
 namespace mullion::cuda {
 namespace {

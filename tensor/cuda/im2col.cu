@@ -2,7 +2,6 @@
 // row elements in the order of the window, so nothing is added by two threads.
 #include "tensor/cuda/kernels.h"
 #include "tensor/cuda/pixel_threads.cuh"
-#include "tensor/kernel_args/pooling.h"
 
 namespace mullion::cuda {
 

@@ -3,8 +3,6 @@
 // come with the launch, so that a list whose addresses are those of the step before need not be
 // sent. The factor of clipping is computed by every block from the sum of squares, so that the host
 // never waits for it.
-#include "tensor/kernel_args/optimizer.h"
-
 #include <algorithm>
 #include <cmath>
 #include <vector>

@@ -4,7 +4,6 @@
 
 #include "tensor/cuda/kernels.h"
 #include "tensor/cuda/pixel_threads.cuh"
-#include "tensor/kernel_args/pooling.h"
 
 namespace mullion::cuda {
 

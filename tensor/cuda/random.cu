@@ -7,7 +7,6 @@
 #include "tensor/cuda/dispatch.h"
 #include "tensor/cuda/kernels.h"
 #include "tensor/cuda/runtime/launch.h"
-#include "tensor/kernel_args/elementwise.h"
 #include "tensor/random.h"
 
 namespace mullion::cuda {

@@ -5,7 +5,6 @@
 
 #include "tensor/cuda/kernels.h"
 #include "tensor/cuda/rows.cuh"
-#include "tensor/kernel_args/norm.h"
 
 namespace mullion::cuda {
 namespace {

@@ -3,7 +3,6 @@
 #include "tensor/cuda/kernels.h"
 #include "tensor/cuda/rows.cuh"
 #include "tensor/elementwise.h"
-#include "tensor/kernel_args/elementwise.h"
 
 namespace mullion::cuda {
 namespace {
@@ -24,15 +23,15 @@ __global__ void __launch_bounds__(kThreads)
 
 template <typename T, int N>
 __global__ void __launch_bounds__(kThreads)
-    swiglu_grad_kernel(const T* gate, const T* up, const T* g, T* dgate, T* dup, int64_t begin,
-                       int64_t end) {
+    swiglu_backward_kernel(const T* gate, const T* up, const T* g, T* dgate, T* dup, int64_t begin,
+                           int64_t end) {
   const int64_t at = begin + (int64_t{blockIdx.x} * kThreads + threadIdx.x) * N;
   if (at >= end) return;
   const Floats<N> a = load<N>(gate + at), b = load<N>(up + at), d = load<N>(g + at);
   Floats<N> by_gate, by_up;
 #pragma unroll
   for (int i = 0; i < N; ++i) {
-    by_gate.v[i] = Silu::grad(a.v[i], 0.0f, d.v[i] * b.v[i]);
+    by_gate.v[i] = Silu::backward(a.v[i], 0.0f, d.v[i] * b.v[i]);
     by_up.v[i] = d.v[i] * Silu::value(a.v[i]);
   }
   if (dgate) store(dgate + at, by_gate);
@@ -64,12 +63,12 @@ void swiglu(const SwigluArgs& args) {
   });
 }
 
-void swiglu_grad(const SwigluGradArgs& args) {
-  dispatch_cuda("swiglu_grad", args.dtype, [&](auto zero) {
+void swiglu_backward(const SwigluBackwardArgs& args) {
+  dispatch_cuda("swiglu_backward", args.dtype, [&](auto zero) {
     using T = decltype(zero);
     in_vectors<T>(args.n, aligned(args.gate, args.up, args.g, args.dgate, args.dup),
                   [&](auto lanes, int64_t begin, int64_t end, Grid grid) {
-                    launch("swiglu_grad", swiglu_grad_kernel<T, lanes()>, grid, kThreads, 0,
+                    launch("swiglu_backward", swiglu_backward_kernel<T, lanes()>, grid, kThreads, 0,
                            static_cast<const T*>(args.gate), static_cast<const T*>(args.up),
                            static_cast<const T*>(args.g), static_cast<T*>(args.dgate),
                            static_cast<T*>(args.dup), begin, end);

@@ -9,7 +9,6 @@
 #include <atomic>
 #include <cerrno>
 #include <cstring>
-#include <optional>
 #include <utility>
 
 #include "tensor/check.h"
@@ -20,21 +19,8 @@ namespace mullion {
 namespace {
 std::string why() { return std::strerror(errno); }
 
-// The size that a Git LFS pointer gives for the file in whose place it stands: what a clone leaves
-// where the large files were not fetched. Nothing for any other file.
-std::optional<std::string> size_behind_lfs_pointer(int fd, uint64_t file_size) {
-  constexpr std::string_view kStart = "version https://git-lfs.github.com/spec/", kSize = "\nsize ";
-  constexpr size_t kMaxPointerBytes = 1024;  // "should be smaller", says the specification
-  if (file_size < kStart.size() || file_size > kMaxPointerBytes) return std::nullopt;
-  char text[kMaxPointerBytes];
-  const ssize_t n = ::pread(fd, text, sizeof(text), 0);
-  const std::string_view pointer(text, n > 0 ? static_cast<size_t>(n) : 0);
-  if (!pointer.starts_with(kStart)) return std::nullopt;
-  const size_t at = pointer.find(kSize);
-  if (at == pointer.npos) return "?";
-  const std::string_view rest = pointer.substr(at + kSize.size());
-  return std::string(rest.substr(0, rest.find_first_not_of("0123456789")));
-}
+// The pointer of a file is "smaller than 1024 bytes", says the specification.
+constexpr size_t kMaxLfsPointer = 1024;
 
 class FileBytes : public ByteSource {
  public:
@@ -42,10 +28,11 @@ class FileBytes : public ByteSource {
     try {
       CHECK_AS(Fault::bad_file, ::fstat(fd_, &opened_) == 0 && S_ISREG(opened_.st_mode), name_,
                ": not a regular file");
-      if (const auto bytes = size_behind_lfs_pointer(fd_, size()))
-        throw Error(concat(name_, ": a Git LFS pointer, not the file of ", *bytes,
-                           " bytes that it stands for"),
-                    Fault::bad_file, "git lfs pull fetches it");
+      if (size() <= kMaxLfsPointer) {
+        char text[kMaxLfsPointer];
+        const ssize_t n = ::pread(fd_, text, sizeof(text), 0);
+        refuse_lfs_pointer({text, n > 0 ? static_cast<size_t>(n) : 0}, name_);
+      }
     } catch (const Error&) {
       ::close(fd_);
       throw;
@@ -105,6 +92,17 @@ std::filesystem::path folder_of(const std::filesystem::path& path) {
   return path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
 }
 }  // namespace
+
+void refuse_lfs_pointer(std::string_view contents, const std::string& name) {
+  constexpr std::string_view kSize = "\nsize ";
+  if (!contents.starts_with("version https://git-lfs.github.com/spec/")) return;
+  const size_t at = contents.find(kSize);
+  const std::string_view rest = at == contents.npos ? "?" : contents.substr(at + kSize.size());
+  const std::string_view size = rest.substr(0, rest.find_first_of("\r\n"));
+  throw Error(
+      concat(name, ": a Git LFS pointer, not the file of ", size, " bytes that it stands for"),
+      Fault::bad_file, "git lfs pull fetches it");
+}
 
 std::unique_ptr<ByteSource> open_file(const std::filesystem::path& path) {
   const int fd = ::open(path.c_str(), kReadFlags);

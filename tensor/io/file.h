@@ -24,6 +24,10 @@ class ByteSource {
   virtual void read_at(uint64_t offset, std::span<std::byte> dst) const = 0;
 };
 
+// Throws for the contents of a Git LFS pointer, which a clone leaves where the large files were not
+// fetched; the error names the size of the file in whose place it stands.
+void refuse_lfs_pointer(std::string_view contents, const std::string& name);
+
 // A regular file. Size and modification time are compared again after every read.
 std::unique_ptr<ByteSource> open_file(const std::filesystem::path& path);
 // The regular file `basename` in `folder`: never a path, a device, or a symbolic link but those of

@@ -26,12 +26,10 @@ struct AttentionSizes {
 
 struct AttentionForwardArgs {
   AttentionSizes size;
-  const void* q = nullptr;
-  const void* k = nullptr;
-  const void* v = nullptr;
-  void* o = nullptr;    // B x T x H x D
-  void* lse = nullptr;  // B x H x T without gaps: log of the sum of exp(scale * q k); may be null
-  void* scratch = nullptr;  // attention_forward_scratch(size) bytes, 64-byte aligned
+  const void *q, *k, *v;
+  void* o;              // B x T x H x D
+  void* lse = nullptr;  // B x H x T without gaps: log of the sum of exp(scale * q k)
+  void* scratch;        // attention_forward_scratch(size) bytes, 64-byte aligned
   AttentionStrides q_stride, k_stride, v_stride, o_stride;
   // B x H x S without gaps, of lse's type: for each key the sum of its probabilities over the
   // queries from `sums_from` on (a cache evicts by it). May be null; where it is not, lse is given.
@@ -42,18 +40,20 @@ struct AttentionForwardArgs {
 // Needs query_offset 0 and T == S. dq, dk, dv are overwritten.
 struct AttentionBackwardArgs {
   AttentionSizes size;
-  const void* q = nullptr;
-  const void* k = nullptr;
-  const void* v = nullptr;
-  const void* o = nullptr;    // as the forward kernel left it
-  const void* lse = nullptr;  // the same
-  const void* d_o = nullptr;  // gradient with respect to o
-  void* dq = nullptr;
-  void* dk = nullptr;
-  void* dv = nullptr;
-  void* scratch = nullptr;  // attention_backward_scratch(size) bytes, 64-byte aligned
+  const void *q, *k, *v;
+  const void *o, *lse;  // as the forward kernel left them
+  const void* d_o;      // gradient with respect to o
+  void *dq, *dk, *dv;
+  void* scratch;  // attention_backward_scratch(size) bytes, 64-byte aligned
   AttentionStrides q_stride, k_stride, v_stride, o_stride, d_o_stride, dq_stride, dk_stride,
       dv_stride;
 };
 
 }  // namespace mullion
+
+// Their kernels (tensor/kernel_table.h): result, name, arguments.
+#define MULLION_ATTENTION_KERNELS(KERNEL)                   \
+  KERNEL(void, attention_forward, AttentionForwardArgs)     \
+  KERNEL(size_t, attention_forward_scratch, AttentionSizes) \
+  KERNEL(void, attention_backward, AttentionBackwardArgs)   \
+  KERNEL(size_t, attention_backward_scratch, AttentionSizes)

@@ -1,5 +1,8 @@
 // Arguments of the elementwise and data-moving kernels. Pointers are to elements of `dtype` unless
 // said otherwise; sizes and strides are in elements.
+//
+// In every file of this folder: a member without a default must be named where a kernel is called
+// (.x = ...), and the compiler says where one is not.
 #pragma once
 #include "tensor/dtype.h"
 #include "tensor/host_device.h"
@@ -30,7 +33,7 @@ struct UnaryArgs {
   int64_t n;
 };
 // dx = g * f'(x), with y = f(x) at hand.
-struct UnaryGradArgs {
+struct UnaryBackwardArgs {
   const void *x, *y, *g;
   void* dx;
   DType dtype;
@@ -81,7 +84,7 @@ struct SwigluArgs {
   DType dtype;
   int64_t n;
 };
-struct SwigluGradArgs {
+struct SwigluBackwardArgs {
   const void *gate, *up, *g;
   void *dgate, *dup;
   DType dtype;
@@ -107,3 +110,14 @@ struct RandomArgs {
 };
 
 }  // namespace mullion
+
+// Their kernels (tensor/kernel_table.h): result, name, arguments.
+#define MULLION_ELEMENTWISE_KERNELS(KERNEL)         \
+  KERNEL(void, copy, CopyArgs)                      \
+  KERNEL(void, fill, FillArgs)                      \
+  KERNEL(void, affine, AffineArgs)                  \
+  KERNEL(void, sum_axis, SumAxisArgs)               \
+  KERNEL(void, accumulate, AccumulateArgs)          \
+  KERNEL(void, swiglu, SwigluArgs)                  \
+  KERNEL(void, swiglu_backward, SwigluBackwardArgs) \
+  KERNEL(void, random, RandomArgs)

@@ -51,30 +51,30 @@ void check_msa_conv(const MsaConvGeometry& geometry);
 // which is f32 beside bf16.
 struct MsaConvArgs {
   MsaConvGeometry geometry;
-  DType dtype = DType::f32;
-  const void *q = nullptr, *k = nullptr, *v = nullptr;
-  int64_t q_stride = 0, k_stride = 0, v_stride = 0;
-  void* o = nullptr;
-  int64_t o_stride = 0;
-  void* lse = nullptr;  // (B, heads, H, W): log of the sum of the exponentials of the taps' logits
+  DType dtype;
+  const void *q, *k, *v;
+  int64_t q_stride, k_stride, v_stride;
+  void* o;
+  int64_t o_stride;
+  void* lse;  // (B, heads, H, W): log of the sum of the exponentials of the taps' logits
 };
 
 // Gradients from the forward's o and lse; the probabilities are computed again. Every element of
 // dq, dk and dv is written.
 struct MsaConvBackwardArgs {
   MsaConvGeometry geometry;
-  DType dtype = DType::f32;
-  const void *q = nullptr, *k = nullptr, *v = nullptr;
-  int64_t q_stride = 0, k_stride = 0, v_stride = 0;
-  const void *o = nullptr, *lse = nullptr, *grad_o = nullptr;
-  int64_t o_stride = 0, grad_o_stride = 0;
-  void *dq = nullptr, *dk = nullptr, *dv = nullptr;
-  int64_t dq_stride = 0, dk_stride = 0, dv_stride = 0;
+  DType dtype;
+  const void *q, *k, *v;
+  int64_t q_stride, k_stride, v_stride;
+  const void *o, *lse, *grad_o;
+  int64_t o_stride, grad_o_stride;
+  void *dq, *dk, *dv;
+  int64_t dq_stride, dk_stride, dv_stride;
 };
 
-namespace cpu {
-void msa_conv(const MsaConvArgs& args);
-void msa_conv_backward(const MsaConvBackwardArgs& args);
-}  // namespace cpu
-
 }  // namespace mullion
+
+// Their kernels (tensor/kernel_table.h): result, name, arguments.
+#define MULLION_MSA_CONV_KERNELS(KERNEL) \
+  KERNEL(void, msa_conv, MsaConvArgs)    \
+  KERNEL(void, msa_conv_backward, MsaConvBackwardArgs)

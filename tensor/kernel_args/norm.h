@@ -15,9 +15,9 @@ struct RmsNormArgs {
   int64_t rows, width;
   double eps;
 };
-struct RmsNormGradArgs {
+struct RmsNormBackwardArgs {
   const void *x, *weight, *rstd, *g;
-  void *dx, *dweight;  // either may be null
+  void *dx = nullptr, *dweight = nullptr;
   DType dtype;
   int64_t rows, width;
 };
@@ -30,9 +30,9 @@ struct LayerNormArgs {
   int64_t rows, width;
   double eps;
 };
-struct LayerNormGradArgs {
+struct LayerNormBackwardArgs {
   const void *x, *weight, *mean, *rstd, *g;
-  void *dx, *dweight, *dbias;  // each may be null
+  void *dx = nullptr, *dweight = nullptr, *dbias = nullptr;
   DType dtype;
   int64_t rows, width;
 };
@@ -54,7 +54,7 @@ struct SoftmaxArgs {
   DType dtype;
   int64_t rows, width;
 };
-struct SoftmaxGradArgs {
+struct SoftmaxBackwardArgs {
   const void *y, *g;
   void* dx;
   DType dtype;
@@ -77,9 +77,21 @@ struct CrossEntropyArgs {
 // loss[r] = logsumexp(row) * sum(p) - sum(p * row). The gradient is softmax * sum(p) - p.
 struct SoftCrossEntropyArgs {
   const void *logits, *probabilities;
-  void *loss, *dlogits;  // dlogits may be null
+  void *loss, *dlogits = nullptr;
   DType dtype;
   int64_t rows, width;
 };
 
 }  // namespace mullion
+
+// Their kernels (tensor/kernel_table.h): result, name, arguments.
+#define MULLION_NORM_KERNELS(KERNEL)                       \
+  KERNEL(void, rms_norm, RmsNormArgs)                      \
+  KERNEL(void, rms_norm_backward, RmsNormBackwardArgs)     \
+  KERNEL(void, layer_norm, LayerNormArgs)                  \
+  KERNEL(void, layer_norm_backward, LayerNormBackwardArgs) \
+  KERNEL(void, rope, RopeArgs)                             \
+  KERNEL(void, softmax, SoftmaxArgs)                       \
+  KERNEL(void, softmax_backward, SoftmaxBackwardArgs)      \
+  KERNEL(void, cross_entropy, CrossEntropyArgs)            \
+  KERNEL(void, soft_cross_entropy, SoftCrossEntropyArgs)

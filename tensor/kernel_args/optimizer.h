@@ -73,3 +73,10 @@ struct SumSquaresArgs {
 };
 
 }  // namespace mullion
+
+// Their kernels (tensor/kernel_table.h): result, name, arguments.
+#define MULLION_OPTIMIZER_KERNELS(KERNEL) \
+  KERNEL(void, adamw, AdamWArgs)          \
+  KERNEL(void, sgd, SgdArgs)              \
+  KERNEL(void, ema, EmaArgs)              \
+  KERNEL(void, sum_squares, SumSquaresArgs)

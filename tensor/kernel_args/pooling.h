@@ -12,53 +12,53 @@ namespace mullion {
 // `chosen` (like y, u8) gets the position of the maximum in its window, 2 dy + dx; the first of
 // equals, and a NaN wins. It may be null where no backward follows.
 struct MaxPool2Args {
-  DType dtype = DType::f32;
-  int64_t batch = 0, height = 0, width = 0, channels = 0;  // of x
-  const void* x = nullptr;
-  void* y = nullptr;
+  DType dtype;
+  int64_t batch, height, width, channels;  // of x
+  const void* x;
+  void* y;
   uint8_t* chosen = nullptr;
 };
 struct MaxPool2BackwardArgs {
-  DType dtype = DType::f32;
-  int64_t batch = 0, height = 0, width = 0, channels = 0;  // of dx
-  const void* grad_y = nullptr;
-  const uint8_t* chosen = nullptr;
-  void* dx = nullptr;
+  DType dtype;
+  int64_t batch, height, width, channels;  // of dx
+  const void* grad_y;
+  const uint8_t* chosen;
+  void* dx;
 };
 
 // Mean over r x r with stride r: y is (B, ceil(H/r), ceil(W/r), C). A window cut off at the edge is
 // divided by the pixels it has. x and y may have pixels further apart than C elements.
 struct AveragePoolArgs {
-  DType dtype = DType::f32;
-  int64_t batch = 0, height = 0, width = 0, channels = 0;  // of x
-  int64_t ratio = 1;
-  const void* x = nullptr;
-  void* y = nullptr;
-  int64_t x_stride = 0, y_stride = 0;  // between pixels
+  DType dtype;
+  int64_t batch, height, width, channels;  // of x
+  int64_t ratio;
+  const void* x;
+  void* y;
+  int64_t x_stride, y_stride;  // between pixels
 };
 struct AveragePoolBackwardArgs {
-  DType dtype = DType::f32;
-  int64_t batch = 0, height = 0, width = 0, channels = 0;  // of dx
-  int64_t ratio = 1;
-  const void* grad_y = nullptr;
-  void* dx = nullptr;
-  int64_t grad_y_stride = 0, dx_stride = 0;
+  DType dtype;
+  int64_t batch, height, width, channels;  // of dx
+  int64_t ratio;
+  const void* grad_y;
+  void* dx;
+  int64_t grad_y_stride, dx_stride;
 };
 
 // Depthwise 3x3 convolution, padding 1: y(r, c) = bias(c) + sum over t of weight(c, t) x(r + d_t,
 // c). weight is (C, 3, 3) as in PyTorch's (C, 1, 3, 3); bias (C) may be null. Weight, bias and
 // their gradients are f32 where dtype is bf16.
 struct DepthwiseConv3Args {
-  DType dtype = DType::f32;
-  int64_t batch = 0, height = 0, width = 0, channels = 0;
-  const void *x = nullptr, *weight = nullptr, *bias = nullptr;
-  void* y = nullptr;
+  DType dtype;
+  int64_t batch, height, width, channels;
+  const void *x, *weight, *bias = nullptr;
+  void* y;
 };
 // dx, dweight and dbias may each be null where it is not wanted.
 struct DepthwiseConv3BackwardArgs {
-  DType dtype = DType::f32;
-  int64_t batch = 0, height = 0, width = 0, channels = 0;
-  const void *x = nullptr, *weight = nullptr, *grad_y = nullptr;
+  DType dtype;
+  int64_t batch, height, width, channels;
+  const void *x, *weight, *grad_y;
   void *dx = nullptr, *dweight = nullptr, *dbias = nullptr;
 };
 
@@ -78,30 +78,30 @@ struct PatchGeometry {
 };
 // rows = the window of each output pixel, zeros outside the map.
 struct Im2ColArgs {
-  DType dtype = DType::f32;
+  DType dtype;
   PatchGeometry geometry;
-  const void* x = nullptr;  // (B, H, W, C)
-  void* rows = nullptr;     // (B, Ho, Wo, kh, kw, C)
+  const void* x;  // (B, H, W, C)
+  void* rows;     // (B, Ho, Wo, kh, kw, C)
 };
 // x = the sum of all row elements that came from each pixel: the transpose of im2col.
 struct Col2ImArgs {
-  DType dtype = DType::f32;
+  DType dtype;
   PatchGeometry geometry;
-  const void* rows = nullptr;
-  void* x = nullptr;
+  const void* rows;
+  void* x;
 };
 // Throws Error (Fault::usage) where a size is below 1 or the kernel does not fit the padded map.
 void check_patches(const PatchGeometry& geometry);
 
-namespace cpu {
-void max_pool2(const MaxPool2Args& args);
-void max_pool2_backward(const MaxPool2BackwardArgs& args);
-void average_pool(const AveragePoolArgs& args);
-void average_pool_backward(const AveragePoolBackwardArgs& args);
-void depthwise_conv3(const DepthwiseConv3Args& args);
-void depthwise_conv3_backward(const DepthwiseConv3BackwardArgs& args);
-void im2col(const Im2ColArgs& args);
-void col2im(const Col2ImArgs& args);
-}  // namespace cpu
-
 }  // namespace mullion
+
+// Their kernels (tensor/kernel_table.h): result, name, arguments.
+#define MULLION_POOLING_KERNELS(KERNEL)                              \
+  KERNEL(void, max_pool2, MaxPool2Args)                              \
+  KERNEL(void, max_pool2_backward, MaxPool2BackwardArgs)             \
+  KERNEL(void, average_pool, AveragePoolArgs)                        \
+  KERNEL(void, average_pool_backward, AveragePoolBackwardArgs)       \
+  KERNEL(void, depthwise_conv3, DepthwiseConv3Args)                  \
+  KERNEL(void, depthwise_conv3_backward, DepthwiseConv3BackwardArgs) \
+  KERNEL(void, im2col, Im2ColArgs)                                   \
+  KERNEL(void, col2im, Col2ImArgs)

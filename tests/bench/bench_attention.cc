@@ -19,9 +19,8 @@
 #include <string>
 #include <vector>
 
-#include "tensor/backend.h"
 #include "tensor/cpu/micro_product.h"
-#include "tensor/kernel_args/attention.h"
+#include "tensor/kernel_table.h"
 #include "tensor/parallel.h"
 #include "tensor/tensor.h"
 #include "tests/bench/device.h"
@@ -143,7 +142,7 @@ class Bench {
   }
   AttentionForwardArgs forward() const {
     const AttentionStrides wide = strides(size_.H), narrow = strides(size_.Hkv);
-    AttentionForwardArgs args;
+    AttentionForwardArgs args{};
     args.size = size_;
     args.q = q_.data<void>(), args.k = k_.data<void>(), args.v = v_.data<void>();
     args.o = o_.data<void>(), args.lse = lse_.data<void>();
@@ -153,7 +152,7 @@ class Bench {
   }
   AttentionBackwardArgs backward() const {
     const AttentionStrides wide = strides(size_.H), narrow = strides(size_.Hkv);
-    AttentionBackwardArgs args;
+    AttentionBackwardArgs args{};
     args.size = size_;
     args.q = q_.data<void>(), args.k = k_.data<void>(), args.v = v_.data<void>();
     args.o = o_.data<void>(), args.lse = lse_.data<void>(), args.d_o = d_o_.data<void>();
@@ -199,7 +198,7 @@ void measure_decode(const bench::Where& where, const Heads& h, int64_t keys, dou
   const int64_t wide = h.heads * h.width, narrow = h.key_heads * h.width;
   const Tensor q = random(wide, 1), k = random(keys * narrow, 2), v = random(keys * narrow, 3);
   const Tensor o = raw::clone(q);
-  AttentionForwardArgs args;
+  AttentionForwardArgs args{};
   args.size = {1,
                1,
                keys,

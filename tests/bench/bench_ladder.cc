@@ -7,11 +7,8 @@
 #include <cstdio>
 #include <cstdlib>
 
-#include "tensor/backend.h"
 #include "tensor/cpu/matmul.h"
-#include "tensor/kernel_args/attention.h"
-#include "tensor/kernel_args/msa_conv.h"
-#include "tensor/kernel_args/norm.h"
+#include "tensor/kernel_table.h"
 #include "tests/bench/device.h"
 #include "tests/bench/limits.h"
 #include "tests/ladder/reference.h"
@@ -72,7 +69,8 @@ void product_by_table(const Tensor& x, const Tensor& w, const Tensor& bias, cons
   MatmulArgs args = bench::product_args(x, w, y);
   args.bias = bias.data<void>();
   table.matmul(args);
-  table.unary[UnaryOps::index_of<Gelu>()]({y.data<void>(), y.data<void>(), y.dtype(), y.numel()});
+  table.unary[UnaryOps::Gelu](
+      {.x = y.data<void>(), .y = y.data<void>(), .dtype = y.dtype(), .n = y.numel()});
 }
 
 void product_on_cpu(double peak) {
@@ -120,7 +118,7 @@ void norm_on_cpu(double copy) {
 struct Attention {
   AttentionPattern pattern;
   Tensor q, k, v, o, lse;
-  AttentionForwardArgs args;
+  AttentionForwardArgs args{};
   double work = 0;  // 4 D operations a visible pair
 
   Attention(int64_t tokens, int64_t heads, int64_t key_heads, int64_t width, DType type,
@@ -164,7 +162,7 @@ void attention_on_cpu(double peak) {
 
 struct MsaConv {
   Tensor qkv, o, lse;
-  MsaConvArgs args;
+  MsaConvArgs args{};
   double work = 0;  // 4 k^2 C operations a pixel
 
   MsaConv(int64_t batch, int64_t size, int64_t heads, DType type, Device device) {

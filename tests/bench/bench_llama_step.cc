@@ -90,8 +90,14 @@ std::unique_ptr<Llama> random_llama(LlamaConfig config, DType matrices, const be
     if (p.rank() != 2) return p = Tensor::full(p.shape(), 1, DType::f32, where.device), void();
     const Tensor values = Tensor::empty(p.shape(), DType::f32, where.device);
     kernels(where.device)
-        .random({RandomArgs::Kind::normal, values.data<void>(), DType::f32, values.numel(), 0,
-                 config.initializer_range, 1, ++stream});
+        .random({.kind = RandomArgs::Kind::normal,
+                 .y = values.data<void>(),
+                 .dtype = DType::f32,
+                 .n = values.numel(),
+                 .a = 0,
+                 .b = config.initializer_range,
+                 .seed = 1,
+                 .stream = ++stream});
     p = raw::cast(values, matrices);
   });
   return model;

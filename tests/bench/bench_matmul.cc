@@ -7,9 +7,8 @@
 #include <cstring>
 #include <string>
 
-#include "tensor/backend.h"
 #include "tensor/cpu/matmul.h"
-#include "tensor/kernel_args/linear.h"
+#include "tensor/kernel_table.h"
 #include "tensor/parallel.h"
 #include "tensor/tensor.h"
 #include "tests/bench/device.h"

@@ -88,7 +88,7 @@ class Bench {
   }
 
   void forward() const { kernels(where_.device).msa_conv(forward_); }
-  void backward() const { kernels(where_.device).msa_conv_grad(backward_); }
+  void backward() const { kernels(where_.device).msa_conv_backward(backward_); }
   double flop() const { return static_cast<double>(pixels_ * c_ * forward_.geometry.taps()); }
   double map_bytes() const { return static_cast<double>(o_.bytes()); }
 
@@ -101,8 +101,8 @@ class Bench {
   bench::Where where_;
   int64_t c_ = 0, pixels_ = 0;
   Tensor qkv_, dqkv_, o_, grad_, lse_;
-  MsaConvArgs forward_;
-  MsaConvBackwardArgs backward_;
+  MsaConvArgs forward_{};
+  MsaConvBackwardArgs backward_{};
 };
 
 void measure(const Shape& shape, bool shifted) {

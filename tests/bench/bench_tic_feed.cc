@@ -182,8 +182,14 @@ void run(int argc, char** argv, const bench::Where& where) {
       Tensor::empty({batch, size, size, 3}, DType::f32, where.device),
       Tensor::from(std::vector<int64_t>(static_cast<size_t>(batch), 1), {batch}, where.device)};
   kernels(where.device)
-      .random({RandomArgs::Kind::normal, there.images.data<void>(), DType::f32,
-               there.images.numel(), 0, 1, 3, 0});
+      .random({.kind = RandomArgs::Kind::normal,
+               .y = there.images.data<void>(),
+               .dtype = DType::f32,
+               .n = there.images.numel(),
+               .a = 0,
+               .b = 1,
+               .seed = 3,
+               .stream = 0});
   const double alone = rate_of([&] { return there; }, [] {});
   LoaderOptions options;
   options.batch_size = static_cast<int>(batch);

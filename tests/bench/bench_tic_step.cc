@@ -13,8 +13,7 @@
 #include "autograd/step_graph.h"
 #include "models/tic/model.h"
 #include "optim/optimizer.h"
-#include "tensor/backend.h"
-#include "tensor/kernel_args/elementwise.h"
+#include "tensor/kernel_table.h"
 #include "tensor/parallel.h"
 #include "tests/bench/device.h"
 
@@ -41,8 +40,14 @@ void run(int argc, char** argv, const bench::Where& where) {
   const auto optimizer = make_adamw({{parameters, 1, 0.05}});
   const Tensor images = Tensor::empty({batch, size, size, 3}, DType::f32, where.device);
   kernels(where.device)
-      .random(
-          {RandomArgs::Kind::normal, images.data<void>(), DType::f32, images.numel(), 0, 1, 3, 0});
+      .random({.kind = RandomArgs::Kind::normal,
+               .y = images.data<void>(),
+               .dtype = DType::f32,
+               .n = images.numel(),
+               .a = 0,
+               .b = 1,
+               .seed = 3,
+               .stream = 0});
   std::vector<int64_t> labels(static_cast<size_t>(batch));
   for (size_t i = 0; i < labels.size(); ++i)
     labels[i] = static_cast<int64_t>(i) % model.config().num_classes;

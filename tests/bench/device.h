@@ -11,10 +11,8 @@
 #include <string>
 #include <vector>
 
-#include "tensor/backend.h"
 #include "tensor/check.h"
-#include "tensor/kernel_args/elementwise.h"
-#include "tensor/kernel_args/linear.h"
+#include "tensor/kernel_table.h"
 #include "tensor/precision.h"
 #include "tensor/tensor.h"
 
@@ -131,8 +129,14 @@ Spread time_on_device(const Where& where, double budget, F f) {
 // Uniform in [-1, 1), made where they are used: zeros would be multiplied faster.
 inline Tensor random_tensor(Shape shape, uint64_t stream, DType type, Device device) {
   const Tensor x = Tensor::empty(std::move(shape), DType::f32, device);
-  kernels(device).random(
-      {RandomArgs::Kind::uniform, x.data<void>(), DType::f32, x.numel(), -1, 1, 1, stream});
+  kernels(device).random({.kind = RandomArgs::Kind::uniform,
+                          .y = x.data<void>(),
+                          .dtype = DType::f32,
+                          .n = x.numel(),
+                          .a = -1,
+                          .b = 1,
+                          .seed = 1,
+                          .stream = stream});
   return raw::cast(x, type);
 }
 

@@ -483,7 +483,16 @@ std::string refusal(const AttentionSizes& size) {
 
 TEST_F(AttentionOnDevice, RefusesSizesThatDoNotFit) {
   const ReferenceAttention r = reference_of({.T = 16, .H = 4, .Hkv = 2}, DType::f32);
-  AttentionSizes size{1, 16, 16, 4, 2, 8, 1.0, 0, DType::f64, &r.pattern};
+  AttentionSizes size{.B = 1,
+                      .T = 16,
+                      .S = 16,
+                      .H = 4,
+                      .Hkv = 2,
+                      .D = 8,
+                      .scale = 1.0,
+                      .query_offset = 0,
+                      .dtype = DType::f64,
+                      .pattern = &r.pattern};
   EXPECT_NE(refusal(size).find("f64 is for the CPU's gradient checks"), std::string::npos);
   size.dtype = DType::f32;
   size.D = 257;

@@ -30,13 +30,25 @@ TEST_P(CoreKernels, MapsOfEveryLength) {
       const Floats x = values(n, 1, -3, 3), g = values(n, 2), y = values(n, 3);
       compare_sides(type(), skew, tolerance(), [&](Side& side) {
         const auto dtype = side.type();
-        side.table().unary[UnaryOps::index_of<Gelu>()]({side.in(x), side.out(n), dtype, n});
-        side.table().unary_grad[UnaryOps::index_of<Gelu>()](
-            {side.in(x), side.in(y), side.in(g), side.out(n), dtype, n});
-        side.table().affine({side.in(x), side.out(n), dtype, n, 0.5, -2});
-        side.table().accumulate({side.in(x), side.in_out(g), dtype, n, 0.25});
-        side.table().binary[BinaryOps::index_of<Sub>()](
-            {side.in(x), side.in(g), side.out(n), dtype, {n}, {1}, {1}});
+        side.table().unary[UnaryOps::Gelu](
+            {.x = side.in(x), .y = side.out(n), .dtype = dtype, .n = n});
+        side.table().unary_backward[UnaryOps::Gelu]({.x = side.in(x),
+                                                     .y = side.in(y),
+                                                     .g = side.in(g),
+                                                     .dx = side.out(n),
+                                                     .dtype = dtype,
+                                                     .n = n});
+        side.table().affine(
+            {.x = side.in(x), .y = side.out(n), .dtype = dtype, .n = n, .alpha = 0.5, .beta = -2});
+        side.table().accumulate(
+            {.x = side.in(x), .y = side.in_out(g), .dtype = dtype, .n = n, .alpha = 0.25});
+        side.table().binary[BinaryOps::Sub]({.a = side.in(x),
+                                             .b = side.in(g),
+                                             .y = side.out(n),
+                                             .dtype = dtype,
+                                             .shape = {n},
+                                             .a_strides = {1},
+                                             .b_strides = {1}});
       });
     }
 }
@@ -57,8 +69,13 @@ TEST_P(CoreKernels, BinaryOverStridedSpaces) {
     const Floats a = values(200, 1), b = values(200, 2, 0.5f, 2);
     compare_sides(type(), 0, tolerance(), [&](Side& side) {
       const int64_t n = s.shape.numel();
-      side.table().binary[BinaryOps::index_of<Div>()](
-          {side.in(a), side.in(b), side.out(n), side.type(), s.shape, s.a, s.b});
+      side.table().binary[BinaryOps::Div]({.a = side.in(a),
+                                           .b = side.in(b),
+                                           .y = side.out(n),
+                                           .dtype = side.type(),
+                                           .shape = s.shape,
+                                           .a_strides = s.a,
+                                           .b_strides = s.b});
     });
   }
 }
@@ -74,7 +91,13 @@ TEST_P(CoreKernels, SumsOverAnyAxis) {
       SCOPED_TRACE(concat(outer, " x ", reduced, " x ", inner, ", skew ", skew));
       const Floats x = values(outer * reduced * inner, 1, -0.5f, 1);
       compare_sides(type(), skew, tolerance(), [&, o = outer, r = reduced, i = inner](Side& side) {
-        side.table().sum_axis({side.in(x), side.out(o * i), side.type(), o, r, i, 0.5});
+        side.table().sum_axis({.x = side.in(x),
+                               .y = side.out(o * i),
+                               .dtype = side.type(),
+                               .outer = o,
+                               .reduced = r,
+                               .inner = i,
+                               .alpha = 0.5});
       });
     }
 }
@@ -87,7 +110,14 @@ TEST_P(CoreKernels, RandomNumbersAreTheCpus) {
       const double a = kind == Kind::uniform ? -0.3 : 0.25;
       const auto draw = [&](Device device, DType dtype) {
         const Tensor y = Tensor::empty({n}, dtype, device);
-        kernels(device).random({kind, y.data<void>(), dtype, n, a, 0.7, 99, 5});
+        kernels(device).random({.kind = kind,
+                                .y = y.data<void>(),
+                                .dtype = dtype,
+                                .n = n,
+                                .a = a,
+                                .b = 0.7,
+                                .seed = 99,
+                                .stream = 5});
         return y;
       };
       const Tensor expected = raw::cast(draw(Device{}, DType::f32), type());
@@ -138,15 +168,33 @@ TEST_F(OptimizersOnDevice, UpdateAsOnTheCpu) {
       compare_sides(DType::f32, 0, 1e-6f, [&](Side& side) {
         const double max_norm = clipped ? 0.5 : 0;
         Clipping clipping{sum_on(side, sum, kept), max_norm};
-        side.table().adamw({lists_on(side).items.data(), count, 3, 0.9, 0.99, 1e-8, clipping});
-        side.table().adamw({lists_on(side).items.data(), count, 1, 0.9, 0.99, 1e-8});
+        side.table().adamw({.items = lists_on(side).items.data(),
+                            .count = count,
+                            .step = 3,
+                            .beta1 = 0.9,
+                            .beta2 = 0.99,
+                            .eps = 1e-8,
+                            .clipping = clipping});
+        side.table().adamw({.items = lists_on(side).items.data(),
+                            .count = count,
+                            .step = 1,
+                            .beta1 = 0.9,
+                            .beta2 = 0.99,
+                            .eps = 1e-8});
         for (const int64_t step : {1, 2})
           for (const double momentum : {0.0, 0.9})
             for (const bool nesterov : {false, true})
-              side.table().sgd(
-                  {lists_on(side).items.data(), count, step, momentum, nesterov, clipping});
-        side.table().ema({lists_on(side).items.data(), count, 0.9, sum_on(side, sum, kept)});
-        side.table().ema({lists_on(side).items.data(), count, 0.9});
+              side.table().sgd({.items = lists_on(side).items.data(),
+                                .count = count,
+                                .step = step,
+                                .momentum = momentum,
+                                .nesterov = nesterov,
+                                .clipping = clipping});
+        side.table().ema({.items = lists_on(side).items.data(),
+                          .count = count,
+                          .decay = 0.9,
+                          .sum_squares = sum_on(side, sum, kept)});
+        side.table().ema({.items = lists_on(side).items.data(), .count = count, .decay = 0.9});
       });
     }
 }
@@ -163,8 +211,14 @@ TEST_F(OptimizersOnDevice, EveryParameterMayHaveARateOfItsOwn) {
       auto* v = static_cast<float*>(side.in_out(spread(n, stream + 3, DType::f32, 0, 1)));
       items.push_back({p, g, m, v, n, 0.001 * static_cast<double>(i + 1), 0.1});
     }
-    side.table().adamw({items.data(), count, 3, 0.9, 0.99, 1e-8});
-    side.table().sgd({items.data(), count, 2, 0.9, false});
+    side.table().adamw({.items = items.data(),
+                        .count = count,
+                        .step = 3,
+                        .beta1 = 0.9,
+                        .beta2 = 0.99,
+                        .eps = 1e-8});
+    side.table().sgd(
+        {.items = items.data(), .count = count, .step = 2, .momentum = 0.9, .nesterov = false});
   });
 }
 
@@ -174,7 +228,10 @@ TEST_F(OptimizersOnDevice, SumOfSquaresIsTheCpusAndTheSameEachTime) {
     const Device device = side.on_cpu() ? Device{} : kCuda;
     const Tensor result = Tensor::empty({}, DType::f64, device);
     const Lists lists = lists_on(side);
-    side.table().sum_squares({lists.items.data(), counted, result.data<double>(), watched});
+    side.table().sum_squares({.items = lists.items.data(),
+                              .count = counted,
+                              .result = result.data<double>(),
+                              .watched = watched});
     return result.item();
   };
   Side cpu(Device{}, DType::f32, 0);
@@ -198,7 +255,8 @@ TEST_F(OptimizersOnDevice, AWatchedValueThatIsNotFiniteShows) {
     const Tensor result = Tensor::empty({}, DType::f64, kCuda);
     const OptimizerItem items[] = {{nullptr, g.data<float>(), nullptr, nullptr, 5000, 0, 0},
                                    {nullptr, watched.data<float>(), nullptr, nullptr, 3, 0, 0}};
-    kernels(kCuda).sum_squares({items, 1, result.data<double>(), 1});
+    kernels(kCuda).sum_squares(
+        {.items = items, .count = 1, .result = result.data<double>(), .watched = 1});
     EXPECT_TRUE(std::isnan(result.item()));
   }
 }
@@ -242,32 +300,31 @@ void check(const Product& p) {
       return side.in_as(side.on_cpu() ? DType::f32 : type, v);
     };
     const auto type = [&](DType t) { return side.on_cpu() ? DType::f32 : t; };
-    side.table().matmul({as(p.a, a),
-                         as(p.b, b),
-                         side.in_out(old),
-                         p.bias ? side.exact_in(bias) : nullptr,
-                         type(p.a),
-                         type(p.b),
-                         type(p.c),
-                         p.batch,
-                         p.m,
-                         p.n,
-                         p.k,
-                         p.transpose_a,
-                         p.transpose_b,
-                         lda,
-                         ldb,
-                         ldc,
-                         p.share_a ? 0 : size_a,
-                         p.share_b ? 0 : size_b,
-                         size_c,
-                         p.alpha,
-                         p.beta,
-                         p.allow_bf16,
-                         false,
-                         p.residual ? side.in(residual) : nullptr,
-                         p.gelu,
-                         p.keep_before_gelu ? side.out(p.batch * size_c) : nullptr});
+    side.table().matmul({.a = as(p.a, a),
+                         .b = as(p.b, b),
+                         .c = side.in_out(old),
+                         .bias = p.bias ? side.exact_in(bias) : nullptr,
+                         .a_type = type(p.a),
+                         .b_type = type(p.b),
+                         .c_type = type(p.c),
+                         .batch = p.batch,
+                         .m = p.m,
+                         .n = p.n,
+                         .k = p.k,
+                         .transpose_a = p.transpose_a,
+                         .transpose_b = p.transpose_b,
+                         .lda = lda,
+                         .ldb = ldb,
+                         .ldc = ldc,
+                         .stride_a = p.share_a ? 0 : size_a,
+                         .stride_b = p.share_b ? 0 : size_b,
+                         .stride_c = size_c,
+                         .alpha = p.alpha,
+                         .beta = p.beta,
+                         .allow_bf16 = p.allow_bf16,
+                         .residual = p.residual ? side.in(residual) : nullptr,
+                         .gelu = p.gelu,
+                         .before_gelu = p.keep_before_gelu ? side.out(p.batch * size_c) : nullptr});
   });
 }
 
@@ -357,28 +414,23 @@ TEST_F(ProductsOnDevice, Epilogues) {
 
 TEST_F(ProductsOnDevice, RefusesWhatIsForTheCpu) {
   const Tensor x = Tensor::zeros({4}, DType::f32, kCuda);
-  MatmulArgs args{x.data<void>(),
-                  x.data<void>(),
-                  x.data<void>(),
-                  nullptr,
-                  DType::f64,
-                  DType::f64,
-                  DType::f64,
-                  1,
-                  1,
-                  1,
-                  1,
-                  false,
-                  false,
-                  1,
-                  1,
-                  1,
-                  0,
-                  0,
-                  0,
-                  1,
-                  0,
-                  false};
+  MatmulArgs args{.a = x.data<void>(),
+                  .b = x.data<void>(),
+                  .c = x.data<void>(),
+                  .a_type = DType::f64,
+                  .b_type = DType::f64,
+                  .c_type = DType::f64,
+                  .batch = 1,
+                  .m = 1,
+                  .n = 1,
+                  .k = 1,
+                  .lda = 1,
+                  .ldb = 1,
+                  .ldc = 1,
+                  .stride_a = 0,
+                  .stride_b = 0,
+                  .stride_c = 0,
+                  .alpha = 1};
   EXPECT_THROW(kernels(kCuda).matmul(args), Error);
   args.a_type = args.b_type = DType::f32, args.c_type = DType::bf16;
   EXPECT_THROW(kernels(kCuda).matmul(args), Error);

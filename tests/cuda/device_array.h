@@ -8,7 +8,7 @@
 #include <memory>
 #include <vector>
 
-#include "tensor/backend.h"
+#include "tensor/kernel_table.h"
 #include "tensor/random.h"
 #include "tensor/tensor.h"
 #ifdef MULLION_SIMT

@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "tensor/backend.h"
 #include "tensor/check.h"
+#include "tensor/kernel_table.h"
 #ifdef MULLION_SIMT
 #include "tensor/simt/simt.h"
 #endif

@@ -105,27 +105,36 @@ void run_msa(const MsaCase& c, Side& side, DType type) {
   float* lse = side.exact_out(pixels * g.heads);
   const void* grad = side.in(spread(pixels * o_stride, 9, type));
   const auto written = [](const void* p) { return const_cast<void*>(p); };
-  const MsaConvArgs args{g,         side.type(), in.q, in.k,     in.v, in.stride,
-                         in.stride, in.stride,   o,    o_stride, lse};
-  const MsaConvBackwardArgs back{g,
-                                 side.type(),
-                                 in.q,
-                                 in.k,
-                                 in.v,
-                                 in.stride,
-                                 in.stride,
-                                 in.stride,
-                                 o,
-                                 lse,
-                                 grad,
-                                 o_stride,
-                                 o_stride,
-                                 written(out.q),
-                                 written(out.k),
-                                 written(out.v),
-                                 out.stride,
-                                 out.stride,
-                                 out.stride};
+  const MsaConvArgs args{.geometry = g,
+                         .dtype = side.type(),
+                         .q = in.q,
+                         .k = in.k,
+                         .v = in.v,
+                         .q_stride = in.stride,
+                         .k_stride = in.stride,
+                         .v_stride = in.stride,
+                         .o = o,
+                         .o_stride = o_stride,
+                         .lse = lse};
+  const MsaConvBackwardArgs back{.geometry = g,
+                                 .dtype = side.type(),
+                                 .q = in.q,
+                                 .k = in.k,
+                                 .v = in.v,
+                                 .q_stride = in.stride,
+                                 .k_stride = in.stride,
+                                 .v_stride = in.stride,
+                                 .o = o,
+                                 .lse = lse,
+                                 .grad_o = grad,
+                                 .o_stride = o_stride,
+                                 .grad_o_stride = o_stride,
+                                 .dq = written(out.q),
+                                 .dk = written(out.k),
+                                 .dv = written(out.v),
+                                 .dq_stride = out.stride,
+                                 .dk_stride = out.stride,
+                                 .dv_stride = out.stride};
   if (!side.on_cpu()) {
     EXPECT_EQ(cuda::has_tiles(args), c.tiles);
     EXPECT_EQ(cuda::has_tiles(back), c.tiles);
@@ -135,7 +144,7 @@ void run_msa(const MsaCase& c, Side& side, DType type) {
     cuda::msa_conv_simple_backward(back);
   } else {
     side.table().msa_conv(args);
-    side.table().msa_conv_grad(back);
+    side.table().msa_conv_backward(back);
   }
 }
 
@@ -269,7 +278,7 @@ class MsaConvOnDevice : public OnDevice<> {};
 
 TEST_F(MsaConvOnDevice, RefusesWhatItMust) {
   const KernelTable& table = kernels({DeviceType::cuda});
-  MsaConvArgs args;
+  MsaConvArgs args{};
   args.geometry = geometry(4, 4, 2, 32, 4);
   EXPECT_THROW(table.msa_conv(args), Error);  // an even kernel with an odd dilation
   args.geometry = geometry(4, 4, 2, 32, 3);
@@ -305,10 +314,30 @@ TEST_P(MapKernels, MaxPooling) {
       uint8_t* all = chosen.data<uint8_t>();
       uint8_t* positions = all + m.skew;
       const void* maps = side.in(x);
-      side.table().max_pool2({side.type(), m.b, m.h, m.w, m.c, maps, side.out(out), positions});
-      side.table().max_pool2({side.type(), m.b, m.h, m.w, m.c, maps, side.out(out), nullptr});
-      side.table().max_pool2_backward(
-          {side.type(), m.b, m.h, m.w, m.c, side.in(g), positions, side.out(m.size())});
+      side.table().max_pool2({.dtype = side.type(),
+                              .batch = m.b,
+                              .height = m.h,
+                              .width = m.w,
+                              .channels = m.c,
+                              .x = maps,
+                              .y = side.out(out),
+                              .chosen = positions});
+      side.table().max_pool2({.dtype = side.type(),
+                              .batch = m.b,
+                              .height = m.h,
+                              .width = m.w,
+                              .channels = m.c,
+                              .x = maps,
+                              .y = side.out(out),
+                              .chosen = nullptr});
+      side.table().max_pool2_backward({.dtype = side.type(),
+                                       .batch = m.b,
+                                       .height = m.h,
+                                       .width = m.w,
+                                       .channels = m.c,
+                                       .grad_y = side.in(g),
+                                       .chosen = positions,
+                                       .dx = side.out(m.size())});
     });
   }
 }
@@ -320,7 +349,14 @@ TEST_F(MapKernelsOnDevice, TheFirstOfEqualsAndTheLastNaNWin) {
   const Floats x = {nan, 1, 2, nan, 7, 7, 7, 7};  // (1, 2, 2, 2)
   Side side({DeviceType::cuda}, DType::f32, 0);
   const Tensor chosen = Tensor::empty({2}, DType::u8, {DeviceType::cuda});
-  side.table().max_pool2({DType::f32, 1, 2, 2, 2, side.in(x), side.out(2), chosen.data<uint8_t>()});
+  side.table().max_pool2({.dtype = DType::f32,
+                          .batch = 1,
+                          .height = 2,
+                          .width = 2,
+                          .channels = 2,
+                          .x = side.in(x),
+                          .y = side.out(2),
+                          .chosen = chosen.data<uint8_t>()});
   const Floats y = side.results()[0];
   EXPECT_TRUE(std::isnan(y[0]));
   EXPECT_TRUE(std::isnan(y[1]));
@@ -338,10 +374,26 @@ TEST_P(MapKernels, AveragePooling) {
       compare_sides(type(), m.skew, tolerance(), [&](Side& side) {
         void* y = side.in_out(values(cells * stride, 3));
         void* dx = side.in_out(values(pixels * stride, 4));
-        side.table().average_pool(
-            {side.type(), m.b, m.h, m.w, m.c, r, side.in(x), y, stride, stride});
-        side.table().average_pool_backward(
-            {side.type(), m.b, m.h, m.w, m.c, r, side.in(g), dx, stride, stride});
+        side.table().average_pool({.dtype = side.type(),
+                                   .batch = m.b,
+                                   .height = m.h,
+                                   .width = m.w,
+                                   .channels = m.c,
+                                   .ratio = r,
+                                   .x = side.in(x),
+                                   .y = y,
+                                   .x_stride = stride,
+                                   .y_stride = stride});
+        side.table().average_pool_backward({.dtype = side.type(),
+                                            .batch = m.b,
+                                            .height = m.h,
+                                            .width = m.w,
+                                            .channels = m.c,
+                                            .ratio = r,
+                                            .grad_y = side.in(g),
+                                            .dx = dx,
+                                            .grad_y_stride = stride,
+                                            .dx_stride = stride});
       });
     }
 }
@@ -353,10 +405,24 @@ TEST_P(MapKernels, DepthwiseConvolution) {
                  bias = spread(m.c, 3, DType::f32);
     compare_sides(type(), m.skew, tolerance(), [&](Side& side) {
       const void *map = side.in(x), *weight = side.exact_in(w);
-      side.table().depthwise_conv3(
-          {side.type(), m.b, m.h, m.w, m.c, map, weight, side.exact_in(bias), side.out(m.size())});
-      side.table().depthwise_conv3(
-          {side.type(), m.b, m.h, m.w, m.c, map, weight, nullptr, side.out(m.size())});
+      side.table().depthwise_conv3({.dtype = side.type(),
+                                    .batch = m.b,
+                                    .height = m.h,
+                                    .width = m.w,
+                                    .channels = m.c,
+                                    .x = map,
+                                    .weight = weight,
+                                    .bias = side.exact_in(bias),
+                                    .y = side.out(m.size())});
+      side.table().depthwise_conv3({.dtype = side.type(),
+                                    .batch = m.b,
+                                    .height = m.h,
+                                    .width = m.w,
+                                    .channels = m.c,
+                                    .x = map,
+                                    .weight = weight,
+                                    .bias = nullptr,
+                                    .y = side.out(m.size())});
     });
   }
 }
@@ -369,17 +435,17 @@ TEST_P(MapKernels, DepthwiseConvolutionGradients) {
     const Floats x = values(m.size(), 1), g = values(m.size(), 2);
     const Floats w = spread(9 * m.c, 3, DType::f32);
     compare_sides(type(), m.skew, tolerance(), [&](Side& side) {
-      DepthwiseConv3BackwardArgs args{side.type(),
-                                      m.b,
-                                      m.h,
-                                      m.w,
-                                      m.c,
-                                      side.in(x),
-                                      side.exact_in(w),
-                                      side.in(g),
-                                      side.out(m.size()),
-                                      side.exact_out(9 * m.c),
-                                      side.exact_out(m.c)};
+      DepthwiseConv3BackwardArgs args{.dtype = side.type(),
+                                      .batch = m.b,
+                                      .height = m.h,
+                                      .width = m.w,
+                                      .channels = m.c,
+                                      .x = side.in(x),
+                                      .weight = side.exact_in(w),
+                                      .grad_y = side.in(g),
+                                      .dx = side.out(m.size()),
+                                      .dweight = side.exact_out(9 * m.c),
+                                      .dbias = side.exact_out(m.c)};
       side.table().depthwise_conv3_backward(args);
       args.dx = nullptr, args.dbias = nullptr, args.dweight = side.exact_out(9 * m.c);
       side.table().depthwise_conv3_backward(args);
@@ -404,8 +470,10 @@ TEST_P(MapKernels, PatchesAndBack) {
     const int64_t n = g.batch * g.out_height() * g.out_width() * g.row_size();
     const Floats x = values(p.m.size(), 1), rows = values(n, 2);
     compare_sides(type(), p.m.skew, tolerance(), [&](Side& side) {
-      side.table().im2col({side.type(), g, side.in(x), side.out(n)});
-      side.table().col2im({side.type(), g, side.in(rows), side.out(p.m.size())});
+      side.table().im2col(
+          {.dtype = side.type(), .geometry = g, .x = side.in(x), .rows = side.out(n)});
+      side.table().col2im(
+          {.dtype = side.type(), .geometry = g, .rows = side.in(rows), .x = side.out(p.m.size())});
     });
   }
 }

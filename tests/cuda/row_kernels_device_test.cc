@@ -56,8 +56,14 @@ TEST_P(RowKernels, RmsNorm) {
     const Floats x = values(r.rows * r.width, 1, -2, 2), w = spread(r.width, 2, DType::f32);
     compare_sides(type(), r.skew, tolerance(), [&](Side& side) {
       void* y = side.out(r.rows * r.width);
-      side.table().rms_norm({side.in(x), side.exact_in(w), y, side.exact_out(r.rows), side.type(),
-                             r.rows, r.width, 1e-5});
+      side.table().rms_norm({.x = side.in(x),
+                             .weight = side.exact_in(w),
+                             .y = y,
+                             .rstd = side.exact_out(r.rows),
+                             .dtype = side.type(),
+                             .rows = r.rows,
+                             .width = r.width,
+                             .eps = 1e-5});
     });
   }
 }
@@ -69,14 +75,20 @@ TEST_P(RowKernels, RmsNormGradient) {
     const Floats x = values(n, 1, -2, 2), g = values(n, 3), w = spread(r.width, 2, DType::f32);
     const Floats rstd = spread(r.rows, 4, DType::f32, 0.5f, 1.5f);
     compare_sides(type(), r.skew, tolerance(), [&](Side& side) {
-      RmsNormGradArgs args{side.in(x),  side.exact_in(w), side.exact_in(rstd),
-                           side.in(g),  side.out(n),      side.exact_out(r.width),
-                           side.type(), r.rows,           r.width};
-      side.table().rms_norm_grad(args);
+      RmsNormBackwardArgs args{.x = side.in(x),
+                               .weight = side.exact_in(w),
+                               .rstd = side.exact_in(rstd),
+                               .g = side.in(g),
+                               .dx = side.out(n),
+                               .dweight = side.exact_out(r.width),
+                               .dtype = side.type(),
+                               .rows = r.rows,
+                               .width = r.width};
+      side.table().rms_norm_backward(args);
       args.dx = nullptr, args.dweight = side.exact_out(r.width);
-      side.table().rms_norm_grad(args);
+      side.table().rms_norm_backward(args);
       args.dx = side.out(n), args.dweight = nullptr;
-      side.table().rms_norm_grad(args);
+      side.table().rms_norm_backward(args);
     });
   }
 }
@@ -90,8 +102,16 @@ TEST_P(RowKernels, LayerNorm) {
     compare_sides(type(), r.skew, 2 * tolerance(), [&](Side& side) {
       void* y = side.out(r.rows * r.width);
       float* mean = side.exact_out(r.rows);
-      side.table().layer_norm({side.in(x), side.exact_in(w), side.exact_in(b), y, mean,
-                               side.exact_out(r.rows), side.type(), r.rows, r.width, 1e-5});
+      side.table().layer_norm({.x = side.in(x),
+                               .weight = side.exact_in(w),
+                               .bias = side.exact_in(b),
+                               .y = y,
+                               .mean = mean,
+                               .rstd = side.exact_out(r.rows),
+                               .dtype = side.type(),
+                               .rows = r.rows,
+                               .width = r.width,
+                               .eps = 1e-5});
     });
   }
 }
@@ -104,22 +124,22 @@ TEST_P(RowKernels, LayerNormGradient) {
     const Floats mean = spread(r.rows, 5, DType::f32);
     const Floats rstd = spread(r.rows, 4, DType::f32, 0.5f, 1.5f);
     compare_sides(type(), r.skew, tolerance(), [&](Side& side) {
-      LayerNormGradArgs args{side.in(x),
-                             side.exact_in(w),
-                             side.exact_in(mean),
-                             side.exact_in(rstd),
-                             side.in(g),
-                             side.out(n),
-                             side.exact_out(r.width),
-                             side.exact_out(r.width),
-                             side.type(),
-                             r.rows,
-                             r.width};
-      side.table().layer_norm_grad(args);
+      LayerNormBackwardArgs args{.x = side.in(x),
+                                 .weight = side.exact_in(w),
+                                 .mean = side.exact_in(mean),
+                                 .rstd = side.exact_in(rstd),
+                                 .g = side.in(g),
+                                 .dx = side.out(n),
+                                 .dweight = side.exact_out(r.width),
+                                 .dbias = side.exact_out(r.width),
+                                 .dtype = side.type(),
+                                 .rows = r.rows,
+                                 .width = r.width};
+      side.table().layer_norm_backward(args);
       args.dx = nullptr, args.dweight = nullptr, args.dbias = side.exact_out(r.width);
-      side.table().layer_norm_grad(args);
+      side.table().layer_norm_backward(args);
       args.dx = side.out(n), args.dbias = nullptr;
-      side.table().layer_norm_grad(args);
+      side.table().layer_norm_backward(args);
     });
   }
 }
@@ -127,10 +147,26 @@ TEST_P(RowKernels, LayerNormGradient) {
 TEST_P(RowKernels, WeightGradientsOfNoRowsAreZero) {
   const Floats w = spread(10, 2, DType::f32);
   compare_sides(type(), 0, 0, [&](Side& side) {
-    side.table().rms_norm_grad({nullptr, side.exact_in(w), nullptr, nullptr, nullptr,
-                                side.exact_out(10), side.type(), 0, 10});
-    side.table().layer_norm_grad({nullptr, side.exact_in(w), nullptr, nullptr, nullptr, nullptr,
-                                  side.exact_out(10), side.exact_out(10), side.type(), 0, 10});
+    side.table().rms_norm_backward({.x = nullptr,
+                                    .weight = side.exact_in(w),
+                                    .rstd = nullptr,
+                                    .g = nullptr,
+                                    .dx = nullptr,
+                                    .dweight = side.exact_out(10),
+                                    .dtype = side.type(),
+                                    .rows = 0,
+                                    .width = 10});
+    side.table().layer_norm_backward({.x = nullptr,
+                                      .weight = side.exact_in(w),
+                                      .mean = nullptr,
+                                      .rstd = nullptr,
+                                      .g = nullptr,
+                                      .dx = nullptr,
+                                      .dweight = side.exact_out(10),
+                                      .dbias = side.exact_out(10),
+                                      .dtype = side.type(),
+                                      .rows = 0,
+                                      .width = 10});
   });
 }
 
@@ -150,8 +186,16 @@ TEST_P(RowKernels, RopeTurnsAndTurnsBack) {
     }
     compare_sides(type(), h.skew, tolerance(), [&](Side& side) {
       for (const bool inverse : {false, true})
-        side.table().rope({side.in(x), side.exact_in(cosine), side.exact_in(sine), side.out(n),
-                           side.type(), batch, tokens, h.heads, h.head_dim, inverse});
+        side.table().rope({.x = side.in(x),
+                           .cos = side.exact_in(cosine),
+                           .sin = side.exact_in(sine),
+                           .y = side.out(n),
+                           .dtype = side.type(),
+                           .batch = batch,
+                           .tokens = tokens,
+                           .heads = h.heads,
+                           .head_dim = h.head_dim,
+                           .inverse = inverse});
     });
   }
 }
@@ -162,11 +206,19 @@ TEST_P(RowKernels, SoftmaxAndItsGradient) {
     const int64_t n = r.rows * r.width;
     const Floats x = values(n, 1, -20, 20), y = values(n, 2, 0, 1), g = values(n, 3);
     compare_sides(type(), r.skew, tolerance(), [&](Side& side) {
-      side.table().softmax({side.in(x), side.out(n), side.type(), r.rows, r.width});
+      side.table().softmax({.x = side.in(x),
+                            .y = side.out(n),
+                            .dtype = side.type(),
+                            .rows = r.rows,
+                            .width = r.width});
     });
     compare_sides(type(), r.skew, tolerance(), [&](Side& side) {
-      side.table().softmax_grad(
-          {side.in(y), side.in(g), side.out(n), side.type(), r.rows, r.width});
+      side.table().softmax_backward({.y = side.in(y),
+                                     .g = side.in(g),
+                                     .dx = side.out(n),
+                                     .dtype = side.type(),
+                                     .rows = r.rows,
+                                     .width = r.width});
     });
   }
 }
@@ -180,8 +232,13 @@ TEST_P(RowKernels, CrossEntropyAndItsGradient) {
     targets[0] = r.width - 1;
     compare_sides(type(), r.skew, tolerance(), [&](Side& side) {
       for (const bool write_grad : {false, true})
-        side.table().cross_entropy({side.in_out(x), side.ids(targets), side.exact_out(r.rows),
-                                    side.type(), r.rows, r.width, write_grad});
+        side.table().cross_entropy({.logits = side.in_out(x),
+                                    .targets = side.ids(targets),
+                                    .loss = side.exact_out(r.rows),
+                                    .dtype = side.type(),
+                                    .rows = r.rows,
+                                    .width = r.width,
+                                    .write_grad = write_grad});
     });
   }
 }
@@ -192,9 +249,13 @@ TEST_P(RowKernels, SoftCrossEntropyAndItsGradient) {
     const int64_t n = r.rows * r.width;
     const Floats x = values(n, 1, -9, 9), p = spread(n, 2, DType::f32, 0, 0.5f);
     compare_sides(type(), r.skew, tolerance(), [&](Side& side) {
-      SoftCrossEntropyArgs args{side.in(x),  side.exact_in(p), side.exact_out(r.rows),
-                                side.out(n), side.type(),      r.rows,
-                                r.width};
+      SoftCrossEntropyArgs args{.logits = side.in(x),
+                                .probabilities = side.exact_in(p),
+                                .loss = side.exact_out(r.rows),
+                                .dlogits = side.out(n),
+                                .dtype = side.type(),
+                                .rows = r.rows,
+                                .width = r.width};
       side.table().soft_cross_entropy(args);
       args.loss = side.exact_out(r.rows), args.dlogits = nullptr;
       side.table().soft_cross_entropy(args);
@@ -208,9 +269,15 @@ TEST_P(RowKernels, MinusInfinityHasNoProbability) {
     Floats x = values(width, 1, -9, 9);
     std::fill(x.begin(), x.begin() + width * 9 / 10, -INFINITY);
     compare_sides(type(), 0, tolerance(), [&](Side& side) {
-      side.table().softmax({side.in(x), side.out(width), side.type(), 1, width});
-      side.table().cross_entropy(
-          {side.in_out(x), side.ids({width - 1}), side.exact_out(1), side.type(), 1, width, true});
+      side.table().softmax(
+          {.x = side.in(x), .y = side.out(width), .dtype = side.type(), .rows = 1, .width = width});
+      side.table().cross_entropy({.logits = side.in_out(x),
+                                  .targets = side.ids({width - 1}),
+                                  .loss = side.exact_out(1),
+                                  .dtype = side.type(),
+                                  .rows = 1,
+                                  .width = width,
+                                  .write_grad = true});
     });
   }
 }
@@ -220,10 +287,21 @@ TEST_P(RowKernels, NanReachesLossAndSums) {
   Floats x = values(3 * 700, 1);
   x[900] = NAN;
   const Floats w = spread(700, 2, DType::f32);
-  side.table().cross_entropy(
-      {side.in_out(x), side.ids({1, 2, 3}), side.exact_out(3), side.type(), 3, 700, true});
-  side.table().rms_norm({side.in(x), side.exact_in(w), side.out(3 * 700), side.exact_out(3),
-                         side.type(), 3, 700, 1e-5});
+  side.table().cross_entropy({.logits = side.in_out(x),
+                              .targets = side.ids({1, 2, 3}),
+                              .loss = side.exact_out(3),
+                              .dtype = side.type(),
+                              .rows = 3,
+                              .width = 700,
+                              .write_grad = true});
+  side.table().rms_norm({.x = side.in(x),
+                         .weight = side.exact_in(w),
+                         .y = side.out(3 * 700),
+                         .rstd = side.exact_out(3),
+                         .dtype = side.type(),
+                         .rows = 3,
+                         .width = 700,
+                         .eps = 1e-5});
   const auto results = side.results();
   for (const size_t k : {1, 3}) {
     EXPECT_TRUE(std::isfinite(results[k][0]));
@@ -241,13 +319,25 @@ TEST_P(RowKernels, Embedding) {
     const int64_t n = 50 * r.width;
     compare_sides(type(), r.skew, 0, [&](Side& side) {
       const int64_t* at = side.ids(ids);
-      side.table().embedding(
-          {side.in(table), side.type(), at, side.out(n), side.type(), 50, r.rows, r.width});
+      side.table().embedding({.table = side.in(table),
+                              .table_type = side.type(),
+                              .ids = at,
+                              .y = side.out(n),
+                              .dtype = side.type(),
+                              .count = 50,
+                              .rows = r.rows,
+                              .width = r.width});
       // A table of the other type; on the CPU all is f32.
       const bool cpu = side.on_cpu();
       const DType other = cpu || side.type() == DType::bf16 ? DType::f32 : DType::bf16;
-      side.table().embedding(
-          {side.in_as(other, table), other, at, side.out(n), side.type(), 50, r.rows, r.width});
+      side.table().embedding({.table = side.in_as(other, table),
+                              .table_type = other,
+                              .ids = at,
+                              .y = side.out(n),
+                              .dtype = side.type(),
+                              .count = 50,
+                              .rows = r.rows,
+                              .width = r.width});
     });
   }
 }
@@ -271,8 +361,13 @@ TEST_P(RowKernels, EmbeddingGradient) {
     const Floats g = values(k.count * k.width, 2);
     // The order of the additions is the CPU's: equal to the bit in f32.
     compare_sides(type(), k.skew, type() == DType::f32 ? 0 : tolerance(), [&](Side& side) {
-      side.table().embedding_grad({side.in(g), side.ids(ids), side.out(k.rows * k.width),
-                                   side.type(), k.count, k.rows, k.width});
+      side.table().embedding_backward({.g = side.in(g),
+                                       .ids = side.ids(ids),
+                                       .dtable = side.out(k.rows * k.width),
+                                       .dtype = side.type(),
+                                       .count = k.count,
+                                       .rows = k.rows,
+                                       .width = k.width});
     });
   }
 }
@@ -282,12 +377,21 @@ TEST_P(RowKernels, Swiglu) {
     for (const int64_t skew : {0, 1}) {
       const Floats gate = values(n, 1, -6, 6), up = values(n, 2), g = values(n, 3);
       compare_sides(type(), skew, tolerance(), [&](Side& side) {
-        side.table().swiglu({side.in(gate), side.in(up), side.out(n), side.type(), n});
-        SwigluGradArgs args{side.in(gate), side.in(up), side.in(g), side.out(n),
-                            side.out(n),   side.type(), n};
-        side.table().swiglu_grad(args);
+        side.table().swiglu({.gate = side.in(gate),
+                             .up = side.in(up),
+                             .y = side.out(n),
+                             .dtype = side.type(),
+                             .n = n});
+        SwigluBackwardArgs args{.gate = side.in(gate),
+                                .up = side.in(up),
+                                .g = side.in(g),
+                                .dgate = side.out(n),
+                                .dup = side.out(n),
+                                .dtype = side.type(),
+                                .n = n};
+        side.table().swiglu_backward(args);
         args.dgate = side.out(n), args.dup = nullptr;
-        side.table().swiglu_grad(args);
+        side.table().swiglu_backward(args);
       });
     }
 }
@@ -297,13 +401,32 @@ class RowKernelsOnDevice : public OnDevice<> {};
 TEST_F(RowKernelsOnDevice, RefuseWhatTheyDoNotCompute) {
   const KernelTable& table = kernels(Device{DeviceType::cuda});
   try {
-    table.rms_norm({nullptr, nullptr, nullptr, nullptr, DType::f64, 1, 1, 1e-5});
+    table.rms_norm({.x = nullptr,
+                    .weight = nullptr,
+                    .y = nullptr,
+                    .rstd = nullptr,
+                    .dtype = DType::f64,
+                    .rows = 1,
+                    .width = 1,
+                    .eps = 1e-5});
     FAIL() << "f64 was taken";
   } catch (const Error& error) {
     EXPECT_NE(std::string(error.what()).find("rms_norm: f64"), std::string::npos) << error.what();
   }
-  EXPECT_THROW(table.softmax({nullptr, nullptr, DType::f32, 1, int64_t{1} << 31}), Error);
-  EXPECT_THROW(table.rope({nullptr, nullptr, nullptr, nullptr, DType::f32, 1, 1, 1, 3, false}),
+  EXPECT_THROW(
+      table.softmax(
+          {.x = nullptr, .y = nullptr, .dtype = DType::f32, .rows = 1, .width = int64_t{1} << 31}),
+      Error);
+  EXPECT_THROW(table.rope({.x = nullptr,
+                           .cos = nullptr,
+                           .sin = nullptr,
+                           .y = nullptr,
+                           .dtype = DType::f32,
+                           .batch = 1,
+                           .tokens = 1,
+                           .heads = 1,
+                           .head_dim = 3,
+                           .inverse = false}),
                Error);
 }
 

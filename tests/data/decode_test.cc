@@ -172,6 +172,9 @@ TEST(Decode, TypeByContentNotByName) {
   expect_refused([&] { decode_all(text("<!DOCTYPE html><html>")); }, "neither JPEG nor PNG");
   expect_refused([&] { decode_all(text("GIF89a...............")); },
                  "GIF is an image kind that is");
+  expect_refused(
+      [&] { decode_all(text("version https://git-lfs.github.com/spec/v1\nsize 123\n")); },
+      "a Git LFS pointer, not the file of 123 bytes");
   expect_refused([&] { decode_all({}); }, "empty");
   const auto folder = std::filesystem::temp_directory_path() / "mullion_decode_test";
   std::filesystem::create_directories(folder);

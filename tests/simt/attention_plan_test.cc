@@ -11,7 +11,7 @@ using test::kCuda;
 class AttentionPlans : public test::OnDevice<> {};
 
 AttentionSizes sizes(const AttentionPattern& pattern, int64_t tokens, int64_t heads) {
-  AttentionSizes size{1, tokens, tokens, heads, 1, 64};
+  AttentionSizes size{.B = 1, .T = tokens, .S = tokens, .H = heads, .Hkv = 1, .D = 64};
   size.pattern = &pattern;
   return size;
 }

@@ -3,9 +3,8 @@
 
 #include <cstdlib>
 
-#include "tensor/backend.h"
 #include "tensor/cuda/runtime/runtime.h"
-#include "tensor/kernel_args/linear.h"
+#include "tensor/kernel_table.h"
 #include "tensor/simt/candidates.h"
 #include "tensor/simt/simt.h"
 #include "tensor/tensor.h"

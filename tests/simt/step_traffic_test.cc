@@ -114,8 +114,14 @@ TEST_F(StepTraffic, ListsTakeTheMemoryOfThoseNotUsedForLong) {
     sums.push_back(Tensor::empty({}, DType::f64, kCuda));
   }
   for (size_t i = 0; i < values.size(); ++i) {
-    const OptimizerItem item{nullptr, values[i].data<float>(), nullptr, nullptr, 100, 0, 0};
-    kernels(kCuda).sum_squares({&item, 1, sums[i].data<double>()});
+    const OptimizerItem item{.parameter = nullptr,
+                             .grad = values[i].data<float>(),
+                             .first = nullptr,
+                             .second = nullptr,
+                             .n = 100,
+                             .lr = 0,
+                             .weight_decay = 0};
+    kernels(kCuda).sum_squares({.items = &item, .count = 1, .result = sums[i].data<double>()});
   }
   for (size_t i = 0; i < values.size(); ++i)
     EXPECT_EQ(sums[i].item(), 100.0 * static_cast<double>(i * i));

@@ -1,7 +1,5 @@
 // Sweeps of attention over head ratios, patterns, strides and lengths around its strips of queries
 // and tiles of keys, against tests/reference_attention.h.
-#include "tensor/kernel_args/attention.h"
-
 #include "tensor/cpu/attention_tiles.h"
 #include "tests/reference_attention.h"
 #include "tests/sweep/sweep.h"
@@ -87,7 +85,17 @@ void forward(Case& c) {
         &sums = c.out_if(c["sums"], "column sums", p.r.B * p.r.H * p.r.S);
   const auto scratch_size =
       static_cast<int64_t>(c.ask(&KernelTable::attention_forward_scratch, p.sizes));
-  AttentionForwardArgs args{p.sizes, q, k, v, o, lse, nullptr, {}, {}, {}, {}};
+  AttentionForwardArgs args{.size = p.sizes,
+                            .q = q,
+                            .k = k,
+                            .v = v,
+                            .o = o,
+                            .lse = lse,
+                            .scratch = nullptr,
+                            .q_stride = {},
+                            .k_stride = {},
+                            .v_stride = {},
+                            .o_stride = {}};
   Array& scratch = c.scratch("scratch", scratch_size);
   args.scratch = scratch;
   args.column_sums = sums;
@@ -124,8 +132,25 @@ void backward(Case& c) {
   Array &dq = c.out("dq", n), &dk = c.out("dk", m), &dv = c.out("dv", m);
   Array& scratch = c.scratch(
       "scratch", static_cast<int64_t>(c.ask(&KernelTable::attention_backward_scratch, p.sizes)));
-  AttentionBackwardArgs args{p.sizes, q,  k,  v,  o,  lse, d_o, dq, dk, dv,
-                             scratch, {}, {}, {}, {}, {},  {},  {}, {}};
+  AttentionBackwardArgs args{.size = p.sizes,
+                             .q = q,
+                             .k = k,
+                             .v = v,
+                             .o = o,
+                             .lse = lse,
+                             .d_o = d_o,
+                             .dq = dq,
+                             .dk = dk,
+                             .dv = dv,
+                             .scratch = scratch,
+                             .q_stride = {},
+                             .k_stride = {},
+                             .v_stride = {},
+                             .o_stride = {},
+                             .d_o_stride = {},
+                             .dq_stride = {},
+                             .dk_stride = {},
+                             .dv_stride = {}};
   args.q_stride = args.o_stride = args.d_o_stride = args.dq_stride = p.queries.strides();
   args.k_stride = args.v_stride = args.dk_stride = args.dv_stride = p.keys.strides();
   c.call(&KernelTable::attention_backward, args);

@@ -1,7 +1,6 @@
 // Sweeps of the copies and fills, over pairs of all element types.
 #include <limits>
 
-#include "tensor/kernel_args/elementwise.h"
 #include "tests/sweep/sweep.h"
 
 namespace mullion::sweep {
@@ -76,7 +75,13 @@ void copy(Case& c) {
   const Array& source =
       c.in("source", from, source_size, has_sign ? -3 : 0, from == DType::boolean ? 2 : 90);
   Array& target = c.out("target", to, target_size);
-  c.call(&KernelTable::copy, CopyArgs{source, target, from, to, l.shape, l.source, l.target});
+  c.call(&KernelTable::copy, CopyArgs{.source = source,
+                                      .target = target,
+                                      .source_type = from,
+                                      .target_type = to,
+                                      .shape = l.shape,
+                                      .source_strides = l.source,
+                                      .target_strides = l.target});
   c.expect([&] {
     for_elements(l,
                  [&](int64_t s, int64_t t) { target.expect(t, converted(source[s], from, to)); });
@@ -87,7 +92,7 @@ void fill(Case& c) {
   const int64_t n = c["n"];
   const double value = c.type() == DType::boolean ? 1 : 3;
   Array& y = c.out("y", n);
-  c.call(&KernelTable::fill, FillArgs{y, c.type(), n, 3});
+  c.call(&KernelTable::fill, FillArgs{.y = y, .dtype = c.type(), .n = n, .value = 3});
   c.expect([&] {
     for (int64_t i = 0; i < n; ++i) y.expect(i, value);
   });

@@ -1,7 +1,5 @@
 // Sweeps of pooling, the depthwise convolution and the unfolding of patches
 // (kernel_args/pooling.h).
-#include "tensor/kernel_args/pooling.h"
-
 #include "tensor/cpu/pack.h"
 #include "tests/sweep/sweep.h"
 
@@ -52,8 +50,14 @@ void max_pool2(Case& c) {
   const Array& x = c.in("x", m.size());
   Array &y = c.out("y", out.size()),
         &chosen = c.out_if(c["chosen"], "chosen", DType::u8, out.size());
-  c.call(&KernelTable::max_pool2,
-         MaxPool2Args{c.type(), m.batch, m.height, m.width, m.channels, x, y, chosen});
+  c.call(&KernelTable::max_pool2, MaxPool2Args{.dtype = c.type(),
+                                               .batch = m.batch,
+                                               .height = m.height,
+                                               .width = m.width,
+                                               .channels = m.channels,
+                                               .x = x,
+                                               .y = y,
+                                               .chosen = chosen});
   c.expect([&] {
     out.for_elements([&](int64_t b, int64_t oy, int64_t ox, int64_t n) {
       int64_t best = 0;
@@ -71,8 +75,14 @@ void max_pool2_backward(Case& c) {
   const Array &g = c.in("grad_y", out.size()),
               &chosen = c.in("chosen", DType::u8, out.size(), 0, 4);
   Array& dx = c.out("dx", m.size());
-  c.call(&KernelTable::max_pool2_backward,
-         MaxPool2BackwardArgs{c.type(), m.batch, m.height, m.width, m.channels, g, chosen, dx});
+  c.call(&KernelTable::max_pool2_backward, MaxPool2BackwardArgs{.dtype = c.type(),
+                                                                .batch = m.batch,
+                                                                .height = m.height,
+                                                                .width = m.width,
+                                                                .channels = m.channels,
+                                                                .grad_y = g,
+                                                                .chosen = chosen,
+                                                                .dx = dx});
   c.expect([&] {
     m.for_elements([&](int64_t b, int64_t y, int64_t x, int64_t n) {
       const int64_t from = out.at(b, y / 2, x / 2, n);
@@ -90,9 +100,16 @@ void average_pool(Case& c) {
   const Map m = Map(c).with_gap(c["gap"]), out = m.pooled(r);
   const Array& x = c.in("x", m.size());
   Array& y = c.out("y", out.size());
-  c.call(&KernelTable::average_pool,
-         AveragePoolArgs{c.type(), m.batch, m.height, m.width, m.channels, r, x, y, m.stride(),
-                         out.stride()});
+  c.call(&KernelTable::average_pool, AveragePoolArgs{.dtype = c.type(),
+                                                     .batch = m.batch,
+                                                     .height = m.height,
+                                                     .width = m.width,
+                                                     .channels = m.channels,
+                                                     .ratio = r,
+                                                     .x = x,
+                                                     .y = y,
+                                                     .x_stride = m.stride(),
+                                                     .y_stride = out.stride()});
   c.expect([&] {
     out.for_elements([&](int64_t b, int64_t oy, int64_t ox, int64_t n) {
       double sum = 0;
@@ -110,9 +127,16 @@ void average_pool_backward(Case& c) {
   const Map m = Map(c).with_gap(c["gap"]), out = m.pooled(r);
   const Array& g = c.in("grad_y", out.size());
   Array& dx = c.out("dx", m.size());
-  c.call(&KernelTable::average_pool_backward,
-         AveragePoolBackwardArgs{c.type(), m.batch, m.height, m.width, m.channels, r, g, dx,
-                                 out.stride(), m.stride()});
+  c.call(&KernelTable::average_pool_backward, AveragePoolBackwardArgs{.dtype = c.type(),
+                                                                      .batch = m.batch,
+                                                                      .height = m.height,
+                                                                      .width = m.width,
+                                                                      .channels = m.channels,
+                                                                      .ratio = r,
+                                                                      .grad_y = g,
+                                                                      .dx = dx,
+                                                                      .grad_y_stride = out.stride(),
+                                                                      .dx_stride = m.stride()});
   c.expect([&] {
     m.for_elements([&](int64_t b, int64_t y, int64_t x, int64_t n) {
       const int64_t pixels = cut(y / r, r, m.height) * cut(x / r, r, m.width);
@@ -126,8 +150,15 @@ void depthwise_conv3(Case& c) {
   const Array &x = c.in("x", m.size()), &weight = c.in("weight", 9 * m.channels),
               &bias = c.in_if(c["bias"], "bias", m.channels);
   Array& y = c.out("y", m.size());
-  c.call(&KernelTable::depthwise_conv3,
-         DepthwiseConv3Args{c.type(), m.batch, m.height, m.width, m.channels, x, weight, bias, y});
+  c.call(&KernelTable::depthwise_conv3, DepthwiseConv3Args{.dtype = c.type(),
+                                                           .batch = m.batch,
+                                                           .height = m.height,
+                                                           .width = m.width,
+                                                           .channels = m.channels,
+                                                           .x = x,
+                                                           .weight = weight,
+                                                           .bias = bias,
+                                                           .y = y});
   c.tolerance_factor = 4;
   c.expect([&] {
     m.for_elements([&](int64_t b, int64_t oy, int64_t ox, int64_t n) {
@@ -147,9 +178,17 @@ void depthwise_conv3_backward(Case& c) {
   Array &dx = c.out_if(c["dx"], "dx", m.size()),
         &dw = c.out_if(c["dweight"], "dweight", 9 * m.channels),
         &db = c.out_if(c["dbias"], "dbias", m.channels);
-  c.call(&KernelTable::depthwise_conv3_backward,
-         DepthwiseConv3BackwardArgs{c.type(), m.batch, m.height, m.width, m.channels, x, weight, g,
-                                    dx, dw, db});
+  c.call(&KernelTable::depthwise_conv3_backward, DepthwiseConv3BackwardArgs{.dtype = c.type(),
+                                                                            .batch = m.batch,
+                                                                            .height = m.height,
+                                                                            .width = m.width,
+                                                                            .channels = m.channels,
+                                                                            .x = x,
+                                                                            .weight = weight,
+                                                                            .grad_y = g,
+                                                                            .dx = dx,
+                                                                            .dweight = dw,
+                                                                            .dbias = db});
   c.tolerance_factor = 4;
   c.expect([&] {
     std::vector<double> sum_x(static_cast<size_t>(m.size())),
@@ -207,7 +246,7 @@ void im2col(Case& c) {
   const PatchGeometry g = patches(c, m);
   const Array& x = c.in("x", m.size());
   Array& rows = c.out("rows", rows_size(g));
-  c.call(&KernelTable::im2col, Im2ColArgs{c.type(), g, x, rows});
+  c.call(&KernelTable::im2col, Im2ColArgs{.dtype = c.type(), .geometry = g, .x = x, .rows = rows});
   c.expect([&] {
     for_patches(g, m, [&](int64_t to, int64_t from) { rows.expect(to, from < 0 ? 0 : x[from]); });
   });
@@ -218,7 +257,7 @@ void col2im(Case& c) {
   const PatchGeometry g = patches(c, m);
   const Array& rows = c.in("rows", rows_size(g));
   Array& x = c.out("x", m.size());
-  c.call(&KernelTable::col2im, Col2ImArgs{c.type(), g, rows, x});
+  c.call(&KernelTable::col2im, Col2ImArgs{.dtype = c.type(), .geometry = g, .rows = rows, .x = x});
   c.tolerance_factor = 2;
   c.expect([&] {
     std::vector<double> sums(static_cast<size_t>(m.size()));

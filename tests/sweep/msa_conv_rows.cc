@@ -1,7 +1,5 @@
 // Sweeps of MSA-Conv over maps, heads, windows, borders, shifts and pooled keys, against
 // tests/reference_msa_conv.h.
-#include "tensor/kernel_args/msa_conv.h"
-
 #include "tests/reference_msa_conv.h"
 #include "tests/sweep/sweep.h"
 
@@ -76,8 +74,17 @@ void forward(Case& c) {
   const Array &q = c.in("q", n), &k = c.in("k", m), &v = c.in("v", m);
   Array &o = c.out("o", n), &lse = c.out("lse", rows);
   const int64_t stride = p.queries.stride(), key_stride = p.keys.stride();
-  c.call(&KernelTable::msa_conv,
-         MsaConvArgs{p.g, c.type(), q, k, v, stride, key_stride, key_stride, o, stride, lse});
+  c.call(&KernelTable::msa_conv, MsaConvArgs{.geometry = p.g,
+                                             .dtype = c.type(),
+                                             .q = q,
+                                             .k = k,
+                                             .v = v,
+                                             .q_stride = stride,
+                                             .k_stride = key_stride,
+                                             .v_stride = key_stride,
+                                             .o = o,
+                                             .o_stride = stride,
+                                             .lse = lse});
   c.tolerance_factor = 4;
   c.expect([&] {
     MsaReference r = p.reference(q, k, v);
@@ -106,9 +113,25 @@ void backward(Case& c) {
   const Array &o = c.in("o", p.queries.spread(r.o)), &lse = c.in("lse", r.lse);
   Array &dq = c.out("dq", n), &dk = c.out("dk", m), &dv = c.out("dv", m);
   const int64_t stride = p.queries.stride(), key_stride = p.keys.stride();
-  c.call(&KernelTable::msa_conv_grad,
-         MsaConvBackwardArgs{p.g, c.type(), q, k, v, stride, key_stride, key_stride, o, lse, g,
-                             stride, stride, dq, dk, dv, stride, key_stride, key_stride});
+  c.call(&KernelTable::msa_conv_backward, MsaConvBackwardArgs{.geometry = p.g,
+                                                              .dtype = c.type(),
+                                                              .q = q,
+                                                              .k = k,
+                                                              .v = v,
+                                                              .q_stride = stride,
+                                                              .k_stride = key_stride,
+                                                              .v_stride = key_stride,
+                                                              .o = o,
+                                                              .lse = lse,
+                                                              .grad_o = g,
+                                                              .o_stride = stride,
+                                                              .grad_o_stride = stride,
+                                                              .dq = dq,
+                                                              .dk = dk,
+                                                              .dv = dv,
+                                                              .dq_stride = stride,
+                                                              .dk_stride = key_stride,
+                                                              .dv_stride = key_stride});
   c.tolerance_factor = 8;
   c.expect([&] {
     const double taps = static_cast<double>(p.g.taps() * p.g.pool * p.g.pool);
@@ -138,7 +161,7 @@ std::vector<Row> msa_conv_rows() {
                                 {"gap", {0, 5}}};
   std::vector<Row> rows{
       {"msa_conv", {MULLION_SLOT(msa_conv)}, kFloats, sizes, forward, flags, 1},
-      {"msa_conv_grad", {MULLION_SLOT(msa_conv_grad)}, kFloats, sizes, backward, flags, 1}};
+      {"msa_conv_backward", {MULLION_SLOT(msa_conv_backward)}, kFloats, sizes, backward, flags, 1}};
   // Several bands of rows.
   for (Row& row : rows) row.more_sizes = {{61, 33, 16}, {47, 40, 8}, {50, 35, 17}};
   return rows;

@@ -1,9 +1,6 @@
 // Kernels with a fault at one size, which the sweep must find.
 #include <gtest/gtest.h>
 
-#include "tensor/kernel_args/elementwise.h"
-#include "tensor/kernel_args/linear.h"
-#include "tensor/kernel_args/norm.h"
 #include "tensor/parallel.h"
 #include "tests/sweep/sweep.h"
 
@@ -26,7 +23,7 @@ Row row_named(const std::string& name) {
 // What the sweep says of a table in which one kernel was replaced.
 template <typename Change>
 Report sweep_with(const std::string& row, Change change) {
-  KernelTable table = kCpuKernels;
+  KernelTable table = kernels({});
   change(table);
   return run_row(row_named(row), table);
 }
@@ -37,7 +34,7 @@ std::string first_message(const Report& report) {
 TEST(SweepControls, AWrongElementAtOneSize) {
   const Report report = sweep_with("affine", [](KernelTable& t) {
     t.affine = [](const AffineArgs& args) {
-      kCpuKernels.affine(args);
+      kernels({}).affine(args);
       if (args.n == 7 && args.dtype == DType::f32) static_cast<float*>(args.y)[6] *= 1.001f;
     };
   });
@@ -51,7 +48,7 @@ TEST(SweepControls, AnElementThatIsNotWritten) {
     t.softmax = [](const SoftmaxArgs& given) {
       SoftmaxArgs args = given;
       if (args.rows > 1) --args.rows;
-      kCpuKernels.softmax(args);
+      kernels({}).softmax(args);
     };
   });
   EXPECT_NE(first_message(report).find("nan instead of"), std::string::npos);
@@ -60,7 +57,7 @@ TEST(SweepControls, AnElementThatIsNotWritten) {
 TEST(SweepControls, WhatLiesBetweenRowsIsTouched) {
   const Report report = sweep_with("matmul", [](KernelTable& t) {
     t.matmul = [](const MatmulArgs& args) {
-      kCpuKernels.matmul(args);
+      kernels({}).matmul(args);
       if (args.ldc > args.n && args.m > 1 && args.c_type == DType::f32)
         static_cast<float*>(args.c)[args.n] = 0;
     };
@@ -72,7 +69,7 @@ TEST(SweepControls, WhatLiesBetweenRowsIsTouched) {
 TEST(SweepControls, AnInputIsChanged) {
   const Report report = sweep_with("rms_norm", [](KernelTable& t) {
     t.rms_norm = [](const RmsNormArgs& args) {
-      kCpuKernels.rms_norm(args);
+      kernels({}).rms_norm(args);
       if (args.width == 17)
         const_cast<unsigned char*>(static_cast<const unsigned char*>(args.x))[0] ^= 1;
     };
@@ -86,7 +83,7 @@ TEST(SweepControls, AFaultOfTheSplit) {
     t.unary[0] = [](const UnaryArgs& given) {
       UnaryArgs args = given;
       if (num_threads() == 3 && args.n > 3) args.n = args.n / 3 * 3;
-      kCpuKernels.unary[0](args);
+      kernels({}).unary[0](args);
     };
   });
   EXPECT_GT(report.failed, 0);
@@ -103,7 +100,7 @@ TEST(SweepControlsDeathTest, WrittenPastTheEnd) {
                             t.affine = [](const AffineArgs& given) {
                               AffineArgs args = given;
                               args.n += args.n == 5;
-                              kCpuKernels.affine(args);
+                              kernels({}).affine(args);
                             };
                           }),
                "sweep: access past the end of [xy] in affine n 5, f32, 1 threads, arrays end");
@@ -114,7 +111,7 @@ TEST(SweepControlsDeathTest, ReadBeforeTheStart) {
   EXPECT_DEATH(sweep_with("swiglu",
                           [](KernelTable& t) {
                             t.swiglu = [](const SwigluArgs& args) {
-                              kCpuKernels.swiglu(args);
+                              kernels({}).swiglu(args);
                               volatile float seen = static_cast<const float*>(args.up)[-1];
                               (void)seen;
                             };
@@ -132,7 +129,7 @@ TEST(SweepControlsDeathTest, RowsTakenForColumns) {
                    t.matmul = [](const MatmulArgs& given) {
                      MatmulArgs args = given;
                      if (args.m > 1 && args.m <= 4 && args.n < args.m) args.n = args.m;
-                     kCpuKernels.matmul(args);
+                     kernels({}).matmul(args);
                    };
                  }),
       "sweep: access past the end of (a|b|c|bias|residual|before_gelu) in matmul m 2 n 1 ");

@@ -1,6 +1,4 @@
 // Sweeps of the optimizers, over lists of arrays of different lengths (kernel_args/optimizer.h).
-#include "tensor/kernel_args/optimizer.h"
-
 #include <array>
 
 #include "tensor/cpu/pack.h"
@@ -56,7 +54,12 @@ void adamw(Case& c) {
   const Items items(c, true, true);
   const Clip clip(c["clip"]);
   const int64_t step = c["step"];
-  AdamWArgs args{items.list.data(), c["count"], step, 0.9, 0.99, 1e-6};
+  AdamWArgs args{.items = items.list.data(),
+                 .count = c["count"],
+                 .step = step,
+                 .beta1 = 0.9,
+                 .beta2 = 0.99,
+                 .eps = 1e-6};
   if (c["clip"]) args.clipping = {c.doubles("squares", clip.squares), kMaxNorm};
   c.call(&KernelTable::adamw, args);
   c.tolerance_factor = 8;
@@ -81,8 +84,11 @@ void sgd(Case& c) {
   const bool has_momentum = c["momentum"];
   const Items items(c, has_momentum, false);
   const Clip clip(c["clip"]);
-  SgdArgs args{items.list.data(), c["count"], c["step"], has_momentum ? 0.9 : 0,
-               c["nesterov"] != 0};
+  SgdArgs args{.items = items.list.data(),
+               .count = c["count"],
+               .step = c["step"],
+               .momentum = has_momentum ? 0.9 : 0,
+               .nesterov = c["nesterov"] != 0};
   if (c["clip"]) args.clipping = {c.doubles("squares", clip.squares), kMaxNorm};
   c.call(&KernelTable::sgd, args);
   c.tolerance_factor = 4;
@@ -104,7 +110,7 @@ void sgd(Case& c) {
 void ema(Case& c) {
   const Items items(c, false, false);
   const Clip clip(c["clip"]);
-  EmaArgs args{items.list.data(), c["count"], 0.75};
+  EmaArgs args{.items = items.list.data(), .count = c["count"], .decay = 0.75};
   if (c["clip"]) args.sum_squares = c.doubles("squares", clip.squares);
   c.call(&KernelTable::ema, args);
   if (clip.is_skipped) return;
@@ -124,7 +130,9 @@ void sum_squares(Case& c) {
     list.push_back({nullptr, *grads.back(), nullptr, nullptr, grads.back()->size(), 0, 0});
   }
   Array& result = c.out("result", DType::f64, 1);
-  c.call(&KernelTable::sum_squares, SumSquaresArgs{list.data(), count - watched, result, watched});
+  c.call(&KernelTable::sum_squares,
+         SumSquaresArgs{
+             .items = list.data(), .count = count - watched, .result = result, .watched = watched});
   c.expect([&] {
     double sum = 0;
     for (int64_t i = 0; i < count - watched; ++i)

@@ -1,7 +1,6 @@
 // Sweeps of the matrix product and of the row lookups (kernel_args/linear.h).
 #include "tensor/cpu/matmul.h"
 #include "tensor/cpu/pack.h"
-#include "tensor/kernel_args/linear.h"
 #include "tests/sweep/sweep.h"
 
 namespace mullion::sweep {
@@ -38,10 +37,28 @@ void multiply(Case& c, DType b_type, bool allow_bf16) {
   const Array& residual = c.in_if(has_residual, "residual", out.size());
   Array& before = c.out_if(c["gelu"] == 2, "before_gelu", out.size());
   Array& y = beta == 0 ? c.out("c", out.size()) : c.in_out("c", out.size());
-  MatmulArgs args{va,           vb,     y,      bias,      c.type(),   b_type,
-                  c.type(),     batch,  m,      n,         k,          ta,
-                  tb,           a.ld(), b.ld(), out.ld(),  a.stride(), b.stride(),
-                  out.stride(), alpha,  beta,   allow_bf16};
+  MatmulArgs args{.a = va,
+                  .b = vb,
+                  .c = y,
+                  .bias = bias,
+                  .a_type = c.type(),
+                  .b_type = b_type,
+                  .c_type = c.type(),
+                  .batch = batch,
+                  .m = m,
+                  .n = n,
+                  .k = k,
+                  .transpose_a = ta,
+                  .transpose_b = tb,
+                  .lda = a.ld(),
+                  .ldb = b.ld(),
+                  .ldc = out.ld(),
+                  .stride_a = a.stride(),
+                  .stride_b = b.stride(),
+                  .stride_c = out.stride(),
+                  .alpha = alpha,
+                  .beta = beta,
+                  .allow_bf16 = allow_bf16};
   args.residual = residual;
   args.gelu = gelu;
   args.before_gelu = before;
@@ -114,15 +131,21 @@ void embedding(Case& c) {
         static_cast<int64_t>(c.uniform(i) * static_cast<double>(rows));
   const Array &table = c.in("table", table_type, rows * width), &ids = c.in("ids", numbers);
   Array& y = c.out("y", count * width);
-  c.call(&KernelTable::embedding,
-         EmbeddingArgs{table, table_type, ids, y, c.type(), count, rows, width});
+  c.call(&KernelTable::embedding, EmbeddingArgs{.table = table,
+                                                .table_type = table_type,
+                                                .ids = ids,
+                                                .y = y,
+                                                .dtype = c.type(),
+                                                .count = count,
+                                                .rows = rows,
+                                                .width = width});
   c.expect([&] {
     for (int64_t i = 0; i < count * width; ++i)
       y.expect(i, table[numbers[static_cast<size_t>(i / width)] * width + i % width]);
   });
 }
 
-void embedding_grad(Case& c) {
+void embedding_backward(Case& c) {
   const int64_t count = c["count"], rows = c["rows"], width = c["width"];
   std::vector<int64_t> numbers(static_cast<size_t>(count));
   for (int64_t i = 0; i < count; ++i)
@@ -130,8 +153,13 @@ void embedding_grad(Case& c) {
         static_cast<int64_t>(c.uniform(i) * static_cast<double>(rows));
   const Array &g = c.in("g", count * width), &ids = c.in("ids", numbers);
   Array& dtable = c.out("dtable", rows * width);
-  c.call(&KernelTable::embedding_grad,
-         EmbeddingGradArgs{g, ids, dtable, c.type(), count, rows, width});
+  c.call(&KernelTable::embedding_backward, EmbeddingBackwardArgs{.g = g,
+                                                                 .ids = ids,
+                                                                 .dtable = dtable,
+                                                                 .dtype = c.type(),
+                                                                 .count = count,
+                                                                 .rows = rows,
+                                                                 .width = width});
   c.expect([&] {
     std::vector<double> sums(static_cast<size_t>(rows * width));
     for (int64_t i = 0; i < count * width; ++i)
@@ -169,8 +197,11 @@ std::vector<Row> product_rows() {
                   lookup,
                   embedding,
                   {{"bf16_table", {0, 1}}}});
-  rows.push_back(
-      {"embedding_grad", {MULLION_SLOT(embedding_grad)}, kFloats, lookup, embedding_grad});
+  rows.push_back({"embedding_backward",
+                  {MULLION_SLOT(embedding_backward)},
+                  kFloats,
+                  lookup,
+                  embedding_backward});
   return rows;
 }
 

@@ -1,6 +1,4 @@
 // Sweeps of the normalisations, RoPE, softmax and the losses (kernel_args/norm.h).
-#include "tensor/kernel_args/norm.h"
-
 #include "tensor/cpu/pack.h"
 #include "tests/sweep/sweep.h"
 
@@ -27,7 +25,14 @@ void rms_norm(Case& c) {
   const int64_t rows = c["rows"], width = c["width"];
   const Array &x = c.in("x", rows * width), &weight = c.in("weight", width);
   Array &y = c.out("y", rows * width), &rstd = c.out("rstd", rows);
-  c.call(&KernelTable::rms_norm, RmsNormArgs{x, weight, y, rstd, c.type(), rows, width, kEps});
+  c.call(&KernelTable::rms_norm, RmsNormArgs{.x = x,
+                                             .weight = weight,
+                                             .y = y,
+                                             .rstd = rstd,
+                                             .dtype = c.type(),
+                                             .rows = rows,
+                                             .width = width,
+                                             .eps = kEps});
   c.tolerance_factor = 4;
   c.expect([&] {
     for (int64_t r = 0; r < rows; ++r) {
@@ -42,13 +47,20 @@ void rms_norm(Case& c) {
   });
 }
 
-void rms_norm_grad(Case& c) {
+void rms_norm_backward(Case& c) {
   const int64_t rows = c["rows"], width = c["width"];
   const Array &x = c.in("x", rows * width), &weight = c.in("weight", width),
               &rstd = c.in("rstd", rows, 0.5, 2), &g = c.in("g", rows * width);
   Array &dx = c.out_if(c["dx"], "dx", rows * width), &dw = c.out_if(c["dweight"], "dweight", width);
-  c.call(&KernelTable::rms_norm_grad,
-         RmsNormGradArgs{x, weight, rstd, g, dx, dw, c.type(), rows, width});
+  c.call(&KernelTable::rms_norm_backward, RmsNormBackwardArgs{.x = x,
+                                                              .weight = weight,
+                                                              .rstd = rstd,
+                                                              .g = g,
+                                                              .dx = dx,
+                                                              .dweight = dw,
+                                                              .dtype = c.type(),
+                                                              .rows = rows,
+                                                              .width = width});
   c.tolerance_factor = 8;
   c.expect([&] {
     for (int64_t r = 0; r < rows; ++r) {
@@ -70,8 +82,16 @@ void layer_norm(Case& c) {
   const Array &x = c.in("x", rows * width), &weight = c.in("weight", width),
               &bias = c.in("bias", width);
   Array &y = c.out("y", rows * width), &mean = c.out("mean", rows), &rstd = c.out("rstd", rows);
-  c.call(&KernelTable::layer_norm,
-         LayerNormArgs{x, weight, bias, y, mean, rstd, c.type(), rows, width, kEps});
+  c.call(&KernelTable::layer_norm, LayerNormArgs{.x = x,
+                                                 .weight = weight,
+                                                 .bias = bias,
+                                                 .y = y,
+                                                 .mean = mean,
+                                                 .rstd = rstd,
+                                                 .dtype = c.type(),
+                                                 .rows = rows,
+                                                 .width = width,
+                                                 .eps = kEps});
   c.tolerance_factor = 16;  // a row of one or two elements has a variance near 0
   c.expect([&] {
     for (int64_t r = 0; r < rows; ++r) {
@@ -89,15 +109,24 @@ void layer_norm(Case& c) {
   });
 }
 
-void layer_norm_grad(Case& c) {
+void layer_norm_backward(Case& c) {
   const int64_t rows = c["rows"], width = c["width"];
   const Array &x = c.in("x", rows * width), &weight = c.in("weight", width),
               &mean = c.in("mean", rows), &rstd = c.in("rstd", rows, 0.5, 2),
               &g = c.in("g", rows * width);
   Array &dx = c.out_if(c["dx"], "dx", rows * width), &dw = c.out_if(c["dweight"], "dweight", width),
         &db = c.out_if(c["dbias"], "dbias", width);
-  c.call(&KernelTable::layer_norm_grad,
-         LayerNormGradArgs{x, weight, mean, rstd, g, dx, dw, db, c.type(), rows, width});
+  c.call(&KernelTable::layer_norm_backward, LayerNormBackwardArgs{.x = x,
+                                                                  .weight = weight,
+                                                                  .mean = mean,
+                                                                  .rstd = rstd,
+                                                                  .g = g,
+                                                                  .dx = dx,
+                                                                  .dweight = dw,
+                                                                  .dbias = db,
+                                                                  .dtype = c.type(),
+                                                                  .rows = rows,
+                                                                  .width = width});
   c.tolerance_factor = 16;
   c.expect([&] {
     const double n = static_cast<double>(width), many = static_cast<double>(rows);
@@ -126,8 +155,16 @@ void rope(Case& c) {
   const Array &x = c.in("x", n), &cosine = c.in("cos", tokens * half),
               &sine = c.in("sin", tokens * half);
   Array& y = c.out("y", n);
-  c.call(&KernelTable::rope,
-         RopeArgs{x, cosine, sine, y, c.type(), batch, tokens, heads, 2 * half, c["inverse"] != 0});
+  c.call(&KernelTable::rope, RopeArgs{.x = x,
+                                      .cos = cosine,
+                                      .sin = sine,
+                                      .y = y,
+                                      .dtype = c.type(),
+                                      .batch = batch,
+                                      .tokens = tokens,
+                                      .heads = heads,
+                                      .head_dim = 2 * half,
+                                      .inverse = c["inverse"] != 0});
   c.expect([&] {
     for (int64_t head = 0; head < batch * tokens * heads; ++head)
       for (int64_t i = 0; i < half; ++i) {
@@ -148,18 +185,21 @@ void softmax(Case& c) {
   const int64_t rows = c["rows"], width = c["width"];
   const Array& x = c.in("x", rows * width, -5, 5);
   Array& y = c.out("y", rows * width);
-  c.call(&KernelTable::softmax, SoftmaxArgs{x, y, c.type(), rows, width});
+  c.call(&KernelTable::softmax,
+         SoftmaxArgs{.x = x, .y = y, .dtype = c.type(), .rows = rows, .width = width});
   c.expect([&] {
     for (int64_t i = 0; i < rows * width; ++i)
       y.expect(i, std::exp(x[i] - logsumexp(x, i / width, width)));
   });
 }
 
-void softmax_grad(Case& c) {
+void softmax_backward(Case& c) {
   const int64_t rows = c["rows"], width = c["width"];
   const Array &y = c.in("y", rows * width, 0, 1), &g = c.in("g", rows * width);
   Array& dx = c.out("dx", rows * width);
-  c.call(&KernelTable::softmax_grad, SoftmaxGradArgs{y, g, dx, c.type(), rows, width});
+  c.call(&KernelTable::softmax_backward,
+         SoftmaxBackwardArgs{
+             .y = y, .g = g, .dx = dx, .dtype = c.type(), .rows = rows, .width = width});
   c.expect([&] {
     for (int64_t r = 0; r < rows; ++r) {
       const double dot = sum(width, [&](int64_t i) { return y[r * width + i] * g[r * width + i]; });
@@ -177,8 +217,13 @@ void cross_entropy(Case& c) {
         static_cast<int64_t>(c.uniform(r) * static_cast<double>(width + 1)) - 1;
   const Array& targets = c.in("targets", classes);
   Array &logits = c.in_out("logits", rows * width, -5, 5), &loss = c.out("loss", rows);
-  c.call(&KernelTable::cross_entropy,
-         CrossEntropyArgs{logits, targets, loss, c.type(), rows, width, c["write_grad"] != 0});
+  c.call(&KernelTable::cross_entropy, CrossEntropyArgs{.logits = logits,
+                                                       .targets = targets,
+                                                       .loss = loss,
+                                                       .dtype = c.type(),
+                                                       .rows = rows,
+                                                       .width = width,
+                                                       .write_grad = c["write_grad"] != 0});
   c.tolerance_factor = 2;
   c.expect([&] {
     for (int64_t r = 0; r < rows; ++r) {
@@ -197,8 +242,13 @@ void soft_cross_entropy(Case& c) {
   const int64_t rows = c["rows"], width = c["width"];
   const Array &x = c.in("logits", rows * width, -5, 5), &p = c.in("p", rows * width, 0, 1);
   Array &loss = c.out("loss", rows), &dx = c.out_if(c["dlogits"], "dlogits", rows * width);
-  c.call(&KernelTable::soft_cross_entropy,
-         SoftCrossEntropyArgs{x, p, loss, dx, c.type(), rows, width});
+  c.call(&KernelTable::soft_cross_entropy, SoftCrossEntropyArgs{.logits = x,
+                                                                .probabilities = p,
+                                                                .loss = loss,
+                                                                .dlogits = dx,
+                                                                .dtype = c.type(),
+                                                                .rows = rows,
+                                                                .width = width});
   c.tolerance_factor = 4;
   c.expect([&] {
     for (int64_t r = 0; r < rows; ++r) {
@@ -218,19 +268,19 @@ std::vector<Row> row_rows() {
   const Axis dx{"dx", {0, 1}}, dweight{"dweight", {0, 1}}, dbias{"dbias", {0, 1}};
   return {
       {"rms_norm", {MULLION_SLOT(rms_norm)}, kFloats, rows_and_widths(), rms_norm},
-      {"rms_norm_grad",
-       {MULLION_SLOT(rms_norm_grad)},
+      {"rms_norm_backward",
+       {MULLION_SLOT(rms_norm_backward)},
        kFloats,
        rows_and_widths(),
-       rms_norm_grad,
+       rms_norm_backward,
        {dx, dweight},
        0},
       {"layer_norm", {MULLION_SLOT(layer_norm)}, kFloats, rows_and_widths(), layer_norm},
-      {"layer_norm_grad",
-       {MULLION_SLOT(layer_norm_grad)},
+      {"layer_norm_backward",
+       {MULLION_SLOT(layer_norm_backward)},
        kFloats,
        rows_and_widths(),
-       layer_norm_grad,
+       layer_norm_backward,
        {dx, dweight, dbias},
        0},
       {"rope",
@@ -243,7 +293,11 @@ std::vector<Row> row_rows() {
        rope,
        {{"inverse", {0, 1}}}},
       {"softmax", {MULLION_SLOT(softmax)}, kFloats, rows_and_widths(), softmax},
-      {"softmax_grad", {MULLION_SLOT(softmax_grad)}, kFloats, rows_and_widths(), softmax_grad},
+      {"softmax_backward",
+       {MULLION_SLOT(softmax_backward)},
+       kFloats,
+       rows_and_widths(),
+       softmax_backward},
       {"cross_entropy",
        {MULLION_SLOT(cross_entropy)},
        kFloats,

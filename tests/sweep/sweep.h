@@ -12,8 +12,8 @@
 #include <string>
 #include <vector>
 
-#include "tensor/backend.h"
 #include "tensor/dtype.h"
+#include "tensor/kernel_table.h"
 #include "tests/sweep/guard_pages.h"
 
 namespace mullion::sweep {

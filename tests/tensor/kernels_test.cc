@@ -5,9 +5,8 @@
 #include <functional>
 #include <numeric>
 
-#include "tensor/backend.h"
 #include "tensor/check.h"
-#include "tensor/kernel_args/elementwise.h"
+#include "tensor/kernel_table.h"
 #include "tensor/parallel.h"
 #include "tensor/tensor.h"
 #include "tests/kernel_buffer.h"
@@ -26,13 +25,17 @@ TYPED_TEST_SUITE(Elementwise, FloatTypes);
 using Function = double (*)(double);
 
 // One unary op against the C library, its derivative against central differences in double.
-template <typename T, typename Op>
-void check_unary(Function f, double low, double high) {
-  const int slot = UnaryOps::index_of<Op>();
+template <typename T>
+void check_unary(int op, Function f, double low, double high) {
   for (int64_t n : kSizes) {
     Buffer<T> x(n, 1, low, high), g(n, 2), y(n), dx(n);
-    table().unary[slot]({x.data(), y.data(), dtype_of<T>(), n});
-    table().unary_grad[slot]({x.data(), y.data(), g.data(), dx.data(), dtype_of<T>(), n});
+    table().unary[op]({.x = x.data(), .y = y.data(), .dtype = dtype_of<T>(), .n = n});
+    table().unary_backward[op]({.x = x.data(),
+                                .y = y.data(),
+                                .g = g.data(),
+                                .dx = dx.data(),
+                                .dtype = dtype_of<T>(),
+                                .n = n});
     for (int64_t i = 0; i < n; ++i) {
       const double at = double{x[i]}, h = 1e-5;
       expect_close(double{y[i]}, f(at), tolerance_of<T>(), i);
@@ -45,42 +48,53 @@ void check_unary(Function f, double low, double high) {
 
 TYPED_TEST(Elementwise, UnaryOpsAndTheirDerivatives) {
   using T = TypeParam;
-  check_unary<T, Neg>([](double x) { return -x; }, -5, 5);
-  check_unary<T, Exp>([](double x) { return std::exp(x); }, -5, 3);
-  check_unary<T, Log>([](double x) { return std::log(x); }, 0.5, 9);
-  check_unary<T, Sqrt>([](double x) { return std::sqrt(x); }, 0.5, 9);
-  check_unary<T, Square>([](double x) { return x * x; }, -3, 3);
-  check_unary<T, Tanh>([](double x) { return std::tanh(x); }, -6, 6);
-  check_unary<T, Sigmoid>([](double x) { return 1 / (1 + std::exp(-x)); }, -9, 9);
-  check_unary<T, Relu>([](double x) { return x > 0 ? x : 0; }, -3, 3);
-  check_unary<T, Silu>([](double x) { return x / (1 + std::exp(-x)); }, -9, 9);
-  check_unary<T, Gelu>([](double x) { return 0.5 * x * (1 + std::erf(x * M_SQRT1_2)); }, -5, 5);
-  check_unary<T, GeluTanh>(
+  check_unary<T>(
+      UnaryOps::Neg, [](double x) { return -x; }, -5, 5);
+  check_unary<T>(
+      UnaryOps::Exp, [](double x) { return std::exp(x); }, -5, 3);
+  check_unary<T>(
+      UnaryOps::Log, [](double x) { return std::log(x); }, 0.5, 9);
+  check_unary<T>(
+      UnaryOps::Sqrt, [](double x) { return std::sqrt(x); }, 0.5, 9);
+  check_unary<T>(
+      UnaryOps::Square, [](double x) { return x * x; }, -3, 3);
+  check_unary<T>(
+      UnaryOps::Tanh, [](double x) { return std::tanh(x); }, -6, 6);
+  check_unary<T>(
+      UnaryOps::Sigmoid, [](double x) { return 1 / (1 + std::exp(-x)); }, -9, 9);
+  check_unary<T>(
+      UnaryOps::Relu, [](double x) { return x > 0 ? x : 0; }, -3, 3);
+  check_unary<T>(
+      UnaryOps::Silu, [](double x) { return x / (1 + std::exp(-x)); }, -9, 9);
+  check_unary<T>(
+      UnaryOps::Gelu, [](double x) { return 0.5 * x * (1 + std::erf(x * M_SQRT1_2)); }, -5, 5);
+  check_unary<T>(
+      UnaryOps::GeluTanh,
       [](double x) {
         return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
       },
       -5, 5);
-  static_assert(UnaryOps::size == 11, "a row here for every op");
 }
 
 TEST(Elementwise, SpecialValuesAreThoseOfTheCLibrary) {
   const float inf = INFINITY;
   const float x[] = {inf, -inf, NAN, 0.0f, -0.0f, -1.0f, 88.7f, 89.0f, -103.0f, 1e-45f, 3e38f};
   constexpr int64_t n = std::size(x);
-  const auto check = [&](int slot, float (*f)(float)) {
+  const auto check = [&](int op, float (*f)(float)) {
     Buffer<float> y(n);
-    table().unary[slot]({x, y.data(), DType::f32, n});
+    table().unary[op]({.x = x, .y = y.data(), .dtype = DType::f32, .n = n});
     for (int64_t i = 0; i < n; ++i) expect_close(double{y[i]}, double{f(x[i])}, 1e-6, i);
   };
-  check(UnaryOps::index_of<Exp>(), [](float v) { return std::exp(v); });
-  check(UnaryOps::index_of<Log>(), [](float v) { return std::log(v); });
-  check(UnaryOps::index_of<Tanh>(), [](float v) { return std::tanh(v); });
-  check(UnaryOps::index_of<Sqrt>(), [](float v) { return std::sqrt(v); });
+  check(UnaryOps::Exp, [](float v) { return std::exp(v); });
+  check(UnaryOps::Log, [](float v) { return std::log(v); });
+  check(UnaryOps::Tanh, [](float v) { return std::tanh(v); });
+  check(UnaryOps::Sqrt, [](float v) { return std::sqrt(v); });
 }
 
 TEST(Elementwise, OtherTypesAreRefusedByName) {
   try {
-    table().affine({nullptr, nullptr, DType::bf16, 1, 1, 0});
+    table().affine(
+        {.x = nullptr, .y = nullptr, .dtype = DType::bf16, .n = 1, .alpha = 1, .beta = 0});
     FAIL();
   } catch (const Error& error) {
     EXPECT_NE(std::string(error.what()).find("affine"), std::string::npos);
@@ -100,7 +114,13 @@ void check_binary(Shape shape, Shape sa, Shape sb) {
   const std::function<double(double, double)> f[] = {std::plus<>(), std::minus<>(),
                                                      std::multiplies<>(), std::divides<>()};
   for (int op = 0; op < BinaryOps::size; ++op) {
-    table().binary[op]({a.data(), b.data(), y.data(), dtype_of<T>(), shape, sa, sb});
+    table().binary[op]({.a = a.data(),
+                        .b = b.data(),
+                        .y = y.data(),
+                        .dtype = dtype_of<T>(),
+                        .shape = shape,
+                        .a_strides = sa,
+                        .b_strides = sb});
     for (int64_t i = 0; i < shape.numel(); ++i) {
       int64_t rest = i, at_a = 0, at_b = 0;
       for (int axis = shape.rank() - 1; axis >= 0; --axis) {
@@ -134,9 +154,14 @@ TYPED_TEST(Elementwise, AffineAccumulateFill) {
   using T = TypeParam;
   for (int64_t n : kSizes) {
     Buffer<T> x(n, 1), y(n), z(n, 2), old(n, 2), filled(n);
-    table().affine({x.data(), y.data(), dtype_of<T>(), n, 1.5, -0.25});
-    table().accumulate({x.data(), z.data(), dtype_of<T>(), n, -2});
-    table().fill({filled.data(), dtype_of<T>(), n, 0.5});
+    table().affine({.x = x.data(),
+                    .y = y.data(),
+                    .dtype = dtype_of<T>(),
+                    .n = n,
+                    .alpha = 1.5,
+                    .beta = -0.25});
+    table().accumulate({.x = x.data(), .y = z.data(), .dtype = dtype_of<T>(), .n = n, .alpha = -2});
+    table().fill({.y = filled.data(), .dtype = dtype_of<T>(), .n = n, .value = 0.5});
     for (int64_t i = 0; i < n; ++i) {
       expect_close(double{y[i]}, 1.5 * double{x[i]} - 0.25, tolerance_of<T>(), i);
       expect_close(double{z[i]}, double{old[i]} - 2 * double{x[i]}, tolerance_of<T>(), i);
@@ -151,9 +176,21 @@ TYPED_TEST(Elementwise, Swiglu) {
   for (int64_t n : {1, 17, 20000}) {
     Buffer<T> gate(n, 1, -8, 8), up(n, 2), g(n, 3), y(n), dgate(n), dup(n), alone(n);
     const void *pg = gate.data(), *pu = up.data();
-    table().swiglu({pg, pu, y.data(), dtype_of<T>(), n});
-    table().swiglu_grad({pg, pu, g.data(), dgate.data(), dup.data(), dtype_of<T>(), n});
-    table().swiglu_grad({pg, pu, g.data(), nullptr, alone.data(), dtype_of<T>(), n});
+    table().swiglu({.gate = pg, .up = pu, .y = y.data(), .dtype = dtype_of<T>(), .n = n});
+    table().swiglu_backward({.gate = pg,
+                             .up = pu,
+                             .g = g.data(),
+                             .dgate = dgate.data(),
+                             .dup = dup.data(),
+                             .dtype = dtype_of<T>(),
+                             .n = n});
+    table().swiglu_backward({.gate = pg,
+                             .up = pu,
+                             .g = g.data(),
+                             .dgate = nullptr,
+                             .dup = alone.data(),
+                             .dtype = dtype_of<T>(),
+                             .n = n});
     for (int64_t i = 0; i < n; ++i) {
       const double x = double{gate[i]}, s = 1 / (1 + std::exp(-x));
       expect_close(double{y[i]}, silu(x) * double{up[i]}, tolerance_of<T>(), i);
@@ -172,7 +209,13 @@ TYPED_TEST(Elementwise, SumAxis) {
                               {1, 3, 50000}, {4, 0, 5},      {4, 0, 1},    {1000, 17, 16}};
   for (const auto& [outer, reduced, inner] : sizes) {
     Buffer<T> x(outer * reduced * inner, 1), y(outer * inner);
-    table().sum_axis({x.data(), y.data(), dtype_of<T>(), outer, reduced, inner, 0.5});
+    table().sum_axis({.x = x.data(),
+                      .y = y.data(),
+                      .dtype = dtype_of<T>(),
+                      .outer = outer,
+                      .reduced = reduced,
+                      .inner = inner,
+                      .alpha = 0.5});
     for (int64_t o = 0; o < outer; ++o)
       for (int64_t i = 0; i < inner; ++i) {
         double sum = 0;
@@ -188,8 +231,20 @@ TYPED_TEST(Elementwise, SumAxis) {
 TEST(Elementwise, SumsHaveTheSameBitsOnOneThread) {
   Buffer<float> x(300 * 1000, 1), columns(300), again(300), whole(1), whole_again(1);
   const auto sum = [&](float* y, float* w) {
-    table().sum_axis({x.data(), y, DType::f32, 1, 1000, 300, 1});
-    table().sum_axis({x.data(), w, DType::f32, 1, 300000, 1, 1});
+    table().sum_axis({.x = x.data(),
+                      .y = y,
+                      .dtype = DType::f32,
+                      .outer = 1,
+                      .reduced = 1000,
+                      .inner = 300,
+                      .alpha = 1});
+    table().sum_axis({.x = x.data(),
+                      .y = w,
+                      .dtype = DType::f32,
+                      .outer = 1,
+                      .reduced = 300000,
+                      .inner = 1,
+                      .alpha = 1});
   };
   sum(columns.data(), whole.data());
   set_num_threads(1);
@@ -215,8 +270,20 @@ void check_conversion() {
   Buffer<From> source(n);
   Buffer<To> target(n), strided(3 * n);
   for (int64_t i = 0; i < n; ++i) source[i] = static_cast<From>(static_cast<float>(i % 120));
-  table().copy({source.data(), target.data(), dtype_of<From>(), dtype_of<To>(), {n}, {1}, {1}});
-  table().copy({source.data(), strided.data(), dtype_of<From>(), dtype_of<To>(), {n}, {1}, {3}});
+  table().copy({.source = source.data(),
+                .target = target.data(),
+                .source_type = dtype_of<From>(),
+                .target_type = dtype_of<To>(),
+                .shape = {n},
+                .source_strides = {1},
+                .target_strides = {1}});
+  table().copy({.source = source.data(),
+                .target = strided.data(),
+                .source_type = dtype_of<From>(),
+                .target_type = dtype_of<To>(),
+                .shape = {n},
+                .source_strides = {1},
+                .target_strides = {3}});
   for (int64_t i = 0; i < n; ++i) {
     double expected = as_double(source[i]);
     if (std::is_same_v<To, bool>) expected = expected != 0;
@@ -252,8 +319,20 @@ TEST(Copy, FloatsBeyondAnIntegerTypeSaturate) {
   const float x[] = {1e20f, -1e20f, NAN, 300.5f, -3.7f};
   int32_t i32[5];
   uint8_t u8[5];
-  table().copy({x, i32, DType::f32, DType::i32, {5}, {1}, {1}});
-  table().copy({x, u8, DType::f32, DType::u8, {5}, {1}, {1}});
+  table().copy({.source = x,
+                .target = i32,
+                .source_type = DType::f32,
+                .target_type = DType::i32,
+                .shape = {5},
+                .source_strides = {1},
+                .target_strides = {1}});
+  table().copy({.source = x,
+                .target = u8,
+                .source_type = DType::f32,
+                .target_type = DType::u8,
+                .shape = {5},
+                .source_strides = {1},
+                .target_strides = {1}});
   EXPECT_EQ(std::vector<int32_t>(i32, i32 + 5),
             (std::vector<int32_t>{INT32_MAX, INT32_MIN, 0, 300, -3}));
   EXPECT_EQ(std::vector<uint8_t>(u8, u8 + 5), (std::vector<uint8_t>{255, 0, 0, 255, 0}));
@@ -266,7 +345,13 @@ TEST(Copy, Bf16RoundsToNearestEvenAndKeepsNaN) {
   for (int64_t i = 0; i < n; ++i)
     x[i] = std::bit_cast<float>(static_cast<uint32_t>(i) * 65537u +
                                 0x7fffu * static_cast<uint32_t>(i % 3));
-  table().copy({x.data(), y.data(), DType::f32, DType::bf16, {n}, {1}, {1}});
+  table().copy({.source = x.data(),
+                .target = y.data(),
+                .source_type = DType::f32,
+                .target_type = DType::bf16,
+                .shape = {n},
+                .source_strides = {1},
+                .target_strides = {1}});
   for (int64_t i = 0; i < n; ++i)
     if (std::isnan(x[i]))
       EXPECT_TRUE(std::isnan(static_cast<float>(y[i])));
@@ -285,8 +370,20 @@ void check_permuted(const Shape& shape, std::vector<int> axes) {
   const int64_t n = shape.numel();
   Buffer<T> x(n, 1, 0, 100), gathered(n), back(n);
   const DType type = dtype_of<T>();
-  table().copy({x.data(), gathered.data(), type, type, permuted, strides, permuted.strides()});
-  table().copy({gathered.data(), back.data(), type, type, permuted, permuted.strides(), strides});
+  table().copy({.source = x.data(),
+                .target = gathered.data(),
+                .source_type = type,
+                .target_type = type,
+                .shape = permuted,
+                .source_strides = strides,
+                .target_strides = permuted.strides()});
+  table().copy({.source = gathered.data(),
+                .target = back.data(),
+                .source_type = type,
+                .target_type = type,
+                .shape = permuted,
+                .source_strides = permuted.strides(),
+                .target_strides = strides});
   for (int64_t i = 0; i < n; ++i) {
     int64_t rest = i, at = 0;
     for (int axis = permuted.rank() - 1; axis >= 0; --axis) {
@@ -312,14 +409,32 @@ TEST(Copy, PermutedAxes) {
 
 TEST(Copy, BroadcastSourceAndViewTarget) {
   Buffer<float> x(7, 1), y(35), view(100, 2), before(100, 2);
-  table().copy({x.data(), y.data(), DType::f32, DType::f32, {5, 7}, {0, 1}, {7, 1}});
+  table().copy({.source = x.data(),
+                .target = y.data(),
+                .source_type = DType::f32,
+                .target_type = DType::f32,
+                .shape = {5, 7},
+                .source_strides = {0, 1},
+                .target_strides = {7, 1}});
   for (int64_t i = 0; i < 35; ++i) EXPECT_EQ(y[i], x[i % 7]);
-  table().copy({x.data(), view.data() + 11, DType::f32, DType::f32, {7}, {1}, {10}});
+  table().copy({.source = x.data(),
+                .target = view.data() + 11,
+                .source_type = DType::f32,
+                .target_type = DType::f32,
+                .shape = {7},
+                .source_strides = {1},
+                .target_strides = {10}});
   for (int64_t i = 0; i < 100; ++i) {
     const bool inside = i >= 11 && (i - 11) % 10 == 0 && (i - 11) / 10 < 7;
     EXPECT_EQ(view[i], inside ? x[(i - 11) / 10] : before[i]);
   }
-  table().copy({nullptr, nullptr, DType::f32, DType::f32, {0, 3}, {3, 1}, {3, 1}});  // nothing
+  table().copy({.source = nullptr,
+                .target = nullptr,
+                .source_type = DType::f32,
+                .target_type = DType::f32,
+                .shape = {0, 3},
+                .source_strides = {3, 1},
+                .target_strides = {3, 1}});  // nothing
 }
 
 // ---- random numbers ----
@@ -331,9 +446,30 @@ TYPED_TEST(Elementwise, RandomFollowsTheCounter) {
   Buffer<T> uniform(n), normal(n), kept(n);
   const DType type = dtype_of<T>();
   using Kind = RandomArgs::Kind;
-  table().random({Kind::uniform, uniform.data(), type, n, -2, 3, seed, stream});
-  table().random({Kind::normal, normal.data(), type, n, 1, 2, seed, stream});
-  table().random({Kind::bernoulli, kept.data(), type, n, 0.8, 1.25, seed, stream});
+  table().random({.kind = Kind::uniform,
+                  .y = uniform.data(),
+                  .dtype = type,
+                  .n = n,
+                  .a = -2,
+                  .b = 3,
+                  .seed = seed,
+                  .stream = stream});
+  table().random({.kind = Kind::normal,
+                  .y = normal.data(),
+                  .dtype = type,
+                  .n = n,
+                  .a = 1,
+                  .b = 2,
+                  .seed = seed,
+                  .stream = stream});
+  table().random({.kind = Kind::bernoulli,
+                  .y = kept.data(),
+                  .dtype = type,
+                  .n = n,
+                  .a = 0.8,
+                  .b = 1.25,
+                  .seed = seed,
+                  .stream = stream});
   double sum = 0, squares = 0, count = 0;
   for (int64_t i = 0; i < n; ++i) {
     const uint32_t word = philox(seed, stream, static_cast<uint64_t>(i / 4)).v[i % 4];

@@ -53,7 +53,7 @@ TEST(Ladder, SimpleAttention) {
     r.forward();
     const std::vector<float> q = floats(r.q), k = floats(r.k), v = floats(r.v);
     std::vector<float> o(q.size(), NAN);
-    AttentionForwardArgs args;
+    AttentionForwardArgs args{};
     args.size = {2, 37, 37, 4, 2, 8, 0.3, 0, DType::f32, &r.pattern};
     args.q = q.data(), args.k = k.data(), args.v = v.data(), args.o = o.data();
     args.q_stride = args.o_stride = {37 * 32, 32, 8};

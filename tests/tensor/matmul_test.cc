@@ -4,10 +4,9 @@
 
 #include <cmath>
 
-#include "tensor/backend.h"
 #include "tensor/check.h"
 #include "tensor/cpu/matmul.h"
-#include "tensor/kernel_args/linear.h"
+#include "tensor/kernel_table.h"
 #include "tensor/parallel.h"
 #include "tensor/tensor.h"
 #include "tests/kernel_buffer.h"
@@ -46,28 +45,28 @@ void check(const Case& c, double tolerance = 0) {
   Buffer<T> result(c.batch * size_c), old(c.batch * size_c, 4), before(c.batch * size_c);
   if (c.beta != 0)
     for (int64_t i = 0; i < result.size(); ++i) result[i] = old[i];
-  MatmulArgs args{a.data(),
-                  b.data(),
-                  result.data(),
-                  c.bias ? bias.data() : nullptr,
-                  dtype_of<T>(),
-                  dtype_of<S>(),
-                  dtype_of<T>(),
-                  c.batch,
-                  c.m,
-                  c.n,
-                  c.k,
-                  c.transpose_a,
-                  c.transpose_b,
-                  lda,
-                  ldb,
-                  ldc,
-                  c.share_a ? 0 : size_a,
-                  c.share_b ? 0 : size_b,
-                  size_c,
-                  c.alpha,
-                  c.beta,
-                  c.allow_bf16};
+  MatmulArgs args{.a = a.data(),
+                  .b = b.data(),
+                  .c = result.data(),
+                  .bias = c.bias ? bias.data() : nullptr,
+                  .a_type = dtype_of<T>(),
+                  .b_type = dtype_of<S>(),
+                  .c_type = dtype_of<T>(),
+                  .batch = c.batch,
+                  .m = c.m,
+                  .n = c.n,
+                  .k = c.k,
+                  .transpose_a = c.transpose_a,
+                  .transpose_b = c.transpose_b,
+                  .lda = lda,
+                  .ldb = ldb,
+                  .ldc = ldc,
+                  .stride_a = c.share_a ? 0 : size_a,
+                  .stride_b = c.share_b ? 0 : size_b,
+                  .stride_c = size_c,
+                  .alpha = c.alpha,
+                  .beta = c.beta,
+                  .allow_bf16 = c.allow_bf16};
   args.residual = c.residual ? old.data() : nullptr;
   args.gelu = c.gelu;
   args.before_gelu = c.gelu ? before.data() : nullptr;
@@ -235,10 +234,25 @@ TEST(Matmul, SameBitsTwice) {
     for (const bool ta : {false, true}) {
       Buffer<float> a(m * k, 1), b(k * n, 2), first(m * n), second(m * n);
       for (Buffer<float>* y : {&first, &second})
-        kernels({}).matmul({a.data(),   b.data(),   y->data(), nullptr, DType::f32, DType::f32,
-                            DType::f32, 1,          m,         n,       k,          ta,
-                            true,       ta ? m : k, k,         n,       0,          0,
-                            0,          1,          0,         false});
+        kernels({}).matmul({.a = a.data(),
+                            .b = b.data(),
+                            .c = y->data(),
+                            .a_type = DType::f32,
+                            .b_type = DType::f32,
+                            .c_type = DType::f32,
+                            .batch = 1,
+                            .m = m,
+                            .n = n,
+                            .k = k,
+                            .transpose_a = ta,
+                            .transpose_b = true,
+                            .lda = ta ? m : k,
+                            .ldb = k,
+                            .ldc = n,
+                            .stride_a = 0,
+                            .stride_b = 0,
+                            .stride_c = 0,
+                            .alpha = 1});
       EXPECT_EQ(first.values(), second.values()) << m << " " << n << " " << k;
     }
 }

@@ -6,7 +6,7 @@
 #include <cstdlib>
 
 #include "tensor/check.h"
-#include "tensor/kernel_args/msa_conv.h"
+#include "tensor/cpu/kernels.h"
 #include "tests/golden.h"
 
 namespace mullion {
@@ -105,9 +105,36 @@ Result run(const MsaConvGeometry& g, const Map& q, const Map& k, const Map& v, c
   const auto tq = as_t(q), tk = as_t(k), tv = as_t(v), tg = as_t(grad);
   std::vector<T> o(tq.size()), dq(tq.size()), dk(tk.size()), dv(tk.size());
   std::vector<T> lse(tq.size() / static_cast<size_t>(g.head_dim));
-  cpu::msa_conv({g, kType, tq.data(), tk.data(), tv.data(), c, c, c, o.data(), c, lse.data()});
-  cpu::msa_conv_backward({g, kType, tq.data(), tk.data(), tv.data(), c, c, c, o.data(), lse.data(),
-                          tg.data(), c, c, dq.data(), dk.data(), dv.data(), c, c, c});
+  cpu::msa_conv({.geometry = g,
+                 .dtype = kType,
+                 .q = tq.data(),
+                 .k = tk.data(),
+                 .v = tv.data(),
+                 .q_stride = c,
+                 .k_stride = c,
+                 .v_stride = c,
+                 .o = o.data(),
+                 .o_stride = c,
+                 .lse = lse.data()});
+  cpu::msa_conv_backward({.geometry = g,
+                          .dtype = kType,
+                          .q = tq.data(),
+                          .k = tk.data(),
+                          .v = tv.data(),
+                          .q_stride = c,
+                          .k_stride = c,
+                          .v_stride = c,
+                          .o = o.data(),
+                          .lse = lse.data(),
+                          .grad_o = tg.data(),
+                          .o_stride = c,
+                          .grad_o_stride = c,
+                          .dq = dq.data(),
+                          .dk = dk.data(),
+                          .dv = dv.data(),
+                          .dq_stride = c,
+                          .dk_stride = c,
+                          .dv_stride = c});
   return {as_map(q, o), as_map(q, dq), as_map(k, dk), as_map(k, dv)};
 }
 

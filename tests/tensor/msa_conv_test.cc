@@ -7,7 +7,7 @@
 #include <string>
 
 #include "tensor/check.h"
-#include "tensor/kernel_args/msa_conv.h"
+#include "tensor/cpu/kernels.h"
 #include "tensor/parallel.h"
 #include "tests/reference_msa_conv.h"
 
@@ -83,11 +83,36 @@ Result<T> run(const MsaReference& r, const std::vector<double>& grad_o, int64_t 
   std::vector<T> o(r.q.size() / n * s, nan);
   std::vector<T> dq = o, dk(r.k.size() / n * s, nan), dv = dk;
   std::vector<T> lse(r.q.size() / static_cast<size_t>(r.g.head_dim), nan);
-  cpu::msa_conv({r.g, kType, q.data(), k.data(), v.data(), stride, stride, stride, o.data(), stride,
-                 lse.data()});
-  cpu::msa_conv_backward({r.g, kType, q.data(), k.data(), v.data(), stride, stride, stride,
-                          o.data(), lse.data(), grad.data(), stride, stride, dq.data(), dk.data(),
-                          dv.data(), stride, stride, stride});
+  cpu::msa_conv({.geometry = r.g,
+                 .dtype = kType,
+                 .q = q.data(),
+                 .k = k.data(),
+                 .v = v.data(),
+                 .q_stride = stride,
+                 .k_stride = stride,
+                 .v_stride = stride,
+                 .o = o.data(),
+                 .o_stride = stride,
+                 .lse = lse.data()});
+  cpu::msa_conv_backward({.geometry = r.g,
+                          .dtype = kType,
+                          .q = q.data(),
+                          .k = k.data(),
+                          .v = v.data(),
+                          .q_stride = stride,
+                          .k_stride = stride,
+                          .v_stride = stride,
+                          .o = o.data(),
+                          .lse = lse.data(),
+                          .grad_o = grad.data(),
+                          .o_stride = stride,
+                          .grad_o_stride = stride,
+                          .dq = dq.data(),
+                          .dk = dk.data(),
+                          .dv = dv.data(),
+                          .dq_stride = stride,
+                          .dk_stride = stride,
+                          .dv_stride = stride});
   return {gathered(o, c, stride), lse, gathered(dq, c, stride), gathered(dk, c, stride),
           gathered(dv, c, stride)};
 }

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "tensor/check.h"
-#include "tensor/kernel_args/pooling.h"
+#include "tensor/cpu/kernels.h"
 
 namespace mullion {
 namespace {
@@ -59,8 +59,22 @@ TYPED_TEST(Pooling, MaxTakesTheLargestAndSendsTheGradientThere) {
     const std::vector<T> x = this->random(m.size()), g = this->random(out.size());
     std::vector<T> y = this->unwritten(out.size()), dx = this->unwritten(m.size());
     std::vector<uint8_t> chosen(static_cast<size_t>(out.size()), 255);
-    cpu::max_pool2({this->kType, m.b, m.h, m.w, m.c, x.data(), y.data(), chosen.data()});
-    cpu::max_pool2_backward({this->kType, m.b, m.h, m.w, m.c, g.data(), chosen.data(), dx.data()});
+    cpu::max_pool2({.dtype = this->kType,
+                    .batch = m.b,
+                    .height = m.h,
+                    .width = m.w,
+                    .channels = m.c,
+                    .x = x.data(),
+                    .y = y.data(),
+                    .chosen = chosen.data()});
+    cpu::max_pool2_backward({.dtype = this->kType,
+                             .batch = m.b,
+                             .height = m.h,
+                             .width = m.w,
+                             .channels = m.c,
+                             .grad_y = g.data(),
+                             .chosen = chosen.data(),
+                             .dx = dx.data()});
     std::vector<T> expected(x.size(), T(0));
     for (int64_t b = 0; b < m.b; ++b)
       for (int64_t i = 0; i < out.h; ++i)
@@ -85,7 +99,14 @@ TYPED_TEST(Pooling, MaxKeepsNaN) {
   for (int64_t place = 0; place < 4; ++place) {
     std::vector<T> x = {1, 2, 3, 4}, y(1);
     x[static_cast<size_t>(place)] = nan;
-    cpu::max_pool2({this->kType, 1, 2, 2, 1, x.data(), y.data(), nullptr});
+    cpu::max_pool2({.dtype = this->kType,
+                    .batch = 1,
+                    .height = 2,
+                    .width = 2,
+                    .channels = 1,
+                    .x = x.data(),
+                    .y = y.data(),
+                    .chosen = nullptr});
     EXPECT_TRUE(std::isnan(y[0])) << place;
   }
 }
@@ -97,9 +118,26 @@ TYPED_TEST(Pooling, AverageDividesByThePixelsThere) {
       const Map out{m.b, (m.h + r - 1) / r, (m.w + r - 1) / r, m.c};
       const std::vector<T> x = this->random(m.size()), g = this->random(out.size());
       std::vector<T> y = this->unwritten(out.size()), dx = this->unwritten(m.size());
-      cpu::average_pool({this->kType, m.b, m.h, m.w, m.c, r, x.data(), y.data(), m.c, m.c});
-      cpu::average_pool_backward(
-          {this->kType, m.b, m.h, m.w, m.c, r, g.data(), dx.data(), m.c, m.c});
+      cpu::average_pool({.dtype = this->kType,
+                         .batch = m.b,
+                         .height = m.h,
+                         .width = m.w,
+                         .channels = m.c,
+                         .ratio = r,
+                         .x = x.data(),
+                         .y = y.data(),
+                         .x_stride = m.c,
+                         .y_stride = m.c});
+      cpu::average_pool_backward({.dtype = this->kType,
+                                  .batch = m.b,
+                                  .height = m.h,
+                                  .width = m.w,
+                                  .channels = m.c,
+                                  .ratio = r,
+                                  .grad_y = g.data(),
+                                  .dx = dx.data(),
+                                  .grad_y_stride = m.c,
+                                  .dx_stride = m.c});
       for (int64_t b = 0; b < m.b; ++b)
         for (int64_t i = 0; i < out.h; ++i)
           for (int64_t j = 0; j < out.w; ++j)
@@ -120,8 +158,26 @@ TYPED_TEST(Pooling, AverageOfPackedPixels) {
   const std::vector<T> x = this->random(m.size());
   std::vector<T> packed(static_cast<size_t>(m.size()) * 3), y = this->unwritten(4 * 5), plain(8);
   for (size_t i = 0; i < x.size(); ++i) packed[i / 2 * 6 + 2 + i % 2] = x[i];
-  cpu::average_pool({this->kType, 1, 3, 4, 2, 2, packed.data() + 2, y.data(), 6, 5});
-  cpu::average_pool({this->kType, 1, 3, 4, 2, 2, x.data(), plain.data(), 2, 2});
+  cpu::average_pool({.dtype = this->kType,
+                     .batch = 1,
+                     .height = 3,
+                     .width = 4,
+                     .channels = 2,
+                     .ratio = 2,
+                     .x = packed.data() + 2,
+                     .y = y.data(),
+                     .x_stride = 6,
+                     .y_stride = 5});
+  cpu::average_pool({.dtype = this->kType,
+                     .batch = 1,
+                     .height = 3,
+                     .width = 4,
+                     .channels = 2,
+                     .ratio = 2,
+                     .x = x.data(),
+                     .y = plain.data(),
+                     .x_stride = 2,
+                     .y_stride = 2});
   for (size_t i = 0; i < plain.size(); ++i) EXPECT_EQ(y[i / 2 * 5 + i % 2], plain[i]);
   EXPECT_TRUE(std::isnan(y[2]));
 }
@@ -134,12 +190,35 @@ TYPED_TEST(Pooling, DepthwiseConvolution) {
     const std::vector<T> zero(static_cast<size_t>(m.c), T(0));
     std::vector<T> y = this->unwritten(m.size()), linear = y, dx = y;
     std::vector<T> dweight = this->unwritten(9 * m.c), dbias = this->unwritten(m.c);
-    cpu::depthwise_conv3(
-        {this->kType, m.b, m.h, m.w, m.c, x.data(), weight.data(), bias.data(), y.data()});
-    cpu::depthwise_conv3(
-        {this->kType, m.b, m.h, m.w, m.c, x.data(), weight.data(), nullptr, linear.data()});
-    cpu::depthwise_conv3_backward({this->kType, m.b, m.h, m.w, m.c, x.data(), weight.data(),
-                                   g.data(), dx.data(), dweight.data(), dbias.data()});
+    cpu::depthwise_conv3({.dtype = this->kType,
+                          .batch = m.b,
+                          .height = m.h,
+                          .width = m.w,
+                          .channels = m.c,
+                          .x = x.data(),
+                          .weight = weight.data(),
+                          .bias = bias.data(),
+                          .y = y.data()});
+    cpu::depthwise_conv3({.dtype = this->kType,
+                          .batch = m.b,
+                          .height = m.h,
+                          .width = m.w,
+                          .channels = m.c,
+                          .x = x.data(),
+                          .weight = weight.data(),
+                          .bias = nullptr,
+                          .y = linear.data()});
+    cpu::depthwise_conv3_backward({.dtype = this->kType,
+                                   .batch = m.b,
+                                   .height = m.h,
+                                   .width = m.w,
+                                   .channels = m.c,
+                                   .x = x.data(),
+                                   .weight = weight.data(),
+                                   .grad_y = g.data(),
+                                   .dx = dx.data(),
+                                   .dweight = dweight.data(),
+                                   .dbias = dbias.data()});
     std::vector<double> bias_sums(static_cast<size_t>(m.c), 0.0);
     for (int64_t b = 0; b < m.b; ++b)
       for (int64_t i = 0; i < m.h; ++i)
@@ -176,8 +255,8 @@ TYPED_TEST(Pooling, Im2ColAndBack) {
     const int64_t rows = p.batch * p.out_height() * p.out_width();
     const std::vector<T> x = this->random(k.map.size()), g = this->random(rows * p.row_size());
     std::vector<T> cols = this->unwritten(rows * p.row_size()), dx = this->unwritten(k.map.size());
-    cpu::im2col({this->kType, p, x.data(), cols.data()});
-    cpu::col2im({this->kType, p, g.data(), dx.data()});
+    cpu::im2col({.dtype = this->kType, .geometry = p, .x = x.data(), .rows = cols.data()});
+    cpu::col2im({.dtype = this->kType, .geometry = p, .rows = g.data(), .x = dx.data()});
     size_t at = 0;
     for (int64_t row = 0; row < rows; ++row)
       for (int64_t i = 0; i < k.kh; ++i)

@@ -4,10 +4,7 @@
 
 #include <cmath>
 
-#include "tensor/backend.h"
-#include "tensor/kernel_args/linear.h"
-#include "tensor/kernel_args/norm.h"
-#include "tensor/kernel_args/optimizer.h"
+#include "tensor/kernel_table.h"
 #include "tensor/parallel.h"
 #include "tensor/tensor.h"
 #include "tests/kernel_buffer.h"
@@ -75,11 +72,32 @@ TYPED_TEST(Rows, RmsNorm) {
     Buffer<T> x(rows * width, 1, -2, 2), w(width, 2), g(rows * width, 3), y(rows * width);
     Buffer<T> rstd(rows), dx(rows * width), dw(width), only(rows * width);
     const DType type = dtype_of<T>();
-    table().rms_norm({x.data(), w.data(), y.data(), rstd.data(), type, rows, width, 1e-5});
-    table().rms_norm_grad(
-        {x.data(), w.data(), rstd.data(), g.data(), dx.data(), dw.data(), type, rows, width});
-    table().rms_norm_grad(
-        {x.data(), w.data(), rstd.data(), g.data(), only.data(), nullptr, type, rows, width});
+    table().rms_norm({.x = x.data(),
+                      .weight = w.data(),
+                      .y = y.data(),
+                      .rstd = rstd.data(),
+                      .dtype = type,
+                      .rows = rows,
+                      .width = width,
+                      .eps = 1e-5});
+    table().rms_norm_backward({.x = x.data(),
+                               .weight = w.data(),
+                               .rstd = rstd.data(),
+                               .g = g.data(),
+                               .dx = dx.data(),
+                               .dweight = dw.data(),
+                               .dtype = type,
+                               .rows = rows,
+                               .width = width});
+    table().rms_norm_backward({.x = x.data(),
+                               .weight = w.data(),
+                               .rstd = rstd.data(),
+                               .g = g.data(),
+                               .dx = only.data(),
+                               .dweight = nullptr,
+                               .dtype = type,
+                               .rows = rows,
+                               .width = width});
     EXPECT_EQ(dx.values(), only.values());
     const auto weights = row_of(w, 0, width), ones = std::vector<double>(weights.size(), 1.0);
     std::vector<double> dweight(weights.size());
@@ -109,15 +127,32 @@ TYPED_TEST(Rows, LayerNorm) {
     Buffer<T> y(rows * width), mean(rows), rstd(rows), dx(rows * width), dw(width), db(width);
     Buffer<T> only(rows * width), bias_only(width);
     const DType type = dtype_of<T>();
-    table().layer_norm({x.data(), w.data(), b.data(), y.data(), mean.data(), rstd.data(), type,
-                        rows, width, 1e-5});
-    LayerNormGradArgs grad{x.data(),  w.data(),  mean.data(), rstd.data(), g.data(), dx.data(),
-                           dw.data(), db.data(), type,        rows,        width};
-    table().layer_norm_grad(grad);
+    table().layer_norm({.x = x.data(),
+                        .weight = w.data(),
+                        .bias = b.data(),
+                        .y = y.data(),
+                        .mean = mean.data(),
+                        .rstd = rstd.data(),
+                        .dtype = type,
+                        .rows = rows,
+                        .width = width,
+                        .eps = 1e-5});
+    LayerNormBackwardArgs grad{.x = x.data(),
+                               .weight = w.data(),
+                               .mean = mean.data(),
+                               .rstd = rstd.data(),
+                               .g = g.data(),
+                               .dx = dx.data(),
+                               .dweight = dw.data(),
+                               .dbias = db.data(),
+                               .dtype = type,
+                               .rows = rows,
+                               .width = width};
+    table().layer_norm_backward(grad);
     grad.dweight = nullptr, grad.dx = nullptr, grad.dbias = bias_only.data();
-    table().layer_norm_grad(grad);
+    table().layer_norm_backward(grad);
     grad.dbias = nullptr, grad.dx = only.data();
-    table().layer_norm_grad(grad);
+    table().layer_norm_backward(grad);
     EXPECT_EQ(dx.values(), only.values());
     EXPECT_EQ(db.values(), bias_only.values());
     const auto ws = row_of(w, 0, width), bs = row_of(b, 0, width);
@@ -160,10 +195,26 @@ TYPED_TEST(Rows, RopeTurnsAndTurnsBack) {
       s[i] = static_cast<T>(std::sin(angle));
     }
     const DType type = dtype_of<T>();
-    table().rope(
-        {x.data(), c.data(), s.data(), y.data(), type, batch, tokens, heads, head_dim, false});
-    table().rope(
-        {y.data(), c.data(), s.data(), back.data(), type, batch, tokens, heads, head_dim, true});
+    table().rope({.x = x.data(),
+                  .cos = c.data(),
+                  .sin = s.data(),
+                  .y = y.data(),
+                  .dtype = type,
+                  .batch = batch,
+                  .tokens = tokens,
+                  .heads = heads,
+                  .head_dim = head_dim,
+                  .inverse = false});
+    table().rope({.x = y.data(),
+                  .cos = c.data(),
+                  .sin = s.data(),
+                  .y = back.data(),
+                  .dtype = type,
+                  .batch = batch,
+                  .tokens = tokens,
+                  .heads = heads,
+                  .head_dim = head_dim,
+                  .inverse = true});
     for (int64_t i = 0; i < n; ++i) {
       const int64_t d = i % head_dim, token = i / (heads * head_dim) % tokens;
       const int64_t angle = token * half + d % half;
@@ -180,8 +231,14 @@ TYPED_TEST(Rows, Softmax) {
   using T = TypeParam;
   for (auto [rows, width] : kSizes) {
     Buffer<T> x(rows * width, 1, -30, 30), y(rows * width), g(rows * width, 2), dx(rows * width);
-    table().softmax({x.data(), y.data(), dtype_of<T>(), rows, width});
-    table().softmax_grad({y.data(), g.data(), dx.data(), dtype_of<T>(), rows, width});
+    table().softmax(
+        {.x = x.data(), .y = y.data(), .dtype = dtype_of<T>(), .rows = rows, .width = width});
+    table().softmax_backward({.y = y.data(),
+                              .g = g.data(),
+                              .dx = dx.data(),
+                              .dtype = dtype_of<T>(),
+                              .rows = rows,
+                              .width = width});
     for (int64_t r = 0; r < rows; ++r) {
       auto p = row_of(x, r, width);
       const double largest = *std::max_element(p.begin(), p.end());
@@ -207,8 +264,20 @@ TYPED_TEST(Rows, CrossEntropy) {
     for (int64_t r = 0; r < rows; ++r) targets.push_back(r % 5 == 3 ? -100 : r * 31 % width);
     const auto before = x.values();
     const DType type = dtype_of<T>();
-    table().cross_entropy({x.data(), targets.data(), loss.data(), type, rows, width, false});
-    table().cross_entropy({grad.data(), targets.data(), again.data(), type, rows, width, true});
+    table().cross_entropy({.logits = x.data(),
+                           .targets = targets.data(),
+                           .loss = loss.data(),
+                           .dtype = type,
+                           .rows = rows,
+                           .width = width,
+                           .write_grad = false});
+    table().cross_entropy({.logits = grad.data(),
+                           .targets = targets.data(),
+                           .loss = again.data(),
+                           .dtype = type,
+                           .rows = rows,
+                           .width = width,
+                           .write_grad = true});
     EXPECT_EQ(x.values(), before);
     EXPECT_EQ(loss.values(), again.values());
     for (int64_t r = 0; r < rows; ++r) {
@@ -231,8 +300,20 @@ TYPED_TEST(Rows, SoftCrossEntropy) {
     Buffer<T> x(rows * width, 1, -9, 9), p(rows * width, 2, 0, 1), loss(rows), dx(rows * width);
     Buffer<T> loss_only(rows);
     const DType type = dtype_of<T>();
-    table().soft_cross_entropy({x.data(), p.data(), loss.data(), dx.data(), type, rows, width});
-    table().soft_cross_entropy({x.data(), p.data(), loss_only.data(), nullptr, type, rows, width});
+    table().soft_cross_entropy({.logits = x.data(),
+                                .probabilities = p.data(),
+                                .loss = loss.data(),
+                                .dlogits = dx.data(),
+                                .dtype = type,
+                                .rows = rows,
+                                .width = width});
+    table().soft_cross_entropy({.logits = x.data(),
+                                .probabilities = p.data(),
+                                .loss = loss_only.data(),
+                                .dlogits = nullptr,
+                                .dtype = type,
+                                .rows = rows,
+                                .width = width});
     EXPECT_EQ(loss.values(), loss_only.values());
     for (int64_t r = 0; r < rows; ++r) {
       const auto xs = row_of(x, r, width), ps = row_of(p, r, width);
@@ -257,8 +338,21 @@ TYPED_TEST(Rows, EmbeddingAndItsGradient) {
     std::vector<int64_t> ids;
     for (int64_t i = 0; i < count; ++i) ids.push_back(i * i % (rows - 1));
     const DType type = dtype_of<T>();
-    table().embedding({weights.data(), type, ids.data(), y.data(), type, count, rows, width});
-    table().embedding_grad({g.data(), ids.data(), d.data(), type, count, rows, width});
+    table().embedding({.table = weights.data(),
+                       .table_type = type,
+                       .ids = ids.data(),
+                       .y = y.data(),
+                       .dtype = type,
+                       .count = count,
+                       .rows = rows,
+                       .width = width});
+    table().embedding_backward({.g = g.data(),
+                                .ids = ids.data(),
+                                .dtable = d.data(),
+                                .dtype = type,
+                                .count = count,
+                                .rows = rows,
+                                .width = width});
     std::vector<T> expected(static_cast<size_t>(rows * width));
     for (int64_t i = 0; i < count * width; ++i) {
       const int64_t at = ids[static_cast<size_t>(i / width)] * width + i % width;
@@ -274,7 +368,14 @@ TEST(Rows, EmbeddingWidensBf16) {
   for (int64_t i = 0; i < 20; ++i) weights[i] = bf16(0.3f * static_cast<float>(i));
   Buffer<float> y(15);
   const int64_t ids[] = {3, 0, 2};
-  table().embedding({weights.data(), DType::bf16, ids, y.data(), DType::f32, 3, 4, 5});
+  table().embedding({.table = weights.data(),
+                     .table_type = DType::bf16,
+                     .ids = ids,
+                     .y = y.data(),
+                     .dtype = DType::f32,
+                     .count = 3,
+                     .rows = 4,
+                     .width = 5});
   for (int64_t i = 0; i < 15; ++i)
     EXPECT_EQ(y[i], static_cast<float>(weights[ids[i / 5] * 5 + i % 5]));
 }
@@ -322,7 +423,13 @@ TEST(Optimizer, AdamWFollowsTheFormula) {
   Parameters params;
   const double sum_squares = 4;  // the norm 2, clipped to 1
   for (int64_t step = 1; step <= 4; ++step) {
-    table().adamw({params.items.data(), 5, step, 0.9, 0.999, 1e-8, {&sum_squares, 1}});
+    table().adamw({.items = params.items.data(),
+                   .count = 5,
+                   .step = step,
+                   .beta1 = 0.9,
+                   .beta2 = 0.999,
+                   .eps = 1e-8,
+                   .clipping = {.sum_squares = &sum_squares, .max_norm = 1}});
     params.expect([&](double& p, double g, double& m, double& v, const OptimizerItem& item) {
       const double t = static_cast<double>(step);
       g /= 2 + 1e-6;
@@ -343,8 +450,12 @@ TEST(Optimizer, SgdWithAndWithoutMomentum) {
         for (OptimizerItem& item : params.items) item.first = nullptr;
       const double sum_squares = 16;
       for (int64_t step = 1; step <= 3; ++step) {
-        table().sgd(
-            {params.items.data(), 5, step, momentum, nesterov && momentum != 0, {&sum_squares, 1}});
+        table().sgd({.items = params.items.data(),
+                     .count = 5,
+                     .step = step,
+                     .momentum = momentum,
+                     .nesterov = nesterov && momentum != 0,
+                     .clipping = {.sum_squares = &sum_squares, .max_norm = 1}});
         params.expect([&](double& p, double g, double& m, double&, const OptimizerItem& item) {
           g = g / (4 + 1e-6) + item.weight_decay * p;
           m = step > 1 ? momentum * m + g : g;
@@ -356,33 +467,33 @@ TEST(Optimizer, SgdWithAndWithoutMomentum) {
 
 TEST(Optimizer, EmaAndSumOfSquares) {
   Parameters params;
-  table().ema({params.items.data(), 5, 0.99});
+  table().ema({.items = params.items.data(), .count = 5, .decay = 0.99});
   double squares = 0, result = 0, alone = 0;
   params.expect([&](double& p, double g, double&, double&, const OptimizerItem&) {
     p = 0.99 * p + 0.01 * g;
     squares += g * g;
   });
-  table().sum_squares({params.items.data(), 5, &result});
+  table().sum_squares({.items = params.items.data(), .count = 5, .result = &result});
   EXPECT_NEAR(result, squares, 1e-12 * squares);
   set_num_threads(1);
-  table().sum_squares({params.items.data(), 5, &alone});
+  table().sum_squares({.items = params.items.data(), .count = 5, .result = &alone});
   set_num_threads(0);
   EXPECT_EQ(result, alone);
   (*params.g[2])[77] = NAN;
-  table().sum_squares({params.items.data(), 5, &result});
+  table().sum_squares({.items = params.items.data(), .count = 5, .result = &result});
   EXPECT_TRUE(std::isnan(result));
-  table().sum_squares({nullptr, 0, &result});
+  table().sum_squares({.items = nullptr, .count = 0, .result = &result});
   EXPECT_EQ(result, 0);
 }
 
 TEST(Optimizer, AWatchedArrayAddsNothingUnlessItIsNotFinite) {
   Parameters params;
   double alone = 0, watched = 0;
-  table().sum_squares({params.items.data(), 3, &alone});
-  table().sum_squares({params.items.data(), 3, &watched, 2});
+  table().sum_squares({.items = params.items.data(), .count = 3, .result = &alone});
+  table().sum_squares({.items = params.items.data(), .count = 3, .result = &watched, .watched = 2});
   EXPECT_EQ(alone, watched);
   (*params.g[4])[2] = INFINITY;
-  table().sum_squares({params.items.data(), 3, &watched, 2});
+  table().sum_squares({.items = params.items.data(), .count = 3, .result = &watched, .watched = 2});
   EXPECT_TRUE(std::isnan(watched));
 }
 
@@ -396,13 +507,30 @@ TEST(Optimizer, AnUpdateByANormThatIsNotFiniteIsLeftOut) {
   };
   const auto before = values();
   for (const double bad : {double{NAN}, double{INFINITY}}) {
-    table().adamw({params.items.data(), 5, 1, 0.9, 0.999, 1e-8, {&bad, 1}});
-    table().sgd({params.items.data(), 5, 1, 0.9, false, {&bad, 0}});
-    table().ema({params.items.data(), 5, 0.99, &bad});
+    table().adamw({.items = params.items.data(),
+                   .count = 5,
+                   .step = 1,
+                   .beta1 = 0.9,
+                   .beta2 = 0.999,
+                   .eps = 1e-8,
+                   .clipping = {.sum_squares = &bad, .max_norm = 1}});
+    table().sgd({.items = params.items.data(),
+                 .count = 5,
+                 .step = 1,
+                 .momentum = 0.9,
+                 .nesterov = false,
+                 .clipping = {.sum_squares = &bad, .max_norm = 0}});
+    table().ema({.items = params.items.data(), .count = 5, .decay = 0.99, .sum_squares = &bad});
     EXPECT_EQ(values(), before);
   }
   const double fine = 1e-4;
-  table().adamw({params.items.data(), 5, 1, 0.9, 0.999, 1e-8, {&fine, 1}});
+  table().adamw({.items = params.items.data(),
+                 .count = 5,
+                 .step = 1,
+                 .beta1 = 0.9,
+                 .beta2 = 0.999,
+                 .eps = 1e-8,
+                 .clipping = {.sum_squares = &fine, .max_norm = 1}});
   EXPECT_NE(values(), before);
 }
 

@@ -23,8 +23,6 @@
 #include "tensor/cuda/runtime/graph.h"
 #include "tensor/cuda/runtime/launch.h"
 #include "tensor/cuda/runtime/runtime.h"
-#include "tensor/kernel_args/elementwise.h"
-#include "tensor/kernel_args/linear.h"
 #include "tensor/op_scope.h"
 
 namespace mullion::cuda {
@@ -274,41 +272,43 @@ void multiply(const MatmulArgs& p) {
 // `matrices` stored matrices of rows x columns in another type, without gaps.
 void cast_matrices(const void* x, DType from, int64_t matrices, int64_t rows, int64_t columns,
                    int64_t ld, int64_t stride, void* y, DType to) {
-  copy({x, y, from, to, Shape{matrices, rows, columns}, Shape{stride, ld, 1},
-        Shape{rows * columns, columns, 1}});
+  copy({.source = x,
+        .target = y,
+        .source_type = from,
+        .target_type = to,
+        .shape = Shape{matrices, rows, columns},
+        .source_strides = Shape{stride, ld, 1},
+        .target_strides = Shape{rows * columns, columns, 1}});
 }
 
-// f(args) with A in another type.
-template <typename F>
-void with_cast_a(const MatmulArgs& args, DType type, F f) {
-  const int64_t rows = args.transpose_a ? args.k : args.m,
-                columns = args.transpose_a ? args.m : args.k;
-  const int64_t matrices = args.stride_a == 0 ? 1 : args.batch;
-  const Storage memory = scratch(matrices * rows * columns * size_of(type));
-  cast_matrices(args.a, args.a_type, matrices, rows, columns, args.lda, args.stride_a,
-                memory.data(), type);
-  MatmulArgs p = args;
-  p.a = memory.data();
-  p.a_type = type;
-  p.lda = columns;
-  p.stride_a = matrices == 1 ? 0 : rows * columns;
-  f(p);
+// A or B among the arguments, as it is stored.
+struct Operand {
+  const void*& data;
+  DType& type;
+  int64_t &ld, &stride;
+  int64_t rows, columns;
+};
+Operand a_of(MatmulArgs& p) {
+  const bool t = p.transpose_a;
+  return {p.a, p.a_type, p.lda, p.stride_a, t ? p.k : p.m, t ? p.m : p.k};
+}
+Operand b_of(MatmulArgs& p) {
+  const bool t = p.transpose_b;
+  return {p.b, p.b_type, p.ldb, p.stride_b, t ? p.n : p.k, t ? p.k : p.n};
 }
 
+// f(args) with an operand in another type.
 template <typename F>
-void with_cast_b(const MatmulArgs& args, DType type, F f) {
-  const int64_t rows = args.transpose_b ? args.n : args.k,
-                columns = args.transpose_b ? args.k : args.n;
-  const int64_t matrices = args.stride_b == 0 ? 1 : args.batch;
-  const Storage memory = scratch(matrices * rows * columns * size_of(type));
-  cast_matrices(args.b, args.b_type, matrices, rows, columns, args.ldb, args.stride_b,
-                memory.data(), type);
-  MatmulArgs p = args;
-  p.b = memory.data();
-  p.b_type = type;
-  p.ldb = columns;
-  p.stride_b = matrices == 1 ? 0 : rows * columns;
-  f(p);
+void with_cast(Operand (*operand)(MatmulArgs&), MatmulArgs args, DType type, F f) {
+  const Operand x = operand(args);
+  const int64_t matrices = x.stride == 0 ? 1 : args.batch;
+  const Storage memory = scratch(matrices * x.rows * x.columns * size_of(type));
+  cast_matrices(x.data, x.type, matrices, x.rows, x.columns, x.ld, x.stride, memory.data(), type);
+  x.data = memory.data();
+  x.type = type;
+  x.ld = x.columns;
+  x.stride = matrices == 1 ? 0 : x.rows * x.columns;
+  f(args);
 }
 
 // A large frozen B is widened some columns of op(B) at a time.
@@ -324,7 +324,7 @@ void widened(const MatmulArgs& args) {
     p.c = static_cast<float*>(args.c) + first;
     if (args.bias) p.bias = static_cast<const float*>(args.bias) + first;
     if (args.residual) p.residual = static_cast<const float*>(args.residual) + first;
-    with_cast_b(p, DType::f32, multiply);
+    with_cast(b_of, p, DType::f32, multiply);
   }
 }
 
@@ -340,8 +340,13 @@ __global__ void without_product_kernel(T* c, const float* bias, float beta, int6
 void without_product(MatmulArgs p) {
   constexpr int kThreads = 256;
   if (p.residual) {
-    copy({p.residual, p.c, p.c_type, p.c_type, Shape{p.batch, p.m, p.n},
-          Shape{p.stride_c, p.ldc, 1}, Shape{p.stride_c, p.ldc, 1}});
+    copy({.source = p.residual,
+          .target = p.c,
+          .source_type = p.c_type,
+          .target_type = p.c_type,
+          .shape = Shape{p.batch, p.m, p.n},
+          .source_strides = Shape{p.stride_c, p.ldc, 1},
+          .target_strides = Shape{p.stride_c, p.ldc, 1}});
     p.beta = 1;
   }
   dispatch_cuda("matmul", p.c_type, [&](auto tag) {
@@ -378,17 +383,7 @@ void gelu_after_product(const MatmulArgs& args) {
   p.before_gelu = nullptr;
   if (args.before_gelu) p.c = args.before_gelu;
   matmul(p);
-  unary<Gelu>({p.c, args.c, args.c_type, args.batch * args.m * args.n});
-}
-
-// One taller product where the matrices of A and C follow each other and share B.
-MatmulArgs folded(MatmulArgs args) {
-  if (args.batch > 1 && args.stride_b == 0 && !args.transpose_a &&
-      args.stride_a == args.m * args.lda && args.stride_c == args.m * args.ldc) {
-    args.m *= args.batch;
-    args.batch = 1;
-  }
-  return args;
+  unary<Gelu>({.x = p.c, .y = args.c, .dtype = args.c_type, .n = args.batch * args.m * args.n});
 }
 
 }  // namespace
@@ -408,8 +403,8 @@ void matmul(const MatmulArgs& given) {
   with_bias_of_c(args, [](const MatmulArgs& p) {
     const bool wide_a = p.a_type == DType::f32, wide_b = p.b_type == DType::f32;
     if (wide_a == wide_b) return multiply(p);
-    if (!wide_a) return with_cast_b(p, DType::bf16, multiply);
-    p.allow_bf16 ? with_cast_a(p, DType::bf16, multiply) : widened(p);
+    if (!wide_a) return with_cast(b_of, p, DType::bf16, multiply);
+    p.allow_bf16 ? with_cast(a_of, p, DType::bf16, multiply) : widened(p);
   });
 }
 

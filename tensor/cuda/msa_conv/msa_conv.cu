@@ -51,8 +51,17 @@ bool has_tiles(const MsaConvArgs& a) {
 
 bool has_tiles(const MsaConvBackwardArgs& a) {
   const int64_t elements = 16 / size_of(a.dtype);
-  const MsaConvArgs forward{a.geometry, a.dtype,    a.q,  a.k,         a.v,    a.q_stride,
-                            a.k_stride, a.v_stride, a.dq, a.dq_stride, nullptr};
+  const MsaConvArgs forward{.geometry = a.geometry,
+                            .dtype = a.dtype,
+                            .q = a.q,
+                            .k = a.k,
+                            .v = a.v,
+                            .q_stride = a.q_stride,
+                            .k_stride = a.k_stride,
+                            .v_stride = a.v_stride,
+                            .o = a.dq,
+                            .o_stride = a.dq_stride,
+                            .lse = nullptr};
   return has_tiles(forward) && fits(a.geometry, a.o, a.o_stride, elements) &&
          fits(a.geometry, a.grad_o, a.grad_o_stride, elements) &&
          fits(a.geometry, a.dk, a.dk_stride, elements) &&

@@ -7,9 +7,17 @@
 
 namespace mullion::cuda {
 
-// The kernels that hold tiles in shared memory: msa_conv_tiled (f32) and msa_conv_mma (bf16).
+// Whether the kernels that hold tiles in shared memory serve it.
 bool has_tiles(const MsaConvArgs& args);
 bool has_tiles(const MsaConvBackwardArgs& args);
+
+// The kernels of any geometry, and those for has_tiles() in f32 and in bf16.
+void msa_conv_simple(const MsaConvArgs&);
+void msa_conv_simple_backward(const MsaConvBackwardArgs&);
+void msa_conv_tiled(const MsaConvArgs&);
+void msa_conv_tiled_backward(const MsaConvBackwardArgs&);
+void msa_conv_mma(const MsaConvArgs&);
+void msa_conv_mma_backward(const MsaConvBackwardArgs&);
 
 // Shared memory for each pixel of a tile's halo: two maps and, in the backward, two floats.
 constexpr int tiled_pixel_bytes(int head_dim, DType dtype) {

@@ -13,6 +13,7 @@
 #include "tensor/cuda/dispatch.h"
 #include "tensor/cuda/kernels.h"
 #include "tensor/cuda/msa_conv/msa_conv_map.cuh"
+#include "tensor/cuda/msa_conv/msa_conv_plan.h"
 
 namespace mullion::cuda {
 

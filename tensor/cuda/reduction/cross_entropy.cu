@@ -3,7 +3,6 @@
 // from the second-level cache, for the gradient.
 #include "tensor/cuda/kernels.h"
 #include "tensor/cuda/reduction/softmax_row.cuh"
-#include "tensor/kernel_args/norm.h"
 
 namespace mullion::cuda {
 namespace {

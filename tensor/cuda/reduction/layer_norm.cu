@@ -5,7 +5,6 @@
 #include "tensor/cuda/kernels.h"
 #include "tensor/cuda/reduction/norm_columns.cuh"
 #include "tensor/cuda/reduction/reductions.cuh"
-#include "tensor/kernel_args/norm.h"
 
 namespace mullion::cuda {
 namespace {
@@ -59,8 +58,9 @@ constexpr int kGradBlocks = blocks_per_multiprocessor(Shape::kThreads,
 template <typename T, typename Shape>
 __global__ void __launch_bounds__(Shape::kThreads,
                                   Shape::kThreads < 512 ? kGradBlocks<T, Shape> : 1)
-    layer_norm_grad_kernel(const T* x, const float* weight, const float* means, const float* rstds,
-                           const T* g, T* dx, float* partials, int64_t rows, int width) {
+    layer_norm_backward_kernel(const T* x, const float* weight, const float* means,
+                               const float* rstds, const T* g, T* dx, float* partials, int64_t rows,
+                               int width) {
   constexpr int N = Shape::N;
   Floats<N> dweight[Shape::kHeld] = {}, dbias[Shape::kHeld] = {};
   for (int64_t row = Shape::group(); row < rows; row += Shape::groups()) {
@@ -120,18 +120,18 @@ void forward(const LayerNormArgs& args) {
 }
 
 template <typename T>
-void backward(const LayerNormGradArgs& args) {
+void backward(const LayerNormBackwardArgs& args) {
   const auto* x = static_cast<const T*>(args.x);
   const auto* g = static_cast<const T*>(args.g);
   const auto* mean = static_cast<const float*>(args.mean);
   const auto* rstd = static_cast<const float*>(args.rstd);
   const Totals out{{static_cast<float*>(args.dweight), static_cast<float*>(args.dbias)}};
   const bool vectors = aligned(args.x, args.weight, args.g, args.dx);
-  dispatch_row<T>("layer_norm_grad", args.width, vectors, [&](auto shape) {
+  dispatch_row<T>("layer_norm_backward", args.width, vectors, [&](auto shape) {
     using Shape = decltype(shape);
     const auto run = [&](Grid grid, float* partials) {
-      launch("layer_norm_grad", layer_norm_grad_kernel<T, Shape>, grid, Shape::kThreads, 0, x,
-             static_cast<const float*>(args.weight), mean, rstd, g, static_cast<T*>(args.dx),
+      launch("layer_norm_backward", layer_norm_backward_kernel<T, Shape>, grid, Shape::kThreads, 0,
+             x, static_cast<const float*>(args.weight), mean, rstd, g, static_cast<T*>(args.dx),
              partials, args.rows, args.width);
     };
     if (!args.dweight && !args.dbias) return run(Shape::grid(args.rows), nullptr);
@@ -155,8 +155,9 @@ void layer_norm(const LayerNormArgs& args) {
   dispatch_cuda("layer_norm", args.dtype, [&](auto zero) { forward<decltype(zero)>(args); });
 }
 
-void layer_norm_grad(const LayerNormGradArgs& args) {
-  dispatch_cuda("layer_norm_grad", args.dtype, [&](auto zero) { backward<decltype(zero)>(args); });
+void layer_norm_backward(const LayerNormBackwardArgs& args) {
+  dispatch_cuda("layer_norm_backward", args.dtype,
+                [&](auto zero) { backward<decltype(zero)>(args); });
 }
 
 }  // namespace mullion::cuda

@@ -4,7 +4,6 @@
 #include "tensor/cuda/kernels.h"
 #include "tensor/cuda/reduction/norm_columns.cuh"
 #include "tensor/cuda/reduction/reductions.cuh"
-#include "tensor/kernel_args/norm.h"
 
 namespace mullion::cuda {
 namespace {
@@ -44,8 +43,8 @@ constexpr int kGradBlocks = blocks_per_multiprocessor(Shape::kThreads, 768);
 // Group b takes rows b, b + groups, ...; partials, if any, gets one row of `width` sums a group.
 template <typename T, typename Shape>
 __global__ void __launch_bounds__(Shape::kThreads, Shape::kThreads < 512 ? kGradBlocks<Shape> : 1)
-    rms_norm_grad_kernel(const T* x, const float* weight, const float* rstd, const T* g, T* dx,
-                         float* partials, int64_t rows, int width) {
+    rms_norm_backward_kernel(const T* x, const float* weight, const float* rstd, const T* g, T* dx,
+                             float* partials, int64_t rows, int width) {
   constexpr int N = Shape::N;
   Floats<N> dweight[Shape::kHeld] = {};
   for (int64_t row = Shape::group(); row < rows; row += Shape::groups()) {
@@ -92,16 +91,16 @@ void forward(const RmsNormArgs& args) {
 }
 
 template <typename T>
-void backward(const RmsNormGradArgs& args) {
+void backward(const RmsNormBackwardArgs& args) {
   const auto* x = static_cast<const T*>(args.x);
   const auto* g = static_cast<const T*>(args.g);
   const auto* rstd = static_cast<const float*>(args.rstd);
   auto* dweight = static_cast<float*>(args.dweight);
   const bool vectors = aligned(args.x, args.weight, args.g, args.dx);
-  dispatch_row<T>("rms_norm_grad", args.width, vectors, [&](auto shape) {
+  dispatch_row<T>("rms_norm_backward", args.width, vectors, [&](auto shape) {
     using Shape = decltype(shape);
     const auto run = [&](Grid grid, float* partials) {
-      launch("rms_norm_grad", rms_norm_grad_kernel<T, Shape>, grid, Shape::kThreads, 0, x,
+      launch("rms_norm_backward", rms_norm_backward_kernel<T, Shape>, grid, Shape::kThreads, 0, x,
              static_cast<const float*>(args.weight), rstd, g, static_cast<T*>(args.dx), partials,
              args.rows, args.width);
     };
@@ -126,8 +125,9 @@ void rms_norm(const RmsNormArgs& args) {
   dispatch_cuda("rms_norm", args.dtype, [&](auto zero) { forward<decltype(zero)>(args); });
 }
 
-void rms_norm_grad(const RmsNormGradArgs& args) {
-  dispatch_cuda("rms_norm_grad", args.dtype, [&](auto zero) { backward<decltype(zero)>(args); });
+void rms_norm_backward(const RmsNormBackwardArgs& args) {
+  dispatch_cuda("rms_norm_backward", args.dtype,
+                [&](auto zero) { backward<decltype(zero)>(args); });
 }
 
 }  // namespace mullion::cuda

@@ -1,7 +1,6 @@
 // Softmax over rows: y = exp(x - max) / sum. Backward: dx = y (g - sum(g y)).
 #include "tensor/cuda/kernels.h"
 #include "tensor/cuda/reduction/softmax_row.cuh"
-#include "tensor/kernel_args/norm.h"
 
 namespace mullion::cuda {
 namespace {
@@ -25,7 +24,7 @@ __global__ void __launch_bounds__(Shape::kThreads)
 
 template <typename T, typename Shape>
 __global__ void __launch_bounds__(Shape::kThreads)
-    softmax_grad_kernel(const T* y, const T* g, T* dx, int64_t rows, int width) {
+    softmax_backward_kernel(const T* y, const T* g, T* dx, int64_t rows, int width) {
   constexpr int N = Shape::N;
   const int64_t row = Shape::group();
   if (row >= rows) return;
@@ -60,14 +59,14 @@ void softmax(const SoftmaxArgs& args) {
   });
 }
 
-void softmax_grad(const SoftmaxGradArgs& args) {
-  dispatch_cuda("softmax_grad", args.dtype, [&](auto zero) {
+void softmax_backward(const SoftmaxBackwardArgs& args) {
+  dispatch_cuda("softmax_backward", args.dtype, [&](auto zero) {
     using T = decltype(zero);
     const bool vectors = aligned(args.y, args.g, args.dx);
-    dispatch_row<T>("softmax_grad", args.width, vectors, [&](auto shape) {
+    dispatch_row<T>("softmax_backward", args.width, vectors, [&](auto shape) {
       using Shape = decltype(shape);
-      launch("softmax_grad", softmax_grad_kernel<T, Shape>, Shape::grid(args.rows), Shape::kThreads,
-             0, static_cast<const T*>(args.y), static_cast<const T*>(args.g),
+      launch("softmax_backward", softmax_backward_kernel<T, Shape>, Shape::grid(args.rows),
+             Shape::kThreads, 0, static_cast<const T*>(args.y), static_cast<const T*>(args.g),
              static_cast<T*>(args.dx), args.rows, args.width);
     });
   });

@@ -6,7 +6,6 @@
 #include "tensor/cuda/kernels.h"
 #include "tensor/cuda/rows.cuh"
 #include "tensor/cuda/runtime/runtime.h"
-#include "tensor/kernel_args/elementwise.h"
 
 namespace mullion::cuda {
 namespace {

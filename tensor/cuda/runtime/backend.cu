@@ -9,7 +9,7 @@ namespace {
 
 const KernelTable& table_of(int index) {
   make_current(index);
-  return kCudaKernels;
+  return kTable;
 }
 
 constexpr DeviceBackend kBackend = {

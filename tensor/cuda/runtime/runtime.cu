@@ -33,7 +33,7 @@ struct Launch {
 std::array<Launch, kNamesKept> recent{};
 std::atomic<unsigned> kernels_launched{0};
 
-// "softmax_grad (backward of attention), rms_norm": the op where the kernel's name is another.
+// "softmax_backward (backward of attention), rms_norm": the op where the kernel's name is another.
 std::string recent_names() {
   std::string names;
   const unsigned end = kernels_launched.load();

@@ -7,7 +7,6 @@
 
 #include "tensor/cuda/kernels.h"
 #include "tensor/cuda/reduction/reductions.cuh"
-#include "tensor/kernel_args/linear.h"
 
 namespace mullion::cuda {
 namespace {
@@ -117,10 +116,10 @@ int bucket_rows(int64_t rows) {
 }
 
 template <typename T, int N>
-void gather(const EmbeddingGradArgs& args, const Positions& list) {
+void gather(const EmbeddingBackwardArgs& args, const Positions& list) {
   constexpr int64_t columns = kGatherThreads * N;
   launch(
-      "embedding_grad", gather_rows_kernel<T, N>,
+      "embedding_backward", gather_rows_kernel<T, N>,
       Grid{(args.rows + kRowsPerGather - 1) / kRowsPerGather, (args.width + columns - 1) / columns},
       kGatherThreads, 0, static_cast<const T*>(args.g), list.start, list.sorted,
       static_cast<T*>(args.dtable), args.rows, args.width);
@@ -128,18 +127,18 @@ void gather(const EmbeddingGradArgs& args, const Positions& list) {
 
 }  // namespace
 
-void embedding_grad(const EmbeddingGradArgs& args) {
-  CHECK_AS(Fault::usage, args.count <= 0x7fffffff, "embedding_grad: ", args.count,
+void embedding_backward(const EmbeddingBackwardArgs& args) {
+  CHECK_AS(Fault::usage, args.count <= 0x7fffffff, "embedding_backward: ", args.count,
            " ids are too many for cuda (2147483647)");
   if (args.rows == 0) return;
-  dispatch_cuda("embedding_grad", args.dtype, [&](auto zero) {
+  dispatch_cuda("embedding_backward", args.dtype, [&](auto zero) {
     using T = decltype(zero);
     const Storage memory = scratch((args.rows + 1 + 3 * args.count) * int64_t{sizeof(int)});
     int* const start = reinterpret_cast<int*>(memory.data());
     int* const lists = start + args.rows + 1;
     const Positions list{start, lists, lists + args.count, lists + 2 * args.count};
     const int64_t each = bucket_rows(args.rows);
-    launch("embedding_grad", sort_positions_kernel, Grid{(args.rows + each - 1) / each},
+    launch("embedding_backward", sort_positions_kernel, Grid{(args.rows + each - 1) / each},
            kBucketThreads, 0, args.ids, args.count, args.rows, each, list);
     constexpr int N = 16 / sizeof(T);
     if (aligned(args.g, args.dtable) && args.width % N == 0) return gather<T, N>(args, list);
