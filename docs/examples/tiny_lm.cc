@@ -7,6 +7,7 @@
 
 #include "autograd/engine.h"
 #include "models/llama/generate.h"
+#include "models/llama/model.h"
 #include "optim/optimizer.h"
 #include "tensor/random.h"
 

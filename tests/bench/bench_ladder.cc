@@ -18,6 +18,7 @@
 #ifdef MULLION_LADDER_CUDA
 #include "tensor/cuda/attention/attention_kernels.h"
 #include "tensor/cuda/kernels.h"
+#include "tensor/cuda/msa_conv/msa_conv_plan.h"
 #include "tests/cuda/ladder/ladder.h"
 #endif
 
