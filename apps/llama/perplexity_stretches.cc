@@ -4,6 +4,7 @@
 
 #include "apps/llama/perplexity.h"
 #include "autograd/node.h"
+#include "data/text_rows.h"
 
 namespace mullion {
 
@@ -54,7 +55,7 @@ Perplexity stretch_perplexity(const LanguageModel& model, std::span<const Scored
         CHECK_AS(Fault::bad_file, id >= 0 && id < model.vocabulary(), "token ", id,
                  " is outside the model's vocabulary of ", model.vocabulary());
         if (t < T) ids.push_back(id);
-        if (t > 0) targets.push_back(t > T - s.scored ? id : -1);
+        if (t > 0) targets.push_back(t > T - s.scored ? id : kNoTarget);
       }
     }
     const auto rows = static_cast<int64_t>(end - begin);

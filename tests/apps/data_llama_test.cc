@@ -33,9 +33,9 @@ TEST_F(DataLlama, TokenizeShowCheckAndSplit) {
   EXPECT_EQ(made["tokens"], file.size());
   EXPECT_EQ(file.notes().documents, (std::vector<uint64_t>{0, 5, 8}));
   EXPECT_EQ(tokenizer->decode(file.read(0, file.size()), {.specials = true}),
-            "<s>the and the</s><s>and</s><s>the</s>");
+            "<s> the and the</s><s> and</s><s> the</s>");
   EXPECT_EQ(result("data_llama show t.bin --model . --document 1 -n 3 --json")["text"],
-            "<s>and</s>");
+            "<s> and</s>");
   EXPECT_EQ(result("data_llama check t.bin --model . --json")["ok"], true);
   EXPECT_EQ(result("data_llama split t.bin --val-size 0.3 --json")["train_tokens"], 8);
   EXPECT_EQ(TokenFile(at("t-val.bin")).notes().documents, std::vector<uint64_t>{0});

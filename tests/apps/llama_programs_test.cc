@@ -50,7 +50,7 @@ TEST_F(LlamaPrograms, RatesThatCannotBeMeantAreToldOrRefused) {
     EXPECT_EQ(answer.code, 0) << answer.log;
     return answer.log;
   };
-  EXPECT_EQ(log("--warmup-steps 9").find("warning"), std::string::npos);
+  EXPECT_EQ(log("--warmup-steps 9").find("warning: the warm-up"), std::string::npos);
   EXPECT_NE(log("--warmup-steps 20 --lr 1e-3")
                 .find("warning: the warm-up takes 20 steps, the training 10 steps: the rate ends "
                       "at 0.00045 and never reaches 0.001"),

@@ -81,10 +81,11 @@ TEST_F(PplStretches, RollingCountsWordsAndBytes) {
             false);
   EXPECT_EQ(result(ppl + "--protocol sliding --ctx-size 4 --stride 2")["tokens"],
             found["tokens"]);  // BOS, which the tokenizer puts in front, is not predicted
-  refused(ppl + "--protocol rolling --bos on", 2, {"--bos", "rolling"});
+  refused(ppl + "--protocol rolling --ctx-size 4 --bos on", 2, {"--bos", "rolling"});
   refused(ppl + "--protocol sliding --ctx-size 4 --stride 8", 2, {"stride of 8"});
   test::write_lexicon_tokens(at("t.bin"), 2);
-  refused("eval_llama ppl -m m --data t.bin --protocol rolling", 2, {"rolling", "t.bin"});
+  refused("eval_llama ppl -m m --data t.bin --ctx-size 4 --protocol rolling", 2,
+          {"rolling", "t.bin"});
 }
 
 }  // namespace

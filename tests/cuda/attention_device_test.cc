@@ -124,7 +124,7 @@ Results run_kernels(const Case& c, const ReferenceAttention& r, DType type,
   args.size = {r.B, r.T, r.S, r.H, r.Hkv, r.D, r.scale, r.query_offset, type, &r.pattern};
   args.q = q.data(), args.k = k.data(), args.v = v.data(), args.o = o.data();
   args.lse = lse.data();
-  const bool with_sums = r.pattern.kind == PatternKind::full;
+  const bool with_sums = r.pattern.kind == PatternKind::full && r.pattern.documents.empty();
   const DeviceArray sums(kCuda, DType::f32, Floats(static_cast<size_t>(r.B * r.H * r.S), NAN), 0);
   if (with_sums) args.column_sums = sums.data(), args.sums_from = r.sums_from;
   args.q_stride = q.strides(), args.k_stride = k.strides(), args.v_stride = v.strides();
