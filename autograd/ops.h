@@ -21,7 +21,7 @@ Tensor sqrt(const Tensor& x);
 Tensor square(const Tensor& x);
 Tensor tanh(const Tensor& x);
 Tensor sigmoid(const Tensor& x);
-Tensor relu(const Tensor& x);  // x where x > 0, else 0, also where x is NaN
+Tensor relu(const Tensor& x);  // 0 where x <= 0, else x
 Tensor silu(const Tensor& x);
 Tensor gelu(const Tensor& x);                                   // by the error function
 Tensor gelu_tanh(const Tensor& x);                              // by the tanh approximation

@@ -29,13 +29,13 @@ struct ScalarOfType<T, std::void_t<typename T::Scalar>> {
 template <typename T>
 using ScalarOf = typename ScalarOfType<T>::type;
 
-// `value` where x > 0, else 0.
+// 0 where x <= 0, else `value`: also where x is NaN, which must stay visible.
 template <typename T>
-MULLION_HD T where_positive(const T& x, const T& value) {
+MULLION_HD T unless_nonpositive(const T& x, const T& value) {
   if constexpr (std::is_floating_point_v<T>)
-    return x > 0 ? value : T(0);
+    return x <= 0 ? T(0) : value;
   else
-    return (x > 0).select(value, T::Zero());
+    return (x <= 0).select(T::Zero(), value);
 }
 
 struct Neg {
@@ -111,11 +111,11 @@ struct Sigmoid {
 struct Relu {
   template <typename T>
   MULLION_HD static T value(const T& x) {
-    return where_positive(x, x);
+    return unless_nonpositive(x, x);
   }
   template <typename T>
   MULLION_HD static T backward(const T& x, const T&, const T& g) {
-    return where_positive(x, g);
+    return unless_nonpositive(x, g);
   }
 };
 // x * sigmoid(x)

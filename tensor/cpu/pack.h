@@ -92,6 +92,7 @@ struct Pack {
   }
   friend Mask operator>(const Pack& a, const Pack& b) { return {a.v > b.v}; }
   friend Mask operator<(const Pack& a, const Pack& b) { return {a.v < b.v}; }
+  friend Mask operator<=(const Pack& a, const Pack& b) { return {a.v <= b.v}; }
   // The larger of each lane; a NaN in `a` stays.
   friend Pack max(const Pack& a, const Pack& b) { return Pack(a.v < b.v ? b.v : a.v); }
   friend Pack min(const Pack& a, const Pack& b) { return Pack(b.v < a.v ? b.v : a.v); }

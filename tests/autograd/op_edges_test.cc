@@ -200,10 +200,8 @@ std::vector<OpRow> rows_where(const std::function<bool(const OpRow&)>& wanted) {
   return rows;
 }
 bool takes_one_type(const OpRow& row) { return row.op != "cast"; }
-// relu gives 0 for NaN, as ops.h says; what a row does not use has no effect.
-bool keeps_nan(const OpRow& row) {
-  return row.op != "relu" && row.variant.find("unused") == std::string::npos;
-}
+// What a row does not use has no effect.
+bool keeps_nan(const OpRow& row) { return row.variant.find("unused") == std::string::npos; }
 // Not those that look at a part of their input alone.
 bool uses_every_element(const OpRow& row) {
   static const std::set<std::string> kSelective = {
