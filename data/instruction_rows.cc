@@ -58,6 +58,19 @@ void keep(EncodedRow& row, size_t first, size_t begin, size_t end) {
   cut(row.learned);
 }
 
+// An answer of which the tokens in [first, begin) hold a part is not learned: its rest would follow
+// what it does not answer. Whether there was one.
+bool unlearn_cut_answers(EncodedRow& row, size_t first, size_t begin) {
+  bool found = std::find(row.learned.begin() + static_cast<std::ptrdiff_t>(first),
+                         row.learned.begin() + static_cast<std::ptrdiff_t>(begin),
+                         1) != row.learned.begin() + static_cast<std::ptrdiff_t>(begin);
+  for (size_t i = first; i > 0 && row.learned[first] && row.learned[i - 1]; --i)
+    row.learned[i - 1] = 0;
+  for (size_t i = begin; i < row.answer && row.learned[begin - 1] && row.learned[i]; ++i)
+    row.learned[i] = 0;
+  return found;
+}
+
 uint64_t count_targets(const EncodedRow& row) {
   return static_cast<uint64_t>(
       std::count(row.learned.begin() + (row.learned.empty() ? 0 : 1), row.learned.end(), 1));
@@ -115,6 +128,8 @@ void InstructionRows::take(const Conversation& c) {
                   plain ? "" : ", without its source"));
     } else if (row.end > most) {
       const size_t room = most - answer, last = room / 2, first = room - last;
+      if (options_.mask_prompt && unlearn_cut_answers(row, first, source - last))
+        ++counts_.answers_cut;
       keep(row, first, source - last, row.end);
       ++counts_.truncated;
       note(c, full,

@@ -87,7 +87,7 @@ struct KvShares {
 KvShares kv_shares(const KvCacheOptions& options, int64_t tokens);
 // What can be checked before there is a block.
 void validate(const KvCacheOptions& options);
-// "h2o, budget 20 % (half of it by score), original positions"
+// "h2o, budget 20 % 0.5 of it by score, original positions"
 std::string describe(const KvCacheOptions& options);
 const std::vector<std::string>& kv_kind_names();  // in the order of KvKind
 

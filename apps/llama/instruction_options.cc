@@ -53,7 +53,8 @@ void add_instruction_options(OptionTable& table) {
       .one_of(chat_format_names());
   table
       .add("data.truncate", "--truncate", std::string("middle"),
-           "rows longer than the context: middle cuts the source and never the answer, right cuts "
+           "rows longer than the context: middle cuts the source and never the last answer, right "
+           "cuts "
            "the end, skip leaves them out")
       .one_of({"middle", "right", "skip"});
   table.add("data.mask_prompt", "--mask-prompt", true,

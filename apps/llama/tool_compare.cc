@@ -23,15 +23,15 @@ struct Measured {
   std::vector<int32_t> greedy;
 };
 
-Measured measure(const Options& options, const Llama& model, const Tokenizer& tokenizer,
-                 const std::vector<int32_t>& ids, int64_t context) {
+// The tokenizer is there where ids are. Both models write at most `room` tokens.
+Measured measure(const Options& options, const Llama& model, const Tokenizer* tokenizer,
+                 const std::vector<int32_t>& ids, int64_t context, int64_t room) {
   Measured m;
   m.logits = probe_logits(model);
   if (ids.empty()) return m;
-  m.text = text_perplexity(model, tokenizer, ids, context);
+  m.text = text_perplexity(model, *tokenizer, ids, context);
   GenerateOptions how;
-  how.max_tokens =
-      std::min(options.get<int64_t>("compare.predict"), usable_context(model.config()) - kPrompt);
+  how.max_tokens = std::min(options.get<int64_t>("compare.predict"), room - kPrompt);
   m.greedy = generate(model, std::span(ids).first(std::min<size_t>(kPrompt, ids.size())), how).ids;
   return m;
 }
@@ -137,7 +137,8 @@ Outcome compare_models(const Options& options) {
   report_weights(options, compare_weights(a.weights(), b.weights()), result);
   const auto measured = [&](ModelOut& m) {
     std::unique_ptr<Llama> model = loaded(m);
-    return measure(options, *model, *tokenizer, ids, context);
+    return measure(options, *model, tokenizer.get(), ids, context,
+                   std::min(usable_context(a.config), usable_context(b.config)));
   };
   const Measured first = measured(a), second = measured(b);
   const LogitDifference d = compare_logits(first.logits, second.logits);

@@ -168,8 +168,9 @@ void LlamaTraining::open_data() {
              "--epochs and --max-steps: only one of them");
     const double epochs =
         options_.has("train.epochs") ? options_.get<double>("train.epochs") : kTuningEpochs;
-    schedule_.total_steps =
-        std::max<int64_t>(1, static_cast<int64_t>(std::ceil(epochs * data_->steps_an_epoch())));
+    const double steps = std::ceil(epochs * data_->steps_an_epoch());
+    CHECK_AS(Fault::usage, steps < 1e15, "--epochs ", epochs, ": that is ", steps, " steps");
+    schedule_.total_steps = std::max<int64_t>(1, static_cast<int64_t>(steps));
     log_info("epochs     ", epochs, " are ", schedule_.total_steps, " steps");
   }
   check_rates(schedule_);

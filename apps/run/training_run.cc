@@ -181,6 +181,9 @@ void TrainingRun::record(const StepReport& r) {
   const auto allowed = options_.get<int64_t>("train.max_skipped");
   CHECK_AS(Fault::diverged, skipped_in_a_row_ <= allowed, "diverged: ", skipped_in_a_row_,
            " steps in a row had a loss or gradient that is not finite; --max-skipped is ", allowed);
+  CHECK_AS(Fault::diverged, step_ < settings_.total_steps || skipped_in_a_row_ < 2,
+           "diverged: the training ends with ", skipped_in_a_row_,
+           " steps in a row whose loss or gradient is not finite");
   const auto minutes = options_.get<double>("train.max_minutes");
   if (minutes > 0 && seconds_since(begin_) > 60 * minutes) request_stop("--max-minutes");
 }

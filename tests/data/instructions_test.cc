@@ -281,6 +281,27 @@ TEST_F(Instructions, TruncationKeepsTheAnswer) {
   EXPECT_EQ(counts_.truncated, 0u);
 }
 
+TEST_F(Instructions, AnAnswerThatTruncationCutsIsNotLearned) {
+  const std::string row =
+      R"({"messages":[{"role":"user","content":"q"},{"role":"assistant","content":"bcdfgijklm"},)"
+      R"({"role":"user","content":"r"},{"role":"assistant","content":"X"}]})";
+  const std::string first = "[bcdfgijklm<|im_end|>]", last = "[X<|im_end|>]";
+  bool was_cut = false, was_whole = false;
+  for (int64_t context = 16; context < 60; ++context) {
+    InstructionOptions o;
+    o.context = context;
+    std::string text = rendered("chatml", row, o);
+    const size_t at = text.find(first);
+    if (at != std::string::npos) text.erase(at, first.size());
+    ASSERT_NE(text.find(last), std::string::npos) << text;
+    text.erase(text.find(last), last.size());
+    EXPECT_EQ(text.find('['), std::string::npos) << context << ": " << text;
+    EXPECT_EQ(counts_.answers_cut, at == std::string::npos) << context;
+    (at == std::string::npos ? was_cut : was_whole) = true;
+  }
+  EXPECT_TRUE(was_cut && was_whole);
+}
+
 TEST_F(Instructions, RowsWithoutATargetAreCountedAndRefused) {
   const auto tokenizer = sample_tokenizer();
   const ChatTemplate chat("none", *tokenizer);

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstring>
@@ -19,20 +20,52 @@ namespace {
 namespace fs = std::filesystem;
 constexpr uint64_t kMostLogBytes = uint64_t{4} << 30;
 
+// Sizes and times of the files at a path, "" where there is none: a run must not go on with another
+// model or other questions that came to the same place.
+std::string state_of(std::string path) {
+  if (path.size() > 1 && path.front() == '"') path = path.substr(1, path.size() - 2);  // of TOML
+  std::error_code none;
+  std::string state;
+  const auto add = [&](const fs::path& file) {
+    const auto time = fs::last_write_time(file, none).time_since_epoch().count();
+    state += concat(file.filename().string(), " ", fs::file_size(file, none), " ", time, "; ");
+  };
+  if (path.empty()) return state;
+  if (fs::is_regular_file(path, none)) add(path);
+  std::vector<fs::path> files;
+  if (fs::is_directory(path, none))
+    for (const auto& entry : fs::recursive_directory_iterator(path, none))
+      if (entry.is_regular_file(none)) files.push_back(entry.path());
+  std::sort(files.begin(), files.end());
+  for (const fs::path& file : files) add(file);
+  return state;
+}
+
 // What decides the samples, a line in front of them.
 std::string identity_line(const Options& options, const std::string& task) {
   JsonObject values;
-  for (const auto& [key, value] : options.identity()) values.set(key, value);
+  for (const auto& [key, value] : options.identity()) {
+    values.set(key, value);
+    const std::string files = state_of(value);
+    if (!files.empty()) values.set(key + ".files", files);
+  }
+  const ModelPlace place = find_model(options.get<fs::path>("model.path"));
+  values.set("model.path", place.base.string()).set("model.files", state_of(place.base.string()));
+  values.set("model.adapter.files", state_of(place.adapter.string()));
   return JsonObject().set("task", task).set("options", values).text();
 }
 
 std::string time_text() {
-  const std::time_t now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
+  const auto time = std::chrono::system_clock::now();
+  const std::time_t now = std::chrono::system_clock::to_time_t(time);
+  const auto since = std::chrono::duration_cast<std::chrono::microseconds>(time.time_since_epoch());
   std::tm utc{};
   gmtime_r(&now, &utc);
   char text[32];
   std::strftime(text, sizeof text, "%Y-%m-%dT%H-%M-%S", &utc);
-  return text;
+  char fraction[16];
+  std::snprintf(fraction, sizeof fraction, ".%06d", static_cast<int>(since.count() % 1000000));
+  return concat(text, fraction);
 }
 
 void append_line(const fs::path& path, const std::string& line) {
@@ -40,7 +73,9 @@ void append_line(const fs::path& path, const std::string& line) {
   CHECK_AS(Fault::disk, fd >= 0, path.string(), ": ", std::strerror(errno));
   const ssize_t written = ::write(fd, line.data(), line.size());
   const bool is_whole = written == std::ssize(line) && ::fsync(fd) == 0;
-  const std::string why = std::strerror(errno);
+  // A short write has set no error: the disk is full.
+  const std::string why =
+      std::strerror(written >= 0 && written < std::ssize(line) ? ENOSPC : errno);
   ::close(fd);
   CHECK_AS(Fault::disk, is_whole, path.string(), ": cannot be written: ", why);
 }
@@ -106,7 +141,8 @@ SampleLog::SampleLog(const Options& options, const std::string& task)
   const size_t whole = text.rfind('\n');
   size_t begin = text.find('\n');
   CHECK_AS(Fault::usage, begin != text.npos && text.substr(0, begin) == identity, part_.string(),
-           ": a run of other options was stopped there; remove it, or choose another --output");
+           ": a run of other options, or on files that have changed, was stopped there; remove it, "
+           "or choose another --output");
   for (++begin; begin <= whole; begin = text.find('\n', begin) + 1)
     samples_.push_back(parse_json(
         std::string_view(text).substr(begin, text.find('\n', begin) - begin), part_.string()));

@@ -1,8 +1,9 @@
-// Questions with several answers: the likeliest by four ways of counting, under any cache.
+// Questions with several answers: the likeliest by five ways of counting, under any cache.
 //   eval_llama choice -m DIR --task openbookqa --data test.jsonl --fewshot-data train.jsonl
 //     --num-fewshot 5 --kv full,h2o,local --kv-budget 50%,20%
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <map>
 
 #include "apps/llama/cache_options.h"
@@ -39,6 +40,8 @@ OptionTable choice_table() {
 }
 
 size_t likeliest(const std::vector<double>& values) {
+  for (const double value : values)
+    CHECK_AS(Fault::diverged, !std::isnan(value), "the model's log-probabilities are not finite");
   return static_cast<size_t>(std::max_element(values.begin(), values.end()) - values.begin());
 }
 

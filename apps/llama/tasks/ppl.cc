@@ -154,6 +154,8 @@ JsonObject score(const Options& options, LanguageModel& model, const Ids& ids, i
     return !stop_requested();
   });
   progress.finish();
+  CHECK_AS(Fault::diverged, !std::isnan(p.nll), "the perplexity of context ", context,
+           " is not a number");
   std::string stride = how.llamacpp ? "disjoint" : std::to_string(how.stride);
   print_result(
       options,
