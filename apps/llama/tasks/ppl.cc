@@ -54,7 +54,7 @@ struct Ids {
   JsonObject text = {};                 // what was tokenized; empty for a token file
 };
 
-Ids held_ids(std::shared_ptr<const std::vector<int32_t>> ids) {
+Ids held_ids(const std::shared_ptr<const std::vector<int32_t>>& ids) {
   return {std::ssize(*ids), [ids](int64_t begin, std::span<int32_t> out) {
             std::copy_n(ids->begin() + begin, out.size(), out.begin());
           }};
