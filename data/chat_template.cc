@@ -1,7 +1,6 @@
 #include "data/chat_template.h"
 
 #include <algorithm>
-#include <optional>
 
 #include "data/utf8.h"
 #include "tensor/check.h"
@@ -19,17 +18,6 @@ constexpr char kAlpaca[] =
 constexpr char kVicuna[] =
     "A chat between a curious user and an artificial intelligence assistant. The assistant gives "
     "helpful, detailed, and polite answers to the user's questions.";
-
-// In llama.cpp's order: some templates of ChatML speak of the others' texts as well.
-std::optional<ChatFormat> recognised(const std::string& jinja) {
-  const auto has = [&](const char* text) { return jinja.find(text) != std::string::npos; };
-  if (has("<|im_start|>")) return ChatFormat::chatml;
-  if (has("[INST]")) return ChatFormat::llama2;
-  if (has("<|start_header_id|>")) return ChatFormat::llama3;
-  if (has("USER: ") && has("ASSISTANT:")) return ChatFormat::vicuna;
-  if (has("### Instruction:") && has("### Response:")) return ChatFormat::alpaca;
-  return std::nullopt;
-}
 
 // The system text that a ChatML template writes by itself: what stands literally between
 // <|im_start|>system, a line break (or the two characters \n) and <|im_end|>.
@@ -70,6 +58,17 @@ std::string needed(const Tokenizer& tokenizer, const char* format, const std::st
 
 }  // namespace
 
+// In llama.cpp's order: some templates of ChatML speak of the others' texts as well.
+std::optional<ChatFormat> recognised_format(const std::string& jinja) {
+  const auto has = [&](const char* text) { return jinja.find(text) != std::string::npos; };
+  if (has("<|im_start|>")) return ChatFormat::chatml;
+  if (has("[INST]")) return ChatFormat::llama2;
+  if (has("<|start_header_id|>")) return ChatFormat::llama3;
+  if (has("USER: ") && has("ASSISTANT:")) return ChatFormat::vicuna;
+  if (has("### Instruction:") && has("### Response:")) return ChatFormat::alpaca;
+  return std::nullopt;
+}
+
 const std::vector<std::string>& chat_format_names() {
   static const std::vector<std::string> names = {"auto",   "llama2", "llama3", "chatml",
                                                  "vicuna", "alpaca", "none"};
@@ -96,7 +95,7 @@ const char* name_of(ChatFormat format) {
 
 ChatTemplate::ChatTemplate(const std::string& name, const Tokenizer& tokenizer) {
   const std::string& jinja = tokenizer.parts().chat_template;
-  const std::optional<ChatFormat> own = recognised(jinja);
+  const std::optional<ChatFormat> own = recognised_format(jinja);
   if (name == "auto") {
     if (!own)
       throw Error(

@@ -1,6 +1,7 @@
 // Conversations as the one text that a model was trained on. No template is run: the known ones are
 // written here, and a tokenizer's own is recognised by its special texts, as llama.cpp does.
 #pragma once
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,6 +16,9 @@ enum class ChatFormat { none, llama2, llama3, chatml, vicuna, alpaca };
 // none llama2 llama3 chatml vicuna alpaca, and auto.
 const std::vector<std::string>& chat_format_names();
 const char* name_of(ChatFormat format);
+
+// The format that a Jinja template writes, recognised by its special texts; none: an unknown one.
+std::optional<ChatFormat> recognised_format(const std::string& jinja);
 
 struct ByteSpan {
   size_t begin, end;
@@ -32,9 +36,6 @@ class ChatTemplate {
   ChatTemplate(const std::string& name, const Tokenizer& tokenizer);
 
   ChatFormat format() const { return format_; }
-  // What a conversation without a system turn begins with; "": nothing.
-  const std::string& default_system() const { return default_system_; }
-  const std::string& end_token() const { return end_; }
   // How the rendered text becomes ids: special texts in it become their tokens.
   EncodeOptions encode_options() const;
   // "chatml, by the tokenizer's own template; system by default: ..."
@@ -50,7 +51,8 @@ class ChatTemplate {
 
   ChatFormat format_ = ChatFormat::none;
   bool own_ = false;  // recognised in the tokenizer
-  std::string bos_, end_, default_system_;
+  std::string bos_, end_;
+  std::string default_system_;  // of a conversation without a system turn; "": nothing
   bool add_bos_ = false;
 };
 

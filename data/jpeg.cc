@@ -4,12 +4,10 @@
 
 #ifdef MULLION_HAVE_TURBOJPEG
 
-#include <csetjmp>
-#include <cstdio>
 #include <cstring>
 #include <utility>
 
-#include <jpeglib.h>
+#include "data/jpeg_error.h"
 
 #include <jerror.h>
 
@@ -18,20 +16,11 @@
 namespace mullion {
 namespace {
 
-struct ErrorManager {
-  jpeg_error_mgr base;
-  std::jmp_buf escape;
-  char message[JMSG_LENGTH_MAX];
+struct ErrorManager : JpegErrorExit {
   NoteSet notes;
   bool skipped = false;  // the message before told of skipped bytes
   bool resumed = false;  // a restart marker was missing; the interval behind it has no data
 };
-
-void on_error(j_common_ptr info) {
-  auto* errors = reinterpret_cast<ErrorManager*>(info->err);
-  info->err->format_message(info, errors->message);
-  std::longjmp(errors->escape, 1);
-}
 
 // A restart marker was lost where the data of one interval stand before the next marker: libjpeg
 // skips them, makes up the interval and goes on in step. Without such data, or with more than one
@@ -75,7 +64,8 @@ bool is_harmless(ErrorManager& errors) {
 }
 
 void on_message(j_common_ptr info, int level) {
-  if (level < 0 && !is_harmless(*reinterpret_cast<ErrorManager*>(info->err))) on_error(info);
+  auto& errors = static_cast<ErrorManager&>(*reinterpret_cast<JpegErrorExit*>(info->err));
+  if (level < 0 && !is_harmless(errors)) jpeg_error_exit(info);
 }
 
 void on_output(j_common_ptr) {}
@@ -89,7 +79,7 @@ class JpegDecoder {
  public:
   JpegDecoder() {
     info_.err = jpeg_std_error(&errors_.base);
-    errors_.base.error_exit = on_error;
+    errors_.base.error_exit = jpeg_error_exit;
     errors_.base.emit_message = on_message;
     errors_.base.output_message = on_output;
     errors_.message[0] = 0;

@@ -3,29 +3,15 @@
 #include "tensor/check.h"
 
 #ifdef MULLION_HAVE_TURBOJPEG
-#include <csetjmp>
-#include <cstdio>
 #include <cstdlib>
 
-#include <jpeglib.h>
+#include "data/jpeg_error.h"
 
 namespace mullion {
 namespace {
 
-struct ErrorManager {
-  jpeg_error_mgr base;
-  std::jmp_buf escape;
-  char message[JMSG_LENGTH_MAX];
-};
-
-void on_error(j_common_ptr info) {
-  auto* errors = reinterpret_cast<ErrorManager*>(info->err);
-  info->err->format_message(info, errors->message);
-  std::longjmp(errors->escape, 1);
-}
-
 // libjpeg's errors come back by longjmp, so nothing with a destructor lives here.
-bool encode(const Image& image, int quality, jpeg_compress_struct& info, ErrorManager& errors,
+bool encode(const Image& image, int quality, jpeg_compress_struct& info, JpegErrorExit& errors,
             unsigned char** bytes, unsigned long* size) {
   if (setjmp(errors.escape) != 0) return false;
   jpeg_create_compress(&info);
@@ -52,9 +38,9 @@ std::vector<uint8_t> encode_jpeg(const Image& image, int quality) {
   CHECK(image.channels == 3 && image.width > 0 && image.height > 0, "jpeg: an empty picture");
   CHECK(quality >= 1 && quality <= 100, "jpeg: quality ", quality);
   jpeg_compress_struct info{};
-  ErrorManager errors{};
+  JpegErrorExit errors{};
   info.err = jpeg_std_error(&errors.base);
-  errors.base.error_exit = on_error;
+  errors.base.error_exit = jpeg_error_exit;
   unsigned char* bytes = nullptr;
   unsigned long size = 0;
   const bool done = encode(image, quality, info, errors, &bytes, &size);

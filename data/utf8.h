@@ -36,6 +36,9 @@ inline void append_utf8(std::string& out, uint32_t code) {
   }
 }
 
+// A blank, a tab, or a break of lines or pages.
+inline bool ascii_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+
 // With small letters for the capitals of ASCII; all else stays.
 inline std::string ascii_lower(std::string text) {
   for (char& c : text) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;

@@ -5,6 +5,7 @@
 #include "apps/llama/model_options.h"
 #include "apps/llama/tool_verbs.h"
 #include "apps/program/log.h"
+#include "data/chat_template.h"
 #include "tensor/io/safetensors.h"
 
 namespace mullion {
@@ -17,16 +18,10 @@ std::string mib(uint64_t bytes) {
   return text;
 }
 
-// By the mark that each of the known templates has and the others lack.
 std::string template_name(const std::string& jinja) {
   if (jinja.empty()) return "none";
-  for (const auto& [mark, name] : {std::pair{"<|start_header_id|>", "llama3"},
-                                   {"<|im_start|>", "chatml"},
-                                   {"[INST]", "llama2"},
-                                   {"### Instruction", "alpaca"},
-                                   {"USER:", "vicuna"}})
-    if (jinja.find(mark) != std::string::npos) return name;
-  return "unknown";
+  const std::optional<ChatFormat> format = recognised_format(jinja);
+  return format ? name_of(*format) : "unknown";
 }
 
 // The lines of the table and the fields of the JSON, together.

@@ -179,6 +179,14 @@ std::vector<std::pair<std::string, std::string>> Options::identity() const {
   return fields;
 }
 
+std::vector<std::pair<std::string, std::filesystem::path>> Options::identity_paths() const {
+  std::vector<std::pair<std::string, std::filesystem::path>> paths;
+  for (const OptionSpec& spec : table_->specs())
+    if (spec.is_path && !spec.may_change && has(spec.key))
+      paths.emplace_back(spec.key, get<std::filesystem::path>(spec.key));
+  return paths;
+}
+
 const std::string& Options::program() const { return table_->program(); }
 uint64_t Options::seed() const { return get<uint64_t>(by_flag("--seed").key); }
 int Options::threads() const { return get<int>(by_flag("--threads").key); }

@@ -30,6 +30,7 @@ struct OptionSpec {
   OptionLimits limits;
   bool is_required = false;
   bool may_change = false;  // a resumed run may have another value
+  bool is_path = false;     // declared as std::filesystem::path
 
   OptionSpec& range(double low, double high);
   OptionSpec& at_least(double low);
@@ -82,6 +83,7 @@ class OptionTable {
     OptionSpec& spec = add_value(std::move(key), std::move(flags),
                                  OptionValue(typename OptionType<T>::type{}), std::move(help));
     spec.fallback = {};
+    spec.is_path = std::same_as<T, std::filesystem::path>;
     return spec;
   }
   void preset(std::string name, std::string help,
@@ -136,6 +138,8 @@ class Options {
   std::string to_toml(bool comments = true) const;
   // Keys and values that a resumed run must share (all but those free_on_resume).
   std::vector<std::pair<std::string, std::string>> identity() const;
+  // Those of them that name a file or folder and are set.
+  std::vector<std::pair<std::string, std::filesystem::path>> identity_paths() const;
 
   const std::string& program() const;  // "train_llama pretrain"
   uint64_t seed() const;

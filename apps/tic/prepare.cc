@@ -32,11 +32,6 @@ constexpr int64_t kTrainImages = 1281167, kValImages = 50000;
 constexpr const char* kFirstLabels[] = {"n01751748", "n09193705", "n02105855", "n04263257",
                                         "n03125729"};
 
-bool is_class(const std::string& name) {
-  return name.size() == 9 && name[0] == 'n' &&
-         std::all_of(name.begin() + 1, name.end(), [](char c) { return c >= '0' && c <= '9'; });
-}
-
 // Letters, digits, '_' and '-', then .JPEG (or .jpg, .png).
 bool is_image(const std::string& name) {
   const size_t dot = name.find('.');
@@ -83,7 +78,7 @@ void visit_train_tar(const fs::path& path, const Visit& visit) {
     CHECK_AS(Fault::bad_file, !is_image(member.name), shown,
              ": an image where archives of classes are expected: are --train and --val exchanged?");
     const std::string wnid = member.name.substr(0, member.name.find('.'));
-    CHECK_AS(Fault::bad_file, is_class(wnid) && member.name == wnid + ".tar", shown,
+    CHECK_AS(Fault::bad_file, is_wnid(wnid) && member.name == wnid + ".tar", shown,
              ": no archive of a class, e.g. n01440764.tar");
     CHECK_AS(Fault::bad_file, seen.insert(wnid).second, shown, ": comes a second time");
     TarReader inner(*source, member.offset, member.size, shown);
@@ -117,7 +112,7 @@ void visit_train_folder(const fs::path& path, const Visit& visit) {
     classes.push_back(entry.path().filename().string());
   std::sort(classes.begin(), classes.end());
   for (const std::string& wnid : classes) {
-    CHECK_AS(Fault::bad_file, is_class(wnid) && fs::is_directory(path / wnid),
+    CHECK_AS(Fault::bad_file, is_wnid(wnid) && fs::is_directory(path / wnid),
              printable((path / wnid).string()), ": no folder of a class, e.g. n01440764");
     visit_flat(path / wnid, [&](const std::string&, const std::string& name, const Read& read) {
       visit(wnid, name, read);

@@ -35,11 +35,6 @@ bool number_of(std::string_view text, int64_t& value) {
   return error == std::errc() && end == text.data() + text.size();
 }
 
-bool is_wnid(std::string_view text) {
-  return text.size() == 9 && text[0] == 'n' &&
-         std::all_of(text.begin() + 1, text.end(), [](char c) { return c >= '0' && c <= '9'; });
-}
-
 // "ILSVRC2012_val_00048981,n03995372 85 1 499 272": lines in any order.
 std::vector<std::string> from_kaggle(const std::string& name,
                                      const std::vector<std::string>& lines) {
@@ -128,6 +123,11 @@ void check_labels(const std::vector<std::string>& labels, const std::string& nam
 }
 
 }  // namespace
+
+bool is_wnid(std::string_view text) {
+  return text.size() == 9 && text[0] == 'n' &&
+         std::all_of(text.begin() + 1, text.end(), [](char c) { return c >= '0' && c <= '9'; });
+}
 
 std::vector<std::string> read_val_labels(const std::filesystem::path& file,
                                          const std::filesystem::path& class_map,

@@ -2,9 +2,13 @@
 #pragma once
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace mullion {
+
+// Whether a name is a WordNet id: "n" and eight digits.
+bool is_wnid(std::string_view text);
 
 // Element n − 1 is the class (WordNet id) of ILSVRC2012_val_n.JPEG. `file` is one of: a WordNet id
 // a line; LOC_val_solution.csv of Kaggle; a number a line, which are places among the sorted

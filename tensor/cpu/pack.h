@@ -90,7 +90,6 @@ struct Pack {
     v += b.v;
     return *this;
   }
-  friend Mask operator>(const Pack& a, const Pack& b) { return {a.v > b.v}; }
   friend Mask operator<(const Pack& a, const Pack& b) { return {a.v < b.v}; }
   friend Mask operator<=(const Pack& a, const Pack& b) { return {a.v <= b.v}; }
   // The larger of each lane; a NaN in `a` stays.

@@ -83,7 +83,7 @@ GgufPairs& GgufPairs::i32s(const std::string& key, const std::vector<int32_t>& v
 
 GgufWriter::GgufWriter(const std::filesystem::path& path, const GgufPairs& pairs,
                        const std::vector<GgufSpec>& specs)
-    : file_(path), path_(path.string()) {
+    : file_(path) {
   std::string header = "GGUF";
   append<uint32_t>(header, 3);
   append<uint64_t>(header, specs.size());
@@ -91,7 +91,7 @@ GgufWriter::GgufWriter(const std::filesystem::path& path, const GgufPairs& pairs
   header += pairs.bytes();
   uint64_t at = 0;
   for (const GgufSpec& spec : specs) {
-    const std::string what = path_ + ": " + spec.name;
+    const std::string what = file_.path() + ": " + spec.name;
     CHECK_AS(Fault::bad_file, spec.name.size() <= kMaxName, what, ": a name of ", spec.name.size(),
              " bytes, GGUF holds ", kMaxName);
     append_text(header, spec.name);
@@ -102,32 +102,17 @@ GgufWriter::GgufWriter(const std::filesystem::path& path, const GgufPairs& pairs
     append(header, at);
     const uint64_t row = spec.shape.empty() ? 1 : static_cast<uint64_t>(spec.shape.back());
     const uint64_t bytes = stored_bytes(spec.type, checked_count(spec.shape, what), row, what);
-    CHECK(ranges_.emplace(spec.name, Range{at, bytes}).second, what, ": two tensors of this name");
+    CHECK(file_.announce(spec.name, at, bytes), what, ": two tensors of this name");
     at = checked_round_up(checked_add(at, bytes, what), kAlignment, what);
   }
-  header.resize(checked_round_up(header.size(), kAlignment, path_));
-  file_.write_at(0, std::as_bytes(std::span(header)));
-  for (auto& [name, range] : ranges_) range.begin += header.size();
+  header.resize(checked_round_up(header.size(), kAlignment, file_.path()));
+  file_.write_header(header);
 }
 
 void GgufWriter::write(const std::string& name, std::span<const std::byte> bytes) {
-  const auto found = ranges_.find(name);
-  CHECK(found != ranges_.end(), path_, ": ", name, " was not announced to the writer");
-  Range& range = found->second;
-  CHECK(!range.written, path_, ": ", name, " is written twice");
-  CHECK(bytes.size() == range.bytes, path_, ": ", name, ": ", bytes.size(), " bytes given, ",
-        range.bytes, " announced");
-  file_.write_at(range.begin, bytes);
-  static constexpr std::byte kZeros[kAlignment] = {};
-  const uint64_t padding = (kAlignment - range.bytes % kAlignment) % kAlignment;
-  file_.write_at(range.begin + range.bytes, std::span(kZeros).first(padding));
-  range.written = true;
+  file_.write(name, bytes, kAlignment);
 }
 
-void GgufWriter::commit() {
-  for (const auto& [name, range] : ranges_)
-    CHECK(range.written, path_, ": ", name, " was never written");
-  file_.commit();
-}
+void GgufWriter::commit() { file_.commit(); }
 
 }  // namespace mullion

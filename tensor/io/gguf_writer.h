@@ -6,10 +6,9 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
-#include "tensor/io/file.h"
+#include "tensor/io/announced_file.h"
 #include "tensor/io/gguf.h"
 
 namespace mullion {
@@ -52,13 +51,7 @@ class GgufWriter {
   void commit();  // every tensor has been written; without it the file does not appear
 
  private:
-  struct Range {
-    uint64_t begin = 0, bytes = 0;
-    bool written = false;
-  };
-  AtomicFile file_;
-  std::string path_;
-  std::unordered_map<std::string, Range> ranges_;
+  AnnouncedFile file_;
 };
 
 }  // namespace mullion

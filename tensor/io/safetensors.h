@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "tensor/io/announced_file.h"
 #include "tensor/io/file.h"
 #include "tensor/io/tensor_source.h"
 
@@ -54,13 +55,7 @@ class SafetensorsWriter {
   void commit();  // every tensor has been written; without it the file does not appear
 
  private:
-  struct Range {
-    uint64_t begin = 0, bytes = 0;
-    bool written = false;
-  };
-  AtomicFile file_;
-  std::string path_;
-  std::map<std::string, Range> ranges_;
+  AnnouncedFile file_;
 };
 
 }  // namespace mullion

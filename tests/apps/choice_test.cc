@@ -5,29 +5,17 @@
 
 #include "apps/llama/evaluation/choice_score.h"
 #include "autograd/node.h"
-#include "data/byte_level.h"
-#include "data/tokenizer_writer.h"
 #include "models/llama/load.h"
 #include "tensor/io/file.h"
+#include "tests/apps/byte_tokenizer.h"
 #include "tests/apps/programs.h"
 
 namespace mullion {
 namespace {
 
-// All bytes, and three merges that cross from one text into another.
+// Three merges cross from one text into another.
 std::unique_ptr<Tokenizer> byte_tokenizer() {
-  TokenizerParts parts;
-  parts.model = "gpt2";
-  parts.pre = "gpt-2";
-  for (int byte = 0; byte < 256; ++byte)
-    parts.tokens.push_back(byte_level_encode(std::string(1, static_cast<char>(byte))));
-  parts.tokens.insert(parts.tokens.end(), {"un", "una", "Ġa", "<|end|>"});
-  parts.types.assign(parts.tokens.size(), TokenType::normal);
-  parts.types.back() = TokenType::control;
-  parts.merges = {"u n", "un a", "Ġ a"};
-  parts.eos = 259;
-  parts.add_bos = false;
-  return make_tokenizer(std::move(parts));
+  return test::byte_tokenizer({"un", "una", "Ġa"}, {"u n", "un a", "Ġ a"});
 }
 
 LlamaConfig byte_config() {
@@ -201,6 +189,34 @@ TEST_F(Choice, AStoppedRunGoesOn) {
   // Other options do not go on there.
   write_whole_file(part, identity + lines.substr(0, third));
   refused(choice_ + "--output b --limit 5", 2, {"samples_choice_openbookqa.part.jsonl", "other"});
+  // Nor do another model or other questions that came to the same place.
+  for (const std::string file : {"q.jsonl", "m/config.json"}) {
+    const std::string before = test::contents(at(file));
+    const auto time = std::filesystem::last_write_time(at(file));
+    write_whole_file(at(file), before + "\n");
+    refused(choice_ + "--output b", 2, {"samples_choice_openbookqa.part.jsonl", "changed"});
+    write_whole_file(at(file), before);
+    std::filesystem::last_write_time(at(file), time);
+  }
+  EXPECT_EQ(result(choice_ + "--output b")["results"][0]["n"], whole["results"][0]["n"]);
+}
+
+TEST_F(Choice, ResultsOfTheSameSecondAreBothKept) {
+  const auto first = result(choice_ + "--limit 1 --output a");
+  const auto second = result(choice_ + "--limit 1 --output a");
+  EXPECT_NE(first["file"], second["file"]);
+  EXPECT_TRUE(std::filesystem::exists(at(first["file"].get<std::string>())));
+}
+
+TEST_F(Choice, AModelWithoutNumbersHasNoAccuracy) {
+  Llama model(byte_config());
+  model.initialize(3);
+  for_each_parameter(model, [](const std::string& name, Tensor& p) {
+    if (name == "lm_head.weight") raw::fill(p, 3e38);  // logits that overflow
+  });
+  save_llama(at("nan"), model);
+  write_tokenizer(*byte_tokenizer(), at("nan"));
+  refused("eval_llama choice -m nan --task openbookqa --data q.jsonl", 5, {"not finite"});
 }
 
 TEST_F(Choice, BadRowsAreNamed) {

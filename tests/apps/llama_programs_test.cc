@@ -44,6 +44,10 @@ class LlamaPrograms : public test::Programs {
   const std::string lora_ = common_ + "-m base --lora-rank 4 -b 2 --grad-accum-steps 1 ";
 };
 
+TEST_F(LlamaPrograms, ATrainingThatEndsWithStepsLeftOutHasDiverged) {
+  refused(lora_ + "--max-steps 4 --lr 1e30", 5, {"diverged", "ends with"});
+}
+
 TEST_F(LlamaPrograms, RatesThatCannotBeMeantAreToldOrRefused) {
   const auto log = [&](const std::string& flags) {
     const Answer answer = run(lora_ + "--dry-run --max-steps 10 " + flags);

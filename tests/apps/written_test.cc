@@ -1,28 +1,13 @@
 // Tasks in which a model writes: topics and lines, on a model that says one thing.
 #include <nlohmann/json.hpp>
 
-#include "data/byte_level.h"
-#include "data/tokenizer_writer.h"
 #include "models/llama/load.h"
 #include "tensor/io/file.h"
+#include "tests/apps/byte_tokenizer.h"
 #include "tests/apps/programs.h"
 
 namespace mullion {
 namespace {
-
-std::unique_ptr<Tokenizer> byte_tokenizer() {
-  TokenizerParts parts;
-  parts.model = "gpt2";
-  parts.pre = "gpt-2";
-  for (int byte = 0; byte < 256; ++byte)
-    parts.tokens.push_back(byte_level_encode(std::string(1, static_cast<char>(byte))));
-  parts.tokens.emplace_back("<|end|>");
-  parts.types.assign(256, TokenType::normal);
-  parts.types.push_back(TokenType::control);
-  parts.eos = 256;
-  parts.add_bos = false;
-  return make_tokenizer(std::move(parts));
-}
 
 class Written : public test::Programs {
  protected:
@@ -49,7 +34,7 @@ class Written : public test::Programs {
       if (name == "lm_head.weight") raw::fill(raw::slice(p, 0, '7', '7' + 1), 1);
     });
     save_llama(at("m"), model);
-    write_tokenizer(*byte_tokenizer(), at("m"));
+    write_tokenizer(*test::byte_tokenizer(), at("m"));
   }
 };
 

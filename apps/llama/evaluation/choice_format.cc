@@ -5,15 +5,14 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "apps/llama/evaluation/json_rows.h"
 #include "tensor/check.h"
-#include "tensor/io/file.h"
 #include "tensor/io/json.h"
 
 namespace mullion {
 namespace {
 
 using Json = nlohmann::json;
-constexpr uint64_t kMostBytes = uint64_t{1} << 30;
 
 // A row and where it stands, for errors.
 struct Row {
@@ -193,8 +192,7 @@ std::vector<ChoiceQuestion> read_choice_questions(const std::string& task,
   CHECK_AS(Fault::usage, format != std::end(kFormats), "--task: no task ", task);
   std::vector<ChoiceQuestion> questions;
   std::map<std::string, std::string> seen;
-  const auto add = [&](const Json& json, const std::string& where) {
-    CHECK_AS(Fault::bad_file, json.is_object(), where, ": not an object");
+  each_json_row(file, [&](const Json& json, const std::string& where) {
     ChoiceQuestion q;
     format->read({json, where}, q);
     q.json = json.dump();
@@ -205,23 +203,7 @@ std::vector<ChoiceQuestion> read_choice_questions(const std::string& task,
     const auto [twin, is_new] = seen.emplace(q.id, where);
     CHECK_AS(Fault::bad_file, is_new, where, ": id: ", q.id, " is that of ", twin->second, " too");
     questions.push_back(std::move(q));
-  };
-  if (file.extension() == ".json") {
-    const Json list = read_json_file(file);
-    CHECK_AS(Fault::bad_file, list.is_array(), file.string(), ": not a list of rows");
-    for (size_t i = 0; i < list.size(); ++i) add(list[i], concat(file.string(), ": row ", i + 1));
-  } else {
-    const std::string text = read_whole_file(file, kMostBytes);
-    size_t line = 0;
-    for (size_t begin = 0; begin < text.size();) {
-      const size_t end = std::min(text.find('\n', begin), text.size());
-      const std::string where = concat(file.string(), ": line ", ++line);
-      if (text.find_first_not_of(" \t\r", begin) < end)
-        add(parse_json(std::string_view(text).substr(begin, end - begin), where), where);
-      begin = end + 1;
-    }
-  }
-  CHECK_AS(Fault::bad_file, !questions.empty(), file.string(), ": no rows");
+  });
   return questions;
 }
 

@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <numeric>
 
+#include "data/utf8.h"
+
 namespace mullion {
 namespace {
-
-bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
 double sum_of(const std::vector<double>& values) {
   return std::accumulate(values.begin(), values.end(), 0.0);
@@ -27,7 +27,7 @@ ScoredText scored_text(const Tokenizer& tokenizer, const std::string& context_in
     text.continuation = tokenizer.encode(continuation);
   } else {
     size_t end = context.size();
-    while (end > 0 && is_space(context[end - 1])) --end;
+    while (end > 0 && ascii_space(context[end - 1])) --end;
     continuation = context.substr(end) + continuation;
     context.resize(end);
     const EncodeOptions how{.bos = tokenizer.add_bos()};

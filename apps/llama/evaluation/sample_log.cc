@@ -22,37 +22,31 @@ constexpr uint64_t kMostLogBytes = uint64_t{4} << 30;
 
 // Sizes and times of the files at a path, "" where there is none: a run must not go on with another
 // model or other questions that came to the same place.
-std::string state_of(std::string path) {
-  if (path.size() > 1 && path.front() == '"') path = path.substr(1, path.size() - 2);  // of TOML
+std::string state_of(const fs::path& path) {
   std::error_code none;
-  std::string state;
-  const auto add = [&](const fs::path& file) {
-    const auto time = fs::last_write_time(file, none).time_since_epoch().count();
-    state += concat(file.filename().string(), " ", fs::file_size(file, none), " ", time, "; ");
-  };
-  if (path.empty()) return state;
-  if (fs::is_regular_file(path, none)) add(path);
   std::vector<fs::path> files;
+  if (fs::is_regular_file(path, none)) files.push_back(path);
   if (fs::is_directory(path, none))
     for (const auto& entry : fs::recursive_directory_iterator(path, none))
       if (entry.is_regular_file(none)) files.push_back(entry.path());
   std::sort(files.begin(), files.end());
-  for (const fs::path& file : files) add(file);
+  std::string state;
+  for (const fs::path& file : files) {
+    const auto time = fs::last_write_time(file, none).time_since_epoch().count();
+    state += concat(file.filename().string(), " ", fs::file_size(file, none), " ", time, "; ");
+  }
   return state;
 }
 
 // What decides the samples, a line in front of them.
 std::string identity_line(const Options& options, const std::string& task) {
-  JsonObject values;
-  for (const auto& [key, value] : options.identity()) {
-    values.set(key, value);
-    const std::string files = state_of(value);
-    if (!files.empty()) values.set(key + ".files", files);
-  }
+  JsonObject values, files;
+  for (const auto& [key, value] : options.identity()) values.set(key, value);
+  for (const auto& [key, path] : options.identity_paths()) files.set(key, state_of(path));
   const ModelPlace place = find_model(options.get<fs::path>("model.path"));
-  values.set("model.path", place.base.string()).set("model.files", state_of(place.base.string()));
-  values.set("model.adapter.files", state_of(place.adapter.string()));
-  return JsonObject().set("task", task).set("options", values).text();
+  files.set("base", place.base.string() + ": " + state_of(place.base));
+  files.set("adapter", place.adapter.string() + ": " + state_of(place.adapter));
+  return JsonObject().set("task", task).set("options", values).set("files", files).text();
 }
 
 std::string time_text() {

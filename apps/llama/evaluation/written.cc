@@ -3,18 +3,15 @@
 #include <algorithm>
 #include <chrono>
 
+#include "apps/llama/evaluation/json_rows.h"
 #include "apps/program/log.h"
 #include "apps/program/progress.h"
 #include "apps/program/signals.h"
 #include "models/llama/generate.h"
-#include "tensor/io/file.h"
-#include "tensor/io/json.h"
 #include "tensor/io/sha256.h"
 
 namespace mullion {
 namespace {
-
-constexpr uint64_t kMostBytes = uint64_t{1} << 30;
 
 // What stands around a user's text, without a system's.
 struct Template {
@@ -47,19 +44,10 @@ GenerateOptions how_to_write(const OpenedModel& opened, const Tokenizer& tokeniz
 }  // namespace
 
 std::vector<JsonRow> read_json_rows(const std::filesystem::path& file) {
-  const std::string text = read_whole_file(file, kMostBytes);
   std::vector<JsonRow> rows;
-  size_t line = 0;
-  for (size_t begin = 0; begin < text.size();) {
-    const size_t end = std::min(text.find('\n', begin), text.size());
-    const std::string where = concat(file.string(), ": line ", ++line);
-    if (text.find_first_not_of(" \t\r", begin) < end) {
-      rows.push_back({parse_json(std::string_view(text).substr(begin, end - begin), where), where});
-      CHECK_AS(Fault::bad_file, rows.back().json.is_object(), where, ": not an object");
-    }
-    begin = end + 1;
-  }
-  CHECK_AS(Fault::bad_file, !rows.empty(), file.string(), ": no rows");
+  each_json_row(file, [&](const nlohmann::json& json, const std::string& where) {
+    rows.push_back({json, where});
+  });
   return rows;
 }
 

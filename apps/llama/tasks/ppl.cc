@@ -12,6 +12,7 @@
 #include "apps/program/log.h"
 #include "apps/program/progress.h"
 #include "apps/program/signals.h"
+#include "data/utf8.h"
 
 namespace mullion {
 namespace {
@@ -86,7 +87,7 @@ int64_t words_of(const std::string& text) {
   int64_t words = 1;
   bool in_space = false;
   for (const char c : text) {
-    const bool is_space = c == ' ' || (c >= '\t' && c <= '\r');
+    const bool is_space = ascii_space(c);
     words += is_space && !in_space ? 1 : 0;
     in_space = is_space;
   }

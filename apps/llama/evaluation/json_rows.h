@@ -1,0 +1,15 @@
+// Rows of an evaluation: the lines of a .jsonl file, or the list in a .json file.
+#pragma once
+#include <filesystem>
+#include <functional>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+
+namespace mullion {
+
+// Calls use(object, where) for each row in order, `where` for errors: "FILE: line 3".
+// Error(bad_file) for a row that is no object, and where there is none.
+void each_json_row(const std::filesystem::path& file,
+                   const std::function<void(const nlohmann::json&, const std::string& where)>& use);
+
+}  // namespace mullion
