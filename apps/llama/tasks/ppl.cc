@@ -136,6 +136,38 @@ std::optional<int32_t> bos_id(const Options& options, int64_t vocabulary, bool w
   return tokenizer->bos();
 }
 
+// What both ways of scoring share: attention as --attn says, a bar over `total` windows, and a
+// result that is a number.
+Perplexity scored(
+    const Options& options, LanguageModel& model, int64_t context, int64_t total,
+    const std::function<Perplexity(const std::function<bool(int64_t, double)>&)>& run) {
+  model.set_pattern(attention_pattern(options, model.cache_shape().heads, context));
+  log_info("context ", context, ": ", describe(model.pattern()));
+  Progress progress(concat("ppl ", context), total);
+  const Perplexity p = run([&](int64_t done, double nll) {
+    progress.update(done, concat("ppl ", std::exp(nll)));
+    return !stop_requested();
+  });
+  progress.finish();
+  CHECK_AS(Fault::diverged, !std::isnan(p.nll), "the perplexity of context ", context,
+           " is not a number");
+  return p;
+}
+
+JsonObject result_of(const Options& options, const Perplexity& p, int64_t context,
+                     const std::string& stride) {
+  JsonObject result;
+  result.set("perplexity", p.perplexity).set("nll", p.nll);
+  result.set("windows", p.windows).set("tokens", p.tokens).set("ctx_size", context);
+  return result.set("protocol", options.get<std::string>("eval.protocol")).set("stride", stride);
+}
+
+std::string line_of(const Perplexity& p, int64_t context, const std::string& how) {
+  return concat("context ", context, ": perplexity ", p.perplexity, ", ", p.nll, " nats over ",
+                p.tokens, " tokens of ", p.windows, " windows, ", how,
+                p.complete ? "" : "; stopped before the end");
+}
+
 // `bos`: what stands in front, of each window (llamacpp) or of a text.
 JsonObject score(const Options& options, LanguageModel& model, const Ids& ids, int64_t context,
                  std::optional<int32_t> bos) {
@@ -146,29 +178,16 @@ JsonObject score(const Options& options, LanguageModel& model, const Ids& ids, i
   how.max_windows = options.get<int64_t>("eval.max_windows");
   how.batch = options.get<int64_t>("eval.batch_size");
   if (how.llamacpp) how.first_id = bos;
-  const auto total = static_cast<int64_t>(perplexity_windows(ids.size, how).size());
-  model.set_pattern(attention_pattern(options, model.cache_shape().heads, context));
-  log_info("context ", context, ": ", describe(model.pattern()));
-  Progress progress(concat("ppl ", context), total);
-  const Perplexity p = perplexity(model, ids.size, ids.read, how, [&](int64_t done, double nll) {
-    progress.update(done, concat("ppl ", std::exp(nll)));
-    return !stop_requested();
+  const int64_t total = std::ssize(perplexity_windows(ids.size, how));
+  const Perplexity p = scored(options, model, context, total, [&](const auto& progress) {
+    return perplexity(model, ids.size, ids.read, how, progress);
   });
-  progress.finish();
-  CHECK_AS(Fault::diverged, !std::isnan(p.nll), "the perplexity of context ", context,
-           " is not a number");
-  std::string stride = how.llamacpp ? "disjoint" : std::to_string(how.stride);
-  print_result(
-      options,
-      concat("context ", context, ": perplexity ", p.perplexity, ", ", p.nll, " nats over ",
-             p.tokens, " tokens of ", p.windows, " windows, stride ", stride, ", BOS ",
-             bos ? concat(*bos, how.llamacpp ? " first in each window" : " before the text")
-                 : std::string("none put in front"),
-             p.complete ? "" : "; stopped before the end"));
-  JsonObject result;
-  result.set("perplexity", p.perplexity).set("nll", p.nll);
-  result.set("windows", p.windows).set("tokens", p.tokens).set("ctx_size", context);
-  result.set("protocol", options.get<std::string>("eval.protocol")).set("stride", stride);
+  const std::string stride = how.llamacpp ? "disjoint" : std::to_string(how.stride);
+  const std::string front =
+      bos ? concat(*bos, how.llamacpp ? " first in each window" : " before the text")
+          : "none put in front";
+  print_result(options, line_of(p, context, concat("stride ", stride, ", BOS ", front)));
+  JsonObject result = result_of(options, p, context, stride);
   if (!ids.text.empty()) result.set("text", ids.text);
   return result.set("bos", bos.has_value()).set("complete", p.complete);
 }
@@ -193,21 +212,13 @@ JsonObject score_stretches(const Options& options, LanguageModel& model, const I
   const auto most = static_cast<size_t>(options.get<int64_t>("eval.max_windows"));
   const bool is_cut = most > 0 && most < stretches.size();
   if (is_cut) stretches.resize(most);
-  model.set_pattern(attention_pattern(options, model.cache_shape().heads, context));
-  log_info("context ", context, ": ", describe(model.pattern()));
-  Progress progress(concat("ppl ", context), std::ssize(stretches));
+  const auto batch = options.get<int64_t>("eval.batch_size");
   const Perplexity p =
-      stretch_perplexity(model, stretches, ids.read, options.get<int64_t>("eval.batch_size"),
-                         [&](int64_t done, double nll) {
-                           progress.update(done, concat("ppl ", std::exp(nll)));
-                           return !stop_requested();
-                         });
-  progress.finish();
-  JsonObject result;
-  result.set("perplexity", p.perplexity).set("nll", p.nll);
-  result.set("windows", p.windows).set("tokens", p.tokens).set("ctx_size", context);
-  result.set("protocol", protocol);
-  result.set("stride", rolling ? std::string("disjoint") : std::to_string(stride));
+      scored(options, model, context, std::ssize(stretches), [&](const auto& progress) {
+        return stretch_perplexity(model, stretches, ids.read, batch, progress);
+      });
+  JsonObject result =
+      result_of(options, p, context, rolling ? std::string("disjoint") : std::to_string(stride));
   std::string more;
   if (rolling && p.complete && !is_cut) {
     const double sum = p.nll * static_cast<double>(p.tokens);
@@ -218,9 +229,7 @@ JsonObject score_stretches(const Options& options, LanguageModel& model, const I
     more = concat(", word perplexity ", word, ", byte perplexity ", std::exp(by_byte), ", ",
                   by_byte / std::log(2.0), " bits a byte");
   }
-  print_result(options, concat("context ", context, ": perplexity ", p.perplexity, ", ", p.nll,
-                               " nats over ", p.tokens, " tokens of ", p.windows, " windows, ",
-                               protocol, more, p.complete ? "" : "; stopped before the end"));
+  print_result(options, line_of(p, context, protocol + more));
   if (!ids.text.empty()) result.set("text", ids.text);
   return result.set("bos", rolling || bos.has_value()).set("complete", p.complete);
 }
