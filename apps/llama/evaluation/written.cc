@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "apps/llama/evaluation/json_rows.h"
+#include "apps/llama/generation_options.h"
 #include "apps/program/log.h"
 #include "apps/program/progress.h"
 #include "apps/program/signals.h"
@@ -35,8 +36,7 @@ GenerateOptions how_to_write(const OpenedModel& opened, const Tokenizer& tokeniz
   GenerateOptions how;
   how.max_tokens = max_tokens;
   how.cache = cache;
-  how.stop_ids = tokenizer.eos_ids();
-  for (const int64_t id : opened.eos_ids) how.stop_ids.push_back(static_cast<int32_t>(id));
+  how.stop_ids = stop_ids(opened, tokenizer);
   how.on_token = [](int32_t) { return !stop_requested(); };
   return how;
 }

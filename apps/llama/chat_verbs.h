@@ -1,0 +1,10 @@
+// The verbs of chat_llama: what each takes, and what it does.
+#pragma once
+#include "apps/program/main.h"
+
+namespace mullion {
+
+OptionTable complete_table();
+Outcome complete_text(const Options& options);
+
+}  // namespace mullion
