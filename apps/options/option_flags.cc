@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 
+#include "apps/options/foreign_flags.h"
 #include "apps/options/nearest.h"
 #include "apps/options/options.h"
 #include "apps/program/log.h"
@@ -112,6 +113,8 @@ void refuse_extras(const OptionTable& table, const std::vector<std::string>& ext
     if (!extra.starts_with("-") || extra == "-") continue;
     const std::string flag = extra.substr(0, extra.find('='));
     std::vector<std::string> known = all_flags(table);
+    if (const std::string ours = translated_flag(flag, known); !ours.empty())
+      throw Error("unknown flag " + flag, Fault::usage, ours + ", its name here");
     // "-x" is one letter away from every short flag: only long ones can be meant.
     std::erase_if(known, [](const std::string& name) { return !name.starts_with("--"); });
     const std::string nearest = nearest_name(flag, known);

@@ -5,6 +5,7 @@
 
 #include <fstream>
 
+#include "apps/options/foreign_flags.h"
 #include "apps/options/nearest.h"
 #include "tensor/check.h"
 
@@ -140,6 +141,23 @@ TEST(Options, MistakesNameTheNearest) {
   EXPECT_EQ(error_of({"--lr", "11"}), "--lr: 11 is not in [0, 10] | ");
   EXPECT_NE(error_of({"--lr"}).find("--lr"), std::string::npos);
   EXPECT_EQ(error_of({"surplus"}), "unexpected argument surplus | train_demo --help");
+}
+
+// Flags of Hugging Face's Trainer, timm and llama.cpp, of which the nearest by letters is another.
+TEST(Options, FlagsOfOtherToolsAreTranslated) {
+  EXPECT_EQ(error_of({"--learning_rate", "1e-4"}),
+            "unknown flag --learning-rate | --lr, its name here");
+  EXPECT_EQ(error_of({"--per-device-train-batch-size=3"}),
+            "unknown flag --per-device-train-batch-size | --batch-size, its name here");
+  EXPECT_EQ(error_of({"--num-gpus", "3"}).find("its name here"), std::string::npos);
+  const std::vector<std::string> known = {"--amp", "--lr", "--warmup-epochs", "--model",
+                                          "--device"};
+  EXPECT_EQ(translated_flag("--bf16", known), "--amp bf16");
+  EXPECT_EQ(translated_flag("-ngl", known), "--device cuda");
+  EXPECT_EQ(translated_flag("--model-name-or-path", known), "--model");
+  EXPECT_EQ(translated_flag("--warmup-ratio", known),
+            "--warmup-epochs (a number of them, not a share of the training)");
+  EXPECT_EQ(translated_flag("--max-seq-length", known), "");  // the program has no --ctx-size
 }
 
 TEST(Options, TomlMistakesNameFileLineAndNearest) {
