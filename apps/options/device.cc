@@ -74,9 +74,4 @@ void require_memory(double bytes, Device device) {
               Fault::memory, "a smaller --batch-size and more --grad-accum-steps");
 }
 
-std::string device_name(Device device) {
-  if (device.type == DeviceType::cpu) return "cpu";
-  return concat(name_of(device), ":", device.index);
-}
-
 }  // namespace mullion

@@ -26,7 +26,5 @@ GraphUse graph_use(const Options& options, Device device);
 // Error(memory) with both numbers where the CPU's estimate is beyond the machine's memory and swap:
 // Linux would grant it and end some process later.
 void require_memory(double bytes, Device device);
-// "cpu", "cuda:0"
-std::string device_name(Device device);
 
 }  // namespace mullion

@@ -40,7 +40,6 @@ std::string erased(size_t width) {
 }  // namespace
 
 void set_log_level(int level) { log().level = level; }
-int log_level() { return log().level; }
 
 void log_to_file(const std::filesystem::path& file) {
   const std::lock_guard lock(log().mutex);

@@ -11,7 +11,6 @@ namespace mullion {
 enum class LogLevel { quiet = -1, normal = 0, verbose = 1, debug = 2 };
 
 void set_log_level(int level);  // as counted by -v and -q
-int log_level();
 // Also appends every line to `file`; "" ends that.
 void log_to_file(const std::filesystem::path& file);
 

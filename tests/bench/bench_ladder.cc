@@ -215,8 +215,13 @@ class GpuLadders {
     const int64_t n = where_.smoke ? 64 : 4096;
     const Tensor x = random({n, n}, 3), w = random({n, n}, 4), y = raw::clone(x);
     const Tensor b = bench::random_tensor({n}, 5, DType::f32, where_.device);
-    const ladder::ProductArgs product{
-        x.data<void>(), w.data<void>(), b.data<float>(), y.data<void>(), n, n, n};
+    const ladder::ProductArgs product{.a = x.data<void>(),
+                                      .w = w.data<void>(),
+                                      .bias = b.data<float>(),
+                                      .c = y.data<void>(),
+                                      .m = n,
+                                      .n = n,
+                                      .k = n};
     const Ladder ladder{2e-9 * static_cast<double>(n * n * n), "GFLOP/s", peak_};
     ladder.title(concat("gelu(x W^T + b), bf16, ", n, "^3"));
     rung(ladder, "a thread an element", [&] { product_thread_an_element(product); });
