@@ -229,8 +229,11 @@ class Continuation {
   Generation::Row row() const { return row_; }
   // The next token to be fed; nothing where the text has ended.
   std::optional<int32_t> next() {
-    const int32_t id = sampler_.pick(session_.logits(row_), result.ids.size());
     const auto& stops = options_.stop_ids;
+    std::vector<float> z = session_.logits(row_);
+    if (std::ssize(result.ids) < options_.min_tokens)
+      for (const int32_t stop : stops) z[static_cast<size_t>(stop)] = -INFINITY;
+    const int32_t id = sampler_.pick(z, result.ids.size());
     if (std::find(stops.begin(), stops.end(), id) != stops.end()) return end("eos");
     result.ids.push_back(id);
     if (options_.on_token && !options_.on_token(id)) return end("stopped");

@@ -91,6 +91,7 @@ struct GenerateOptions {
   int64_t max_tokens = 0;  // 0: up to the model's context
   SamplerOptions sampling;
   std::vector<int32_t> stop_ids;  // the end-of-text ids: they end the text and are no part of it
+  int64_t min_tokens = 0;         // as many tokens are none of stop_ids
   KvCacheOptions cache;           // of generate()
   // Called with each token; false ends the text ("stopped").
   std::function<bool(int32_t)> on_token;

@@ -71,5 +71,68 @@ TEST_F(Written, TopicsAreFoundInTheAnswer) {
   refused("eval_llama topic -m m --data . --topics 1", 3, {"1_topics.jsonl: line 1", "topics"});
 }
 
+TEST_F(Written, LongBenchCutsTheMiddleAndAverages) {
+  const std::string row = "{\"input\": \"Q\", \"context\": \"C\", \"answers\": ";
+  write_whole_file(at("samsum.jsonl"),
+                   row + "[\"777\"], \"all_classes\": null}\n" + row + "[\"8\"]}\n");
+  write_whole_file(at("trec.jsonl"), row + "[\"7\"], \"all_classes\": [\"7\", \"77\", \"x\"]}\n");
+  write_whole_file(at("lcc.jsonl"), row + "[\"7\"]}\n");
+  write_whole_file(at("short.json"),
+                   "{\"samsum\": \"{context}|{input}|{other}\", \"trec\": \"t\", \"lcc\": \"c\"}");
+  const std::string longbench = "eval_llama longbench -m m --data . --threads 1 --json ";
+  // The model's context has no room for what answers may take.
+  refused(longbench + "--tasks samsum", 2, {"context is 128"});
+  refused(longbench + "--tasks sams", 2, {"sams", "narrativeqa"});
+  refused(longbench + "--tasks dureader", 2, {"dureader", "Chinese"});
+  refused(longbench + "--tasks qasper", 3, {"qasper.jsonl"});
+  refused(longbench + "--tasks lcc --prompts absent.json", 3, {"absent.json"});
+  const auto all = result(longbench + "--tasks trec,lcc --max-length 9 --output out");
+  EXPECT_EQ(all["prompts"], "this project's");
+  EXPECT_EQ(all["shortened"], 2);
+  EXPECT_EQ(all["results"][0]["task"], "trec");
+  EXPECT_EQ(all["results"][0]["metric"], "accuracy");
+  EXPECT_EQ(all["results"][0]["score"], 50);  // both "7" and "77" are in what it writes
+  EXPECT_EQ(all["results"][1]["metric"], "edit-sim");
+  EXPECT_EQ(all["results"][1]["score"], 3);  // of 64 sevens one is right: 2 / 65
+  const auto samples = test::contents(at(all["file"].get<std::string>()));
+  EXPECT_NE(samples.find("longbench_trec"), std::string::npos);
+  EXPECT_FALSE(all.contains("average"));
+}
+
+TEST_F(Written, LEvalComparesExamsAndWords) {
+  std::filesystem::create_directory(at("closed"));
+  const auto file = [&](const std::string& name, const std::string& asked, const std::string& right,
+                        const std::string& how) {
+    write_whole_file(at("closed/" + name + ".jsonl"), "{\"input\": \"" + std::string(2000, 'd') +
+                                                          " e f\", \"instructions\": [" + asked +
+                                                          "], \"outputs\": [" + right +
+                                                          "], \"evaluation\": \"" + how + "\"}\n");
+  };
+  file("gsm100", "\"q\"", "\"77\"", "exam");
+  file("topic_retrieval_longchat", "\"q\", \"r\"", "\"7 7\", \"8\"", "exam");
+  file("scientific_qa", "\"q\"", "\"77\"", "f1");
+  file("financial_qa", "\"q\"", "\"77\"", "LLM");
+  const std::string leval = "eval_llama leval -m m --data . --threads 1 --json --max-tokens 2 ";
+  const std::string longer = " --rope-scaling linear --rope-factor 8";
+  const auto exam = result(leval + "--tasks gsm100" + longer);
+  EXPECT_EQ(exam["results"][0]["task"], "gsm100");
+  EXPECT_EQ(exam["results"][0]["score"], 100);
+  EXPECT_EQ(exam["shortened"], 1);  // to none of the document's three words
+  const auto rest = result(leval + "--tasks topic_retrieval_longchat,scientific_qa" + longer);
+  EXPECT_EQ(rest["results"].size(), 3u);
+  EXPECT_EQ(rest["results"][0]["score"], 100);
+  EXPECT_EQ(rest["results"][1]["score"], 0);
+  EXPECT_EQ(rest["results"][2]["metric"], "f1");
+  refused(leval + "--tasks financial_qa", 3, {"no question"});
+  refused(leval + "--tasks gsm", 2, {"gsm", "coursera"});
+  refused(leval + "--tasks quality", 3, {"quality.jsonl"});
+  file("gsm100", "\"q\", \"r\"", "\"77\"", "exam");
+  refused(leval + "--tasks gsm100", 3, {"gsm100.jsonl: line 1", "2 for 1 outputs"});
+  file("gsm100", "\"q\"", "\" \"", "exam");
+  refused(leval + "--tasks gsm100", 3, {"gsm100.jsonl: line 1", "is empty"});
+  file("gsm100", "\"q\"", "\"7\"", "f1");
+  refused(leval + "--tasks gsm100", 3, {"evaluation: f1"});
+}
+
 }  // namespace
 }  // namespace mullion

@@ -77,7 +77,10 @@ void append_line(const fs::path& path, const std::string& line) {
 }  // namespace
 
 void add_evaluation_options(OptionTable& table) {
-  table.add("eval.limit", "--limit", 0, "the first so many samples; 0: all").at_least(0);
+  table
+      .add("eval.limit", "--limit", 0,
+           "the first so many samples (of each set, where there are several); 0: all")
+      .at_least(0);
   table.add("eval.batch_size", "-b,--batch-size", 4, "samples at a time; changes no result")
       .at_least(1)
       .free_on_resume();
@@ -162,8 +165,9 @@ fs::path SampleLog::finish(const std::vector<std::pair<std::string, JsonObject>>
   for (const nlohmann::json& sample : samples_) all += sample.value("doc_hash", "");
   for (const auto& [name, result] : results) {
     by_name.set(name, result);
-    counts.set(name,
-               JsonObject().set("original", samples_.size()).set("effective", samples_.size()));
+    const auto count =
+        parse_json(result.text(), name).value("sample_len", static_cast<int64_t>(samples_.size()));
+    counts.set(name, JsonObject().set("original", count).set("effective", count));
     shots.set(name, few_shots);
     versions.set(name, 1);
     hashes.set(name, sha256_hex(all));

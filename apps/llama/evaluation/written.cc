@@ -32,13 +32,122 @@ std::string wrapped(const Options& options, const std::string& prompt) {
 }
 
 GenerateOptions how_to_write(const OpenedModel& opened, const Tokenizer& tokenizer,
-                             const KvCacheOptions& cache, int64_t max_tokens) {
+                             const KvCacheOptions& cache, const WrittenGroup& group) {
   GenerateOptions how;
-  how.max_tokens = max_tokens;
+  how.max_tokens = group.max_tokens;
   how.cache = cache;
   how.stop_ids = stop_ids(opened, tokenizer);
+  if (group.one_line) {
+    how.stop_ids.push_back(tokenizer.encode("\n", {}).back());
+    how.min_tokens = 1;
+  }
   how.on_token = [](int32_t) { return !stop_requested(); };
   return how;
+}
+
+// Those that are asked, group after group.
+std::vector<const WrittenQuestion*> limited(const Options& options, const WrittenTask& task) {
+  const auto limit = options.get<int64_t>("eval.limit");
+  std::vector<int64_t> taken(task.groups.size());
+  std::vector<const WrittenQuestion*> questions;
+  for (const WrittenQuestion& q : task.questions)
+    if (limit == 0 || taken[q.group]++ < limit) questions.push_back(&q);
+  std::stable_sort(questions.begin(), questions.end(),
+                   [](const auto* a, const auto* b) { return a->group < b->group; });
+  return questions;
+}
+
+// Prompts as ids that leave room for the answer.
+class PromptMaker {
+ public:
+  PromptMaker(const Options& options, const WrittenTask& task, const OpenedModel& opened,
+              const Tokenizer& tokenizer, const KvCacheOptions& cache)
+      : options_(options),
+        task_(task),
+        tokenizer_(tokenizer),
+        context_(opened.model->context()),
+        bounded_(cache.positions == KvPositions::original) {}
+
+  std::vector<int32_t> ids_of(const WrittenQuestion& q) {
+    const WrittenGroup& group = task_.groups[q.group];
+    const int64_t room = context_ - group.max_tokens;
+    std::string text = written(q.prompt, group);
+    std::vector<int32_t> ids = encoded(text);
+    if (task_.shorten &&
+        (too_long(ids, room) || (task_.max_prompt > 0 && std::ssize(ids) > task_.max_prompt))) {
+      ++shortened_;
+      // What the template adds, and what cut ends are read as, is known afterwards only.
+      int64_t limit = task_.max_prompt > 0 ? std::min(task_.max_prompt, room) : room;
+      for (int64_t over = 0; limit > 0; limit -= over) {
+        text = written(task_.shorten(q, tokenizer_, limit), group);
+        ids = encoded(text);
+        over = std::ssize(ids) - room;
+        if (!too_long(ids, room)) break;
+      }
+    }
+    if (too_long(ids, room) || ids.empty())
+      throw Error(concat(task_.name, ": sample ", number_, " (", group.name, ") has ", ids.size(),
+                         " tokens and ", group.max_tokens,
+                         " for the answer; the model's context is ", context_),
+                  Fault::usage, "shorter ones, or --rope-scaling linear --rope-factor F");
+    if (number_++ < options_.get<int64_t>("eval.show"))
+      log_info("sample ", number_ - 1, ", at most ", group.max_tokens, " tokens to follow:\n<<<",
+               text, ">>>");
+    return ids;
+  }
+  int64_t shortened() const { return shortened_; }
+  void tell() const {
+    if (shortened_ > 0)
+      log_warning(task_.name, ": ", shortened_, " of ", number_,
+                  " prompts are longer than what is given to the model, and were cut");
+  }
+
+ private:
+  bool too_long(const std::vector<int32_t>& ids, int64_t room) const {
+    return bounded_ && std::ssize(ids) > room;
+  }
+  std::string written(const std::string& prompt, const WrittenGroup& group) const {
+    return group.chat ? wrapped(options_, prompt) : prompt;
+  }
+  std::vector<int32_t> encoded(const std::string& text) const {
+    return tokenizer_.encode(text, {.bos = tokenizer_.add_bos(), .parse_specials = true});
+  }
+  const Options& options_;
+  const WrittenTask& task_;
+  const Tokenizer& tokenizer_;
+  int64_t context_, number_ = 0, shortened_ = 0;
+  bool bounded_;  // positions end with the context
+};
+
+JsonObject sample_of(const WrittenTask& task, const WrittenQuestion& q, size_t number,
+                     size_t prompt_tokens, const std::string& answer, const std::string& stop) {
+  const WrittenGroup& group = task.groups[q.group];
+  JsonObject sample;
+  sample.set("doc_id", number).put("doc", q.json).set("target", q.targets);
+  sample.set("arguments", JsonObject().set("gen_args_0", JsonObject().set("arg_0", q.prompt)));
+  sample.set("resps", std::vector<std::vector<std::string>>{{answer}});
+  sample.set("filtered_resps", std::vector<std::string>{answer}).set("filter", "none");
+  sample.set("metrics", group.metrics).set("group", group.name);
+  sample.set("stop", stop).set("prompt_tokens", prompt_tokens);
+  sample.set("doc_hash", sha256_hex(q.json)).set("prompt_hash", sha256_hex(q.prompt));
+  const std::vector<double> grades = task.grade(q, answer);
+  for (size_t m = 0; m < grades.size(); ++m) sample.set(group.metrics[m], grades[m]);
+  return sample;
+}
+
+// By group and metric; empty where no sample of a group is there.
+std::vector<std::vector<Mean>> means_of(const WrittenTask& task,
+                                        const std::vector<nlohmann::json>& samples) {
+  std::vector<std::vector<Mean>> means(task.groups.size());
+  for (size_t g = 0; g < task.groups.size(); ++g)
+    for (const std::string& metric : task.groups[g].metrics) {
+      std::vector<double> values;
+      for (const nlohmann::json& sample : samples)
+        if (sample.at("group") == task.groups[g].name && sample.contains(metric))
+          values.push_back(sample.at(metric).get<double>());
+      if (!values.empty()) means[g].push_back(mean_of(values));
+    }
+  return means;
 }
 
 }  // namespace
@@ -60,81 +169,65 @@ void add_written_options(OptionTable& table) {
   add_evaluation_options(table);
 }
 
+JsonObject with_mean(JsonObject named, const WrittenGroup& group, const std::vector<Mean>& means) {
+  return named.set("n", means[0].n)
+      .set(group.metrics[0], means[0].value)
+      .set("stderr", means[0].error);
+}
+
 Outcome run_written(const Options& options, const WrittenTask& task) {
-  std::vector<WrittenQuestion> questions = task.questions;
-  const auto limit = options.get<int64_t>("eval.limit");
-  if (limit > 0 && limit < std::ssize(questions)) questions.resize(static_cast<size_t>(limit));
   const KvCacheOptions cache = cache_options(options);
   const OpenedModel opened = open_model(options, 0);
   const auto tokenizer = open_tokenizer(options, opened.model->vocabulary());
+  const std::vector<const WrittenQuestion*> questions = limited(options, task);
+  PromptMaker maker(options, task, opened, *tokenizer, cache);
   std::vector<std::vector<int32_t>> prompts;
-  for (size_t i = 0; i < questions.size(); ++i) {
-    const std::string text = wrapped(options, questions[i].prompt);
-    prompts.push_back(
-        tokenizer->encode(text, {.bos = tokenizer->add_bos(), .parse_specials = true}));
-    const int64_t length = std::ssize(prompts.back()) + task.max_tokens;
-    if (length > opened.model->context() && cache.positions == KvPositions::original)
-      throw Error(concat(task.name, ": sample ", i, " (", questions[i].group, ") has ",
-                         prompts.back().size(), " tokens and ", task.max_tokens,
-                         " for the answer; the model's context is ", opened.model->context()),
-                  Fault::usage, "shorter ones, or --rope-scaling linear --rope-factor F");
-    if (static_cast<int64_t>(i) < options.get<int64_t>("eval.show"))
-      log_info("sample ", i, ", at most ", task.max_tokens, " tokens to follow:\n<<<", text, ">>>");
-  }
-  const GenerateOptions how = how_to_write(opened, *tokenizer, cache, task.max_tokens);
+  for (const WrittenQuestion* q : questions) prompts.push_back(maker.ids_of(*q));
+  maker.tell();
   SampleLog log(options, task.name);
   catch_stop_signals();
   const auto count = std::ssize(questions), batch = options.get<int64_t>("eval.batch_size");
   Progress progress(task.name, count);
   while (std::ssize(log.samples()) < count && !stop_requested()) {
-    const int64_t at = std::ssize(log.samples());
-    const auto some = std::span(prompts).subspan(static_cast<size_t>(at),
-                                                 static_cast<size_t>(std::min(batch, count - at)));
-    const std::vector<Generated> texts = generate(*opened.model, some, how, batch);
+    const auto at = log.samples().size();
+    const size_t group = questions[at]->group;
+    size_t end = at;
+    while (end < questions.size() && questions[end]->group == group &&
+           static_cast<int64_t>(end - at) < batch)
+      ++end;
+    const auto some = std::span(prompts).subspan(at, end - at);
+    const std::vector<Generated> texts = generate(
+        *opened.model, some, how_to_write(opened, *tokenizer, cache, task.groups[group]), batch);
     if (stop_requested()) break;  // the last ones may be cut short
-    for (size_t i = 0; i < some.size(); ++i) {
-      const auto number = static_cast<size_t>(at) + i;
-      const WrittenQuestion& q = questions[number];
-      const std::string answer = tokenizer->decode(texts[i].ids, {.strip_space_prefix = false});
-      JsonObject sample;
-      sample.set("doc_id", number).put("doc", q.json).set("target", q.targets);
-      sample.set("arguments", JsonObject().set("gen_args_0", JsonObject().set("arg_0", q.prompt)));
-      sample.set("resps", std::vector<std::vector<std::string>>{{answer}});
-      sample.set("filtered_resps", std::vector<std::string>{answer}).set("filter", "none");
-      sample.set("metrics", std::vector<std::string>{task.metric}).set("group", q.group);
-      sample.set("stop", texts[i].stop).set("prompt_tokens", some[i].size());
-      sample.set("doc_hash", sha256_hex(q.json)).set("prompt_hash", sha256_hex(q.prompt));
-      log.add(sample.set(task.metric, task.grade(q, answer)));
-    }
+    for (size_t i = 0; i < some.size(); ++i)
+      log.add(sample_of(task, *questions[at + i], at + i, some[i].size(),
+                        tokenizer->decode(texts[i].ids, {.strip_space_prefix = false}),
+                        texts[i].stop));
     progress.update(std::ssize(log.samples()));
   }
   progress.finish();
-  std::vector<std::string> groups;
-  for (const WrittenQuestion& q : questions)
-    if (std::find(groups.begin(), groups.end(), q.group) == groups.end()) groups.push_back(q.group);
   std::vector<JsonObject> results;
   std::vector<std::pair<std::string, JsonObject>> for_lm_eval;
-  for (const std::string& group : groups) {
-    std::vector<double> values;
-    for (const nlohmann::json& sample : log.samples())
-      if (sample.at("group") == group) values.push_back(sample.at(task.metric).get<double>());
-    if (values.empty()) continue;
-    const Mean mean = mean_of(values);
-    results.push_back(task.group_json(group)
-                          .set("n", mean.n)
-                          .set(task.metric, mean.value)
-                          .set("stderr", mean.error));
-    for_lm_eval.emplace_back(concat(task.name, "_", group),
-                             JsonObject()
-                                 .set("alias", group)
-                                 .set("sample_len", mean.n)
-                                 .set(task.metric + ",none", mean.value)
-                                 .set(task.metric + "_stderr,none", mean.error));
-    print_result(options, concat(task.name, ", ", group, ", ", describe(cache), ": ", task.metric,
-                                 " ", mean.value, " of ", mean.n));
+  const std::vector<std::vector<Mean>> means = means_of(task, log.samples());
+  for (size_t g = 0; g < task.groups.size(); ++g) {
+    if (means[g].empty()) continue;
+    const WrittenGroup& group = task.groups[g];
+    results.push_back(task.result(group, means[g]));
+    JsonObject row;
+    row.set("alias", group.name).set("sample_len", means[g][0].n);
+    for (size_t m = 0; m < group.metrics.size(); ++m) {
+      row.set(group.metrics[m] + ",none", means[g][m].value)
+          .set(group.metrics[m] + "_stderr,none", means[g][m].error);
+      print_result(options,
+                   concat(task.name, ", ", group.name, ", ", describe(cache), ": ",
+                          group.metrics[m], " ", means[g][m].value, " of ", means[g][m].n));
+    }
+    for_lm_eval.emplace_back(concat(task.name, "_", group.name), row);
   }
   JsonObject json;
   json.set("results", results).set("cache", cache_json(cache)).set("complete", !stop_requested());
+  json.set("shortened", maker.shortened());
+  if (task.summarize) task.summarize(json, means);
   if (stop_requested()) return {json, kExitStopped};
   const std::filesystem::path written = log.finish(for_lm_eval, 0);
   if (!written.empty()) json.set("file", written.string());

@@ -34,25 +34,25 @@ std::string first_number(const std::string& text) {
 }
 
 Outcome lines(const Options& options) {
-  WrittenTask task{.name = "lines",
-                   .metric = "accuracy",
-                   .questions = {},
-                   .max_tokens = options.get<int64_t>("lines.max_tokens"),
-                   .grade = {},
-                   .group_json = {}};
-  for (const int64_t count : options.get<std::vector<int64_t>>("lines.lines"))
+  WrittenTask task;
+  task.name = "lines";
+  for (const int64_t count : options.get<std::vector<int64_t>>("lines.lines")) {
+    task.groups.push_back(
+        {.name = std::to_string(count), .max_tokens = options.get<int64_t>("lines.max_tokens")});
     for (const JsonRow& row : read_json_rows(options.get<std::filesystem::path>("lines.data") /
-                                             concat(count, "_lines.jsonl")))
-      task.questions.push_back(
-          {std::to_string(count),
-           get_string(row.json, row.where, "prompt"),
-           {std::to_string(get_uint(row.json, row.where, "expected_number", UINT32_MAX))},
-           row.json.dump()});
+                                             concat(count, "_lines.jsonl"))) {
+      const uint64_t number = get_uint(row.json, row.where, "expected_number", UINT32_MAX);
+      task.questions.push_back({.group = task.groups.size() - 1,
+                                .prompt = get_string(row.json, row.where, "prompt"),
+                                .targets = {std::to_string(number)},
+                                .json = row.json.dump()});
+    }
+  }
   task.grade = [](const WrittenQuestion& q, const std::string& answer) {
-    return first_number(answer) == q.targets[0] ? 1.0 : 0.0;
+    return std::vector<double>{first_number(answer) == q.targets[0] ? 1.0 : 0.0};
   };
-  task.group_json = [](const std::string& group) {
-    return JsonObject().set("lines", std::stoll(group));
+  task.result = [](const WrittenGroup& group, const std::vector<Mean>& means) {
+    return with_mean(JsonObject().set("lines", std::stoll(group.name)), group, means);
   };
   return run_written(options, task);
 }

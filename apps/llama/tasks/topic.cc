@@ -39,28 +39,27 @@ std::string plain(const std::string& text) {
 }
 
 Outcome topic(const Options& options) {
-  WrittenTask task{.name = "topic",
-                   .metric = "accuracy",
-                   .questions = {},
-                   .max_tokens = 50,
-                   .grade = {},
-                   .group_json = {}};
-  for (const int64_t topics : options.get<std::vector<int64_t>>("topic.topics"))
+  WrittenTask task;
+  task.name = "topic";
+  for (const int64_t topics : options.get<std::vector<int64_t>>("topic.topics")) {
+    task.groups.push_back({.name = std::to_string(topics), .max_tokens = 50});
     for (const JsonRow& row : read_json_rows(options.get<std::filesystem::path>("topic.data") /
                                              concat(topics, "_topics.jsonl"))) {
       const auto names = get_strings(row.json, row.where, "topics");
       CHECK_AS(Fault::bad_file, !names.empty() && !plain(names[0]).empty(), row.where,
                ": topics: there is no first one");
-      task.questions.push_back({std::to_string(topics),
-                                get_string(row.json, row.where, "prompt"),
-                                {names[0]},
-                                row.json.dump()});
+      task.questions.push_back({.group = task.groups.size() - 1,
+                                .prompt = get_string(row.json, row.where, "prompt"),
+                                .targets = {names[0]},
+                                .json = row.json.dump()});
     }
+  }
   task.grade = [](const WrittenQuestion& q, const std::string& answer) {
-    return plain(answer).find(plain(q.targets[0])) != std::string::npos ? 1.0 : 0.0;
+    const bool found = plain(answer).find(plain(q.targets[0])) != std::string::npos;
+    return std::vector<double>{found ? 1.0 : 0.0};
   };
-  task.group_json = [](const std::string& group) {
-    return JsonObject().set("topics", std::stoll(group));
+  task.result = [](const WrittenGroup& group, const std::vector<Mean>& means) {
+    return with_mean(JsonObject().set("topics", std::stoll(group.name)), group, means);
   };
   return run_written(options, task);
 }
