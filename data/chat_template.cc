@@ -39,10 +39,53 @@ std::string literal_system(const std::string& jinja) {
   return "";
 }
 
-std::string trimmed(const std::string& text) {
-  const size_t begin = text.find_first_not_of(" \t\r\n\v\f");
-  if (begin == text.npos) return "";
-  return text.substr(begin, text.find_last_not_of(" \t\r\n\v\f") - begin + 1);
+// What Jinja's trim takes away: all that Python holds for space.
+constexpr std::string_view kSpaces[] = {" ",
+                                        "\n",
+                                        "\t",
+                                        "\r",
+                                        "\v",
+                                        "\f",
+                                        "\x1c",
+                                        "\x1d",
+                                        "\x1e",
+                                        "\x1f",
+                                        "\xc2\x85",
+                                        "\xc2\xa0",
+                                        "\xe1\x9a\x80",
+                                        "\xe2\x80\x80",
+                                        "\xe2\x80\x81",
+                                        "\xe2\x80\x82",
+                                        "\xe2\x80\x83",
+                                        "\xe2\x80\x84",
+                                        "\xe2\x80\x85",
+                                        "\xe2\x80\x86",
+                                        "\xe2\x80\x87",
+                                        "\xe2\x80\x88",
+                                        "\xe2\x80\x89",
+                                        "\xe2\x80\x8a",
+                                        "\xe2\x80\xa8",
+                                        "\xe2\x80\xa9",
+                                        "\xe2\x80\xaf",
+                                        "\xe2\x81\x9f",
+                                        "\xe3\x80\x80"};
+
+std::string trimmed(std::string_view text) {
+  const auto cut = [&](auto fits, auto take) {
+    for (bool again = true; again;) {
+      again = false;
+      for (const std::string_view space : kSpaces)
+        if (fits(space)) {
+          take(space.size());
+          again = true;
+        }
+    }
+  };
+  cut([&](std::string_view s) { return text.starts_with(s); },
+      [&](size_t n) { text.remove_prefix(n); });
+  cut([&](std::string_view s) { return text.ends_with(s); },
+      [&](size_t n) { text.remove_suffix(n); });
+  return std::string(text);
 }
 
 std::string joined(const Turn& turn, const char* between) {
@@ -128,6 +171,9 @@ ChatTemplate::ChatTemplate(const std::string& name, const Tokenizer& tokenizer) 
   }
   if (format_ == ChatFormat::vicuna) default_system_ = kVicuna;
   if (tokenizer.bos()) bos_ = tokenizer.token_text(*tokenizer.bos());
+  end_id_ = tokenizer.find(end_);
+  if (own_ && format_ == ChatFormat::llama3 && jinja.find("Cutting Knowledge Date") != jinja.npos)
+    not_written_ = "the dates that the tokenizer's template puts into the system turn";
   const bool written = format_ == ChatFormat::llama2 || format_ == ChatFormat::llama3;
   CHECK_AS(Fault::usage, !written || !bos_.empty(), "--template ", label,
            ": the tokenizer has no BOS token");
@@ -144,17 +190,26 @@ std::string ChatTemplate::describe() const {
   if (own_) text += ", by the tokenizer's own template";
   text += concat("; answers end with ", end_);
   if (!default_system_.empty()) text += "; system by default: " + default_system_;
+  if (!not_written_.empty()) text += "; not written: " + not_written_;
   return text;
 }
 
-RenderedChat ChatTemplate::render(const Conversation& c) const {
-  for (const Turn& turn : c.turns)
+std::string ChatTemplate::answer_lead() const {
+  return format_ == ChatFormat::llama2 || format_ == ChatFormat::vicuna ? " " : "";
+}
+
+void ChatTemplate::refuse_bos(const std::vector<Turn>& turns, const std::string& where) const {
+  for (const Turn& turn : turns)
     for (const std::string* part : {&turn.content, &turn.input})
       if (!bos_.empty() && part->starts_with(bos_))
-        throw Error(concat(c.where, ": ", part == &turn.input ? "input" : turn.field,
+        throw Error(concat(where, ": ", part == &turn.input ? "input" : turn.field,
                            ": begins with the BOS text ", bos_,
                            ", which the template or the tokenizer puts there"),
                     Fault::bad_file);
+}
+
+RenderedChat ChatTemplate::render(const Conversation& c) const {
+  refuse_bos(c.turns, c.where);
   RenderedChat out;
   if (c.is_text) {
     out.text = c.turns[0].content;
@@ -168,6 +223,7 @@ RenderedChat ChatTemplate::render(const Conversation& c) const {
 }
 
 std::string ChatTemplate::prompt(const std::vector<Turn>& turns) const {
+  refuse_bos(turns, "the conversation");
   RenderedChat out;
   write_turns(turns, out);
   if (turns.empty() || turns.back().role == Role::assistant) return out.text;
@@ -182,6 +238,7 @@ std::string ChatTemplate::prompt(const std::vector<Turn>& turns) const {
 void ChatTemplate::write_turns(const std::vector<Turn>& turns, RenderedChat& out) const {
   std::string system = default_system_;
   bool first = true;  // no user's turn yet
+  std::string said;
   std::string& text = out.text;
   const bool has_system = !turns.empty() && turns[0].role == Role::system;
   if (has_system) system = turns[0].content;
@@ -216,9 +273,9 @@ void ChatTemplate::write_turns(const std::vector<Turn>& turns, RenderedChat& out
               "<|start_header_id|>user<|end_header_id|>\n\n" + trimmed(joined(turn, "\n\n")) + end_;
           break;
         case ChatFormat::llama2:
-          text += bos_ + "[INST] ";
-          if (first && has_system) text += "<<SYS>>\n" + system + "\n<</SYS>>\n\n";
-          text += trimmed(joined(turn, "\n")) + " [/INST]";
+          said = joined(turn, "\n");
+          if (first && has_system) said = "<<SYS>>\n" + system + "\n<</SYS>>\n\n" + said;
+          text += bos_ + "[INST] " + trimmed(said) + " [/INST]";
           break;
         case ChatFormat::vicuna:
           text += "USER: " + joined(turn, "\n\n") + " ASSISTANT:";

@@ -36,6 +36,10 @@ class ChatTemplate {
   ChatTemplate(const std::string& name, const Tokenizer& tokenizer);
 
   ChatFormat format() const { return format_; }
+  // The token with which an answer ends, where the text is one.
+  std::optional<int32_t> end_id() const { return end_id_; }
+  // What stands between prompt() and the first word of an answer: models write it themselves.
+  std::string answer_lead() const;
   // How the rendered text becomes ids: special texts in it become their tokens.
   EncodeOptions encode_options() const;
   // "chatml, by the tokenizer's own template; system by default: ..."
@@ -44,14 +48,19 @@ class ChatTemplate {
   // Error(bad_file) names row and field where a content begins with the BOS text.
   RenderedChat render(const Conversation& conversation) const;
   // The same with what comes before an answer, for a conversation that ends with the user's turn.
+  // The text of the first turns begins that of all, up to spaces around an answer that a template
+  // trims. Error(bad_file) as above, with "the conversation" for the row.
   std::string prompt(const std::vector<Turn>& turns) const;
 
  private:
+  void refuse_bos(const std::vector<Turn>& turns, const std::string& where) const;
   void write_turns(const std::vector<Turn>& turns, RenderedChat& out) const;
 
   ChatFormat format_ = ChatFormat::none;
   bool own_ = false;  // recognised in the tokenizer
   std::string bos_, end_;
+  std::optional<int32_t> end_id_;
+  std::string not_written_;     // of the tokenizer's own template
   std::string default_system_;  // of a conversation without a system turn; "": nothing
   bool add_bos_ = false;
 };

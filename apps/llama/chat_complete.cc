@@ -1,15 +1,14 @@
 #include <chrono>
 #include <iostream>
 
+#include "apps/llama/answer_stream.h"
 #include "apps/llama/cache_options.h"
+#include "apps/llama/chat_rows.h"
 #include "apps/llama/chat_verbs.h"
 #include "apps/llama/generation_options.h"
-#include "apps/llama/model_options.h"
 #include "apps/llama/text_data.h"
 #include "apps/program/log.h"
 #include "apps/program/signals.h"
-#include "data/text_stream.h"
-#include "models/llama/generate.h"
 #include "tensor/io/file.h"
 
 namespace mullion {
@@ -26,6 +25,22 @@ std::string standard_input() {
              kMaxPromptBytes, " bytes of prompt");
   }
   return text;
+}
+
+// What says something about one prompt, or about many, alone.
+void refuse_idle(const Options& options) {
+  const bool rows = options.has("prompt.rows");
+  for (const auto& [key, flag] : {std::pair{"prompt.text", "--prompt"},
+                                  {"prompt.file", "--file"},
+                                  {"cache.trace", "--kv-trace"}})
+    CHECK_AS(Fault::usage, !rows || !options.has(key), flag,
+             ": is for one prompt, not for --jsonl");
+  CHECK_AS(Fault::usage, rows || !options.has("output.file"), "--output: is for --jsonl");
+  CHECK_AS(Fault::usage, rows || options.is_default("generate.parallel"),
+           "--parallel: is for --jsonl");
+  CHECK_AS(Fault::usage,
+           !options.has("prompt.bos") || options.get<std::string>("prompt.template") == "none",
+           "--bos: what a conversation begins with is the template's to say; --template none");
 }
 
 std::string prompt_text(const Options& options) {
@@ -89,18 +104,28 @@ std::unique_ptr<KvTrace> open_trace(const Options& options, const KvCacheShape& 
 }  // namespace
 
 OptionTable complete_table() {
-  OptionTable table("chat_llama complete", "Continues a text");
+  OptionTable table("chat_llama complete", "Continues a text, or answers it: one, or many");
   add_model_options(table);
   table.add_optional<std::string>("prompt.text", "-p,--prompt", "the text to continue");
   table.add_optional<std::filesystem::path>("prompt.file", "-f,--file",
                                             "a file with it; - is standard input");
+  table.add_optional<std::filesystem::path>(
+      "prompt.rows", "--jsonl",
+      "a file of many: {\"prompt\": TEXT} or {\"messages\": [...]} a line; their answers are rows "
+      "with the same fields, and text, stop, prompt_tokens, tokens");
   add_encoding(table);
+  add_prompt_options(table, "none");
   table.add_optional<bool>("prompt.bos", "--bos", "BOS first (unset: as the tokenizer does)");
   table.add("generate.tokens", "-n,--n-predict,--max-tokens", 256,
             "tokens at most; 0: as many as the context holds");
   table.add("generate.context", "--ctx-size", 0, "context to check for; 0: the model's");
   add_sampling_options(table);
+  add_stop_option(table);
   table.add("generate.ignore_eos", "--ignore-eos", false, "go on after an end-of-text token");
+  table.add("generate.parallel", "--parallel", 4, "rows of --jsonl decoded together")
+      .range(1, 1024);
+  table.add_optional<std::filesystem::path>("output.file", "-o,--output",
+                                            "the rows of --jsonl; unset: standard output");
   add_cache_options(table);
   table.add_optional<std::filesystem::path>(
       "cache.trace", "--kv-trace",
@@ -109,48 +134,52 @@ OptionTable complete_table() {
 }
 
 Outcome complete_text(const Options& options) {
+  refuse_idle(options);
   const OpenedModel opened = open_model(options, options.get<int64_t>("generate.context"));
   const auto tokenizer = open_tokenizer(options, opened.model->vocabulary());
-  const std::string prompt = prompt_text(options);
-  EncodeOptions encode;
-  encode.bos = options.has("prompt.bos") ? options.get<bool>("prompt.bos") : tokenizer->add_bos();
-  encode.parse_specials = true;
-  const std::vector<int32_t> ids = tokenizer->encode(prompt, encode);
-
+  PromptWriter writer = prompt_writer(options, *tokenizer);
+  if (options.has("prompt.bos")) writer.set_bos(options.get<bool>("prompt.bos"));
+  if (writer.chat()) log_info("template   ", writer.chat()->describe());
   GenerateOptions how = generate_options(options);
-  if (!options.get<bool>("generate.ignore_eos")) how.stop_ids = stop_ids(opened, *tokenizer);
+  if (!options.get<bool>("generate.ignore_eos")) how.stop_ids = writer.stop_ids(opened);
+  if (how.cache.kind != KvKind::full) log_info("KV cache: ", describe(how.cache));
+  if (options.has("prompt.rows")) return complete_rows(options, opened, *tokenizer, writer, how);
+
+  const std::string prompt = prompt_text(options);
+  const std::vector<int32_t> ids = writer.encode(writer.one(prompt));
+  how.before = ids;
   // The space that a SentencePiece text begins with belongs to the prompt where there is one.
-  const DecodeOptions decode{.strip_space_prefix = prompt.empty()};
-  TextStream stream(*tokenizer, decode);
+  AnswerStream answer(*tokenizer, {.strip_space_prefix = writer.is_plain() && prompt.empty()},
+                      stop_strings(options), writer.answer_lead());
   Generation session(*opened.model, how.cache);
   const Generation::Row row = session.add();
   const std::unique_ptr<KvTrace> trace = open_trace(options, opened.model->cache_shape(), ids);
-  if (how.cache.kind != KvKind::full) log_info("KV cache: ", describe(how.cache));
-  print_text(options, prompt);
+  if (writer.is_plain()) print_text(options, prompt);
   catch_stop_signals();
   how.on_token = [&](int32_t id) {
     if (trace) trace->write(session.cache(row), id);
-    if (!options.json) print_text(options, stream.push(id));
-    return !stop_requested();
+    print_text(options, answer.push(id));
+    return !stop_requested() && !answer.at_stop_string();
   };
   const auto begin = std::chrono::steady_clock::now();
   session.feed(row, ids);
   const auto decoding = std::chrono::steady_clock::now();
   const Generated generated = continue_text(session, row, how);
   const auto end = std::chrono::steady_clock::now();
-  print_text(options, stream.finish() + "\n");
+  print_text(options, answer.finish() + "\n");
   if (trace) trace->commit();
   const KvCache& cache = session.cache(row);
   const auto rate = [](size_t tokens, std::chrono::duration<double> time) {
     return static_cast<double>(tokens) / std::max(time.count(), 1e-9);
   };
-  return JsonObject()
-      .set("prompt", prompt)
-      .set("text", tokenizer->decode(generated.ids, decode))
+  JsonObject json;
+  json.set("prompt", prompt);
+  if (writer.chat()) json.set("template", name_of(writer.chat()->format()));
+  return json.set("text", answer.text())
       .set("prompt_tokens", ids.size())
       .set("tokens", generated.ids.size())
       .set("ids", generated.ids)
-      .set("stop", generated.stop)
+      .set("stop", answer.at_stop_string() ? "stop" : generated.stop)
       .set("prefill_tok_s", rate(ids.size(), decoding - begin))
       .set("decode_tok_s", rate(generated.ids.size(), end - decoding))
       .set("cache", cache_json(how.cache)

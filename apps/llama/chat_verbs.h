@@ -7,4 +7,7 @@ namespace mullion {
 OptionTable complete_table();
 Outcome complete_text(const Options& options);
 
+OptionTable chat_table();
+Outcome chat(const Options& options);
+
 }  // namespace mullion

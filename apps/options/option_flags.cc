@@ -65,7 +65,7 @@ CLI::Option* declare(CLI::App& app, const OptionSpec& spec, bool lists_take_many
   if (spec.kind == OptionKind::boolean) return app.add_flag(boolean_names(spec));
   CLI::Option* option = app.add_option(spec.flags);
   if (is_list(spec.kind)) {
-    const bool many = spec.positional() || lists_take_many;
+    const bool many = spec.positional() || (lists_take_many && !spec.is_whole);
     return option->expected(1, many ? CLI::detail::expected_max_vector_size : 1)
         ->allow_extra_args(many)
         ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
@@ -225,7 +225,7 @@ ParsedOptions parse_options(const OptionTable& declared,
                       text, " is not");
       texts = {texts.back()};
     }
-    OptionValue value = parse_option(spec.kind, texts, name);
+    OptionValue value = spec.is_whole ? OptionValue(texts) : parse_option(spec.kind, texts, name);
     check_limits(value, spec.limits, name);
     options.set(spec.key, std::move(value), "flag");
   }

@@ -74,7 +74,7 @@ std::string help_row(const OptionSpec& spec) {
     const std::string last = flag_names(spec).back();
     left += ", --no-" + last.substr(2);
   }
-  if (!spec.positional()) left += placeholder(spec.kind);
+  if (!spec.positional()) left += spec.is_whole ? " TEXT" : placeholder(spec.kind);
   std::string right = spec.help;
   const std::string limits = limits_text(spec.kind, spec.limits);
   // "at least 0" goes without saying.

@@ -32,6 +32,11 @@ OptionSpec& OptionSpec::required() {
   return *this;
 }
 
+OptionSpec& OptionSpec::whole() {
+  is_whole = true;
+  return *this;
+}
+
 OptionSpec& OptionSpec::free_on_resume() {
   may_change = true;
   return *this;

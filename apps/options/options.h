@@ -31,6 +31,7 @@ struct OptionSpec {
   bool is_required = false;
   bool may_change = false;  // a resumed run may have another value
   bool is_path = false;     // declared as std::filesystem::path
+  bool is_whole = false;    // a list of texts that may have commas: the flag once for each
 
   OptionSpec& range(double low, double high);
   OptionSpec& at_least(double low);
@@ -38,6 +39,7 @@ struct OptionSpec {
   OptionSpec& indexed();  // of one_of: each also as "choice:3"
   OptionSpec& required();
   OptionSpec& free_on_resume();
+  OptionSpec& whole();  // is_whole
   bool positional() const { return flags.empty() || flags[0] != '-'; }
 };
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <numeric>
 #include <optional>
 #include <utility>
@@ -33,9 +34,23 @@ Sampler::Sampler(const SamplerOptions& o) : options_(o) {
            " is not in (0, 1]");
   CHECK_AS(Fault::usage, o.min_p >= 0 && o.min_p <= 1, "sampling: min-p ", o.min_p,
            " is not in [0, 1]");
+  CHECK_AS(Fault::usage, o.repeat_penalty > 0 && std::isfinite(o.repeat_penalty),
+           "sampling: repeat penalty ", o.repeat_penalty, " is not above 0");
 }
 
-int32_t Sampler::pick(std::span<const float> logits, uint64_t draw) const {
+int32_t Sampler::pick(std::span<const float> logits, uint64_t draw,
+                      std::span<const int32_t> present) const {
+  if (!penalizes() || present.empty()) return pick_of(logits, draw);
+  std::vector<float> penalized(logits.begin(), logits.end());
+  const auto penalty = static_cast<float>(options_.repeat_penalty);
+  for (const int32_t id : present) {
+    float& z = penalized[static_cast<size_t>(id)];
+    z = z > 0 ? z / penalty : z * penalty;
+  }
+  return pick_of(penalized, draw);
+}
+
+int32_t Sampler::pick_of(std::span<const float> logits, uint64_t draw) const {
   if (options_.temperature == 0) return likeliest(logits);
   std::vector<int32_t> order(logits.size());
   std::iota(order.begin(), order.end(), 0);
@@ -218,9 +233,11 @@ namespace {
 // A text under way: picks from its row's logits until a reason to stop.
 class Continuation {
  public:
+  // `before`: the text so far, as far as the repeat penalty is concerned.
   Continuation(const Generation& session, Generation::Row row, const Sampler& sampler,
-               const GenerateOptions& options)
+               const GenerateOptions& options, std::span<const int32_t> before)
       : session_(session), row_(row), sampler_(sampler), options_(options) {
+    for (const int32_t id : before) note(id);
     const int64_t room = session.room(row) + 1;  // the last token need not be seen
     CHECK_AS(Fault::usage, options.max_tokens > 0 || room < KvCache::kNoEnd,
              "generate: rolled positions never fill the context; say how many tokens are wanted");
@@ -233,9 +250,10 @@ class Continuation {
     std::vector<float> z = session_.logits(row_);
     if (std::ssize(result.ids) < options_.min_tokens)
       for (const int32_t stop : stops) z[static_cast<size_t>(stop)] = -INFINITY;
-    const int32_t id = sampler_.pick(z, result.ids.size());
+    const int32_t id = sampler_.pick(z, result.ids.size(), present_);
     if (std::find(stops.begin(), stops.end(), id) != stops.end()) return end("eos");
     result.ids.push_back(id);
+    note(id);
     if (options_.on_token && !options_.on_token(id)) return end("stopped");
     if (std::ssize(result.ids) == wanted_)
       return end(wanted_ == options_.max_tokens ? "length" : "context");
@@ -248,47 +266,61 @@ class Continuation {
     result.stop = why;
     return std::nullopt;
   }
+  void note(int32_t id) {
+    if (!sampler_.penalizes()) return;
+    const auto at = static_cast<size_t>(id);
+    if (at >= is_present_.size()) is_present_.resize(at + 1);
+    if (!is_present_[at]) present_.push_back(id);
+    is_present_[at] = true;
+  }
   const Generation& session_;
   Generation::Row row_;
   const Sampler& sampler_;
   const GenerateOptions& options_;
   int64_t wanted_ = 0;
+  std::vector<int32_t> present_;  // each id of the text once, where there is a penalty
+  std::vector<bool> is_present_;
 };
 
 }  // namespace
 
 Generated continue_text(Generation& session, Generation::Row row, const GenerateOptions& options) {
   const Sampler sampler(options.sampling);
-  Continuation text(session, row, sampler, options);
+  Continuation text(session, row, sampler, options, options.before);
   while (const auto id = text.next()) session.step(std::vector{Generation::Next{row, *id}});
   return text.result;
 }
 
 Generated generate(const LanguageModel& model, std::span<const int32_t> prompt,
                    const GenerateOptions& options) {
-  Generation session(model, options.cache);
-  const Generation::Row row = session.add();
-  session.feed(row, prompt);
-  return continue_text(session, row, options);
+  const std::vector<int32_t> one(prompt.begin(), prompt.end());
+  return generate(model, std::span(&one, 1), options, 1)[0];
 }
 
 std::vector<Generated> generate(const LanguageModel& model,
                                 std::span<const std::vector<int32_t>> prompts,
-                                const GenerateOptions& options, int64_t batch) {
+                                const GenerateOptions& options, int64_t batch,
+                                const GenerateEvents& events) {
   CHECK(batch > 0, "generate: a batch of ", batch);
   const Sampler sampler(options.sampling);
   Generation session(model, options.cache);
   std::vector<Generated> results(prompts.size());
   struct Running {
     size_t prompt;
+    std::unique_ptr<GenerateOptions> options;  // what the text refers to
     Continuation text;
   };
   std::vector<Running> running;
-  for (size_t begun = 0; begun < prompts.size() || !running.empty();) {
-    while (begun < prompts.size() && std::ssize(running) < batch) {
+  bool begins = true;
+  for (size_t begun = 0; (begins && begun < prompts.size()) || !running.empty();) {
+    while (begins && begun < prompts.size() && std::ssize(running) < batch) {
       const Generation::Row row = session.add();
       session.feed(row, prompts[begun]);
-      running.push_back({begun++, Continuation(session, row, sampler, options)});
+      auto own = std::make_unique<GenerateOptions>(options);
+      if (events.on_token)
+        own->on_token = [&events, begun](int32_t id) { return events.on_token(begun, id); };
+      Continuation text(session, row, sampler, *own, prompts[begun]);
+      running.push_back({begun++, std::move(own), std::move(text)});
     }
     std::vector<Generation::Next> next;
     std::vector<Running> left;
@@ -300,6 +332,7 @@ std::vector<Generated> generate(const LanguageModel& model,
       }
       session.remove(r.text.row());
       results[r.prompt] = std::move(r.text.result);
+      if (events.on_end) begins = events.on_end(r.prompt, results[r.prompt]) && begins;
     }
     session.step(next);
     running = std::move(left);

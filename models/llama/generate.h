@@ -10,7 +10,9 @@
 
 namespace mullion {
 
-// How the next token is drawn. Temperature 0 takes the likeliest (the first of equals). Otherwise
+// How the next token is drawn. First the logits of tokens that stand in the text already are
+// divided by repeat_penalty where they are positive and multiplied by it where not (Keskar et al.
+// 2019; 1: as they are). Temperature 0 then takes the likeliest (the first of equals). Otherwise
 // probabilities softmax(z / temperature) lose all but the top_k likeliest (0: none lost), then all
 // but the fewest that sum up to top_p (Holtzman et al. 2020), then those below min_p times the
 // largest; one of the rest is drawn.
@@ -19,15 +21,21 @@ struct SamplerOptions {
   int64_t top_k = 0;
   double top_p = 1, min_p = 0;
   uint64_t seed = 0;
+  double repeat_penalty = 1;
 };
 
 class Sampler {
  public:
   explicit Sampler(const SamplerOptions& options);
-  // Draw number `draw` of a stream of random numbers: a function of (seed, draw, logits).
-  int32_t pick(std::span<const float> logits, uint64_t draw) const;
+  // Draw number `draw` of a stream of random numbers: a function of (seed, draw, logits, present).
+  // `present`: the ids that the repeat penalty is for, each once.
+  int32_t pick(std::span<const float> logits, uint64_t draw,
+               std::span<const int32_t> present = {}) const;
+  bool penalizes() const { return options_.repeat_penalty != 1; }
 
  private:
+  int32_t pick_of(std::span<const float> logits, uint64_t draw) const;
+
   SamplerOptions options_;
 };
 
@@ -95,6 +103,8 @@ struct GenerateOptions {
   KvCacheOptions cache;           // of generate()
   // Called with each token; false ends the text ("stopped").
   std::function<bool(int32_t)> on_token;
+  std::vector<int32_t> before =
+      {};  // of continue_text(): ids that the repeat penalty counts as well
 };
 
 struct Generated {
@@ -109,8 +119,15 @@ Generated generate(const LanguageModel& model, std::span<const int32_t> prompt,
                    const GenerateOptions& options);
 // The same for several prompts, `batch` of them at a time; a sequence that ends makes room for the
 // next. on_token is called with tokens of all. Each result is that of the prompt alone.
+struct GenerateEvents {
+  // With the number of the prompt; false ends its text.
+  std::function<bool(size_t prompt, int32_t id)> on_token;
+  // With each result as it comes; false: no more prompts are begun, whose results then are empty.
+  std::function<bool(size_t prompt, const Generated&)> on_end;
+};
 std::vector<Generated> generate(const LanguageModel& model,
                                 std::span<const std::vector<int32_t>> prompts,
-                                const GenerateOptions& options, int64_t batch);
+                                const GenerateOptions& options, int64_t batch,
+                                const GenerateEvents& events = {});
 
 }  // namespace mullion

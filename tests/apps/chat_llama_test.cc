@@ -1,6 +1,8 @@
 // chat_llama as a user calls it, and its texts against the likeliest tokens without a cache.
 #include <algorithm>
+#include <sstream>
 
+#include "apps/program/json_object.h"
 #include "autograd/node.h"
 #include "data/tokenizer.h"
 #include "tensor/io/file.h"
@@ -103,6 +105,97 @@ TEST_F(ChatLlama, CachesWithABudget) {
   refused(chat + "--kv sink --kv-budget 4", 2, {"--kv-sinks 4", "budget of 4"});
   refused(chat + "--kv h2o --kv-budget 4 --kv-heavy 1", 2, {"--kv-heavy"});
   refused(chat + "--kv h2o --kv-budget 4 --kv-mode mask", 2, {"mask"});
+}
+
+// The texts of stop strings end the text and are no part of it, wherever tokens cut them.
+TEST_F(ChatLlama, TextEndsAtAStopString) {
+  const std::string call =
+      "chat_llama complete -m m -p 'ba=' -n 30 --ignore-eos --json --threads 1 ";
+  const std::string all = result(call)["text"];
+  ASSERT_GT(all.size(), 12u);
+  const std::string stop = all.substr(5, 4);
+  const auto told = result(call + "--stop 'never, this' --stop '" + stop + "'");
+  EXPECT_EQ(told["text"], all.substr(0, all.find(stop)));
+  EXPECT_EQ(told["stop"], "stop");
+  EXPECT_LT(told["tokens"], 30);
+  EXPECT_EQ(result(call + "--stop '" + all.substr(0, 2) + ",'")["text"],
+            all);  // a comma is its own
+  refused("chat_llama complete -m m -p ba= --stop=", 2, {"--stop"});
+}
+
+// A penalty takes away what the text has already.
+TEST_F(ChatLlama, RepeatPenalty) {
+  const std::string call = "-p 'ba=' -n 8 --ignore-eos --repeat-penalty ";
+  EXPECT_EQ(ids(call + "1"), ids("-p 'ba=' -n 8 --ignore-eos"));
+  auto some = ids(call + "1000");
+  std::ranges::sort(some);
+  EXPECT_EQ(std::ranges::adjacent_find(some), some.end());
+  refused("chat_llama complete -m m -p ba= --repeat-penalty 0", 2, {"--repeat-penalty"});
+}
+
+TEST_F(ChatLlama, RowsAreAnsweredAsAlone) {
+  std::string rows;
+  const std::vector<std::string> prompts = {"ba=", "ba=KO de=LU", "de=", "fi=ZA de=LU ba=KO",
+                                            "ba=KO"};
+  for (size_t i = 0; i < prompts.size(); ++i)
+    rows +=
+        JsonObject().set("prompt", prompts[i]).set("id", i).text() + "\n" + (i == 1 ? "\n" : "");
+  write_whole_file(at("r.jsonl"), rows);
+  for (const std::string how : {"-n 12", "-n 12 --temp 1 -s 3", "-n 30 --stop K",
+                                "-n 12 --kv sink --kv-budget 6", "-n 9 --repeat-penalty 1.5"})
+    for (const char* parallel : {"1", "3", "16"}) {
+      const auto told =
+          result("chat_llama complete -m m --threads 1 --jsonl r.jsonl --json -o out.jsonl " + how +
+                 " --parallel " + parallel);
+      EXPECT_EQ(told["rows"], prompts.size());
+      std::istringstream lines(test::contents(at("out.jsonl")));
+      std::string line;
+      for (size_t i = 0; i < prompts.size(); ++i) {
+        ASSERT_TRUE(std::getline(lines, line));
+        const auto row = nlohmann::json::parse(line);
+        const auto alone = result("chat_llama complete -m m --threads 1 --json " + how + " -p '" +
+                                  prompts[i] + "'");
+        EXPECT_EQ(row["id"], i);
+        for (const char* field : {"text", "stop", "tokens", "prompt_tokens", "prompt"})
+          EXPECT_EQ(row[field], alone[field]) << how << ", parallel " << parallel << ", row " << i;
+      }
+    }
+  // Without --output the rows are what stdout has.
+  EXPECT_EQ(
+      run("chat_llama complete -m m -n 12 --threads 1 --jsonl r.jsonl | head -1").json()["id"], 0);
+}
+
+TEST_F(ChatLlama, BadRowsAreNamed) {
+  const std::string call = "chat_llama complete -m m -o out.jsonl --jsonl r.jsonl ";
+  const auto bad = [&](const std::string& row, const std::vector<std::string>& words) {
+    write_whole_file(at("r.jsonl"), "{\"prompt\": \"ba=\"}\n\n" + row + "\n");
+    std::vector<std::string> all = words;
+    all.emplace_back("line 3");
+    refused(call, 3, all);
+    EXPECT_FALSE(std::filesystem::exists(at("out.jsonl"))) << row;
+  };
+  bad("{\"prompt\": 5}", {"prompt", "no string"});
+  bad("{\"promt\": \"a\"}", {"neither"});
+  bad("{\"prompt\": \"a\", \"messages\": []}", {"both"});
+  bad("{\"prompt\": \"a\", \"text\": 1}", {"text", "already"});
+  bad("{\"prompt\": \"a\"", {"r.jsonl"});
+  bad("{\"prompt\": \"\xff\"}", {"r.jsonl"});
+  bad("[1]", {"object"});
+  std::string text;
+  for (int i = 0; i < 70; ++i) text += "ba=";
+  bad("{\"prompt\": \"" + text + "\"}", {"71 tokens", "64"});
+  bad("{\"messages\": [{\"role\": \"user\"}]}", {"messages[0]", "content"});
+  bad("{\"messages\": [{\"role\": \"tool\", \"content\": \"\"}]}", {"messages[0].role", "tool"});
+  bad("{\"messages\": [{\"role\": \"assistant\", \"content\": \"\"}]}", {"messages[0].role"});
+  write_whole_file(at("r.jsonl"), "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}]}");
+  refused(call, 2, {"line 1", "--template auto"});
+  for (const char* idle : {"-p a", "-f a", "--kv-trace t"}) refused(call + idle, 2, {"--jsonl"});
+  refused("chat_llama complete -m m -p ba= -o x", 2, {"--output", "--jsonl"});
+  refused("chat_llama complete -m m -p ba= --parallel 2", 2, {"--parallel", "--jsonl"});
+  refused("chat_llama complete -m m -p ba= --system x", 2, {"--system", "none"});
+  refused("chat_llama complete -m m -p ba= --template auto", 2, {"auto", "no chat template"});
+  refused("chat_llama complete -m m -p ba= --template chatml", 2, {"chatml", "<|im_start|>"});
+  refused("chat_llama complete -m m -p ba= --template vicuna --bos", 2, {"--bos"});
 }
 
 TEST_F(ChatLlama, WrongInputIsRefused) {

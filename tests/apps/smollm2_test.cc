@@ -40,5 +40,27 @@ TEST_F(SmolLM2, GreedyTextEqualsTransformers) {
   EXPECT_EQ(got["text"], " Paris.\n\nThe answer is: 201");
 }
 
+// Three turns as transformers renders and answers them, greedily; each costs its own tokens.
+TEST_F(SmolLM2, ConversationEqualsTransformers) {
+  REQUIRE_SMOLLM2();
+  const auto got = result(
+      "printf 'What is the capital of France?\\nName three rivers of Europe.\\nAnd one in "
+      "Africa?\\n/debug\\n' | chat_llama chat -n 24 --temp 0" +
+      model_);
+  const auto& answers = got["answers"];
+  ASSERT_EQ(answers.size(), 3u);
+  EXPECT_EQ(answers[0]["text"], "The capital of France is Paris.");
+  EXPECT_EQ(answers[1]["text"],
+            "The three rivers of Europe are the Rhine, the Danube, and the English Channel.");
+  EXPECT_EQ(answers[2]["text"],
+            "The Nile, which is the longest river in the world, is also a tributary of the Nile in "
+            "Africa.");
+  // transformers' prompts have 37, 61 and 94 tokens; the answers are seen already.
+  EXPECT_EQ(answers[0]["fed"], 37);
+  EXPECT_EQ(answers[1]["fed"], 61 - 37 - answers[0]["tokens"].get<int>());
+  EXPECT_EQ(answers[2]["fed"], 94 - 61 - answers[1]["tokens"].get<int>());
+  EXPECT_EQ(got["again"], 0);
+}
+
 }  // namespace
 }  // namespace mullion

@@ -64,7 +64,7 @@ TEST_F(Written, TopicsAreFoundInTheAnswer) {
                    "{\"prompt\": \"a\", \"topics\": [\"The 77!\", \"x\"]}\n"
                    "{\"prompt\": \"b\", \"topics\": [\"seven\"]}\n");
   const std::string topic = "eval_llama topic -m m --data . --topics 5 --threads 1 --json ";
-  const auto found = result(topic + "--template vicuna");
+  const auto found = result(topic + "--template vicuna --rope-scaling linear --rope-factor 2");
   EXPECT_EQ(found["results"][0]["topics"], 5);
   EXPECT_EQ(found["results"][0]["accuracy"], 0.5);
   write_whole_file(at("1_topics.jsonl"), "{\"prompt\": \"a\", \"topics\": []}\n");

@@ -4,7 +4,7 @@
 #include <chrono>
 
 #include "apps/llama/evaluation/json_rows.h"
-#include "apps/llama/generation_options.h"
+#include "apps/llama/prompt_writer.h"
 #include "apps/program/log.h"
 #include "apps/program/progress.h"
 #include "apps/program/signals.h"
@@ -14,29 +14,13 @@
 namespace mullion {
 namespace {
 
-// What stands around a user's text, without a system's.
-struct Template {
-  const char *name, *before, *after;
-};
-const Template kTemplates[] = {
-    {"none", "", ""},
-    {"llama2", "[INST] ", " [/INST]"},
-    {"vicuna", "USER: ", " ASSISTANT:"},
-    {"chatml", "<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"}};
-
-std::string wrapped(const Options& options, const std::string& prompt) {
-  const auto name = options.get<std::string>("eval.template");
-  const auto found = std::find_if(std::begin(kTemplates), std::end(kTemplates),
-                                  [&](const Template& t) { return t.name == name; });
-  return found->before + prompt + found->after;
-}
-
 GenerateOptions how_to_write(const OpenedModel& opened, const Tokenizer& tokenizer,
-                             const KvCacheOptions& cache, const WrittenGroup& group) {
+                             const PromptWriter& writer, const KvCacheOptions& cache,
+                             const WrittenGroup& group) {
   GenerateOptions how;
   how.max_tokens = group.max_tokens;
   how.cache = cache;
-  how.stop_ids = stop_ids(opened, tokenizer);
+  how.stop_ids = writer.stop_ids(opened);
   if (group.one_line) {
     how.stop_ids.push_back(tokenizer.encode("\n", {}).back());
     how.min_tokens = 1;
@@ -61,10 +45,12 @@ std::vector<const WrittenQuestion*> limited(const Options& options, const Writte
 class PromptMaker {
  public:
   PromptMaker(const Options& options, const WrittenTask& task, const OpenedModel& opened,
-              const Tokenizer& tokenizer, const KvCacheOptions& cache)
+              const Tokenizer& tokenizer, const PromptWriter& writer, const KvCacheOptions& cache)
       : options_(options),
         task_(task),
         tokenizer_(tokenizer),
+        writer_(writer),
+        plain_("none", std::nullopt, tokenizer),
         context_(opened.model->context()),
         bounded_(cache.positions == KvPositions::original) {}
 
@@ -72,7 +58,7 @@ class PromptMaker {
     const WrittenGroup& group = task_.groups[q.group];
     const int64_t room = context_ - group.max_tokens;
     std::string text = written(q.prompt, group);
-    std::vector<int32_t> ids = encoded(text);
+    std::vector<int32_t> ids = encoded(text, group);
     if (task_.shorten &&
         (too_long(ids, room) || (task_.max_prompt > 0 && std::ssize(ids) > task_.max_prompt))) {
       ++shortened_;
@@ -80,7 +66,7 @@ class PromptMaker {
       int64_t limit = task_.max_prompt > 0 ? std::min(task_.max_prompt, room) : room;
       for (int64_t over = 0; limit > 0; limit -= over) {
         text = written(task_.shorten(q, tokenizer_, limit), group);
-        ids = encoded(text);
+        ids = encoded(text, group);
         over = std::ssize(ids) - room;
         if (!too_long(ids, room)) break;
       }
@@ -107,14 +93,19 @@ class PromptMaker {
     return bounded_ && std::ssize(ids) > room;
   }
   std::string written(const std::string& prompt, const WrittenGroup& group) const {
-    return group.chat ? wrapped(options_, prompt) : prompt;
+    return writer_of(group).one(prompt);
   }
-  std::vector<int32_t> encoded(const std::string& text) const {
-    return tokenizer_.encode(text, {.bos = tokenizer_.add_bos(), .parse_specials = true});
+  std::vector<int32_t> encoded(const std::string& text, const WrittenGroup& group) const {
+    return writer_of(group).encode(text);
+  }
+  const PromptWriter& writer_of(const WrittenGroup& group) const {
+    return group.chat ? writer_ : plain_;
   }
   const Options& options_;
   const WrittenTask& task_;
   const Tokenizer& tokenizer_;
+  const PromptWriter& writer_;
+  PromptWriter plain_;
   int64_t context_, number_ = 0, shortened_ = 0;
   bool bounded_;  // positions end with the context
 };
@@ -162,9 +153,11 @@ std::vector<JsonRow> read_json_rows(const std::filesystem::path& file) {
 
 void add_written_options(OptionTable& table) {
   add_model_options(table);
-  std::vector<std::string> names;
-  for (const Template& t : kTemplates) names.emplace_back(t.name);
-  table.add("eval.template", "--template", "none", "what stands around a prompt").one_of(names);
+  table
+      .add("eval.template", "--template", "none",
+           "a prompt as the user's turn of a conversation; auto: by the tokenizer's own template; "
+           "none: the text as it is")
+      .one_of(chat_format_names());
   add_cache_options(table);
   add_evaluation_options(table);
 }
@@ -180,7 +173,9 @@ Outcome run_written(const Options& options, const WrittenTask& task) {
   const OpenedModel opened = open_model(options, 0);
   const auto tokenizer = open_tokenizer(options, opened.model->vocabulary());
   const std::vector<const WrittenQuestion*> questions = limited(options, task);
-  PromptMaker maker(options, task, opened, *tokenizer, cache);
+  const PromptWriter writer(options.get<std::string>("eval.template"), std::nullopt, *tokenizer);
+  if (writer.chat()) log_info("template   ", writer.chat()->describe());
+  PromptMaker maker(options, task, opened, *tokenizer, writer, cache);
   std::vector<std::vector<int32_t>> prompts;
   for (const WrittenQuestion* q : questions) prompts.push_back(maker.ids_of(*q));
   maker.tell();
@@ -196,8 +191,9 @@ Outcome run_written(const Options& options, const WrittenTask& task) {
            static_cast<int64_t>(end - at) < batch)
       ++end;
     const auto some = std::span(prompts).subspan(at, end - at);
-    const std::vector<Generated> texts = generate(
-        *opened.model, some, how_to_write(opened, *tokenizer, cache, task.groups[group]), batch);
+    const std::vector<Generated> texts =
+        generate(*opened.model, some,
+                 how_to_write(opened, *tokenizer, writer, cache, task.groups[group]), batch);
     if (stop_requested()) break;  // the last ones may be cut short
     for (size_t i = 0; i < some.size(); ++i)
       log.add(sample_of(task, *questions[at + i], at + i, some[i].size(),
