@@ -1,4 +1,5 @@
-// tool_tic: what a TiC is (info: parameters and multiply-adds) and what it says (predict).
+// tool_tic: what a TiC is (info: parameters and multiply-adds) what it says (predict), and
+// the same for other programs (export).
 #include <algorithm>
 #include <cstdio>
 #include <numeric>
@@ -6,6 +7,7 @@
 #include "apps/options/device.h"
 #include "apps/program/log.h"
 #include "apps/program/main.h"
+#include "apps/tic/export/export.h"
 #include "apps/tic/image_data.h"
 #include "apps/tic/model_folder.h"
 #include "apps/tic/training.h"
@@ -133,5 +135,5 @@ Outcome predict(const Options& options) {
 int main(int argc, char** argv) {
   using namespace mullion;
   return run_program(argc, argv, "Looks into a TiC: its size, its answers.",
-                     {{info_table(), info}, {predict_table(), predict}});
+                     {{info_table(), info}, {predict_table(), predict}, export_verb()});
 }

@@ -1,0 +1,69 @@
+// tool_tic export: a trained model for other programs.
+#include "apps/tic/export/export.h"
+
+#include "apps/program/log.h"
+#include "apps/tic/export/tic_onnx.h"
+#include "nn/state.h"
+#include "tensor/io/file.h"
+
+namespace mullion {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr char kTicModel[] =  // tic_model.py
+#include "tic_model.inc"
+    ;
+
+OptionTable export_table() {
+  OptionTable table("tool_tic export", "A model for PyTorch or for ONNX.");
+  table.add_optional<std::string>("model.checkpoint", "--checkpoint", "model folder or run")
+      .required();
+  table.add("model.use_ema", "--use-ema", false, "the averaged weights");
+  table
+      .add("export.format", "--format", "torch",
+           "torch: a folder with weights, configuration and tic_model.py, which defines the model; "
+           "onnx: one file (opset 17), images of any size")
+      .one_of({"torch", "onnx"});
+  table
+      .add_optional<fs::path>("export.output", "-o,--output",
+                              "folder (torch; absent or empty) or file (onnx) to write")
+      .required();
+  table.add_common();
+  return table;
+}
+
+Outcome export_model(const Options& options) {
+  const auto output = options.get<fs::path>("export.output");
+  const bool onnx = options.get<std::string>("export.format") == "onnx";
+  if (!onnx)
+    CHECK_AS(Fault::usage,
+             !fs::exists(output) || (fs::is_directory(output) && fs::is_empty(output)),
+             output.string(), ": is there and not an empty folder");
+  else
+    CHECK_AS(Fault::usage, !fs::is_directory(output), output.string(), ": is a folder");
+  const bool ema = options.get<bool>("model.use_ema");
+  const auto checkpoint = options.get<std::string>("model.checkpoint");
+  const LoadedTic loaded = load_tic(checkpoint, ema);
+  if (onnx) {
+    write_whole_file(output, tic_as_onnx(*loaded.model, loaded.description));
+  } else {
+    fs::create_directories(output);
+    write_tic_config(output, loaded.description);
+    save_tensors(output / "model.safetensors", named_parameters(*loaded.model));
+    write_whole_file(output / "tic_model.py", kTicModel);
+  }
+  print_result(options, concat(output.string(), ": ", loaded.description.config.preset, " of ",
+                               tic_folder(checkpoint).string(), onnx ? "" : "; see tic_model.py"));
+  return JsonObject()
+      .set("output", output.string())
+      .set("format", onnx ? "onnx" : "torch")
+      .set("params", parameter_count(named_parameters(*loaded.model)));
+}
+
+}  // namespace
+
+Verb export_verb() { return {export_table(), export_model}; }
+
+}  // namespace mullion
