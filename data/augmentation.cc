@@ -22,6 +22,15 @@ const std::vector<AugmentationKind>& augmentation_kinds() {
     };
     std::stable_sort(all.begin(), all.end(),
                      [](const auto& a, const auto& b) { return a.place < b.place; });
+    // A normalised sample does not become levels or bytes again.
+    const AugmentationKind* normalized = nullptr;
+    for (const AugmentationKind& kind : all) {
+      CHECK(normalized == nullptr || kind.form == SampleForm::normalized ||
+                kind.form == SampleForm::any,
+            "augmentation ", kind.name, ": works on levels or bytes, and stands after ",
+            normalized->name, ", which works on the normalised sample");
+      if (kind.form == SampleForm::normalized) normalized = &kind;
+    }
     return all;
   }();
   return kinds;

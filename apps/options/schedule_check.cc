@@ -7,7 +7,9 @@ namespace mullion {
 void check_rates(const Schedule& s) {
   const bool falls = s.kind != Schedule::Kind::constant_with_warmup;
   CHECK_AS(Fault::usage, !falls || s.min_lr <= s.lr, "--min-lr ", s.min_lr,
-           ": above the highest learning rate, ", s.lr, ", so that the rate would rise to it");
+           ": above the highest learning rate, ", s.lr,
+           ", so that the rate would rise to it; --min-lr 0 "
+           "is below every one, and --lr sets the highest, which else follows from the batch");
   CHECK_AS(Fault::usage, s.warmup_steps == 0 || s.warmup_lr <= s.lr, "--warmup-lr ", s.warmup_lr,
            ": above the highest learning rate, ", s.lr, "; --warmup-lr 0 is below every one");
 }

@@ -93,7 +93,7 @@ class TicGraph {
 
   // torch.roll of a map by (dy, dx): what leaves at one end comes back at the other.
   std::string rolled(std::string x, int64_t dy, int64_t dx) {
-    for (const auto &[axis, by] : {std::pair<int64_t, int64_t>{2, dy}, {3, dx}}) {
+    for (const auto& [axis, by] : {std::pair<int64_t, int64_t>{2, dy}, {3, dx}}) {
       if (by == 0) continue;
       const std::string cut = g_.node("Mod", {g_.ints({-by}), size_of(x, axis)});
       const std::string at = g_.ints({axis});

@@ -105,7 +105,12 @@ class Planner {
 
   void add_pane(View& view, int64_t i0, int64_t i1) {
     key_ranges(p_, view.head, i0, i1, s_.S, ranges_);
-    for (KeyRange& r : ranges_) r.end = std::min(r.end, s_.S);
+    for (KeyRange& r : ranges_) {
+      r.end = std::min(r.end, s_.S);
+      CHECK(r.rule != KeyRule::partial || p_.kind == PatternKind::strided,
+            "attention: of the rules that are asked for each pair, these kernels have that of the "
+            "strided pattern only");
+    }
     PlanPane pane{};
     pane.q0 = narrow32(i0);
     pane.q1 = narrow32(i1);
