@@ -148,6 +148,7 @@ Outcome complete_text(const Options& options) {
   const std::string prompt = prompt_text(options);
   const std::vector<int32_t> ids = writer.encode(writer.one(prompt));
   how.before = ids;
+  if (options.dry_run) return JsonObject().set("prompt_tokens", ids.size()).set("ids", ids);
   // The space that a SentencePiece text begins with belongs to the prompt where there is one.
   AnswerStream answer(*tokenizer, {.strip_space_prefix = writer.is_plain() && prompt.empty()},
                       stop_strings(options), writer.answer_lead());

@@ -110,9 +110,15 @@ Outcome complete_rows(const Options& options, const OpenedModel& opened, const T
   const Rows rows =
       read_rows(options.get<std::filesystem::path>("prompt.rows"), writer, opened, how);
   const size_t count = rows.rows.size();
+  size_t prompt_tokens = 0;
+  if (options.dry_run) {
+    for (const auto& prompt : rows.prompts) prompt_tokens += prompt.size();
+    print_result(options, concat(count, " rows, ", prompt_tokens, " tokens"));
+    return JsonObject().set("rows", count).set("prompt_tokens", prompt_tokens);
+  }
   RowWriter out(options, count);
   std::vector<std::unique_ptr<AnswerStream>> answers(count);
-  size_t prompt_tokens = 0, tokens = 0, done = 0;
+  size_t tokens = 0, done = 0;
   catch_stop_signals();
   Progress progress("rows", static_cast<int64_t>(count));
   GenerateEvents events;

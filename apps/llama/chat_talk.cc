@@ -1,4 +1,6 @@
 // chat_llama chat: a conversation on a terminal, or by a script on standard input.
+#include <unistd.h>
+
 #include "apps/llama/cache_options.h"
 #include "apps/llama/chat_terminal.h"
 #include "apps/llama/chat_verbs.h"
@@ -39,7 +41,8 @@ Outcome chat(const Options& options) {
   log_info("/help lists the commands; Ctrl-C stops an answer");
   catch_stop_signals();
   if (options.has("prompt.text")) {
-    print_text(options, "> " + options.get<std::string>("prompt.text") + "\n");
+    if (::isatty(STDIN_FILENO) == 1)
+      print_text(options, "> " + options.get<std::string>("prompt.text") + "\n");
     terminal.turn(options.get<std::string>("prompt.text"));
   }
   return terminal.run();

@@ -62,7 +62,14 @@ Outcome ChatTerminal::run() {
   std::string text;
   bool asked_to_end = false;  // a first Ctrl-C at this prompt
   while (!ends_) {
-    const LineReader::Got got = read_turn(text);
+    LineReader::Got got{};
+    try {
+      got = read_turn(text);
+    } catch (const Error& error) {
+      if (!at_terminal_) throw;  // a script is wrong, a person types again
+      tell(error);
+      continue;
+    }
     if (got == LineReader::Got::end) {
       if (at_terminal_) say("\n");
       break;
@@ -121,6 +128,7 @@ void ChatTerminal::turn(const std::string& text) {
     }
   } catch (const Error& error) {
     if (error.fault() == Fault::memory) throw;
+    ++refused_;
     return tell(error);
   }
   if (session_.again() > again)
@@ -173,6 +181,7 @@ JsonObject ChatTerminal::result() const {
       .set("answers", answers_)
       .set("fed", session_.fed())
       .set("again", session_.again())
+      .set("refused", refused_)
       .set("cache", cache_json(session_.cache_options())
                         .set("held", session_.cache().held())
                         .set("bytes", session_.cache().bytes()));

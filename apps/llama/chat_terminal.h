@@ -60,6 +60,7 @@ class ChatTerminal {
   LineReader input_;
   std::vector<JsonObject> answers_;
   std::set<std::filesystem::path> saved_;
+  int64_t refused_ = 0;  // turns
   bool at_terminal_, ends_ = false;
 };
 

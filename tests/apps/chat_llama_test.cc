@@ -160,6 +160,10 @@ TEST_F(ChatLlama, RowsAreAnsweredAsAlone) {
           EXPECT_EQ(row[field], alone[field]) << how << ", parallel " << parallel << ", row " << i;
       }
     }
+  const auto planned =
+      result("chat_llama complete -m m --jsonl r.jsonl --json -o dry.jsonl --dry-run");
+  EXPECT_EQ(planned["rows"], prompts.size());
+  EXPECT_FALSE(std::filesystem::exists(at("dry.jsonl")));
   // Without --output the rows are what stdout has.
   EXPECT_EQ(
       run("chat_llama complete -m m -n 12 --threads 1 --jsonl r.jsonl | head -1").json()["id"], 0);

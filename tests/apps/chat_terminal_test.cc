@@ -101,6 +101,7 @@ TEST_F(ChatTerminals, AFullContextIsSaid) {
   const auto told = result(call(lines, "--json"));
   const std::string log = test::contents(at("log"));
   EXPECT_LT(told["messages"].size(), 16u);
+  EXPECT_EQ(told["messages"].size() / 2 + told["refused"].get<size_t>(), 8u);
   for (const char* word : {"context is full", "200", "/new", "/kv sink"})
     EXPECT_NE(log.find(word), std::string::npos) << word << "\n" << log;
   // As that says: the conversation goes on.
@@ -202,6 +203,11 @@ TEST_F(ChatTerminals, EndOfInputEndsWell) {
   ASSERT_TRUE(t.shows(". ")) << t.shown();
   t.type("more\n");
   ASSERT_TRUE(t.shows("777\r\n")) << t.shown();
+  ASSERT_TRUE(t.shows("> ")) << t.shown();
+  t.type(
+      "a\xff"
+      "b\n");
+  ASSERT_TRUE(t.shows("UTF-8")) << t.shown();
   ASSERT_TRUE(t.shows("> ")) << t.shown();
   t.type("\x04");
   EXPECT_EQ(t.exit_code(), 0) << t.shown();
