@@ -1,4 +1,4 @@
-// tool_llama export: a model or an adapter in the formats of others.
+// tool_llama export: a model or an adapter in the formats of others; quantize: a GGUF file alone.
 #include <algorithm>
 
 #include "apps/llama/adapter_card.h"
@@ -15,16 +15,33 @@ namespace mullion {
 namespace {
 namespace fs = std::filesystem;
 
+// What --type takes, by the names that files have for them.
+constexpr StoredType kTypes[] = {StoredType::f32,  StoredType::f16,  StoredType::bf16,
+                                 StoredType::q8_0, StoredType::q4_0, StoredType::q4_1,
+                                 StoredType::q5_0, StoredType::q5_1, StoredType::q4_k,
+                                 StoredType::q5_k, StoredType::q6_k};
+
+std::string lower_name(StoredType type) {
+  std::string name(name_of(type));
+  std::transform(name.begin(), name.end(), name.begin(),
+                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+  return name;
+}
+
+std::vector<std::string> type_names(std::vector<std::string> names) {
+  for (const StoredType type : kTypes) names.push_back(lower_name(type));
+  return names;
+}
+
 StoredType type_named(const std::string& said, DType otherwise) {
-  for (const StoredType type :
-       {StoredType::f32, StoredType::f16, StoredType::bf16, StoredType::q8_0, StoredType::q4_0,
-        StoredType::q4_1, StoredType::q5_0, StoredType::q5_1}) {
-    std::string name(name_of(type));
-    std::transform(name.begin(), name.end(), name.begin(),
-                   [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
-    if (name == said) return type;
-  }
+  for (const StoredType type : kTypes)
+    if (lower_name(type) == said) return type;
   return stored_type_of(otherwise);
+}
+
+void refuse_existing(const fs::path& output) {
+  CHECK_AS(Fault::usage, !fs::exists(fs::symlink_status(output)), output.string(),
+           ": exists already");
 }
 
 // Quantising what is quantised loses twice.
@@ -147,10 +164,26 @@ OptionTable export_table() {
   table
       .add("output.type", "--type", "auto",
            "type of the matrices; auto: the base's, f32 for a quantised one; hf: f32, f16, bf16")
-      .one_of({"auto", "f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1"});
+      .one_of(type_names({"auto"}));
   table.add_optional<fs::path>("output.check", "--check",
                                "gguf: a text whose perplexity is told before and after");
   add_hf_folder_options(table);
+  return table;
+}
+
+OptionTable quantize_table() {
+  OptionTable table("tool_llama quantize",
+                    "Writes a model as a GGUF file of another type: export --format gguf");
+  add_model_out_options(table);
+  table.add_optional<fs::path>("output.path", "-o,--output", "file to write; not there yet")
+      .required();
+  table.add_optional<std::string>("output.type", "--type", "type of the matrices")
+      .one_of(type_names({}))
+      .required();
+  table.add_optional<fs::path>("output.check", "--check",
+                               "a text whose perplexity is told before and after");
+  table.add("output.verify", "--verify", true,
+            "read what was written back and compare logits before it is kept");
   return table;
 }
 
@@ -167,11 +200,17 @@ Outcome export_model(const Options& options) {
   CHECK_AS(Fault::usage, !adapter || type == "auto" || type == "f32", "--type ", type,
            ": an adapter's pairs are written in f32");
   const bool folder = format == "hf" || format == "peft";
-  CHECK_AS(Fault::usage, folder || !fs::exists(fs::symlink_status(output)), output.string(),
-           ": exists already");
+  if (!folder) refuse_existing(output);
   ModelOut m = open_model_out(options);
   if (adapter) return export_adapter(options, m, output, format);
   if (format == "hf") return write_folder(options, m, type);
+  return export_gguf(options, m, output);
+}
+
+Outcome quantize_model(const Options& options) {
+  const fs::path output = options.get<fs::path>("output.path");
+  refuse_existing(output);
+  ModelOut m = open_model_out(options);
   return export_gguf(options, m, output);
 }
 

@@ -30,6 +30,12 @@ uint32_t file_type_of(StoredType type) {
       return 8;
     case StoredType::q5_1:
       return 9;
+    case StoredType::q4_k:
+      return 14;
+    case StoredType::q5_k:
+      return 16;
+    case StoredType::q6_k:
+      return 18;
     case StoredType::bf16:
       return 32;
     default:
@@ -90,25 +96,46 @@ std::vector<float> rope_factors(const LlamaConfig& config) {
   return factors;
 }
 
+// What rows that are no whole number of blocks of a type get, as llama.cpp has it.
+StoredType next_best(StoredType type) {
+  switch (type) {
+    case StoredType::q4_k:
+      return StoredType::q5_0;
+    case StoredType::q5_k:
+      return StoredType::q5_1;
+    case StoredType::q6_k:
+      return StoredType::q8_0;
+    default:
+      return StoredType::f16;
+  }
+}
+
+bool outside_layers(const std::string& name) {
+  return name == "model.embed_tokens.weight" || name == "lm_head.weight";
+}
+
 StoredType type_of(const std::string& name, const std::vector<int64_t>& shape, StoredType wanted) {
   if (shape.size() < 2) return StoredType::f32;
-  const bool outside = name == "model.embed_tokens.weight" || name == "lm_head.weight";
-  if (outside && layout_of(wanted).block > 1) wanted = StoredType::q8_0;
-  const bool whole = static_cast<uint64_t>(shape.back()) % layout_of(wanted).block == 0;
-  return whole ? wanted : StoredType::f16;
+  if (outside_layers(name) && layout_of(wanted).block > 1) wanted = StoredType::q8_0;
+  while (static_cast<uint64_t>(shape.back()) % layout_of(wanted).block != 0)
+    wanted = next_best(wanted);
+  return wanted;
 }
 
 void note_other_types(const LlamaConfig& config, StoredType type, std::vector<std::string>& notes) {
-  std::map<std::string, int64_t> rows;  // of projections that stay in F16, by their names
-  for (const auto& [name, shape] : llama_tensors(config))
-    if (shape.size() > 1 && layout_of(type).block > 1 &&
-        type_of(name, shape, type) == StoredType::f16) {
-      const std::string module = name.substr(0, name.rfind('.'));
-      rows.emplace(module.substr(module.rfind('.') + 1), shape.back());
-    }
-  for (const auto& [name, row] : rows)
-    notes.push_back(concat(name, " stays in F16: its rows of ", row, " are no whole number of ",
-                           layout_of(type).name, " blocks"));
+  std::map<std::string, std::vector<int64_t>> shapes;  // of projections of another type, by names
+  for (const auto& [name, shape] : llama_tensors(config)) {
+    const StoredType own = type_of(name, shape, type);
+    if (shape.size() < 2 || own == type || (outside_layers(name) && own == StoredType::q8_0))
+      continue;
+    const std::string module = name.substr(0, name.rfind('.'));
+    if (static_cast<uint64_t>(shape.back()) % layout_of(type).block != 0)
+      shapes.emplace(module.substr(module.rfind('.') + 1), shape);
+  }
+  for (const auto& [name, shape] : shapes)
+    notes.push_back(concat(name, " is in ", name_of(type_of(name, shape, type)), ": its rows of ",
+                           shape.back(), " are no whole number of ", layout_of(type).name,
+                           " blocks of ", layout_of(type).block));
 }
 
 }  // namespace

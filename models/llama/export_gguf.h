@@ -14,8 +14,9 @@ namespace mullion {
 
 struct GgufExport {
   // Of the matrices; norms are F32. With a block format the embedding and the head are in Q8_0, to
-  // which perplexity is most sensitive. Rows that are no whole number of blocks of the type stay
-  // in F16.
+  // which perplexity is most sensitive. Rows that are no whole number of blocks of 256 get
+  // llama.cpp's next best of 32 (Q5_0 for Q4_K, Q5_1 for Q5_K, Q8_0 for Q6_K), those that are no
+  // whole number of these stay in F16; both are told.
   StoredType type = StoredType::f32;
   std::string name;  // general.name
 };

@@ -22,7 +22,7 @@ constexpr std::string_view kNames[] = {"u8",   "i8",     "u16",   "i16", "u32", 
 
 uint64_t width_of(GgufType type) { return kWidths[static_cast<size_t>(type)]; }
 
-constexpr std::array<std::pair<uint32_t, StoredType>, 10> kTypes = {{
+constexpr std::array<std::pair<uint32_t, StoredType>, 16> kTypes = {{
     {0, StoredType::f32},
     {1, StoredType::f16},
     {2, StoredType::q4_0},
@@ -30,7 +30,13 @@ constexpr std::array<std::pair<uint32_t, StoredType>, 10> kTypes = {{
     {6, StoredType::q5_0},
     {7, StoredType::q5_1},
     {8, StoredType::q8_0},
+    {10, StoredType::q2_k},
+    {11, StoredType::q3_k},
+    {12, StoredType::q4_k},
+    {13, StoredType::q5_k},
     {14, StoredType::q6_k},
+    {20, StoredType::iq4_nl},
+    {23, StoredType::iq4_xs},
     {28, StoredType::f64},
     {30, StoredType::bf16},
 }};
@@ -43,17 +49,35 @@ std::optional<StoredType> stored_type_of_ggml(uint32_t type) {
 
 // Names of what is not read, so that the error can say them.
 std::string ggml_type_name(uint32_t type) {
-  constexpr std::array<std::pair<uint32_t, std::string_view>, 22> kUnread = {{
-      {9, "Q8_1"},    {10, "Q2_K"},    {11, "Q3_K"},   {12, "Q4_K"},    {13, "Q5_K"},
-      {15, "Q8_K"},   {16, "IQ2_XXS"}, {17, "IQ2_XS"}, {18, "IQ3_XXS"}, {19, "IQ1_S"},
-      {20, "IQ4_NL"}, {21, "IQ3_S"},   {22, "IQ2_S"},  {23, "IQ4_XS"},  {24, "I8"},
-      {25, "I16"},    {26, "I32"},     {27, "I64"},    {29, "IQ1_M"},   {34, "TQ1_0"},
-      {35, "TQ2_0"},  {39, "MXFP4"},
+  constexpr std::array<std::pair<uint32_t, std::string_view>, 16> kUnread = {{
+      {9, "Q8_1"},
+      {15, "Q8_K"},
+      {16, "IQ2_XXS"},
+      {17, "IQ2_XS"},
+      {18, "IQ3_XXS"},
+      {19, "IQ1_S"},
+      {21, "IQ3_S"},
+      {22, "IQ2_S"},
+      {24, "I8"},
+      {25, "I16"},
+      {26, "I32"},
+      {27, "I64"},
+      {29, "IQ1_M"},
+      {34, "TQ1_0"},
+      {35, "TQ2_0"},
+      {39, "MXFP4"},
   }};
   for (const auto& [number, name] : kUnread) {
     if (number == type) return std::string(name);
   }
   return concat("number ", type);
+}
+
+std::string names_of_types() {
+  std::string text;
+  for (const auto& [number, stored] : kTypes)
+    text += concat(text.empty() ? "" : ", ", name_of(stored));
+  return text;
 }
 }  // namespace
 
@@ -219,7 +243,7 @@ TensorEntry GgufFile::read_entry(Cursor& cursor) const {
   const uint32_t number = cursor.read<uint32_t>();
   const auto type = stored_type_of_ggml(number);
   CHECK_AS(Fault::bad_file, type, what, ": values of the type ", ggml_type_name(number),
-           ", which is not read");
+           ", which is not read; ", names_of_types(), " are");
   entry.type = *type;
   entry.count = checked_count(entry.shape, what);
   entry.bytes =

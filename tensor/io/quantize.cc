@@ -6,6 +6,8 @@
 #include <cstring>
 
 #include "tensor/check.h"
+#include "tensor/io/block_bytes.h"
+#include "tensor/io/k_blocks.h"
 #include "tensor/parallel.h"
 
 namespace mullion {
@@ -13,12 +15,6 @@ namespace {
 
 constexpr int kBlock = 32;
 constexpr uint64_t kPiece = uint64_t{1} << 16;  // elements a thread takes at a time
-
-template <typename T>
-std::byte* put(std::byte* dst, T value) {
-  std::memcpy(dst, &value, sizeof(T));
-  return dst + sizeof(T);
-}
 
 // 1 / d; 0 where all values are 0, or so small that f16 has no scale for them.
 float reciprocal(float d) {
@@ -90,7 +86,7 @@ void block_from_f32(StoredType type, const float* x, std::byte* dst) {
     case StoredType::q5_1:
       return ranged_block(x, 5, dst);
     default:
-      fail(Fault::other, "no conversion of F32 to ", name_of(type));
+      return k_block_from_f32(type, x, dst);
   }
 }
 
@@ -98,7 +94,8 @@ void block_from_f32(StoredType type, const float* x, std::byte* dst) {
 
 bool converts_from_f32(StoredType type) {
   return type == StoredType::f32 || type == StoredType::f16 || type == StoredType::bf16 ||
-         (type >= StoredType::q4_0 && type <= StoredType::q8_0);
+         (type >= StoredType::q4_0 && type <= StoredType::q8_0) || type == StoredType::q4_k ||
+         type == StoredType::q5_k || type == StoredType::q6_k;
 }
 
 void from_f32(StoredType type, const float* src, uint64_t count, std::byte* dst) {

@@ -11,7 +11,7 @@
 
 namespace mullion {
 
-// Types that from_f32 writes: F32, F16, BF16 and the block formats but Q6_K.
+// Types that from_f32 writes: F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K.
 bool converts_from_f32(StoredType type);
 
 // `count` values, a whole number of blocks, to dst (any alignment). Plain numbers are rounded to
@@ -20,8 +20,10 @@ bool converts_from_f32(StoredType type);
 //   q8_0  d = |m| / 127, q = round(x / d) away from zero
 //   q4_0, q5_0  d = m / -8, m / -16; q = floor(x / d + 8.5), floor(x / d + 16.5)
 //   q4_1, q5_1  d = (b - a) / 15, / 31; q = floor((x - a) / d + 0.5)
-// each in f32 with a reciprocal of d, and d kept in f16. The same values give the same bits on
-// every machine and with any number of threads.
+// each in f32 with a reciprocal of d, and d kept in f16. Blocks of 256 get the best of a few dozen
+// scales for each group of 32 (q4_K, q5_K) or 16 (q6_K), as ggml's reference searches them
+// (k_quantize.cc). The same values give the same bits on every machine and with any number of
+// threads.
 void from_f32(StoredType type, const float* src, uint64_t count, std::byte* dst);
 
 // All bytes of a tensor as `type`: as stored where that is its type, else through f32.

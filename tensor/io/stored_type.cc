@@ -1,42 +1,29 @@
 // Conversions to f32, a block at a time with fixed trip counts, which the compiler vectorises.
+// Compiled without fused multiply-adds (CMakeLists.txt): the bits are those of separate roundings.
 #include "tensor/io/stored_type.h"
-
-#ifdef __F16C__
-#include <immintrin.h>
-#endif
 
 #include <array>
 #include <cstring>
 
 #include "tensor/check.h"
+#include "tensor/io/block_bytes.h"
 #include "tensor/io/checked.h"
+#include "tensor/io/k_blocks.h"
 
 namespace mullion {
 
 static_assert(std::endian::native == std::endian::little, "files are little endian");
 
 namespace {
-constexpr std::array<StoredLayout, 19> kLayouts = {{
-    {"F32", 1, 4},    {"BF16", 1, 2},   {"F16", 1, 2},    {"F64", 1, 8},      {"I64", 1, 8},
-    {"I32", 1, 4},    {"I16", 1, 2},    {"I8", 1, 1},     {"U64", 1, 8},      {"U32", 1, 4},
-    {"U16", 1, 2},    {"U8", 1, 1},     {"BOOL", 1, 1},   {"Q4_0", 32, 18},   {"Q4_1", 32, 20},
-    {"Q5_0", 32, 22}, {"Q5_1", 32, 24}, {"Q8_0", 32, 34}, {"Q6_K", 256, 210},
+constexpr std::array<StoredLayout, 25> kLayouts = {{
+    {"F32", 1, 4},        {"BF16", 1, 2},     {"F16", 1, 2},      {"F64", 1, 8},
+    {"I64", 1, 8},        {"I32", 1, 4},      {"I16", 1, 2},      {"I8", 1, 1},
+    {"U64", 1, 8},        {"U32", 1, 4},      {"U16", 1, 2},      {"U8", 1, 1},
+    {"BOOL", 1, 1},       {"Q4_0", 32, 18},   {"Q4_1", 32, 20},   {"Q5_0", 32, 22},
+    {"Q5_1", 32, 24},     {"Q8_0", 32, 34},   {"IQ4_NL", 32, 18}, {"Q2_K", 256, 84},
+    {"Q3_K", 256, 110},   {"Q4_K", 256, 144}, {"Q5_K", 256, 176}, {"Q6_K", 256, 210},
+    {"IQ4_XS", 256, 136},
 }};
-
-template <typename T>
-T load(const std::byte* src) {
-  T value;
-  std::memcpy(&value, src, sizeof(T));
-  return value;
-}
-
-float load_f16(const std::byte* src) {
-#ifdef __F16C__
-  return _cvtsh_ss(load<uint16_t>(src));
-#else
-  return static_cast<float>(load<f16>(src));
-#endif
-}
 
 void f16_to_f32(const std::byte* src, uint64_t count, float* dst) {
   uint64_t i = 0;
@@ -67,7 +54,7 @@ void q8_0_block(const std::byte* src, float* dst) {
   }
 }
 
-// Q4_0 and Q4_1: x = d (q - offset) + m.
+// Q4_0 and Q4_1: x = d (q - offset) + m. An m of -0 changes no value, and no zero's sign.
 void nibble_block(const std::byte* q, float d, int offset, float m, float* dst) {
   for (int i = 0; i < 16; ++i) {
     const int byte = static_cast<int>(q[i]);
@@ -88,41 +75,20 @@ void five_bit_block(const std::byte* src, float d, int offset, float m, float* d
   }
 }
 
-// Two halves of 128; element 32 g + i of a half has 4 low bits in nibble g / 2 of low[32 (g % 2)
-// + i], 2 high bits at 2 g of high[i], and the scale 2 g + i / 16.
-void q6_k_block(const std::byte* src, float* dst) {
-  const float d = load_f16(src + 208);
-  for (int half = 0; half < 2; ++half, dst += 128) {
-    const std::byte* low = src + 64 * half;
-    const std::byte* high = src + 128 + 32 * half;
-    const std::byte* scale = src + 192 + 8 * half;
-    for (int g = 0; g < 4; ++g) {
-      for (int i = 0; i < 32; ++i) {
-        const int nibble = (static_cast<int>(low[32 * (g % 2) + i]) >> (4 * (g / 2))) & 15;
-        const int q = nibble | (((static_cast<int>(high[i]) >> (2 * g)) & 3) << 4);
-        dst[32 * g + i] = d * static_cast<float>(static_cast<int8_t>(scale[2 * g + i / 16])) *
-                          static_cast<float>(q - 32);
-      }
-    }
-  }
-}
-
 void block_to_f32(StoredType type, const std::byte* src, float* dst) {
   switch (type) {
     case StoredType::q8_0:
       return q8_0_block(src, dst);
     case StoredType::q4_0:
-      return nibble_block(src + 2, load_f16(src), 8, 0.0f, dst);
+      return nibble_block(src + 2, load_f16(src), 8, -0.0f, dst);
     case StoredType::q4_1:
       return nibble_block(src + 4, load_f16(src), 0, load_f16(src + 2), dst);
     case StoredType::q5_0:
-      return five_bit_block(src + 2, load_f16(src), 16, 0.0f, dst);
+      return five_bit_block(src + 2, load_f16(src), 16, -0.0f, dst);
     case StoredType::q5_1:
       return five_bit_block(src + 4, load_f16(src), 0, load_f16(src + 2), dst);
-    case StoredType::q6_k:
-      return q6_k_block(src, dst);
     default:
-      fail(Fault::bad_file, "no conversion of ", name_of(type), " to F32");
+      return k_block_to_f32(type, src, dst);
   }
 }
 }  // namespace

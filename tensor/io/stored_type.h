@@ -4,7 +4,7 @@
 //   q4_0  f16 d | 16 bytes             x = d (q - 8)    low nibbles: elements 0..15, high: 16..31
 //   q4_1  f16 d, f16 m | 16 bytes      x = d q + m
 //   q5_0, q5_1: the same with a fifth bit each in a u32 before the nibbles
-//   q6_K  128 low, 64 high bytes, 16 x i8 scale, f16 d   x = d scale (q - 32)
+//   q2_K to q6_K, iq4_nl, iq4_xs: k_blocks.h
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -35,7 +35,13 @@ enum class StoredType : uint8_t {
   q5_0,
   q5_1,
   q8_0,
-  q6_k
+  iq4_nl,
+  q2_k,
+  q3_k,
+  q4_k,
+  q5_k,
+  q6_k,
+  iq4_xs
 };
 
 struct StoredLayout {

@@ -83,7 +83,10 @@ void TensorSource::read_floats(std::string_view name, const Store& store) const 
     to_f32(entry.type, bytes.data(), count, values.data());
     const uint64_t odd = first_not_finite(values.data(), count);
     CHECK_AS(Fault::bad_file, odd == count, name_, ": ", name, ": element ", begin + odd, " is ",
-             values[odd]);
+             values[odd],
+             layout.block > 1 ? concat(": the scale of block ", (begin + odd) / layout.block,
+                                       " of ", layout.name, " is not finite")
+                              : "");
     store(begin, values.data(), count);
   });
 }

@@ -90,6 +90,52 @@ TEST_F(ToolLlamaExport, BlocksSayWhatTheyCost) {
   EXPECT_EQ(q4.at("output_norm.weight").type, StoredType::f32);
 }
 
+// Rows of 256 and of 96: what is a whole number of blocks is in them, the rest in llama.cpp's next
+// best, which is said.
+TEST_F(ToolLlamaExport, BlocksOf256) {
+  LlamaConfig config = test::tiny_config();
+  config.hidden_size = 96;
+  config.head_dim = 24;
+  config.intermediate_size = 256;
+  config.max_position_embeddings = 128;
+  test::write_tiny_llama(at("wide"), config);
+  struct Row {
+    const char* name;
+    StoredType type, next_best;
+  };
+  for (const Row& row : {Row{"q4_k", StoredType::q4_k, StoredType::q5_0},
+                         Row{"q5_k", StoredType::q5_k, StoredType::q5_1},
+                         Row{"q6_k", StoredType::q6_k, StoredType::q8_0}}) {
+    const std::string file = std::string(row.name) + ".gguf";
+    const test::Answer made =
+        run("tool_llama export --threads 1 -m wide --format gguf --check text.txt --type " +
+            std::string(row.name) + " -o " + file);
+    ASSERT_EQ(made.code, 0) << made.log;
+    for (const std::string& said :
+         {"q_proj is in " + std::string(name_of(row.next_best)), std::string("rows of 96")})
+      EXPECT_NE(made.log.find(said), std::string::npos) << made.log;
+    EXPECT_EQ(made.log.find("down_proj"), std::string::npos) << made.log;
+    EXPECT_EQ(made.log.find("embed_tokens"), std::string::npos) << made.log;
+    const GgufFile written(at(file));
+    EXPECT_EQ(written.at("blk.0.ffn_down.weight").type, row.type);
+    EXPECT_EQ(written.at("blk.0.attn_q.weight").type, row.next_best);
+    EXPECT_EQ(written.at("token_embd.weight").type, StoredType::q8_0);
+    // Mixed types in one file are a model like any other.
+    EXPECT_NEAR(perplexity("-m " + file) / perplexity("-m wide"), 1, 0.05) << row.name;
+  }
+}
+
+TEST_F(ToolLlamaExport, QuantizeIsAnExport) {
+  exported("-m base --format gguf --type q4_1 -o export.gguf");
+  const auto made =
+      result("tool_llama quantize -m base --type q4_1 -o quantize.gguf --check text.txt --json");
+  EXPECT_GT(made.value("perplexity_after", 0.0), 1.0);
+  EXPECT_EQ(test::contents(at("quantize.gguf")), test::contents(at("export.gguf")));
+  refused("tool_llama quantize -m base --type q4_1 -o quantize.gguf", 2, {"exists"});
+  refused("tool_llama quantize -m base -o new.gguf", 2, {"--type"});
+  refused("tool_llama quantize -m base --type q2_k -o new.gguf", 2, {"q2_k", "q4_k"});
+}
+
 TEST_F(ToolLlamaExport, RopeScalingGoesAlong) {
   LlamaConfig config = test::tiny_config();
   config.rope_scaling = {RopeScaling::Kind::llama3, 8, 1, 4, 16};
