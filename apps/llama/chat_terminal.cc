@@ -20,8 +20,8 @@ double rate(int64_t tokens, std::chrono::duration<double> time) {
 }
 
 void tell(const Error& error) {
-  log_warning(error.what());
-  if (!error.hint().empty()) log_warning("  try: ", error.hint());
+  log_line(LogLevel::quiet, concat("error: ", error.what()));
+  if (!error.hint().empty()) log_line(LogLevel::quiet, "  try: " + error.hint());
 }
 
 }  // namespace
