@@ -33,6 +33,7 @@ if(PkgConfig_FOUND)
   pkg_check_modules(PCRE2 IMPORTED_TARGET libpcre2-8)
   pkg_check_modules(UTF8PROC IMPORTED_TARGET libutf8proc)
   pkg_check_modules(TOMLPP IMPORTED_TARGET tomlplusplus)
+  pkg_check_modules(HTTPLIB IMPORTED_TARGET cpp-httplib)  # chat_llama serve
 endif()
 find_package(ZLIB QUIET)  # ImageNet's devkit is compressed
 find_package(CLI11 QUIET)

@@ -10,4 +10,7 @@ Outcome complete_text(const Options& options);
 OptionTable chat_table();
 Outcome chat(const Options& options);
 
+OptionTable serve_table();
+Outcome serve_text(const Options& options);
+
 }  // namespace mullion
