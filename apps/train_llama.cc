@@ -11,8 +11,15 @@ namespace {
 
 Outcome train(const Options& options, Learns learns) {
   LlamaTraining training(options, learns);
-  if (options.dry_run) return training.estimate();
+  if (options.dry_run) {
+    const TrainingPlan plan = training.plan();
+    plan.tell();
+    JsonObject estimate = training.estimate();
+    plan.add_to(estimate);
+    return estimate;
+  }
   TrainingRun run(options, training.settings());
+  run.tell_plan();
   if (run.checkpoint()) training.restore(*run.checkpoint());
   training.start(run.path(), run.step());
   while (true) {
@@ -22,6 +29,7 @@ Outcome train(const Options& options, Learns learns) {
     run.record(run.make([&](int64_t step) { return training.step(step); }));
   }
   training.tell_result(run.path());
+  run.tell_end([&](const auto& checkpoint) { return training.next_commands(checkpoint); });
   return run.outcome();
 }
 

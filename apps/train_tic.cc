@@ -1,6 +1,8 @@
 // train_tic: trains a TiC on a folder of images, or on the generated cue task.
-#include "apps/program/log.h"
+#include "apps/options/device.h"
 #include "apps/program/main.h"
+#include "apps/tic/initial_checkpoint.h"
+#include "apps/tic/plan.h"
 #include "apps/tic/trainer.h"
 #include "tensor/parallel.h"
 
@@ -13,19 +15,21 @@ Outcome train(const Options& given) {
   TicData data = open_tic_data(options);
   const TicSchedule schedule = tic_schedule_of(options, data.train->size());
   derive_intervals(options, schedule);
+  const TicConfig config = training_config(options, static_cast<int64_t>(data.classes.size()));
   if (options.dry_run) {
-    const TicConfig config = tic_config_of(options, static_cast<int64_t>(data.classes.size()));
-    Tic model(config);
-    tell_of(data);
-    log_info(schedule.explanation);
-    for (const std::string& warning : schedule.warnings) log_warning(warning);
-    return JsonObject()
-        .set("params", parameter_count(named_parameters(model)))
+    describe_training(options, config, data, schedule);
+    const TrainingPlan plan = tic_plan(options, config, data, schedule, device_of(options), true);
+    plan.tell();
+    JsonObject facts;
+    facts.set("params", static_cast<int64_t>(tic_parameters(config)))
         .set("macs", tic_macs(config, data.train->shape().height, data.train->shape().width));
+    plan.add_to(facts);
+    return facts;
   }
-  TicTrainer trainer(options, std::move(data));
+  TicTrainer trainer(options, config, std::move(data));
   TrainingRun run(options, trainer.settings());
   trainer.describe();
+  run.tell_plan();
   if (run.checkpoint()) trainer.restore(*run.checkpoint());
   trainer.start(run.path(), run.step());
   while (true) {
@@ -36,6 +40,7 @@ Outcome train(const Options& given) {
   }
   Outcome outcome = run.outcome();
   trainer.finish(outcome.result);
+  run.tell_end([&](const auto& checkpoint) { return trainer.next_commands(checkpoint); });
   return outcome;
 }
 

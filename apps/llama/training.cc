@@ -283,7 +283,10 @@ void LlamaTraining::print_banner() const {
     log_warning("a step takes ", data_->rows_a_step(), " rows, the data has ", data_->rows().size(),
                 ": rows repeat within a step");
   log_info("device     ", describe(device_));
-  log_info("estimate   ", step_estimate().text());
+  const LlamaCost c = cost();
+  log_info("size       ", c.parameters, " parameters, ", c.trained, " of them trained; ",
+           c.operations / 1e12, " TFLOP a step; attention sees ",
+           100 * visible_fraction(pattern_, context_), " % of the causal pairs");
 }
 
 RunSettings LlamaTraining::settings() const {
@@ -291,10 +294,9 @@ RunSettings LlamaTraining::settings() const {
   settings.what =
       fs::path(base_name_).stem().string() + "-" + options_.get<std::string>("attention.kind");
   settings.device = device_;
-  settings.total_steps = schedule_.total_steps;
-  settings.steps_per_epoch = data_->steps_an_epoch();
-  settings.checkpoint_bytes =
-      12 * static_cast<uint64_t>(parameter_count(update_->parameters())) + (uint64_t{1} << 20);
+  settings.plan = plan();
+  settings.guess_loss = std::log(static_cast<double>(config_.vocab_size));
+  settings.warmup_steps = schedule_.warmup_steps;
   settings.identity = {{"model", sha256_hex(to_json(config_).dump() + base_fingerprint_)},
                        {"data", data_->rows().fingerprint()}};
   // Only these schedules know their end.
@@ -342,11 +344,12 @@ void LlamaTraining::start(const fs::path& run, int64_t step) {
 }
 
 Evaluation LlamaTraining::evaluate(int64_t step) {
-  const Evaluation result = validate();
+  Evaluation result = validate();
   if (!result.complete) return result;
   std::optional<double> loss, ppl;
   if (result.present) loss = result.loss, ppl = std::exp(result.loss);
-  summary_->row(step, {update_->take_mean_loss(), loss, ppl, schedule_.at(step - 1)});
+  result.train_loss = update_->take_mean_loss();
+  summary_->row(step, {result.train_loss, loss, ppl, schedule_.at(step - 1)});
   return result;
 }
 

@@ -26,6 +26,8 @@ class LlamaTraining {
   LlamaTraining(const Options& options, Learns learns);
 
   RunSettings settings() const;
+  // With the time of a step where this is a dry run, by the operations it takes.
+  TrainingPlan plan() const;
   // {parameters, trainable, tokens_a_step, memory_gib, tflop_a_step}, and what the data are
   JsonObject estimate() const;
 
@@ -39,6 +41,8 @@ class LlamaTraining {
   Evaluation evaluate(int64_t step);
   // Says, after the last step, what a reader of the result has to know.
   void tell_result(const std::filesystem::path& run) const;
+  // What to try next with `checkpoint` of a run.
+  std::vector<std::string> next_commands(const std::filesystem::path& checkpoint) const;
   TrainingState state();
   void restore(const CheckpointInfo& checkpoint);
 

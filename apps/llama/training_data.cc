@@ -116,6 +116,17 @@ std::string TrainingData::describe() const {
   return text;
 }
 
+std::string TrainingData::pass() const {
+  return concat(rows_->size(), rows_->size() == 1 ? " row" : " rows",
+                learns_ == Learns::texts || packed_
+                    ? concat(" of ", packed_ ? "up to " : "", context_, " tokens")
+                    : "");
+}
+
+int64_t TrainingData::dropped_tokens() const {
+  return learns_ == Learns::texts ? rows_->tokens() - rows_->size() * context_ : 0;
+}
+
 Tensor tensor_of(const std::vector<int64_t>& values, const TextBatch& batch) {
   return Tensor::from(values, {batch.rows, batch.tokens});
 }

@@ -45,6 +45,9 @@ class TrainingData {
   // The name of the chat template, "" for texts.
   const std::string& chat_template() const { return chat_template_; }
   std::string describe() const;
+  // What a pass goes over, "120 rows of 512 tokens", and the tokens that are in no row.
+  std::string pass() const;
+  int64_t dropped_tokens() const;
 
  private:
   std::unique_ptr<TextRows> open_texts(const char* key);

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "apps/llama/training.h"
+#include "apps/program/command_text.h"
 
 namespace mullion {
 
@@ -29,6 +30,48 @@ LlamaCost LlamaTraining::cost() const {
                               .pass_tokens = pass_tokens(),
                               .rows = batch_ * accumulate_,
                               .row_tokens = data_->mean_length()});
+}
+
+TrainingPlan LlamaTraining::plan() const {
+  constexpr double kManyPasses = 100;
+  const LlamaCost c = cost();
+  TrainingPlan plan;
+  plan.total_steps = schedule_.total_steps;
+  plan.steps_per_epoch = data_->steps_an_epoch();
+  plan.data = data_->pass();
+  plan.dropped_count = data_->dropped_tokens();
+  if (plan.dropped_count > 0)
+    plan.dropped = concat(plan.dropped_count, " of ", data_->rows().tokens(),
+                          " tokens, at the ends of files, fill no row and are left out");
+  if (!options_.has("train.epochs")) plan.passes_to_warn_of = kManyPasses;
+  plan.memory_bytes = c.bytes;
+  // What is trained and its two moments, in f32.
+  plan.checkpoint_bytes = 12 * static_cast<uint64_t>(c.trained) + (uint64_t{1} << 20);
+  plan.checkpoints = options_.get<int64_t>("save.keep");
+  if (options_.dry_run) {
+    const double rate = measured_product_rate(device_);
+    plan.step_seconds = c.operations / rate;
+    plan.step_source =
+        concat("an estimate, no step was made: ", c.operations / 1e12, " TFLOP at the ",
+               std::llround(rate / 1e9), " GFLOP/s of a matrix product; at least that");
+  }
+  return plan;
+}
+
+std::vector<std::string> LlamaTraining::next_commands(const std::filesystem::path& run) const {
+  const char* judged = options_.has("data.val") ? "data.val" : "data.train";
+  const auto data = options_.get<std::vector<std::string>>(judged);
+  const std::string context = std::to_string(context_);
+  std::vector<std::string> next;
+  if (learns_ == Learns::texts)
+    next.push_back(command_text(
+        "eval_llama", {"ppl", "--model", run.string(), "--data", data[0], "--ctx-size", context}));
+  next.push_back(command_text("chat_llama", {"complete", "--model", run.string(), "--prompt",
+                                             "Once upon a time", "--max-tokens", "64"}));
+  if (lora_)
+    next.push_back(command_text("tool_llama", {"merge", "--model", run.string(), "--output",
+                                               (run.parent_path() / "merged").string()}));
+  return next;
 }
 
 JsonObject LlamaTraining::estimate() const {

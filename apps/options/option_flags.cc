@@ -158,6 +158,29 @@ std::string completion_text(const OptionTable& table) {
   return "complete -o default -W \"" + words + "\" " + program + "\n";
 }
 
+// What the flags say, by key.
+std::vector<std::pair<std::string, OptionValue>> values_of(const OptionTable& table,
+                                                           const std::vector<CLI::Option*>& flags) {
+  std::vector<std::pair<std::string, OptionValue>> values;
+  for (size_t i = 0; i < flags.size(); ++i) {
+    if (flags[i]->count() == 0) continue;
+    const OptionSpec& spec = table.specs()[i];
+    std::vector<std::string> texts = flags[i]->results();
+    const std::string name = shown_flag(spec);
+    if (!is_list(spec.kind)) {
+      for (const std::string& text : texts)
+        if (text != texts.back())
+          log_warning(name, " is given several times: the last, ", texts.back(), ", is taken, ",
+                      text, " is not");
+      texts = {texts.back()};
+    }
+    values.emplace_back(spec.key,
+                        spec.is_whole ? OptionValue(texts) : parse_option(spec.kind, texts, name));
+    check_limits(values.back().second, spec.limits, name);
+  }
+  return values;
+}
+
 void check_required(const Options& options, const OptionTable& table) {
   for (const OptionSpec& spec : table.specs()) {
     const OptionValue& value = options.value(spec.key);
@@ -207,27 +230,24 @@ ParsedOptions parse_options(const OptionTable& declared,
   if (controls.completion) return {std::nullopt, completion_text(*table)};
   refuse_extras(*table, app.remaining());
 
-  Options options(table);
-  for (const std::string& file : controls.configs) {
-    for (const std::string& name : presets_named_in(file)) apply_preset(options, *table, name);
-  }
-  for (const std::string& name : controls.presets) apply_preset(options, *table, name);
-  for (const std::string& file : controls.configs) apply_toml(options, *table, file);
-  for (size_t i = 0; i < flags.size(); ++i) {
-    if (flags[i]->count() == 0) continue;
-    const OptionSpec& spec = table->specs()[i];
-    std::vector<std::string> texts = flags[i]->results();
-    const std::string name = shown_flag(spec);
-    if (!is_list(spec.kind)) {
-      for (const std::string& text : texts)
-        if (text != texts.back())
-          log_warning(name, " is given several times: the last, ", texts.back(), ", is taken, ",
-                      text, " is not");
-      texts = {texts.back()};
-    }
-    OptionValue value = spec.is_whole ? OptionValue(texts) : parse_option(spec.kind, texts, name);
-    check_limits(value, spec.limits, name);
-    options.set(spec.key, std::move(value), "flag");
+  const std::vector<std::pair<std::string, OptionValue>> values = values_of(*table, flags);
+  const auto layered = [&](Options options) {
+    for (const std::string& file : controls.configs)
+      for (const std::string& name : presets_named_in(file)) apply_preset(options, *table, name);
+    for (const std::string& name : controls.presets) apply_preset(options, *table, name);
+    for (const std::string& file : controls.configs) apply_toml(options, *table, file);
+    for (const auto& [key, value] : values) options.set(key, value, "flag");
+    return options;
+  };
+  Options options = layered(Options(table));
+  if (Options below(table); table->base() && table->base()(options, below)) {
+    options = layered(below);
+    for (const OptionSpec& spec : table->specs())
+      if (const OptionValue& now = options.value(spec.key), &then = below.value(spec.key);
+          spec.may_change && now != then)
+        options.notes.push_back(concat("but        ", shown_flag(spec), " ", toml_text(now),
+                                       ", which was ",
+                                       below.has(spec.key) ? toml_text(then) : "unset"));
   }
   if (controls.print_config) return {std::nullopt, options.to_toml()};
   check_required(options, *table);

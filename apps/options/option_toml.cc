@@ -138,7 +138,8 @@ std::vector<std::string> presets_named_in(const std::filesystem::path& file) {
   return list<std::string>(*node, OptionKind::texts, place(file.string(), *node) + ": preset");
 }
 
-void apply_toml(Options& options, const OptionTable& table, const std::filesystem::path& file) {
+void apply_toml(Options& options, const OptionTable& table, const std::filesystem::path& file,
+                const std::vector<std::string>* keys) {
   const toml::table root = parse(file);
   const std::vector<std::string> sections = section_names(table);
   for (const auto& [section_key, section_node] : root) {
@@ -158,6 +159,7 @@ void apply_toml(Options& options, const OptionTable& table, const std::filesyste
       const std::string line = place(file.string(), node);
       const OptionSpec* spec = table.find(key);
       if (spec == nullptr) unknown(line, "key " + key, nearest_key(table, section, name));
+      if (keys && std::find(keys->begin(), keys->end(), key) == keys->end()) continue;
       try {
         options.set(key, convert(node, spec->kind, key), line);
       } catch (const Error& error) {

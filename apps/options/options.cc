@@ -162,6 +162,14 @@ void Options::set(std::string_view key, OptionValue value, std::string source) {
   sources_[i] = std::move(source);
 }
 
+std::vector<std::string> Options::given() const {
+  std::vector<std::string> keys;
+  for (const OptionSpec& spec : table_->specs())
+    if (const std::string from = source(spec.key); from != "default" && from != "derived")
+      keys.push_back(spec.key);
+  return keys;
+}
+
 void Options::wrong_type(std::string_view key) const {
   const OptionSpec& spec = table_->specs()[index(key)];
   if (!has(key)) {

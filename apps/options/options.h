@@ -9,6 +9,7 @@
 #include <concepts>
 #include <deque>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -62,6 +63,8 @@ struct Preset {
   std::vector<std::pair<std::string, std::string>> values;  // key, value as on the command line
 };
 
+class Options;
+
 class OptionTable {
  public:
   OptionTable(std::string program, std::string about);
@@ -90,6 +93,11 @@ class OptionTable {
   }
   void preset(std::string name, std::string help,
               std::vector<std::pair<std::string, std::string>> values);
+  // A layer below presets, files and flags, which may depend on them: `base` gets the values as
+  // given, sets what lies below in fresh ones, and returns false where there is nothing.
+  using Base = std::function<bool(const Options& given, Options& below)>;
+  void set_base(Base base) { base_ = std::move(base); }
+  const Base& base() const { return base_; }
   // Adds --seed, --threads and --device, where the program has not declared them itself.
   void add_common();
 
@@ -107,6 +115,7 @@ class OptionTable {
   std::string program_, about_;
   std::deque<OptionSpec> specs_;  // a deque: add() returns references that stay valid
   std::vector<Preset> presets_;
+  Base base_;
 };
 
 // The values of one call of a program.
@@ -136,6 +145,10 @@ class Options {
   // Checks kind and limits. A program records what it derived ("auto") under source "derived".
   void set(std::string_view key, OptionValue value, std::string source);
 
+  // Keys that a preset, a file or a flag has set.
+  std::vector<std::string> given() const;
+  const OptionTable& table() const { return *table_; }
+
   // The file that repeats this run alone; with comments: limits, default and source of each key.
   std::string to_toml(bool comments = true) const;
   // Keys and values that a resumed run must share (all but those free_on_resume).
@@ -150,6 +163,7 @@ class Options {
   bool json = false, dry_run = false;
   int verbosity = 0;                   // -v: 1, -vv: 2, -q: -1
   std::vector<std::string> arguments;  // as given, for command.txt
+  std::vector<std::string> notes;      // to be said when the program knows how loud it is
 
  private:
   [[noreturn]] void wrong_type(std::string_view key) const;
@@ -170,8 +184,10 @@ struct ParsedOptions {
 // `arguments` without the program's name. Throws Error(usage) with a hint that names the nearest
 // flag, key or choice.
 ParsedOptions parse_options(const OptionTable& table, const std::vector<std::string>& arguments);
-// Values of a TOML file into `options`; unknown sections and keys are errors with file and line.
-void apply_toml(Options& options, const OptionTable& table, const std::filesystem::path& file);
+// Values of a TOML file into `options`; unknown sections and keys are errors with file and line;
+// where `keys` are given, other keys of the file are passed over.
+void apply_toml(Options& options, const OptionTable& table, const std::filesystem::path& file,
+                const std::vector<std::string>* keys = nullptr);
 // The names under "preset" at the top of a TOML file.
 std::vector<std::string> presets_named_in(const std::filesystem::path& file);
 // Names of all flags of a spec: {"-b", "--batch-size"}.

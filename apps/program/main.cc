@@ -101,6 +101,7 @@ bool wants_json(const std::vector<std::string>& arguments) {
 
 int run_options(const Options& options, const ProgramBody& body) {
   set_log_level(options.verbosity);
+  for (const std::string& note : options.notes) log_info(note);
   set_num_threads(options.threads());
   if (!options.device().starts_with("auto")) device_of(options);  // said before any work
   const Outcome outcome = body(options);

@@ -11,7 +11,9 @@ namespace {
 // Okabe and Ito's colours, which the colour-blind can tell apart.
 constexpr std::array<const char*, 8> kPalette = {"#0072b2", "#d55e00", "#009e73", "#cc79a7",
                                                  "#e69f00", "#56b4e9", "#7f7f7f", "#000000"};
-constexpr double kWidth = 460, kHeight = 260, kLeft = 58, kRight = 12, kTop = 28, kBottom = 40;
+constexpr double kPlotWidth = 400, kHeight = 260, kTop = 28, kBottom = 40;
+constexpr double kCharacter = 6.2;  // width of one at the size of labels, 11 px, rather too much
+constexpr size_t kMostInLegend = 32;
 constexpr size_t kMaxPoints = 400;
 
 std::string text(const char* format, double a, double b) {
@@ -48,11 +50,28 @@ struct Axis {
   }
 };
 
+// How wide a text is, about; UTF-8 counts by characters.
+double width_of(const std::string& text) {
+  const auto follows = [](char c) { return (static_cast<unsigned char>(c) & 0xc0) == 0x80; };
+  return kCharacter * static_cast<double>(std::count_if(text.begin(), text.end(),
+                                                        [&](char c) { return !follows(c); }));
+}
+
+// A name cut in its middle where it is too long for the legend.
+std::string shortened(const std::string& name) {
+  const auto letters = static_cast<size_t>(width_of(name) / kCharacter + 0.5);
+  if (letters <= kMostInLegend || letters != name.size()) return name;
+  return name.substr(0, kMostInLegend / 2) + "\u2026" +
+         name.substr(name.size() - kMostInLegend / 2 + 1);
+}
+
 struct Plot {
   Axis x, y;
+  double left = 0, right = 0, width = 0;  // edges of the plot; of the whole, with its legend
+  bool legend = false;
 
   explicit Plot(const Chart& chart) {
-    x = {.logarithmic = chart.log_x, .begin = kLeft, .end = kWidth - kRight};
+    x = {.logarithmic = chart.log_x};
     y = {.logarithmic = chart.log_y, .begin = kHeight - kBottom, .end = kTop};
     for (const Series& series : chart.series) {
       for (const auto& [px, py] : series.points) {
@@ -64,17 +83,36 @@ struct Plot {
     if (empty()) return;
     x.settle();
     y.settle();
+    make_room(chart);
   }
   bool empty() const { return !(x.low <= x.high); }
+
+ private:
+  // Left of the plot for its numbers and the label of y, right of it for the legend, or for the
+  // half of the last number that stands out.
+  void make_room(const Chart& chart) {
+    double numbers = 0, names = 0;
+    for (const double value : chart_ticks(y.low, y.high, 5, chart.log_y))
+      numbers = std::max(numbers, width_of(short_number(value)));
+    for (const Series& series : chart.series)
+      names = std::max(names, width_of(shortened(series.name)));
+    legend = names > 0;
+    left = 28 + numbers;
+    right = left + kPlotWidth;
+    width = right + std::max(legend ? 30 + names : 0, width_of(short_number(x.high)) / 2 + 8);
+    width = std::max(width, left + 1.3 * width_of(chart.title));
+    x.begin = left;
+    x.end = right;
+  }
 };
 
 std::string grid(const Chart& chart, const Plot& plot) {
   std::string out;
   for (const double value : chart_ticks(plot.y.low, plot.y.high, 5, chart.log_y)) {
     const double at = plot.y.pixel(value);
-    out += text("<path class=\"grid\" d=\"M%.1f %.1f", kLeft, at) +
-           text("H%.1f\"/>", kWidth - kRight, 0);
-    out += text("<text x=\"%.1f\" y=\"%.1f\" class=\"end\">", kLeft - 6, at + 4) +
+    out += text("<path class=\"grid\" d=\"M%.1f %.1f", plot.left, at) +
+           text("H%.1f\"/>", plot.right, 0);
+    out += text("<text x=\"%.1f\" y=\"%.1f\" class=\"end\">", plot.left - 6, at + 4) +
            short_number(value) + "</text>";
   }
   for (const double value : chart_ticks(plot.x.low, plot.x.high, 6, chart.log_x)) {
@@ -106,17 +144,17 @@ std::string line_of(const Series& series, const Plot& plot, const char* colour) 
          "\" d=\"" + path + "\"/>" + dots;
 }
 
-std::string legend(const Chart& chart) {
+// Beside the plot, where no curve is hidden by it.
+std::string legend(const Chart& chart, const Plot& plot) {
   std::string out;
-  double y = kTop + 14;
+  double y = kTop + 10;
   for (const Series& series : chart.series) {
     if (series.name.empty()) continue;
     const char* colour = kPalette[series.colour % kPalette.size()];
-    out +=
-        text("<rect x=\"%.1f\" y=\"%.1f\" width=\"10\" height=\"3\"", kWidth - kRight - 14, y - 5) +
-        " fill=\"" + colour + "\"/>" +
-        text("<text x=\"%.1f\" y=\"%.1f\" class=\"end\">", kWidth - kRight - 18, y) +
-        html_escape(series.name) + "</text>";
+    out += text("<rect x=\"%.1f\" y=\"%.1f\" width=\"10\" height=\"3\"", plot.right + 10, y - 5) +
+           " fill=\"" + colour + "\"/>" + text("<text x=\"%.1f\" y=\"%.1f\">", plot.right + 24, y) +
+           "<title>" + html_escape(series.name) + "</title>" + html_escape(shortened(series.name)) +
+           "</text>";
     y += 14;
   }
   return out;
@@ -127,20 +165,21 @@ std::string legend(const Chart& chart) {
 std::string svg_chart(const Chart& chart) {
   const Plot plot(chart);
   if (plot.empty()) return "";
-  std::string out = text("<svg viewBox=\"0 0 %.0f %.0f\" role=\"img\">", kWidth, kHeight);
-  out += text("<text x=\"%.1f\" y=\"%.1f\" class=\"title\">", kLeft, 17) +
+  std::string out = text("<svg viewBox=\"0 0 %.0f %.0f\"", plot.width, kHeight) +
+                    text(" style=\"width:%.0fpx\" role=\"img\">", plot.width, 0);
+  out += text("<text x=\"%.1f\" y=\"%.1f\" class=\"title\">", plot.left, 17) +
          html_escape(chart.title) + "</text>";
   out += grid(chart, plot);
   for (const Series& series : chart.series) {
     out += line_of(series, plot, kPalette[series.colour % kPalette.size()]);
   }
-  out += text("<text x=\"%.1f\" y=\"%.1f\" class=\"mid\">", (kLeft + kWidth - kRight) / 2,
+  out += text("<text x=\"%.1f\" y=\"%.1f\" class=\"mid\">", (plot.left + plot.right) / 2,
               kHeight - 6) +
          html_escape(chart.x_label) + "</text>";
   const double middle = (kTop + kHeight - kBottom) / 2;
   out += text("<text class=\"mid\" transform=\"translate(12 %.1f) rotate(-90)\">", middle, 0) +
          html_escape(chart.y_label) + "</text>";
-  return out + legend(chart) + "</svg>\n";
+  return out + legend(chart, plot) + "</svg>\n";
 }
 
 std::vector<std::pair<double, double>> smoothed(

@@ -9,10 +9,11 @@ namespace {
 constexpr char kStyle[] = R"(
 body{font:15px/1.5 system-ui,sans-serif;color:#222;max-width:64rem;margin:2rem auto;padding:0 1rem}
 h1{font-size:1.6rem}h2{margin-top:2.2rem;border-bottom:1px solid #ddd}h3{margin-top:1.6rem}
-table{border-collapse:collapse;margin:.6rem 0}th,td{padding:.2rem .7rem;border-bottom:1px solid #e3e3e3;
-text-align:right}th:first-child,td:first-child{text-align:left}caption{text-align:left;font-weight:600}
+.wide{overflow-x:auto}table{border-collapse:collapse;margin:.6rem 0}th,td{padding:.2rem .7rem;border-bottom:1px solid #e3e3e3;
+text-align:right}th:first-child,td:first-child{text-align:left}td{overflow-wrap:anywhere;min-width:3rem}
+caption{text-align:left;font-weight:600}
 pre{background:#f6f6f4;padding:.7rem;overflow-x:auto;font-size:13px}.note{color:#666;font-size:13px}
-.charts{display:flex;flex-wrap:wrap;gap:1rem}svg{width:29rem;max-width:100%;background:#fff}
+.charts{display:flex;flex-wrap:wrap;gap:1rem}svg{max-width:100%;background:#fff}
 svg text{font:11px system-ui,sans-serif;fill:#444}svg .title{font-weight:600;font-size:13px}
 svg .end{text-anchor:end}svg .mid{text-anchor:middle}svg .grid{stroke:#e6e6e6}
 svg .line{fill:none;stroke-width:1.8}svg .faint{fill:none;stroke-width:.8;opacity:.28}
@@ -62,7 +63,7 @@ void Document::code(const std::string& summary, const std::string& text, bool op
 }
 
 void Document::table(const Table& table) {
-  body_ += "<table>";
+  body_ += "<div class=\"wide\"><table>";
   if (!table.title.empty()) {
     body_ += "<caption>" + html_escape(table.title) + "</caption>";
     markdown_ += "**" + table.title + "**\n\n";
@@ -79,7 +80,7 @@ void Document::table(const Table& table) {
     for (const std::string& cell : row) markdown_ += "| " + markdown_cell(cell) + " ";
     markdown_ += "|\n";
   }
-  body_ += "</table>\n";
+  body_ += "</table></div>\n";
   markdown_ += "\n";
   if (table.note.empty()) return;
   body_ += "<p class=\"note\">" + html_escape(table.note) + "</p>\n";

@@ -13,6 +13,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "apps/program/command_text.h"
 #include "apps/program/log.h"
 #include "tensor/check.h"
 #include "tensor/io/file.h"
@@ -73,15 +74,6 @@ std::string local_time(const char* format) {
   ::localtime_r(&now, &parts);
   char text[64];
   return {text, std::strftime(text, sizeof text, format, &parts)};
-}
-
-std::string quoted_for_shell(const std::string& text) {
-  constexpr char kPlain[] =
-      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=,:+@%";
-  if (!text.empty() && text.find_first_not_of(kPlain) == std::string::npos) return text;
-  std::string quoted = "'";
-  for (const char c : text) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return quoted + "'";
 }
 
 bool holds_checkpoints(const fs::path& folder) {
@@ -189,6 +181,7 @@ void RunFolder::record(const Options& options, const JsonObject& facts) const {
   env.set("program", options.program()).set("version", MULLION_VERSION);
   env.set("host", host_name()).set("processor", processor_name());
   env.set("cores", static_cast<int64_t>(::sysconf(_SC_NPROCESSORS_ONLN)));
+  env.set("given", options.given());
   env.set("started", local_time("%Y-%m-%dT%H:%M:%S%z")).set("facts", facts);
   write_whole_file(path_ / "env.json", env.text() + "\n");
 }
@@ -212,11 +205,37 @@ void RunFolder::preflight(uint64_t bytes, int64_t copies) const {
   }
 }
 
+namespace {
+// --resume RUN: what the run was given lies below all that is given now.
+bool take_settings_of_run(const Options& given, Options& below) {
+  const auto resume = given.get<std::string>("save.resume");
+  if (resume == "no" || resume == "auto") return false;
+  const fs::path run = choose_run(given, "").folder, file = run / "config.toml";
+  CHECK_AS(Fault::usage, fs::exists(file) && fs::exists(run / "env.json"), "--resume ", resume,
+           ": no run of this program: ", run.string(), " has no config.toml and env.json");
+  const std::string env_file = (run / "env.json").string();
+  const nlohmann::json env = read_json_file(env_file);
+  const std::string program = get_string(env, env_file, "program");
+  CHECK_AS(Fault::usage, program == given.program(), "--resume ", resume, ": a run of ", program,
+           ", not of ", given.program());
+  if (!env.contains("given")) return false;  // of a former version: its options are given again
+  const std::vector<std::string> keys = get_strings(env, env_file, "given");
+  apply_toml(below, given.table(), file, &keys);
+  for (const char* own : {"save.resume", "save.allow_mismatch"})
+    below.set(own, given.value(own), given.source(own));
+  below.notes.push_back("settings   of " + file.string());
+  return true;
+}
+}  // namespace
+
 void add_run_options(OptionTable& table, const RunDefaults& defaults) {
+  table.set_base(take_settings_of_run);
   table.add("save.output", "--output", defaults.output, "folder of the runs").free_on_resume();
   table.add("save.name", "--name,--experiment", "", "name of this run (date, time and model)")
       .free_on_resume();
-  table.add("save.resume", "--resume", "no", "no, auto, or the folder of a run or checkpoint")
+  table
+      .add("save.resume", "--resume", "no",
+           "no, auto, or the folder of a run or checkpoint, whose settings are taken")
       .free_on_resume();
   table
       .add("save.every", "--save-every", defaults.save_every,

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "apps/program/command_text.h"
 #include "apps/program/log.h"
 #include "tensor/check.h"
 #include "tensor/io/json.h"
@@ -13,6 +14,7 @@ namespace mullion {
 
 namespace {
 using Clock = std::chrono::steady_clock;
+constexpr double kFirstLineSeconds = 10, kLineSeconds = 60;  // without a line of progress
 constexpr char kStateFile[] = "run_state.json";
 constexpr char kHistoryFile[] = "trainer_state.json";
 
@@ -61,13 +63,15 @@ TrainingRun::TrainingRun(const Options& options, RunSettings settings)
   }
   if (checkpoint_) restore();
   folder_.record(options_, settings_.facts);
-  folder_.preflight(settings_.checkpoint_bytes, options.get<int64_t>("save.keep") + 1);
+  settings_.plan.checkpoints = options.get<int64_t>("save.keep");
+  folder_.preflight(settings_.plan.checkpoint_bytes, options.get<int64_t>("save.keep") + 1);
   metrics_.emplace(folder_.path(), step_);
   events_.emplace(folder_.path(), checkpoint_ ? step_ + 1 : 0);
-  if (step_ >= settings_.total_steps) {
+  if (step_ >= settings_.plan.total_steps) {
     log_info(folder_.path().string(), ": complete already, ", step_, " steps");
   }
-  begin_ = step_begin_ = Clock::now();
+  begin_ = step_begin_ = shown_ = Clock::now();
+  first_step_ = step_;
 }
 
 void TrainingRun::restore() {
@@ -86,15 +90,18 @@ void TrainingRun::restore() {
   if (!evaluation_pending_) evaluated_step_ = step_;
   history_ = parse_trainer_state(checkpoint_->read(kHistoryFile),
                                  checkpoint_->path(kHistoryFile).string());
+  for (const auto& [name, stored] : checkpoint_->files) saved_bytes_ += stored.bytes;
   log_info("resumed at step ", step_, " from ", checkpoint_->folder.string());
 }
 
 double TrainingRun::epoch() const {
-  return settings_.steps_per_epoch > 0 ? static_cast<double>(step_) / settings_.steps_per_epoch : 0;
+  return settings_.plan.steps_per_epoch > 0
+             ? static_cast<double>(step_) / settings_.plan.steps_per_epoch
+             : 0;
 }
 
 bool TrainingRun::more() {
-  if (step_ >= settings_.total_steps) return false;
+  if (step_ >= settings_.plan.total_steps) return false;
   if (stop_requested()) {
     progress_.reset();
     CHECK_AS(Fault::disk, saved_step_ == step_ || step_ == 0, folder_.path().string(),
@@ -104,7 +111,7 @@ bool TrainingRun::more() {
     return false;
   }
   if (!progress_)
-    progress_.emplace("train", settings_.total_steps,
+    progress_.emplace("train", settings_.plan.total_steps,
                       ProgressStyle{.plain_seconds = 0, .start = step_});
   step_begin_ = Clock::now();
   return true;
@@ -114,7 +121,7 @@ JsonObject TrainingRun::line(const char* split) const {
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   JsonObject line;
   line.set("t", std::chrono::duration<double>(now).count()).set("step", step_);
-  if (settings_.steps_per_epoch > 0) line.set("epoch", epoch());
+  if (settings_.plan.steps_per_epoch > 0) line.set("epoch", epoch());
   return line.set("split", split);
 }
 
@@ -125,6 +132,63 @@ void TrainingRun::show(const StepReport& r, double rate) {
                 settings_.rate.substr(0, settings_.rate.find('_')).c_str(),
                 100 * r.data_seconds / std::max(seconds_since(step_begin_), 1e-9));
   progress_->update(step_, status);
+  shown_ = Clock::now();
+  ever_shown_ = true;
+}
+
+// So that nobody waits long for a sign of life where steps are slow.
+bool TrainingRun::show_due(Clock::time_point now) {
+  const double silent = std::chrono::duration<double>(now - shown_).count();
+  return silent > (ever_shown_ ? kLineSeconds : kFirstLineSeconds);
+}
+
+// After a few steps, once: how long all of them will take.
+void TrainingRun::tell_time() {
+  constexpr double kEnoughSeconds = 2;
+  const int64_t steps = step_ - first_step_ - 1;
+  if (time_told_ || steps < 1 || (steps < 20 && measured_seconds_ < kEnoughSeconds)) return;
+  time_told_ = true;
+  const double a_step = measured_seconds_ / static_cast<double>(steps);
+  const int64_t more = settings_.plan.total_steps - step_;
+  if (more == 0) return;
+  log_info("time       ", time_in_words(a_step * static_cast<double>(more)), " to go: ", more,
+           " steps of ", time_in_words(a_step), " (measured), evaluations not counted; memory ",
+           bytes_in_words(static_cast<double>(memory_use(settings_.device).peak)));
+}
+
+void TrainingRun::tell_of_guessing(const std::string& what) {
+  if (guessing_told_) return;
+  guessing_told_ = true;
+  log_warning(what,
+              ", as by guessing: nothing is being learned. Are the data and their labels what "
+              "they should be? Else try another --lr");
+}
+
+void TrainingRun::watch_loss(double loss) {
+  constexpr double kNear = 0.02, kKept = 0.95;
+  constexpr int64_t kManySteps = 200;
+  if (settings_.guess_loss <= 0 || step_ <= settings_.warmup_steps) return;
+  recent_loss_ = recent_loss_ == 0 ? loss : kKept * recent_loss_ + (1 - kKept) * loss;
+  const bool near = std::abs(recent_loss_ - settings_.guess_loss) < kNear * settings_.guess_loss;
+  steps_at_guess_ = near ? steps_at_guess_ + 1 : 0;
+  if (steps_at_guess_ >= kManySteps)
+    tell_of_guessing(concat("the loss has been at ln n = ", settings_.guess_loss, " for ",
+                            steps_at_guess_, " steps"));
+}
+
+void TrainingRun::watch_metric(const Evaluation& e) {
+  constexpr int64_t kManyEvaluations = 5;
+  if (!e.guess_metric || step_ <= settings_.warmup_steps) return;
+  evaluations_at_guess_ = e.metric <= *e.guess_metric ? evaluations_at_guess_ + 1 : 0;
+  if (evaluations_at_guess_ >= kManyEvaluations)
+    tell_of_guessing(concat(e.metric_name, " has been at chance in ", evaluations_at_guess_,
+                            " evaluations, now ", e.metric));
+}
+
+int64_t TrainingRun::best_step() const {
+  long long step = -1;
+  std::sscanf(history_.best_model_checkpoint.c_str(), "checkpoint-%lld", &step);
+  return step;
 }
 
 StepReport TrainingRun::make(const std::function<StepReport(int64_t)>& step) {
@@ -160,8 +224,13 @@ void TrainingRun::record(const StepReport& r) {
   for (const auto& [name, value] : r.extra) fields.set(name, value);
   if (!r.applied) fields.set("skipped", true);
   metrics_->write(fields);
-  if (every(step_, options_.get<int64_t>("log.every")) || step_ == settings_.total_steps) {
-    show(r, rate);
+  const bool due =
+      every(step_, options_.get<int64_t>("log.every")) || step_ == settings_.plan.total_steps;
+  if (step_ > first_step_ + 1) measured_seconds_ += seconds;
+  tell_time();
+  if (due || show_due(Clock::now())) show(r, rate);
+  if (r.applied) watch_loss(r.loss);
+  if (due) {
     events_->scalar("train/loss", r.loss, step_);
     events_->scalar("train/lr", r.lr, step_);
     events_->scalar("train/grad_norm", r.grad_norm, step_);
@@ -181,7 +250,7 @@ void TrainingRun::record(const StepReport& r) {
   const auto allowed = options_.get<int64_t>("train.max_skipped");
   CHECK_AS(Fault::diverged, skipped_in_a_row_ <= allowed, "diverged: ", skipped_in_a_row_,
            " steps in a row had a loss or gradient that is not finite; --max-skipped is ", allowed);
-  CHECK_AS(Fault::diverged, step_ < settings_.total_steps || skipped_in_a_row_ < 2,
+  CHECK_AS(Fault::diverged, step_ < settings_.plan.total_steps || skipped_in_a_row_ < 2,
            "diverged: the training ends with ", skipped_in_a_row_,
            " steps in a row whose loss or gradient is not finite");
   const auto minutes = options_.get<double>("train.max_minutes");
@@ -191,7 +260,7 @@ void TrainingRun::record(const StepReport& r) {
 bool TrainingRun::evaluation_due() const {
   if (step_ == evaluated_step_ || step_ == 0) return false;
   if (evaluation_pending_) return true;  // a signal ended it; first thing when the run goes on
-  return every(step_, options_.get<int64_t>("eval.every")) || step_ == settings_.total_steps;
+  return every(step_, options_.get<int64_t>("eval.every")) || step_ == settings_.plan.total_steps;
 }
 
 void TrainingRun::evaluate(const std::function<Evaluation()>& evaluation,
@@ -219,9 +288,6 @@ void TrainingRun::record_evaluation(const Evaluation& e) {
   fields.set("loss", e.loss);
   for (const auto& [name, value] : e.fields) fields.set(name, value);
   metrics_->write(fields);
-  std::string text;
-  for (const auto& [name, value] : e.fields) text += concat(", ", name, " ", value);
-  log_info("step ", step_, ": evaluation: loss ", e.loss, text);
   events_->scalar("eval/loss", e.loss, step_);
   for (const auto& [name, value] : e.fields) events_->scalar("eval/" + name, value, step_);
   history_.log_history.push_back(
@@ -234,6 +300,15 @@ void TrainingRun::record_evaluation(const Evaluation& e) {
     best_step_ = step_;
     if (saved_step_ == step_ && checkpoint_) store_.mark_best(*checkpoint_);
   }
+  std::string text = concat("step ", step_);
+  if (const TrainingPlan& plan = settings_.plan; plan.steps_per_epoch > 0)
+    text = concat("epoch ", epoch(), " of ", plan.passes(), ", ", text);
+  if (e.train_loss) text += concat(": train loss ", *e.train_loss);
+  text += concat(e.train_loss ? ", " : ": ", "val loss ", e.loss);
+  for (const auto& [name, value] : e.fields) text += concat(", ", name, " ", value);
+  log_info(text, "; best ", e.metric_name, " ", *history_.best_metric,
+           best_step() == step_ ? "" : concat(" at step ", best_step()));
+  watch_metric(e);
 }
 
 bool TrainingRun::save_due() {
@@ -241,7 +316,7 @@ bool TrainingRun::save_due() {
   const bool stopping = switches_.stop_requested();
   if (saved_step_ == step_ || step_ == 0) return false;
   return asked || stopping || every(step_, options_.get<int64_t>("save.every")) ||
-         step_ == settings_.total_steps;
+         step_ == settings_.plan.total_steps;
 }
 
 std::string TrainingRun::state_text() const {
@@ -255,7 +330,7 @@ std::string TrainingRun::state_text() const {
 void TrainingRun::save(const TrainingState& training) {
   metrics_->sync();
   history_.global_step = step_;
-  history_.max_steps = settings_.total_steps;
+  history_.max_steps = settings_.plan.total_steps;
   history_.epoch = epoch();
   CheckpointRequest request;
   request.step = step_;
@@ -269,8 +344,31 @@ void TrainingRun::save(const TrainingState& training) {
   const auto saved = store_.try_save(request);
   if (!saved) return;
   saved_step_ = step_;
+  saved_bytes_ = 0;
+  for (const auto& [name, file] : saved->files) saved_bytes_ += file.bytes;
   if (best_step_ == step_) store_.mark_best(*saved);
   log_verbose("saved ", saved->folder.string());
+}
+
+void TrainingRun::tell_end(
+    const std::function<std::vector<std::string>(const std::filesystem::path&)>& commands) const {
+  const std::filesystem::path run = folder_.path();
+  if (saved_step_ < 0) return log_info("saved      nothing: no checkpoint was due before the end");
+  const auto best = store_.best();
+  std::string text = concat((run / "last").string(), " (step ", saved_step_, ", ",
+                            bytes_in_words(static_cast<double>(saved_bytes_)), ")");
+  if (best && history_.best_metric)
+    text += concat(" and ", (run / "best").string(), " (step ", best_step(), ", ",
+                   evaluation_ ? evaluation_->metric_name + " " : "", *history_.best_metric, ")");
+  log_info("saved      ", text);
+  std::vector<std::string> next = commands(best ? run / "best" : run / "last");
+  const std::string program = options_.program();
+  if (step_ < settings_.plan.total_steps)
+    next.insert(next.begin(), command_text(program, {"--resume", run.string()}));
+  next.push_back(
+      command_text("report", {run.string(), "--output", (run / "report.html").string()}));
+  for (const std::string& command : next)
+    log_info(&command == &next.front() ? "next       " : "           ", command);
 }
 
 Outcome TrainingRun::outcome() const {
@@ -281,7 +379,7 @@ Outcome TrainingRun::outcome() const {
     result.set("eval_loss", evaluation_->loss);
     for (const auto& [name, value] : evaluation_->fields) result.set(name, value);
   }
-  return Outcome(result, step_ < settings_.total_steps ? kExitStopped : 0);
+  return Outcome(result, step_ < settings_.plan.total_steps ? kExitStopped : 0);
 }
 
 }  // namespace mullion

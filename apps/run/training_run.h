@@ -28,6 +28,7 @@
 #include "apps/run/run_checkpoint.h"
 #include "apps/run/run_folder.h"
 #include "apps/run/tensorboard.h"
+#include "apps/run/training_plan.h"
 #include "optim/update_step.h"
 #include "tensor/storage.h"
 
@@ -51,7 +52,10 @@ struct Evaluation {
   double loss = 0;
   // The figure by which checkpoints are compared, and whether more of it is better.
   double metric = 0;
+  std::string metric_name = "loss";
   bool higher_is_better = false;
+  std::optional<double> train_loss;    // mean since the evaluation before
+  std::optional<double> guess_metric;  // which guessing reaches, by chance; none: not known
   bool complete = true;  // false: a signal ended it; it is repeated when the run goes on
   bool present = true;   // false: there was nothing to evaluate on
   NamedNumbers fields;   // of the line in metrics.jsonl and the outcome, beside the loss
@@ -66,20 +70,23 @@ struct TrainingState {
 struct RunSettings {
   std::string what;            // in the default name of the run, e.g. the model
   std::string rate = "tok_s";  // the key of items a second: "tok_s" or "img_s"
-  int64_t total_steps = 0;
-  double steps_per_epoch = 0;     // 0: no epochs
-  uint64_t checkpoint_bytes = 0;  // an estimate, for the free disk
-  Identity identity;              // beside Options::identity()
-  JsonObject facts;               // for env.json
-  Device device;                  // whose memory the metrics tell of
+  TrainingPlan plan;
+  double guess_loss = 0;     // of a model that knows nothing, ln n of n classes; 0: not known
+  int64_t warmup_steps = 0;  // before which nothing is expected to be learned
+  Identity identity;         // beside Options::identity()
+  JsonObject facts;          // for env.json
+  Device device;             // whose memory the metrics tell of
 };
 
 class TrainingRun {
+  using Clock = std::chrono::steady_clock;
+
  public:
   // Opens or creates the folder, takes its lock, finds the newest checkpoint if asked to resume,
   // cuts the logs back to it. Error(usage) where the checkpoint is of another configuration.
   TrainingRun(const Options& options, RunSettings settings);
 
+  void tell_plan() const { settings_.plan.tell(); }
   // What to restore weights, moments and counters from; none: a new run.
   const std::optional<CheckpointInfo>& checkpoint() const { return checkpoint_; }
   const std::filesystem::path& path() const { return folder_.path(); }
@@ -101,6 +108,12 @@ class TrainingRun {
   bool save_due();
   void save(const TrainingState& state);
 
+  // Says what was saved and where, and commands to go on with; `commands` are those of the program,
+  // for the checkpoint it names (best, else last), before which stands how to go on where the run
+  // was stopped.
+  void tell_end(
+      const std::function<std::vector<std::string>(const std::filesystem::path&)>& commands) const;
+
   // {steps, final_loss, run, skipped_steps} and the last evaluation; exit code 0 or 75.
   Outcome outcome() const;
 
@@ -112,6 +125,12 @@ class TrainingRun {
   double epoch() const;
   JsonObject line(const char* split) const;
   void show(const StepReport& report, double rate);
+  bool show_due(Clock::time_point now);
+  void tell_time();
+  void watch_loss(double loss);
+  void watch_metric(const Evaluation& evaluation);
+  void tell_of_guessing(const std::string& what);
+  int64_t best_step() const;  // -1: none
 
   Options options_;
   RunSettings settings_;
@@ -124,7 +143,13 @@ class TrainingRun {
   std::optional<EventWriter> events_;
   std::optional<Progress> progress_;
   TrainerState history_;
-  std::chrono::steady_clock::time_point begin_, step_begin_;
+  Clock::time_point begin_, step_begin_, shown_;
+  int64_t first_step_ = 0;       // of this process
+  double measured_seconds_ = 0;  // of the steps after the first one, which also warms up
+  bool time_told_ = false, ever_shown_ = false, guessing_told_ = false;
+  double recent_loss_ = 0;  // moving mean
+  int64_t steps_at_guess_ = 0, evaluations_at_guess_ = 0;
+  uint64_t saved_bytes_ = 0;  // of the last checkpoint
   int64_t step_ = 0, saved_step_ = -1, evaluated_step_ = -1, best_step_ = -1;
   int64_t skipped_ = 0, skipped_in_a_row_ = 0;
   double last_loss_ = 0;

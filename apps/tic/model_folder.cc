@@ -185,9 +185,6 @@ std::vector<std::string> differences(const TicDescription& there, const TicDescr
   for (const auto& [key, value] : to.items())
     if (value != from[key])
       found.push_back(concat(key, " ", value.dump(), " instead of ", from[key].dump()));
-  if (there.classes != here.classes && there.classes.size() == here.classes.size())
-    found.push_back(
-        concat("classes ", listing(here.classes), " instead of ", listing(there.classes)));
   return found;
 }
 

@@ -88,7 +88,8 @@ OptionTable train_tic_table() {
 
   add_tic_architecture(t);
   t.add_optional<std::string>("model.initial_checkpoint", "--initial-checkpoint",
-                              "weights to start from");
+                              "model folder or run to start from: its architecture and weights, "
+                              "a new head where the classes are others");
   t.add("model.ema", "--model-ema", false, "keep an average of the weights");
   t.add("model.ema_decay", "--model-ema-decay", 0.9998, "of the average").range(0, 0.999999999);
   t.add("model.ema_warmup", "--model-ema-warmup", true, "smaller decay at first");
@@ -151,19 +152,23 @@ void derive_intervals(Options& o, const TicSchedule& s) {
   if (o.get<int64_t>("save.every") < 0) o.set("save.every", steps_per_epoch, "derived");
 }
 
-TicConfig tic_config_of(const Options& o, int64_t num_classes) {
-  TicConfig c = tic_preset(o.get<std::string>("model.name"));
+TicConfig tic_config_of(const Options& o, int64_t num_classes, const TicConfig* start) {
+  const auto name = o.get<std::string>("model.name");
+  const auto given = [&](const char* key) { return !start || !o.is_default(key); };
+  CHECK_AS(Fault::usage, !start || !given("model.name") || start->preset == name, "--model ", name,
+           ": the checkpoint to start from is a ", start ? start->preset : "");
+  TicConfig c = start ? *start : tic_preset(name);
   c.num_classes = num_classes;
   if (o.get<int64_t>("model.patch")) c.patch = o.get<int64_t>("model.patch");
   if (o.get<int64_t>("model.kernel")) c.kernel_h = c.kernel_w = o.get<int64_t>("model.kernel");
-  c.dilation = o.get<int64_t>("model.dilation");
-  from_name(o.get<std::string>("model.variant"), c.variant);
-  from_name(o.get<std::string>("model.border"), c.border);
+  if (given("model.dilation")) c.dilation = o.get<int64_t>("model.dilation");
+  if (given("model.variant")) from_name(o.get<std::string>("model.variant"), c.variant);
+  if (given("model.border")) from_name(o.get<std::string>("model.border"), c.border);
   if (o.get<std::string>("model.shift") != "default")
     from_name(o.get<std::string>("model.shift"), c.shift);
-  c.shift_size = o.get<int64_t>("model.shift_size");
-  from_name(o.get<std::string>("model.pool"), c.pool);
-  c.mlp_dwconv = o.get<bool>("model.mlp_dwconv");
+  if (given("model.shift_size")) c.shift_size = o.get<int64_t>("model.shift_size");
+  if (given("model.pool")) from_name(o.get<std::string>("model.pool"), c.pool);
+  if (given("model.mlp_dwconv")) c.mlp_dwconv = o.get<bool>("model.mlp_dwconv");
   c.check();
   return c;
 }

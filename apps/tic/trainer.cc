@@ -1,8 +1,12 @@
 #include "apps/tic/trainer.h"
 
+#include <cmath>
+
 #include "apps/options/device.h"
+#include "apps/program/command_text.h"
 #include "apps/program/log.h"
 #include "apps/tic/evaluate.h"
+#include "apps/tic/plan.h"
 #include "nn/state.h"
 #include "tensor/backend.h"
 #include "tensor/io/safetensors.h"
@@ -25,13 +29,13 @@ class Averaged {
 };
 }  // namespace
 
-TicTrainer::TicTrainer(const Options& options, TicData data)
+TicTrainer::TicTrainer(const Options& options, const TicConfig& config, TicData data)
     : options_(options),
       data_(std::move(data)),
-      config_(tic_config_of(options, static_cast<int64_t>(data_.classes.size()))),
+      config_(config),
       schedule_(tic_schedule_of(options, data_.train->size())),
       device_(device_of(options)),
-      model_(make_tic_model(options, config_, device_)),
+      model_(make_tic_model(options, config_, data_.classes, device_)),
       update_(make_tic_update(options, *model_, device_)) {}
 
 RunSettings TicTrainer::settings() const {
@@ -39,10 +43,10 @@ RunSettings TicTrainer::settings() const {
   s.what = config_.preset;
   s.device = device_;
   s.rate = "img_s";
-  s.total_steps = schedule_.total_steps;
-  s.steps_per_epoch = static_cast<double>(schedule_.steps_per_epoch);
+  s.plan = tic_plan(options_, config_, data_, schedule_, device_, false);
+  s.guess_loss = std::log(static_cast<double>(data_.classes.size()));
+  s.warmup_steps = schedule_.schedule.warmup_steps;
   const int64_t parameters = parameter_count(update_->parameters());
-  s.checkpoint_bytes = static_cast<uint64_t>(4 * parameters * (update_->average() ? 4 : 3));
   std::string classes;
   for (const std::string& name : data_.classes)
     classes += (classes.empty() ? "" : "\n") + printable(name);
@@ -53,21 +57,7 @@ RunSettings TicTrainer::settings() const {
 }
 
 void TicTrainer::describe() const {
-  const SampleShape shape = data_.train->shape();
-  log_info(config_.preset, " (this project's reconstruction), ",
-           static_cast<double>(parameter_count(update_->parameters())) / 1e6, " M parameters, ",
-           data_.classes.size(), " classes, ", data_.train->size(), " training and ",
-           data_.val->size(), " validation images of ", shape.height, "x", shape.width);
-  tell_of(data_);
-  if (options_.has("model.initial_checkpoint")) {
-    const auto folder = tic_folder(options_.get<std::string>("model.initial_checkpoint"));
-    for (const std::string& difference :
-         differences(read_tic_config(folder), describe_tic(options_, config_, data_)))
-      log_warning("--initial-checkpoint ", folder.string(), ": trained otherwise: ", difference);
-  }
-  explain_cost(config_, shape.height, shape.width);
-  log_info(schedule_.explanation);
-  for (const std::string& warning : schedule_.warnings) log_warning(warning);
+  describe_training(options_, config_, data_, schedule_);
   log_info("computing on ", mullion::describe(device_));
 }
 
@@ -136,11 +126,17 @@ Evaluation TicTrainer::evaluate(int64_t step) {
     e.fields.insert(e.fields.end(), {{"ema_top1", a.top1}, {"ema_top5", a.top5}});
   }
   e.metric = a.top1;
+  e.metric_name = "top1";
   e.higher_is_better = true;
   if (!e.complete) return e;
-  summary_->row((step - 1) / schedule_.steps_per_epoch,
-                {update_->take_mean_loss().value_or(0), a.loss, a.top1, a.top5,
-                 schedule_.schedule.at(step - 1)});
+  // Two standard errors above one in n.
+  const double chance = 1.0 / static_cast<double>(data_.classes.size());
+  e.guess_metric =
+      100 * (chance + 2 * std::sqrt(chance * (1 - chance) /
+                                    static_cast<double>(std::max<int64_t>(a.count, 1))));
+  e.train_loss = update_->take_mean_loss();
+  summary_->row((step - 1) / schedule_.steps_per_epoch, {e.train_loss.value_or(0), a.loss, a.top1,
+                                                         a.top5, schedule_.schedule.at(step - 1)});
   return e;
 }
 
@@ -154,6 +150,16 @@ void TicTrainer::finish(JsonObject& result) const {
   result.set("notes", JsonObject()
                           .set("train", notes_of(data_.train->notes()))
                           .set("val", notes_of(data_.val->notes())));
+}
+
+std::vector<std::string> TicTrainer::next_commands(const std::filesystem::path& checkpoint) const {
+  const auto data = options_.get<std::string>("data.dir");
+  std::vector<std::string> next = {
+      command_text("eval_tic", {"--data-dir", data, "--checkpoint", checkpoint.string()})};
+  if (data_.val_folder && std::filesystem::is_directory(data_.val_folder->root()))
+    next.push_back(command_text(
+        "tool_tic", {"predict", "--checkpoint", checkpoint.string(), data_.val_folder->root()}));
+  return next;
 }
 
 TrainingState TicTrainer::state() const {

@@ -11,7 +11,7 @@ namespace mullion {
 
 class TicTrainer {
  public:
-  TicTrainer(const Options& options, TicData data);
+  TicTrainer(const Options& options, const TicConfig& config, TicData data);
 
   RunSettings settings() const;
   void restore(const CheckpointInfo& checkpoint);
@@ -25,6 +25,8 @@ class TicTrainer {
   Evaluation evaluate(int64_t step);
   TrainingState state() const;
   void describe() const;  // into the log
+  // What to try next with `checkpoint` of a run.
+  std::vector<std::string> next_commands(const std::filesystem::path& checkpoint) const;
   // Says how many images had something noted, and adds it to the run's result.
   void finish(JsonObject& result) const;
 

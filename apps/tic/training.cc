@@ -5,10 +5,9 @@
 #include "apps/tic/augment_options.h"
 #include "apps/tic/evaluate.h"
 #include "apps/tic/image_data.h"
+#include "apps/tic/initial_checkpoint.h"
 #include "autograd/ops.h"
 #include "data/cue_task.h"
-#include "nn/state.h"
-#include "tensor/io/safetensors.h"
 
 namespace mullion {
 namespace {
@@ -104,13 +103,11 @@ LoaderOptions train_loader_options(const Options& o, const TicSchedule& s, int64
   return l;
 }
 
-std::unique_ptr<Tic> make_tic_model(const Options& o, const TicConfig& config, Device device) {
+std::unique_ptr<Tic> make_tic_model(const Options& o, const TicConfig& config,
+                                    const std::vector<std::string>& classes, Device device) {
   auto model = std::make_unique<Tic>(config);
   model->initialize(o.seed());
-  if (o.has("model.initial_checkpoint")) {
-    const fs::path folder = tic_folder(o.get<std::string>("model.initial_checkpoint"));
-    load_tensors(*open_safetensors(folder / "model.safetensors"), named_parameters(*model));
-  }
+  if (const auto start = initial_checkpoint(o)) start->load(*model, classes);
   move_to(*model, device);
   model->set_compute_type(apply_amp(o, device));
   set_trainable(*model, [](const std::string&) { return true; });

@@ -28,7 +28,9 @@ struct TicData {
 TicData open_tic_data(const Options& options);
 // Says what of the folders is not used, and which classes are validated on their training images.
 void tell_of(const TicData& data);
-TicConfig tic_config_of(const Options& options, int64_t num_classes);
+// `start`: a configuration that holds where the options say nothing, instead of a preset's.
+TicConfig tic_config_of(const Options& options, int64_t num_classes,
+                        const TicConfig* start = nullptr);
 // Images a step; the line that explains the learning rate.
 struct TicSchedule {
   Schedule schedule;
@@ -48,7 +50,8 @@ LoaderOptions train_loader_options(const Options& options, const TicSchedule& sc
 TicDescription describe_tic(const Options& options, const TicConfig& config, const TicData& data);
 
 // With the values that a training begins from, all of them trained.
-std::unique_ptr<Tic> make_tic_model(const Options& options, const TicConfig& config, Device device);
+std::unique_ptr<Tic> make_tic_model(const Options& options, const TicConfig& config,
+                                    const std::vector<std::string>& classes, Device device);
 // Weight decay on matrices and kernels, none on norms and biases. The model is used by every step,
 // whose inputs are images, labels or targets, and the streams of drop path.
 std::unique_ptr<UpdateStep> make_tic_update(const Options& options, Tic& model, Device device);

@@ -14,6 +14,7 @@ namespace mullion {
 namespace {
 
 namespace fs = std::filesystem;
+using nlohmann::json;
 using test::Answer;
 using test::contents;
 using test::kTinyContext;
@@ -65,6 +66,54 @@ TEST_F(LlamaPrograms, RatesThatCannotBeMeantAreToldOrRefused) {
   refused(lora_ + "--lr-schedule cosine --min-lr 1", 2, {"--min-lr 1", "0.003"});
   refused(lora_ + "--lr 0 --lr-embed 1e-3", 2, {"--lr-embed"});
   refused(lora_ + "--warmup-steps -1", 2, {"--warmup-steps", "-1"});
+}
+
+// 24 rows of 64 tokens, read as rows of 50: 36 tokens are left at the end of the file.
+TEST_F(LlamaPrograms, ThePlanSaysWhatATrainingTakes) {
+  const Answer plan = run(lora_ + "--ctx-size 50 --max-steps 24 --dry-run");
+  ASSERT_EQ(plan.code, 0) << plan.log;
+  EXPECT_NE(plan.log.find("plan       24 steps, 1.6 passes over 30 rows of 50 tokens; 36 of 1536 "
+                          "tokens, at the ends of files, fill no row and are left out\n"),
+            std::string::npos)
+      << plan.log;
+  const json facts = plan.json();
+  EXPECT_EQ(facts["steps"], 24);
+  EXPECT_EQ(facts["passes"], 1.6);
+  EXPECT_EQ(facts["dropped"], 36);
+  EXPECT_GT(facts["hours"], 0);
+  EXPECT_NE(facts["hours_from"].get<std::string>().find("an estimate"), std::string::npos);
+  EXPECT_NE(plan.log.find("time       about "), std::string::npos) << plan.log;
+  EXPECT_NE(plan.log.find(" of memory; a checkpoint takes about "), std::string::npos) << plan.log;
+  EXPECT_NE(run(lora_ + "--max-steps 4800 --dry-run")
+                .log.find("warning: 4800 steps are 400 passes over 24 rows of 64 tokens"),
+            std::string::npos);
+  EXPECT_EQ(run(lora_ + "--epochs 400 --dry-run").log.find("by heart"), std::string::npos);
+}
+
+TEST_F(LlamaPrograms, TheEndSaysWhatWasSavedAndWhatToDoNext) {
+  const Answer trained = run(lora_ + "--max-steps 2 --name a");
+  ASSERT_EQ(trained.code, 0) << trained.log;
+  const size_t saved = trained.log.find("saved      runs/a/last (step 2, ");
+  ASSERT_NE(saved, std::string::npos) << trained.log;
+  const std::string end = trained.log.substr(saved);
+  EXPECT_NE(end.find(" and runs/a/best (step 2, loss "), std::string::npos) << end;
+  for (const char* command :
+       {"eval_llama ppl --model runs/a/best --data val.bin --ctx-size 64\n",
+        "chat_llama complete --model runs/a/best --prompt 'Once upon a time' --max-tokens 64\n"}) {
+    ASSERT_NE(end.find(command), std::string::npos) << end;
+    const Answer next = run(std::string(command).substr(0, std::string(command).size() - 1));
+    EXPECT_EQ(next.code, 0) << command << next.log;
+  }
+  // The same training by the run's folder alone, which has --epochs, not --max-steps.
+  ASSERT_EQ(run(lora_ + "--epochs 0.5 --save-every 3 --name whole").code, 0);
+  ASSERT_EQ(run(lora_ + "--epochs 0.5 --save-every 3 --name cut").code, 0);
+  fs::remove_all(at("runs/cut/checkpoint-000006"));
+  const Answer resumed = run("train_llama pretrain --resume runs/cut --threads 1");
+  ASSERT_EQ(resumed.code, 0) << resumed.log;
+  EXPECT_NE(resumed.log.find("resumed at step 3"), std::string::npos) << resumed.log;
+  same_runs("runs/whole", "runs/cut",
+            {"last/adapter/adapter_model.safetensors", "last/optimizer.safetensors"});
+  refused("train_llama sft --resume runs/cut", 2, {"train_llama pretrain"});
 }
 
 TEST_F(LlamaPrograms, TrainsFromScratch) {

@@ -148,6 +148,13 @@ TEST(RunFolder, ChoiceOfFolderAndCheckpoint) {
   const fs::path checkpoint = base.path() / "checkpoint-000100";
   fs::create_directories(checkpoint);
   fs::create_symlink("checkpoint-000100", base.path() / "last");
+  EXPECT_THROW(choose({"--resume", checkpoint.string()}), Error);  // no config.toml
+  write_whole_file(base.path() / "config.toml", "[save]\nkeep = 7\nevery = 3\n");
+  write_whole_file(base.path() / "env.json",
+                   R"({"program": "train_demo", "given": ["save.keep"]})");
+  EXPECT_EQ(
+      parse_options(table, {"--resume", checkpoint.string()}).options->get<int64_t>("save.keep"),
+      7);
   for (const fs::path& path : {checkpoint, base.path() / "last", checkpoint / ""}) {
     const RunChoice choice = choose({"--resume", path.string()});
     EXPECT_TRUE(fs::equivalent(choice.folder, base.path())) << path;

@@ -1,7 +1,11 @@
 // The TiC programs as a user calls them, on a few small PNG files: what a run leaves, that it goes
 // on to the same bits, and what is said of input that is wrong.
+#include <algorithm>
+#include <cstddef>
 #include "models/tic/model.h"
+
 #include "tensor/io/file.h"
+#include "tensor/io/safetensors.h"
 #include "tests/apps/programs.h"
 
 namespace mullion {
@@ -101,6 +105,27 @@ TEST_F(TicPrograms, AStoppedOrKilledRunGoesOnToTheSameBits) {
   refused(train + "--name whole", 2, {"runs/whole", "--resume auto"});
 }
 
+// --resume RUN needs nothing beside it, and says what is given beside it and differs.
+TEST_F(TicPrograms, ARunIsResumedByItsFolderAlone) {
+  const std::string train = train_ + "--max-steps 6 --smoothing 0.2 --save-every 2 ";
+  ASSERT_EQ(run(train + "--name whole").code, 0);
+  ASSERT_EQ(run(train + "--name cut").code, 0);
+  for (const char* later : {"checkpoint-000004", "checkpoint-000006"})
+    fs::remove_all(at("runs/cut") / later);
+  const Answer resumed = run("train_tic --resume runs/cut --threads 1 --keep 5 --json");
+  ASSERT_EQ(resumed.code, 0) << resumed.log;
+  EXPECT_EQ(resumed.json()["run"], "runs/cut");
+  EXPECT_NE(resumed.log.find("settings   of runs/cut/config.toml\n"), std::string::npos)
+      << resumed.log;
+  EXPECT_NE(resumed.log.find("--keep 5, which was 3\n"), std::string::npos) << resumed.log;
+  EXPECT_EQ(resumed.log.find("--max-steps"), std::string::npos) << resumed.log;
+  same_runs("runs/whole", "runs/cut", {"last/model.safetensors", "last/optimizer.safetensors"});
+  // Also from what the resumed run has recorded; and a setting that makes another run is refused.
+  EXPECT_EQ(run("train_tic --resume runs/cut/last").code, 0);
+  refused("train_tic --resume runs/cut --smoothing 0.3", 2, {"augment.smoothing", "0.2", "0.3"});
+  refused("train_tic --resume runs", 2, {"runs", "config.toml"});
+}
+
 // A step of three batches does not end with the images' pass of five.
 TEST_F(TicPrograms, ARunGoesOnWithinAStepThatCrossesTheEndOfAPass) {
   const std::string train = train_ + "--grad-accum-steps 3 --max-steps 4 --save-every 1 ";
@@ -147,6 +172,138 @@ TEST_F(TicPrograms, TheWarmUpFitsTheTrainingOrIsToldOf) {
   refused(train + "--lr 1e-3 --smoothing 1", 2, {"--smoothing"});
   refused(train + "--lr 1e-3 --mixup-prob 1.5", 2, {"--mixup-prob"});
   refused(train + "--lr nan", 2, {"--lr"});
+}
+
+// 40 images in batches of 16: two batches a pass, eight images in none.
+TEST_F(TicPrograms, ThePlanSaysWhatATrainingTakes) {
+  const Answer plan = run(train_ + "-b 16 --max-steps 7 --dry-run");
+  ASSERT_EQ(plan.code, 0) << plan.log;
+  EXPECT_NE(plan.log.find("plan       7 steps, 3.5 passes over 40 images; 8 of each pass, other "
+                          "ones every time, fill no batch and are left out\n"),
+            std::string::npos)
+      << plan.log;
+  const auto facts = plan.json();
+  EXPECT_EQ(facts["steps"], 7);
+  EXPECT_EQ(facts["passes"], 3.5);
+  EXPECT_EQ(facts["dropped"], 8);
+  EXPECT_GT(facts["hours"], 0);
+  EXPECT_EQ(facts["hours_from"], "measured on 3 images");
+  // Weights and two moments in f32, and nothing is said of images left out where none is.
+  EXPECT_NEAR(facts["checkpoint_gib"].get<double>() * 0x1p30, 12.0 * facts["params"].get<double>(),
+              1);
+  EXPECT_GT(facts["memory_gib"].get<double>() * 0x1p30, 16.0 * facts["params"].get<double>());
+  EXPECT_EQ(plan.log.find("by heart"), std::string::npos) << plan.log;
+  const Answer many = run(train_ + "--max-steps 8000 --dry-run");
+  EXPECT_EQ(many.log.find("left out"), std::string::npos) << many.log;
+  EXPECT_NE(many.log.find("warning: 8000 steps are 1600 passes over 40 images"), std::string::npos)
+      << many.log;
+}
+
+TEST_F(TicPrograms, TheEndSaysWhatWasSavedAndWhatToDoNext) {
+  const Answer trained = run(train_ + "--max-steps 4 --name 'a b'");
+  ASSERT_EQ(trained.code, 0) << trained.log;
+  const size_t saved = trained.log.find("saved      runs/a b/last (step 4, ");
+  ASSERT_NE(saved, std::string::npos) << trained.log;
+  const std::string end = trained.log.substr(saved);
+  EXPECT_NE(end.find("runs/a b/best (step 4, top1 "), std::string::npos) << end;
+  for (const char* command : {"eval_tic --data-dir tree --checkpoint 'runs/a b/best'\n",
+                              "tool_tic predict --checkpoint 'runs/a b/best' tree/val\n"}) {
+    ASSERT_NE(end.find(command), std::string::npos) << end;
+    const Answer next = run(std::string(command).substr(0, std::string(command).size() - 1));
+    EXPECT_EQ(next.code, 0) << command << next.log;
+  }
+  EXPECT_NE(end.find("report 'runs/a b' --output 'runs/a b/report.html'\n"), std::string::npos);
+  EXPECT_NE(trained.log.find("epoch 0.8 of 0.8, step 4: train loss "), std::string::npos)
+      << trained.log;
+  const Answer stopped = run(train_ + "--max-steps 40 --max-minutes 0.00001 --name c");
+  EXPECT_EQ(stopped.code, 75);
+  EXPECT_NE(stopped.log.find("next       train_tic --resume runs/c\n"), std::string::npos)
+      << stopped.log;
+}
+
+TEST_F(TicPrograms, AccuracyAtChanceIsToldOfOnce) {
+  const Answer trained = run(train_ + "--lr 0 --warmup-lr 0 --min-lr 0 --max-steps 30 --name a");
+  ASSERT_EQ(trained.code, 0) << trained.log;
+  const std::string hint = "top1 has been at chance in 5 evaluations";
+  const size_t at = trained.log.find(hint);
+  ASSERT_NE(at, std::string::npos) << trained.log;
+  EXPECT_EQ(trained.log.find("by guessing", at + hint.size() + 30), std::string::npos);
+}
+
+// A head of three classes on the trunk of ten: at rate 0 the trunk stays what it was, to the bit.
+TEST_F(TicPrograms, FineTuningWithOtherClassesKeepsTheTrunk) {
+  ASSERT_EQ(run(train_ + "--max-steps 4 --name a").code, 0);
+  for (const char* split : {"train", "val"})
+    for (const char* name : {"0-plus", "2-ring", "9-fork"}) {
+      fs::create_directories(at("few") / split);
+      fs::copy(at("tree") / split / name, at("few") / split / name, fs::copy_options::recursive);
+    }
+  const std::string tune =
+      "train_tic --data-dir few --initial-checkpoint runs/a -b 4 --img-size 32 "
+      "--output runs --threads 1 --warmup-epochs 0 --max-steps 2 --json ";
+  const Answer tuned = run(tune + "--lr 0 --warmup-lr 0 --min-lr 0 --name b");
+  ASSERT_EQ(tuned.code, 0) << tuned.log;
+  EXPECT_NE(tuned.log.find("starts from the weights of runs/a/best (tic-n, 10 classes); the "
+                           "optimizer starts anew\n"),
+            std::string::npos)
+      << tuned.log;
+  EXPECT_NE(tuned.log.find("are not those of the data, 0-plus, 2-ring, 9-fork: the head is new"),
+            std::string::npos)
+      << tuned.log;
+  const auto before = open_safetensors(at("runs/a/best/model.safetensors")),
+             after = open_safetensors(at("runs/b/last/model.safetensors"));
+  int heads = 0;
+  for (const TensorEntry& entry : before->entries()) {
+    if (entry.name.starts_with("head.")) {
+      ++heads;
+      EXPECT_EQ(after->at(entry.name).shape[0], 3) << entry.name;
+      continue;
+    }
+    std::vector<std::byte> a(entry.bytes), b(entry.bytes);
+    before->read_raw(entry.name, a);
+    after->read_raw(entry.name, b);
+    EXPECT_TRUE(a == b) << entry.name;
+  }
+  EXPECT_EQ(heads, 2);
+  // The window of three, which no flag here gave; the same run by its record alone.
+  EXPECT_NE(contents(at("runs/b/config.toml")).find("kernel = 3 "), std::string::npos);
+  EXPECT_EQ(run("train_tic --resume runs/b").code, 0);
+  EXPECT_EQ(run("train_tic -c runs/b/config.toml --name c").code, 0);
+  refused(tune + "--model tic-t --name d", 2, {"--model tic-t", "tic-n"});
+  refused(tune + "--patch-size 4 --name d", 3, {"runs/a/best/model.safetensors", "stem"});
+}
+
+TEST_F(TicPrograms, PredictGoesThroughFoldersAndOnAfterABadFile) {
+  ASSERT_EQ(run(train_ + "--max-steps 1 --name a").code, 0);
+  fs::create_directories(at("some/deep"));
+  fs::copy(at("tree/val/0-plus/00000.png"), at("some/a,b.png"));
+  write_whole_file(at("some/b.png"), "no picture");
+  fs::copy(at("tree/val/2-ring/00000.png"), at("some/deep/c.PNG"));
+  write_whole_file(at("some/notes.txt"), "not taken");
+  const std::string predict = "tool_tic predict --checkpoint runs/a ";
+  const Answer told = run(predict + "some --topk 2 --csv p.csv --json");
+  EXPECT_EQ(told.code, 3) << told.log;
+  EXPECT_NE(told.log.find("some: 3 images, 1 other files not taken"), std::string::npos)
+      << told.log;
+  EXPECT_NE(told.log.find("error: some/b.png: "), std::string::npos) << told.log;
+  EXPECT_NE(told.log.find("error: 1 of 3 images could not be read"), std::string::npos);
+  const auto images = told.json()["images"];
+  ASSERT_EQ(images.size(), 3u);
+  EXPECT_EQ(images[0]["file"], "some/a,b.png");
+  EXPECT_EQ(images[0]["top2"].size(), 2u);
+  EXPECT_TRUE(images[1].contains("error"));
+  EXPECT_EQ(images[2]["file"], "some/deep/c.PNG");
+  const std::string csv = contents(at("p.csv"));
+  EXPECT_EQ(csv.find("file,rank,class,probability\n\"some/a,b.png\",1,"), 0u) << csv;
+  EXPECT_EQ(std::count(csv.begin(), csv.end(), '\n'), 1 + 2 * 2);
+  // A list, by which the folder's images are the same; probabilities of all classes in the text.
+  write_whole_file(at("list.txt"), "some/a,b.png\r\n\nsome/deep\n");
+  const Answer listed = run(predict + "--images-list list.txt --probabilities | tee out");
+  EXPECT_EQ(listed.code, 0) << listed.log;
+  const std::string text = contents(at("out"));
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 2 * (1 + 10)) << text;
+  EXPECT_NE(text.find("\n  0."), std::string::npos) << text;
+  refused(predict, 2, {"--images-list"});
 }
 
 TEST_F(TicPrograms, WrongFlagsExitWith2) {

@@ -1,0 +1,73 @@
+#include "apps/tic/initial_checkpoint.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <span>
+
+#include "apps/program/log.h"
+#include "apps/tic/training.h"
+#include "data/image_folder.h"
+#include "nn/state.h"
+#include "tensor/io/safetensors.h"
+
+namespace mullion {
+
+namespace {
+constexpr char kHead[] = "head.";
+}
+
+bool InitialCheckpoint::keeps_head(const std::vector<std::string>& classes) const {
+  return classes == description.classes;
+}
+
+void InitialCheckpoint::load(Tic& model, const std::vector<std::string>& classes) const {
+  const auto source = open_safetensors(folder / "model.safetensors");
+  std::vector<NamedParameter> taken = named_parameters(model);
+  if (!keeps_head(classes))  // read and dropped, so that a file is checked as a whole
+    for (NamedParameter& p : taken)
+      if (p.name.starts_with(kHead)) {
+        const std::vector<int64_t>& shape = source->at(p.name).shape;
+        p.value = Tensor::empty(Shape(std::span(shape)));
+      }
+  load_tensors(*source, taken);
+}
+
+void InitialCheckpoint::tell(const TicDescription& now) const {
+  const std::vector<std::string>& before = description.classes;
+  log_info("starts from the weights of ", folder.string(), " (", description.config.preset, ", ",
+           before.size(), " classes); the optimizer starts anew");
+  if (!keeps_head(now.classes))
+    log_info("its classes, ", listing(before), ", are not those of the data, ",
+             listing(now.classes), ": the head is new, with random weights");
+  for (const std::string& difference : differences(description, now))
+    log_warning("--initial-checkpoint ", folder.string(), ": trained otherwise: ", difference);
+}
+
+std::optional<InitialCheckpoint> initial_checkpoint(const Options& options) {
+  if (!options.has("model.initial_checkpoint")) return std::nullopt;
+  const auto folder = tic_folder(options.get<std::string>("model.initial_checkpoint"));
+  return InitialCheckpoint{folder, read_tic_config(folder)};
+}
+
+TicConfig training_config(Options& o, int64_t num_classes) {
+  const auto start = initial_checkpoint(o);
+  if (!start) return tic_config_of(o, num_classes);
+  const TicConfig c = tic_config_of(o, num_classes, &start->description.config);
+  const auto set = [&](const char* key, OptionValue value) {
+    if (o.is_default(key)) o.set(key, std::move(value), "derived");
+  };
+  const nlohmann::json args = tic_model_args(c);
+  const std::vector<std::string> presets = tic_presets();
+  if (std::find(presets.begin(), presets.end(), c.preset) != presets.end())
+    set("model.name", c.preset);
+  set("model.patch", c.patch);
+  if (c.kernel_h == c.kernel_w) set("model.kernel", c.kernel_h);
+  set("model.dilation", c.dilation);
+  for (const char* name : {"variant", "border", "shift", "pool"})
+    set((std::string("model.") + name).c_str(), args.at(name).get<std::string>());
+  set("model.shift_size", c.shift_size);
+  set("model.mlp_dwconv", c.mlp_dwconv);
+  return c;
+}
+
+}  // namespace mullion

@@ -1,0 +1,101 @@
+#include "apps/tic/plan.h"
+
+#include <chrono>
+
+#include "apps/options/device.h"
+#include "apps/program/log.h"
+#include "apps/tic/image_data.h"
+#include "apps/tic/initial_checkpoint.h"
+#include "autograd/engine.h"
+#include "autograd/ops.h"
+
+namespace mullion {
+
+namespace {
+constexpr int kProbed = 3;  // images
+
+struct Probe {
+  double seconds = 0;     // of an image, where several are computed together
+  double bytes = 0;       // of the gradients and one image
+  double bytes_more = 0;  // of each further image
+};
+
+Probe probe(const Options& o, const TicConfig& config, const SampleShape& shape, Device device) {
+  Tic model(config);
+  model.initialize(o.seed());
+  move_to(model, device);
+  model.set_compute_type(apply_amp(o, device));
+  set_trainable(model, [](const std::string&) { return true; });
+  const auto before = static_cast<double>(memory_use(device).live);
+  const auto peak_of = [&](int images) {
+    reset_peak_memory(device);
+    const Tensor input =
+        raw::to_device(Tensor::zeros({images, shape.height, shape.width, shape.channels}), device);
+    const Tensor labels = Tensor::from(std::vector<int64_t>(static_cast<size_t>(images)), {images});
+    const Tensor loss = cross_entropy(model(input), labels, 1);
+    backward(loss);
+    loss.item();  // waits for the device
+    return static_cast<double>(memory_use(device).peak) - before;
+  };
+  Probe result;
+  peak_of(1);  // makes the gradients, which stay
+  result.bytes = peak_of(1);
+  const auto begin = std::chrono::steady_clock::now();
+  result.bytes_more = (peak_of(kProbed) - result.bytes) / (kProbed - 1);
+  const std::chrono::duration<double> time = std::chrono::steady_clock::now() - begin;
+  result.seconds = time.count() / kProbed;
+  reset_peak_memory(device);
+  return result;
+}
+}  // namespace
+
+void describe_training(const Options& options, const TicConfig& config, const TicData& data,
+                       const TicSchedule& schedule) {
+  const SampleShape shape = data.train->shape();
+  log_info(config.preset, " (this project's reconstruction), ", tic_parameters(config) / 1e6,
+           " M parameters, ", data.classes.size(), " classes, ", data.train->size(),
+           " training and ", data.val->size(), " validation images of ", shape.height, "x",
+           shape.width);
+  tell_of(data);
+  if (const auto start = initial_checkpoint(options))
+    start->tell(describe_tic(options, config, data));
+  explain_cost(config, shape.height, shape.width);
+  log_info(schedule.explanation);
+  for (const std::string& warning : schedule.warnings) log_warning(warning);
+}
+
+TrainingPlan tic_plan(const Options& o, const TicConfig& config, const TicData& data,
+                      const TicSchedule& schedule, Device device, bool measure_time) {
+  constexpr double kManyPasses = 1000, kQuickMacs = 2e10;
+  const SampleShape shape = data.train->shape();
+  const double parameters = tic_parameters(config);
+  const int64_t images = data.train->size(), batch = o.get<int64_t>("train.batch_size");
+  TrainingPlan plan;
+  plan.total_steps = schedule.total_steps;
+  plan.steps_per_epoch = static_cast<double>(schedule.steps_per_epoch);
+  plan.data = concat(images, data.train_folder ? " images" : " scenes");
+  plan.dropped_count = images - schedule.batches_per_epoch * batch;
+  if (plan.dropped_count > 0)
+    plan.dropped = concat(plan.dropped_count,
+                          " of each pass, other ones every time, fill no batch "
+                          "and are left out");
+  if (o.get<int64_t>("schedule.max_steps") > 0) plan.passes_to_warn_of = kManyPasses;
+  // Weights, their average, and the optimizer's state: two moments of AdamW, one of SGD.
+  const double copies =
+      1 + (o.get<bool>("model.ema") ? 1 : 0) + (o.get<std::string>("optim.name") == "sgd" ? 1 : 2);
+  plan.checkpoint_bytes = static_cast<uint64_t>(4 * parameters * copies);
+  plan.checkpoints = o.get<int64_t>("save.keep");
+  if (measure_time ||
+      static_cast<double>(tic_macs(config, shape.height, shape.width)) < kQuickMacs) {
+    const Probe p = probe(o, config, shape, device);
+    plan.memory_bytes =
+        4 * parameters * copies + p.bytes + static_cast<double>(batch - 1) * p.bytes_more;
+    if (measure_time) {
+      plan.step_seconds = p.seconds * static_cast<double>(schedule.global_batch);
+      plan.step_source = concat("measured on ", kProbed, " images");
+    }
+  }
+  return plan;
+}
+
+}  // namespace mullion

@@ -1,0 +1,16 @@
+// What train_tic says in words before its first step.
+#pragma once
+#include "apps/run/training_plan.h"
+#include "apps/tic/training.h"
+
+namespace mullion {
+
+// The model, the data, the start, the rate: into the log.
+void describe_training(const Options& options, const TicConfig& config, const TicData& data,
+                       const TicSchedule& schedule);
+// With memory, and time where `measure_time`, from forward and backward passes over one image and
+// over three. Without `measure_time` that is left out where it would take long.
+TrainingPlan tic_plan(const Options& options, const TicConfig& config, const TicData& data,
+                      const TicSchedule& schedule, Device device, bool measure_time);
+
+}  // namespace mullion

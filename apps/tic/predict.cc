@@ -1,0 +1,214 @@
+#include "apps/tic/predict.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <numeric>
+#include <sstream>
+
+#include "apps/options/device.h"
+#include "apps/program/csv.h"
+#include "apps/program/log.h"
+#include "apps/tic/image_data.h"
+#include "apps/tic/model_folder.h"
+#include "autograd/ops.h"
+#include "data/decode.h"
+#include "tensor/io/file.h"
+#include "tensor/parallel.h"
+
+namespace mullion {
+
+namespace {
+namespace fs = std::filesystem;
+using Files = std::vector<std::string>;
+
+bool is_picture(const fs::path& file) {
+  std::string ending = file.extension().string();
+  std::transform(ending.begin(), ending.end(), ending.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return ending == ".jpg" || ending == ".jpeg" || ending == ".png";
+}
+
+// All pictures of a folder at any depth, in byte order; says how many files are none.
+Files pictures_in(const std::string& folder) {
+  Files files;
+  int64_t others = 0;
+  for (const auto& entry :
+       fs::recursive_directory_iterator(folder, fs::directory_options::follow_directory_symlink)) {
+    if (!entry.is_regular_file() || entry.path().filename().string().starts_with('.')) continue;
+    if (is_picture(entry.path()))
+      files.push_back(entry.path().string());
+    else
+      ++others;
+  }
+  CHECK_AS(Fault::bad_file, !files.empty(), printable(folder), ": no .jpg, .jpeg or .png in it");
+  std::sort(files.begin(), files.end());
+  log_info(printable(folder), ": ", files.size(), " images",
+           others > 0 ? concat(", ", others, " other files not taken") : "");
+  return files;
+}
+
+Files files_of(const Options& options) {
+  Files named, files;
+  if (options.has("data.images")) named = options.get<Files>("data.images");
+  if (options.has("data.images_list")) {
+    std::istringstream lines(
+        read_whole_file(options.get<fs::path>("data.images_list"), uint64_t{1} << 30));
+    for (std::string line; std::getline(lines, line);) {
+      if (line.ends_with('\r')) line.pop_back();
+      if (!line.empty()) named.push_back(line);
+    }
+  }
+  if (named.empty())
+    throw Error("no image: IMAGE or --images-list is needed", Fault::usage,
+                "tool_tic predict --help");
+  for (const std::string& name : named) {
+    if (!fs::is_directory(name)) {
+      files.push_back(name);
+      continue;
+    }
+    const Files found = pictures_in(name);
+    files.insert(files.end(), found.begin(), found.end());
+  }
+  return files;
+}
+
+std::string number(float probability) {
+  char text[16];
+  std::snprintf(text, sizeof text, "%.4f", probability);
+  return text;
+}
+
+class Predictor {
+ public:
+  explicit Predictor(const Options& options)
+      : options_(options),
+        loaded_(load_tic(options.get<std::string>("model.checkpoint"),
+                         options.get<bool>("model.use_ema"), device_of(options))),
+        exif_(exif_of(options, loaded_.description)) {
+    const TicDescription& d = loaded_.description;
+    const int size = options.has("data.img_size") ? options.get<int>("data.img_size") : d.img_size;
+    transform_ = d.transform(size, size);
+    if (options.has("data.crop_pct")) transform_.crop_pct = options.get<float>("data.crop_pct");
+    explain_cost(d.config, transform_.height, transform_.width);
+    top_ = std::min(d.classes.size(), options.get<size_t>("eval.topk"));
+  }
+
+  JsonObject image(const std::string& file) {
+    std::vector<uint8_t> bytes;
+    read_regular_file(file, bytes);
+    const Tensor input = Tensor::empty({1, transform_.height, transform_.width, 3});
+    const EncodedImage encoded(bytes, file, {}, exif_);
+    apply(transform_, encoded, scratch_, input.data<float>());
+    const auto p = softmax((*loaded_.model)(raw::to_device(input, loaded_.model->device())))
+                       .to_vector<float>();
+    JsonObject result;
+    result.set("file", file);
+    tell(result, file, p);
+    std::vector<std::string> notes = encoded.notes().texts();
+    if (encoded.orientation() > 0) result.set("orientation", encoded.orientation());
+    if (encoded.orientation() > 1 && exif_ == ExifUse::apply)
+      notes.push_back(concat("turned by EXIF orientation ", encoded.orientation()));
+    if (!notes.empty()) result.set("notes", notes);
+    for (const std::string& note : notes) log_warning(printable(file), ": ", note);
+    return result;
+  }
+
+  const std::string& csv() const { return csv_; }
+
+ private:
+  // The likeliest classes first, equal ones in the model's order.
+  void tell(JsonObject& result, const std::string& file, const std::vector<float>& p) {
+    const std::vector<std::string>& classes = loaded_.description.classes;
+    std::vector<size_t> order(p.size());
+    std::iota(order.begin(), order.end(), size_t{0});
+    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return p[a] > p[b]; });
+    std::vector<std::string> names;
+    std::vector<float> values;
+    std::string line = printable(file) + ":";
+    for (size_t rank = 0; rank < top_; ++rank) {
+      const size_t c = order[rank];
+      names.push_back(classes[c]);
+      values.push_back(p[c]);
+      line += concat("  ", printable(classes[c]), " ", number(p[c]));
+      csv_ += concat(csv_field(file), ",", rank + 1, ",", csv_field(classes[c]), ",", p[c], "\n");
+    }
+    const bool all = options_.get<bool>("log.probabilities");
+    if (all)
+      for (const size_t c : order)
+        line += concat("\n  ", number(p[c]), "  ", printable(classes[c]));
+    print_text(options_, line + "\n");
+    result.set(concat("top", options_.get<int64_t>("eval.topk")), names);
+    result.set("top_probabilities", values);
+    if (all) result.set("probabilities", p);
+  }
+
+  const Options& options_;
+  LoadedTic loaded_;
+  ExifUse exif_;
+  EvalTransform transform_;
+  TransformScratch scratch_;
+  size_t top_ = 0;
+  std::string csv_ = "file,rank,class,probability\n";
+};
+}  // namespace
+
+OptionTable predict_table() {
+  OptionTable table("tool_tic predict", "The most likely classes of images.");
+  table.add_optional<std::string>("model.checkpoint", "--checkpoint", "model folder or run")
+      .required();
+  table.add("model.use_ema", "--use-ema", false, "the averaged weights");
+  table.add_optional<int>("data.img_size", "--img-size", "side of the centre crop, pixels")
+      .range(1, kMostImageSide);
+  table
+      .add_optional<double>("data.crop_pct", "--crop-pct",
+                            "share of the image kept by the centre crop")
+      .range(0.01, 1);
+  add_exif_option(table);
+  table.add("eval.topk", "--topk", 5, "classes to name, the likeliest first").at_least(1);
+  table.add("log.probabilities", "--probabilities", false,
+            "also give the probabilities of all classes");
+  table.add_optional<fs::path>("log.csv", "--csv",
+                               "CSV file to write, a row for each image and named class");
+  table.add_optional<fs::path>("data.images_list", "--images-list",
+                               "text file with an image or a folder a line");
+  table.add_optional<Files>("data.images", "IMAGE",
+                            "JPEG and PNG files, or folders with such files at any depth");
+  table.add_common();
+  return table;
+}
+
+Outcome predict(const Options& options) {
+  set_num_threads(options.threads());
+  const Files files = files_of(options);
+  if (options.has("log.csv"))
+    AtomicFile probe(options.get<fs::path>("log.csv"));  // before the work
+  NoGrad no_grad;
+  Predictor predictor(options);
+  std::vector<JsonObject> images;
+  std::string first_error;
+  int64_t unreadable = 0;
+  for (const std::string& file : files) {
+    try {
+      images.push_back(predictor.image(file));
+    } catch (const Error& error) {
+      if (error.fault() != Fault::bad_file) throw;
+      ++unreadable;
+      if (first_error.empty()) first_error = error.what();
+      images.push_back(JsonObject().set("file", file).set("error", error.what()));
+      log_line(LogLevel::quiet, concat("error: ", error.what()));
+    }
+  }
+  if (options.has("log.csv")) write_whole_file(options.get<fs::path>("log.csv"), predictor.csv());
+  JsonObject result;
+  result.set("images", images);
+  if (unreadable == 0) return result;
+  if (files.size() > 1)
+    log_line(LogLevel::quiet,
+             concat("error: ", unreadable, " of ", files.size(), " images could not be read"));
+  const int code = static_cast<int>(Fault::bad_file);
+  result.set("error", first_error).set("unreadable", unreadable).set("exit_code", code);
+  return Outcome(result, code);
+}
+
+}  // namespace mullion
