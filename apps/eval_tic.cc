@@ -10,12 +10,16 @@
 #include "apps/tic/evaluate.h"
 #include "apps/tic/image_data.h"
 #include "apps/tic/model_folder.h"
+#include "apps/tic/results_file.h"
 #include "data/cue_task.h"
+#include "data/image_subset.h"
 #include "tensor/io/file.h"
 #include "tensor/parallel.h"
 
 namespace mullion {
 namespace {
+
+using Path = std::filesystem::path;
 
 struct Size {
   int height, width;
@@ -67,7 +71,19 @@ OptionTable make_table() {
   table.add("data.workers", "-j,--workers", 1, "threads that read images").range(0, 256);
   table.add("data.cue_count", "--cue-count", 1000, "scenes of the cue task").at_least(1);
   table.add("data.cue_seed", "--cue-seed", 1000003, "seed of the cue task's scenes");
-  table.add_optional<std::string>("log.results_file", "--results-file", "CSV file, a row a size");
+  table.add_optional<Path>("data.images_list", "--images-list",
+                           "text file with the images to evaluate, a path a line");
+  table.add_optional<Path>("data.real_labels", "--real-labels",
+                           "ReaL's real.json: all labels that are right for ImageNet's val images");
+  table.add("log.topk", "--topk", std::vector<int64_t>{1, 5}, "k of the top-k accuracies")
+      .at_least(1);
+  table.add("log.per_class", "--per-class", false, "also the result of each class");
+  table.add_optional<Path>("log.confusion", "--confusion",
+                           "CSV file to write: images by true and predicted class");
+  table.add_optional<Path>("log.results_file", "--results-file",
+                           "file to write, a row a size, in timm's columns");
+  table.add("log.results_format", "--results-format", "csv", "of that file")
+      .one_of({"csv", "json", "md"});
   add_amp_option(table);
   table.add_common();
   return table;
@@ -98,6 +114,66 @@ std::unique_ptr<Dataset> dataset(const Options& o, const TicDescription& d, Size
   return std::make_unique<ImageDataset>(folder, d.transform(size.height, size.width), d.exif);
 }
 
+void add_classes(const Options& options, JsonObject& result, const Accuracy& a,
+                 const std::vector<std::string>& names) {
+  std::vector<JsonObject> rows;
+  const auto classes = per_class(a.judged, std::ssize(names));
+  for (size_t c = 0; c < names.size(); ++c) {
+    char line[96];
+    std::snprintf(line, sizeof line, "%8lld images  recall %6.2f %%  precision %6.2f %%  ",
+                  static_cast<long long>(classes[c].count), classes[c].recall(),
+                  classes[c].precision());
+    print_text(options, line + printable(names[c]) + "\n");
+    rows.push_back(JsonObject()
+                       .set("class", names[c])
+                       .set("count", classes[c].count)
+                       .set("recall", classes[c].recall())
+                       .set("precision", classes[c].precision()));
+  }
+  result.set("per_class", rows);
+}
+
+// What the options ask for beyond top-1 and top-5; `folder`: null for the cue task.
+void add_judgement(const Options& options, JsonObject& result, const Accuracy& a,
+                   const std::vector<std::string>& names, const ImageSource* folder) {
+  for (const int64_t k : options.get<std::vector<int64_t>>("log.topk"))
+    result.set(concat("top", k), topk_accuracy(a.judged, k));
+  const Calibration c = calibration(a.judged);
+  std::vector<JsonObject> bins;
+  for (const Calibration::Bin& bin : c.bins)
+    bins.push_back(JsonObject()
+                       .set("count", bin.count)
+                       .set("confidence", bin.confidence)
+                       .set("accuracy", bin.accuracy));
+  result.set("ece", c.error).set("calibration", bins);
+  if (options.has("data.real_labels")) {
+    std::vector<std::string> paths;
+    for (int64_t i = 0; i < folder->size(); ++i) paths.push_back(folder->path(i));
+    const RealAccuracy real =
+        real_accuracy(a.judged, paths, options.get<Path>("data.real_labels"), std::ssize(names));
+    result.set("real_top1", real.accuracy).set("real_count", real.count);
+    print_result(options, concat("   ReaL: Acc@1 ", real.accuracy, ", ", real.count, " images"));
+  }
+  if (options.get<bool>("log.per_class")) add_classes(options, result, a, names);
+  if (options.has("log.confusion"))
+    write_whole_file(options.get<Path>("log.confusion"), confusion_csv(a.judged, names));
+}
+
+// Paths that are written at the end are tried now, not after the work.
+void check_options(const Options& options, size_t sizes) {
+  const bool cue = options.get<std::string>("data.dir") == "cue";
+  for (const auto& [key, flag] :
+       {std::pair{"data.images_list", "--images-list"}, {"data.real_labels", "--real-labels"}})
+    CHECK_AS(Fault::usage, !cue || !options.has(key), flag, ": the cue task has no image files");
+  CHECK_AS(Fault::usage, sizes == 1 || !options.has("log.confusion"), "--confusion: one file, and ",
+           sizes, " sizes are evaluated");
+  CHECK_AS(Fault::usage,
+           options.has("log.results_file") || options.is_default("log.results_format"),
+           "--results-format: without --results-file nothing is written");
+  for (const char* key : {"log.confusion", "log.results_file"})
+    if (options.has(key)) AtomicFile probe(options.get<Path>(key));
+}
+
 JsonObject result_of(const Accuracy& a, const Size& size) {
   JsonObject result;
   result.set("top1", a.top1).set("top5", a.top5).set("loss", a.loss).set("count", a.count);
@@ -121,15 +197,15 @@ Outcome run(const Options& options) {
     const std::filesystem::path root = options.get<std::string>("data.dir");
     folder = open_images(root, validation_split(root, options.get<std::string>("data.val_split")),
                          folder_options(options, &description.classes));
+    if (options.has("data.images_list"))
+      folder = std::make_shared<ImageSubset>(folder, options.get<Path>("data.images_list"));
     tell_of(*folder);
   }
   NoteTeller notes;
   loaded.model->set_compute_type(apply_amp(options, loaded.model->device()));
   const std::vector<Size> sizes = sizes_of(options, loaded.description);
-  std::string csv =
-      "model,img_size,top1,top1_err,top5,top5_err,param_count,crop_pct,interpolation\n";
-  if (options.has("log.results_file"))  // now, not after the work
-    AtomicFile probe(options.get<std::filesystem::path>("log.results_file"));
+  check_options(options, sizes.size());
+  std::vector<ResultRow> rows;
   const double millions =
       static_cast<double>(parameter_count(named_parameters(*loaded.model))) / 1e6;
   std::vector<JsonObject> results;
@@ -138,10 +214,18 @@ Outcome run(const Options& options) {
     const auto data = dataset(options, description, size, folder);
     const Accuracy a = evaluate(*loaded.model, *data, options.get<int>("data.batch_size"),
                                 options.get<int>("data.workers"), "eval " + size.text());
-    char line[160];
-    std::snprintf(line, sizeof line, " * %s: Acc@1 %.3f (%.3f) Acc@5 %.3f (%.3f), %lld images",
-                  size.text().c_str(), a.top1, 100 - a.top1, a.top5, 100 - a.top5,
+    std::string line = " * " + size.text() + ":";
+    for (const int64_t k : options.get<std::vector<int64_t>>("log.topk")) {
+      const double top = topk_accuracy(a.judged, k);
+      char part[64];
+      std::snprintf(part, sizeof part, " Acc@%lld %.3f (%.3f)", static_cast<long long>(k), top,
+                    100 - top);
+      line += part;
+    }
+    char part[64];
+    std::snprintf(part, sizeof part, ", ECE %.2f %%, %lld images", calibration(a.judged).error,
                   static_cast<long long>(a.count));
+    line += part;
     for (const std::string& message : a.messages) log_warning(message, "; left out");
     notes.tell(data->notes());
     notes.tell_totals(data->notes(), "images");
@@ -151,12 +235,12 @@ Outcome run(const Options& options) {
     if (folder)
       results.back().set("not_taken", not_taken(*folder)).set("notes", notes_of(data->notes()));
     if (!a.complete) return Outcome(results.back(), kExitStopped);
-    csv +=
-        concat(loaded.description.config.preset, ",", size.text(), ",", a.top1, ",", 100 - a.top1,
-               ",", a.top5, ",", 100 - a.top5, ",", millions, ",", loaded.description.crop_pct, ",",
-               to_name(loaded.description.interpolation), "\n");
+    add_judgement(options, results.back(), a, description.classes, folder.get());
+    rows.push_back({description.config.preset, size.text(), a.top1, a.top5, millions,
+                    description.crop_pct, to_name(description.interpolation)});
     if (options.has("log.results_file"))
-      write_whole_file(options.get<std::filesystem::path>("log.results_file"), csv);
+      write_whole_file(options.get<Path>("log.results_file"),
+                       results_text(options.get<std::string>("log.results_format"), rows));
   }
   if (results.size() == 1) return results[0];
   return JsonObject().set("results", results);

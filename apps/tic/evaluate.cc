@@ -1,6 +1,7 @@
 #include "apps/tic/evaluate.h"
 
 #include <algorithm>
+#include <cmath>
 #include <optional>
 
 #include "apps/program/progress.h"
@@ -21,6 +22,13 @@ int64_t rank_of(const float* scores, int64_t classes, int64_t label) {
   int64_t rank = 0;
   for (int64_t c = 0; c < classes; ++c) rank += c != label && !(scores[c] < scores[label]);
   return rank;
+}
+
+Judged judge(int64_t sample, int64_t label, const float* scores, int64_t classes) {
+  const float* best = std::max_element(scores, scores + classes);
+  double sum = 0;
+  for (int64_t c = 0; c < classes; ++c) sum += std::exp(static_cast<double>(scores[c]) - *best);
+  return {sample, label, rank_of(scores, classes, label), best - scores, 1 / sum};
 }
 }  // namespace
 
@@ -50,10 +58,11 @@ Accuracy evaluate(const Tic& model, const Dataset& data, int batch_size, int wor
     const auto host = logits.to_vector<float>();
     const float* scores = host.data();
     for (int64_t i = 0; i < batch.count; ++i) {
-      const int64_t rank =
-          rank_of(scores + i * logits.dim(1), logits.dim(1), batch.labels[static_cast<size_t>(i)]);
-      first += rank < 1;
-      five += rank < 5;
+      const auto at = static_cast<size_t>(i);
+      total.judged.push_back(
+          judge(batch.samples[at], batch.labels[at], scores + i * logits.dim(1), logits.dim(1)));
+      first += total.judged.back().rank < 1;
+      five += total.judged.back().rank < 5;
     }
     total.count += batch.count;
     if (progress)

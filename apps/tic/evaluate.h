@@ -1,5 +1,6 @@
 // Accuracy of a TiC over a data set.
 #pragma once
+#include "apps/tic/judgement.h"
 #include "data/loader.h"
 #include "models/tic/model.h"
 
@@ -12,6 +13,7 @@ struct Accuracy {
   int64_t unreadable = 0;
   std::vector<std::string> messages;  // of the first few of these
   bool complete = true;               // false: stopped by a signal
+  std::vector<Judged> judged;         // every image that was scored
 };
 
 // `label`: for the progress line; empty shows none.

@@ -191,6 +191,10 @@ TicSchedule tic_schedule_of(const Options& o, int64_t train_size) {
                                           static_cast<double>(o.get<int64_t>("optim.lr_base_size"));
   s.schedule.warmup_lr = o.get<double>("schedule.warmup_lr");
   s.schedule.min_lr = o.get<double>("schedule.min_lr");
+  // Of small batches, where nobody has given either rate.
+  const bool too_high =
+      o.is_default("schedule.min_lr") && !o.has("optim.lr") && s.schedule.min_lr > s.schedule.lr;
+  if (too_high) s.schedule.min_lr = s.schedule.lr / 100;
   constexpr double kMostWarmup = 20, kWarmupShare = 0.2;
   const auto steps_per_epoch = static_cast<double>(s.steps_per_epoch);
   s.warmup_epochs = o.has("schedule.warmup_epochs")
@@ -209,6 +213,9 @@ TicSchedule tic_schedule_of(const Options& o, int64_t train_size) {
       ", ", s.steps_per_epoch, " steps an epoch, ", s.total_steps, " in all, the first ",
       s.schedule.warmup_steps, " of them warm-up");
   s.warnings = schedule_warnings(s.schedule, s.steps_per_epoch);
+  if (too_high)
+    s.warnings.push_back(concat("the highest rate, ", s.schedule.lr, ", is below the default of ",
+                                "--min-lr: the last one is ", s.schedule.min_lr));
   const Options defaults(std::make_shared<OptionTable>(train_tic_table()));
   const auto unused = [&](const char* key, const char* flag, const std::string& why) {
     if (o.value(key) != defaults.value(key))

@@ -151,6 +151,9 @@ TEST_F(TicPrograms, TheWarmUpFitsTheTrainingOrIsToldOf) {
   const auto expect_in = [](const std::string& text, const std::string& part) {
     EXPECT_NE(text.find(part), std::string::npos) << text;
   };
+  expect_in(log("-b 4"),
+            "warning: the highest rate, 3.90625e-06, is below the default of --min-lr: the last "
+            "one is 3.90625e-08");
   expect_in(log("--lr 1e-3 --epochs 10"), "50 in all, the first 10 of them warm-up");
   expect_in(log("--lr 1e-3 --epochs 300"), "1500 in all, the first 100 of them warm-up");
   expect_in(log("--lr 1e-3 --max-steps 100"), "100 in all, the first 20 of them warm-up");
@@ -271,6 +274,43 @@ TEST_F(TicPrograms, FineTuningWithOtherClassesKeepsTheTrunk) {
   EXPECT_EQ(run("train_tic -c runs/b/config.toml --name c").code, 0);
   refused(tune + "--model tic-t --name d", 2, {"--model tic-t", "tic-n"});
   refused(tune + "--patch-size 4 --name d", 3, {"runs/a/best/model.safetensors", "stem"});
+}
+
+TEST_F(TicPrograms, AnEvaluationJudgesClassesConfidenceAndAList) {
+  ASSERT_EQ(run(train_ + "--max-steps 1 --name a").code, 0);
+  const std::string eval = "eval_tic --data-dir tree --checkpoint runs/a --threads 1 ";
+  const Answer judged = run(eval +
+                            "--topk 1,3 --per-class --confusion c.csv --results-file r.md "
+                            "--results-format md --json");
+  ASSERT_EQ(judged.code, 0) << judged.log;
+  const auto r = judged.json();
+  ASSERT_EQ(r["per_class"].size(), 10u);
+  double recall = 0;
+  int64_t images = 0;
+  for (const auto& c : r["per_class"]) {
+    recall += c["recall"].get<double>() / 10;  // all classes have as many images
+    EXPECT_EQ(c["count"], 4);
+  }
+  EXPECT_NEAR(recall, r["top1"].get<double>(), 1e-9);
+  EXPECT_GE(r["top3"].get<double>(), r["top1"].get<double>());
+  EXPECT_LE(r["top3"].get<double>(), r["top5"].get<double>());
+  for (const auto& bin : r["calibration"]) images += bin["count"].get<int64_t>();
+  EXPECT_EQ(images, 40);
+  EXPECT_GE(r["ece"], 0);
+  const std::string confusion = contents(at("c.csv"));
+  EXPECT_EQ(std::count(confusion.begin(), confusion.end(), '\n'), 11);
+  EXPECT_EQ(contents(at("r.md")).find("| model | img_size | top1 |"), 0u);
+  EXPECT_NE(judged.log.find(" Acc@3 "), std::string::npos) << judged.log;
+  EXPECT_NE(judged.log.find(", ECE "), std::string::npos) << judged.log;
+
+  write_whole_file(at("list.txt"), "tree/val/2-ring/00001.png\n0-plus/00000.png\n");
+  EXPECT_EQ(result(eval + "--images-list list.txt --json")["count"], 2);
+  write_whole_file(at("bad.txt"), "0-plus/00000.png\n0-plus/77777.png\n");
+  refused(eval + "--images-list bad.txt", 3, {"bad.txt:2", "0-plus/77777.png"});
+  refused(eval + "--confusion none/c.csv", 4, {"none/c.csv"});
+  refused(eval + "--confusion c.csv --img-size 32,48", 2, {"--confusion", "2 sizes"});
+  refused(eval + "--results-format md", 2, {"--results-format", "--results-file"});
+  refused("eval_tic --data-dir cue --checkpoint runs/a --real-labels c.csv", 2, {"--real-labels"});
 }
 
 TEST_F(TicPrograms, PredictGoesThroughFoldersAndOnAfterABadFile) {
