@@ -66,8 +66,11 @@ std::vector<std::string> LlamaTraining::next_commands(const std::filesystem::pat
   if (learns_ == Learns::texts)
     next.push_back(command_text(
         "eval_llama", {"ppl", "--model", run.string(), "--data", data[0], "--ctx-size", context}));
-  next.push_back(command_text("chat_llama", {"complete", "--model", run.string(), "--prompt",
-                                             "Once upon a time", "--max-tokens", "64"}));
+  if (learns_ == Learns::instructions)
+    next.push_back(command_text("chat_llama", {"chat", "--model", run.string()}));
+  else
+    next.push_back(command_text("chat_llama", {"complete", "--model", run.string(), "--prompt",
+                                               "Once upon a time", "--max-tokens", "64"}));
   if (lora_)
     next.push_back(command_text("tool_llama", {"merge", "--model", run.string(), "--output",
                                                (run.parent_path() / "merged").string()}));
