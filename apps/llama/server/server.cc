@@ -168,15 +168,16 @@ void Server::routes() {
       set_error(response, {response.status, concat("HTTP error ", response.status)});
     this_connection().close_after_reply();
   });
-  http_.set_exception_handler([](const Request&, Response& response, std::exception_ptr error) {
-    try {
-      std::rethrow_exception(error);
-    } catch (const std::exception& what) {
-      set_error(response, {500, what.what()});
-    } catch (...) {
-      set_error(response, {500, "unknown error"});
-    }
-  });
+  http_.set_exception_handler(
+      [](const Request&, Response& response, const std::exception_ptr& error) {
+        try {
+          std::rethrow_exception(error);
+        } catch (const std::exception& what) {
+          set_error(response, {500, what.what()});
+        } catch (...) {
+          set_error(response, {500, "unknown error"});
+        }
+      });
   http_.set_logger([this](const Request& request, const Response& response) {
     scheduler_.metrics().count_request(method_of(request.path) ? request.path : "other",
                                        response.status);
@@ -366,7 +367,7 @@ void Server::reply(const Wanted& wanted, std::vector<Job> jobs, std::unique_ptr<
   response.set_content(reply->whole(), kJson);
 }
 
-void Server::stream(const std::shared_ptr<Exchange>& exchange, std::shared_ptr<Reply> reply,
+void Server::stream(const std::shared_ptr<Exchange>& exchange, const std::shared_ptr<Reply>& reply,
                     bool include_usage, Response& response) {
   response.set_header("Cache-Control", "no-cache");
   response.set_header("X-Accel-Buffering", "no");  // a proxy in between hands on what comes

@@ -57,7 +57,7 @@ class Server {
   void chat(const std::string& body, Response& response);
   void reply(const Wanted& wanted, std::vector<Job> jobs, std::unique_ptr<Reply> reply,
              Response& response);
-  void stream(const std::shared_ptr<Exchange>& exchange, std::shared_ptr<Reply> reply,
+  void stream(const std::shared_ptr<Exchange>& exchange, const std::shared_ptr<Reply>& reply,
               bool include_usage, Response& response);
   Job job(const Wanted& wanted, std::vector<int32_t> prompt, int64_t answer,
           std::optional<int64_t> max_tokens);
