@@ -3,6 +3,7 @@
 //   data_llama info book.bin        data_llama show book.bin --model DIR
 //   data_llama check book.bin --model DIR        data_llama split book.bin --val-size 0.1
 //   data_llama lexicon --rows 1000 --length 128 --output made.bin --model-dir tiny
+//   data_llama lookups --pairs 60,120 --model tiny --format topics --output lookups
 //   data_llama instructions rows.json --model DIR
 //   data_llama compose recipes/longalpaca-plus-open.toml --sources books -o rows.json
 // Each document becomes [BOS] text [EOS] as the tokenizer's own policy says, one after another in
@@ -12,17 +13,15 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/llama/compose.h"
+#include "apps/llama/made_up.h"
 #include "apps/llama/model_options.h"
 #include "apps/llama/show_instructions.h"
 #include "apps/llama/text_data.h"
 #include "apps/program/log.h"
 #include "apps/program/main.h"
-#include "data/lexicon.h"
 #include "data/token_file.h"
 #include "data/tokenizer.h"
-#include "models/llama/config.h"
 #include "tensor/check.h"
-#include "tensor/io/json.h"
 
 namespace mullion {
 namespace {
@@ -301,72 +300,6 @@ Outcome split(const Options& options) {
       .set("val_tokens", file.size() - cut);
 }
 
-OptionTable lexicon_table() {
-  OptionTable table("data_llama lexicon",
-                    "Makes documents of a small language with a lexicon of its own in each");
-  table.add_optional<path>("output.file", "-o,--output", "token file to write").required();
-  table.add_optional<path>("output.model_dir", "--model-dir",
-                           "also write config.json and a tokenizer for a tiny model");
-  table.add("lexicon.rows", "--rows", 1000, "documents").range(1, 100'000'000);
-  table.add("lexicon.length", "--length", 128, "tokens of each").range(2, 1 << 20);
-  table.add("lexicon.first", "--first-row", 0, "number of the first document");
-  table
-      .add("lexicon.repeats", "--repeats", 0.0,
-           "how often the next key is one that the document has had, rather than the chain's")
-      .range(0, 1);
-  table.add_common();
-  return table;
-}
-
-// 0.7 M parameters: large enough for the circuit that looks up what followed a key before.
-LlamaConfig lexicon_model(int64_t context) {
-  LlamaConfig config;
-  config.vocab_size = kLexiconVocab;
-  config.hidden_size = 128;
-  config.intermediate_size = 384;
-  config.num_hidden_layers = 3;
-  // Heads of 64: those of 32 hardly tell 96 keys apart, and lose them when positions are
-  // interpolated.
-  config.num_attention_heads = config.num_key_value_heads = 2;
-  config.head_dim = 64;
-  config.max_position_embeddings = context;
-  config.rms_norm_eps = 1e-5;
-  config.initializer_range = 0.05;  // with 0.02 its attention starts too even and learns slowly
-  config.bos_token_id = kLexiconBos;
-  config.eos_token_ids = {kLexiconEos};
-  return config;
-}
-
-Outcome lexicon(const Options& options) {
-  const path output = options.get<path>("output.file");
-  const auto rows = options.get<uint64_t>("lexicon.rows");
-  const auto first = options.get<uint64_t>("lexicon.first");
-  const auto repeats = options.get<double>("lexicon.repeats");
-  std::vector<int32_t> row(options.get<size_t>("lexicon.length"));
-  if (options.dry_run) return JsonObject().set("tokens", rows * row.size());
-  if (options.has("output.model_dir")) {
-    const path folder = options.get<path>("output.model_dir");
-    std::filesystem::create_directories(folder);
-    write_lexicon_tokenizer(folder);
-    write_json_file(folder / "config.json", to_json(lexicon_model(std::ssize(row))));
-  }
-  TokenFileNotes notes;
-  notes.bos = true;
-  if (options.has("output.model_dir")) {
-    notes.tokenizer_sha256 = load_tokenizer(options.get<path>("output.model_dir"))->hash();
-  }
-  TokenFileWriter writer(output, TokenWidth::u16, notes);
-  const Lexicon language(options.seed());
-  for (uint64_t number = first; number < first + rows; ++number) {
-    language.document(number, row, static_cast<float>(repeats));
-    writer.begin_document();
-    writer.append(row);
-  }
-  writer.finish();
-  log_info(output.string(), ": ", rows, " documents of ", row.size(), " tokens");
-  return JsonObject().set("output", output.string()).set("tokens", writer.size());
-}
-
 }  // namespace
 }  // namespace mullion
 
@@ -378,7 +311,8 @@ int main(int argc, char** argv) {
                       {check_table(), check},
                       {show_table(), show},
                       {split_table(), split},
-                      {lexicon_table(), lexicon},
+                      {lexicon_table(), make_lexicon},
+                      {lookups_table(), make_lookups},
                       {instructions_table(), show_instructions},
                       {compose_table(), compose}});
 }

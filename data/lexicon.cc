@@ -71,12 +71,14 @@ void Lexicon::document(uint64_t number, std::span<int32_t> out, float repeats) c
   }
 }
 
-void write_lexicon_tokenizer(const std::filesystem::path& folder) {
+void write_lexicon_tokenizer(const std::filesystem::path& folder, LexiconWords words) {
   using nlohmann::json;
+  const bool spaced = words == LexiconWords::spaced;
   json vocab = json::object(), added = json::array();
   for (int32_t i = 0; i < kLexiconKeys; ++i) {
-    added.push_back(added_token(i, syllable(i) + "=", false));
-    added.push_back(added_token(kLexiconKeys + i, upper(syllable(i)) + " ", false));
+    const std::string key = syllable(i), value = upper(key);
+    added.push_back(added_token(i, spaced ? " " + key + ":" : key + "=", false));
+    added.push_back(added_token(kLexiconKeys + i, spaced ? " " + value : value + " ", false));
   }
   added.push_back(added_token(kLexiconBos, "<s>", true));
   added.push_back(added_token(kLexiconEos, "</s>", true));

@@ -32,8 +32,11 @@ class Lexicon {
   std::array<std::array<int32_t, 3>, kLexiconKeys> successors_;
 };
 
-// tokenizer.json and tokenizer_config.json: keys read "ba=", values "BA ", so that a document looks
-// like "ba=KO de=LU ".
-void write_lexicon_tokenizer(const std::filesystem::path& folder);
+// How a document reads. tight: "ba=KO de=LU ", a value with the space behind it; spaced:
+// " ba: KO de: LU", as evaluations join a prompt and an answer.
+enum class LexiconWords { tight, spaced };
+// tokenizer.json and tokenizer_config.json.
+void write_lexicon_tokenizer(const std::filesystem::path& folder,
+                             LexiconWords words = LexiconWords::tight);
 
 }  // namespace mullion

@@ -21,7 +21,7 @@ memory or device fault, 7 peer lost, 75 stopped on request, saved and resumable,
 TEXT
   local program verb
   for program in data_llama train_llama eval_llama chat_llama tool_llama \
-    data_tic train_tic eval_tic tool_tic report; do
+    data_tic train_tic eval_tic tool_tic report reproduce; do
     for verb in $(verbs "$program") ""; do
       # The program alone, where it has verbs, would only list them.
       [ -z "$verb" ] && [ -n "$(verbs "$program")" ] && continue

@@ -30,6 +30,16 @@ Image pattern_image(const AttentionPattern& pattern, int64_t head) {
   return image;
 }
 
+// Every n-th picture, so that all classes have their part.
+std::vector<int64_t> spread(int64_t size, int count) {
+  std::vector<int64_t> chosen;
+  const int64_t n = std::min<int64_t>(count, size);
+  for (int64_t i = 0; i < n; ++i) chosen.push_back((2 * i + 1) * size / (2 * n));
+  return chosen;
+}
+
+}  // namespace
+
 void add_pattern(Document& document, const std::string& name) {
   const AttentionPattern pattern = make_pattern(name, {.n_heads = kHeads, .context = kTokens});
   std::vector<Picture> pictures;
@@ -48,16 +58,6 @@ void add_pattern(Document& document, const std::string& name) {
                     name + ": " + describe(pattern) + " Over all heads " + share +
                         " % of full attention's pairs are seen.");
 }
-
-// Every n-th picture, so that all classes have their part.
-std::vector<int64_t> spread(int64_t size, int count) {
-  std::vector<int64_t> chosen;
-  const int64_t n = std::min<int64_t>(count, size);
-  for (int64_t i = 0; i < n; ++i) chosen.push_back((2 * i + 1) * size / (2 * n));
-  return chosen;
-}
-
-}  // namespace
 
 void add_attention(Document& document, const std::vector<RunRecord>& runs) {
   document.heading(3, "Attention patterns");

@@ -17,6 +17,8 @@ void add_curves(Document& document, const std::vector<RunRecord>& runs, double d
 void add_evaluations(Document& document, const std::vector<RunRecord>& runs);
 // Who sees whom under full, S2 and SF attention, and under what the runs used beside them.
 void add_attention(Document& document, const std::vector<RunRecord>& runs);
+// Who sees whom under one preset: a picture for each group of heads that see the same.
+void add_pattern(Document& document, const std::string& name);
 // `count` images of an image folder, spread over its classes, with the predictions of a run.
 void add_predictions(Document& document, const RunRecord& run, const std::filesystem::path& images,
                      int count);

@@ -19,6 +19,7 @@ OptionTable topic_table() {
       .required();
   table.add("topic.topics", "--topics", std::vector<int64_t>{5, 10}, "numbers of topics, a list")
       .at_least(1);
+  table.add("topic.max_tokens", "--max-tokens", 50, "tokens of an answer at most").at_least(1);
   add_written_options(table);
   return table;
 }
@@ -42,7 +43,8 @@ Outcome topic(const Options& options) {
   WrittenTask task;
   task.name = "topic";
   for (const int64_t topics : options.get<std::vector<int64_t>>("topic.topics")) {
-    task.groups.push_back({.name = std::to_string(topics), .max_tokens = 50});
+    task.groups.push_back(
+        {.name = std::to_string(topics), .max_tokens = options.get<int64_t>("topic.max_tokens")});
     for (const JsonRow& row : read_json_rows(options.get<std::filesystem::path>("topic.data") /
                                              concat(topics, "_topics.jsonl"))) {
       const auto names = get_strings(row.json, row.where, "topics");

@@ -1,0 +1,142 @@
+#include "apps/reproduce/estimate.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+
+#include "apps/report/chart.h"
+#include "apps/reproduce/child.h"
+#include "models/llama/cost.h"
+#include "tensor/check.h"
+#include "tensor/io/json.h"
+
+namespace mullion {
+namespace {
+
+namespace fs = std::filesystem;
+constexpr int64_t kContext = 512, kRows = 2;
+
+// A folder that goes away.
+struct Scratch {
+  fs::path path = fs::temp_directory_path() / concat("mullion-rate-", ::getpid());
+  Scratch() { fs::create_directories(path); }
+  ~Scratch() {
+    std::error_code none;
+    fs::remove_all(path, none);
+  }
+};
+
+void call(const Scratch& scratch, const std::string& program,
+          const std::vector<std::string>& words) {
+  const fs::path log = scratch.path / "log";
+  const ChildResult result = run_child(program_folder() / program, words, log);
+  CHECK(result.code == 0, "the step that is to be measured: ", quoted_command(program, words),
+        " ended with ", result.code);
+}
+
+double step_rate(Scale scale) {
+  const Scratch scratch;
+  const std::string text = (scratch.path / "text.bin").string();
+  const fs::path model = scratch.path / "model", config_file = model / "config.json";
+  call(scratch, "data_llama",
+       {"lexicon", "--rows", "16", "--length", std::to_string(kContext), "--output", text,
+        "--model-dir", model.string(), "--heads", "4"});
+  if (scale != Scale::mini) {
+    nlohmann::json config = read_json_file(config_file);
+    config["hidden_size"] = 512;
+    config["intermediate_size"] = 1408;
+    config["num_attention_heads"] = config["num_key_value_heads"] = 8;
+    config["num_hidden_layers"] = 4;
+    write_json_file(config_file, config);
+  }
+  const LlamaConfig config = read_llama_config(config_file);
+  const AttentionPattern pattern =
+      make_pattern("full", {.n_heads = config.num_attention_heads, .context = kContext});
+  call(scratch, "train_llama",
+       {"pretrain",
+        "--model-config",
+        config_file.string(),
+        "--data",
+        text,
+        "--ctx-size",
+        std::to_string(kContext),
+        "--batch-size",
+        std::to_string(kRows),
+        "--grad-accum-steps",
+        "1",
+        "--max-steps",
+        "3",
+        "--attn",
+        "full",
+        "--save-every",
+        "0",
+        "--output",
+        scratch.path.string(),
+        "--name",
+        "run",
+        "--warmup-steps",
+        "0"});
+  double tokens_a_second = 0;
+  std::ifstream metrics(scratch.path / "run/metrics.jsonl");
+  for (std::string line; std::getline(metrics, line);)
+    if (line.find("\"tok_s\"") != line.npos)
+      tokens_a_second = parse_json(line, "metrics.jsonl").at("tok_s").get<double>();
+  const LlamaCost cost = llama_cost(config, {.pattern = pattern,
+                                             .context = kContext,
+                                             .pass_tokens = kRows * kContext,
+                                             .rows = kRows,
+                                             .row_tokens = kContext});
+  return cost.operations / 1e12 * tokens_a_second / (kRows * kContext);
+}
+
+}  // namespace
+
+Estimate estimate(const std::vector<Job>& jobs, double tflop_s, double pause) {
+  Estimate sum;
+  for (const Job& job : jobs) {
+    sum.tflop += job.cost.tflop;
+    sum.seconds += pause + job.cost.tflop / tflop_s;
+    sum.gib = std::max(sum.gib, job.cost.gib);
+  }
+  return sum;
+}
+
+Rate usual_rate(Scale scale) {
+  switch (scale) {
+    case Scale::mini:
+      return {0.1, "2 cores"};
+    case Scale::small:
+      return {0.15, "2 cores"};
+    case Scale::paper:
+      return {125, "an A100 at 40 % of its 312 TFLOP/s"};
+  }
+  fail(Fault::other, "no such scale");
+}
+
+Rate measured_rate(Scale scale, const std::vector<Job>& jobs, const fs::path& arms) {
+  double tflop = 0, seconds = 0;
+  int64_t trainings = 0;
+  for (const Job& job : jobs) {
+    const fs::path note = arms / job.name / "job.json";
+    if (!job.trains || !fs::exists(note)) continue;
+    const nlohmann::json record = read_json_file(note);
+    if (!record.at("complete").get<bool>()) continue;
+    tflop += job.cost.tflop;
+    seconds += record.at("seconds").get<double>();
+    ++trainings;
+  }
+  if (seconds > 0 && tflop > 0)
+    return {tflop / seconds, concat("this machine, by ", trainings, " arms that are complete")};
+  return {step_rate(scale), "this machine, by one measured step of a small model"};
+}
+
+std::string hours_text(double seconds) {
+  if (seconds < 100) return short_number(std::ceil(seconds)) + " s";
+  if (seconds < 7200) return short_number(std::ceil(seconds / 60)) + " min";
+  const double hours = seconds / 3600;
+  return short_number(hours < 100 ? std::round(hours * 10) / 10 : std::round(hours)) + " h";
+}
+
+}  // namespace mullion

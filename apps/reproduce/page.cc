@@ -1,0 +1,184 @@
+#include "apps/reproduce/page.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "apps/report/chart.h"
+#include "apps/report/run_record.h"
+#include "apps/report/sections.h"
+#include "tensor/io/file.h"
+#include "tensor/io/json.h"
+
+namespace mullion {
+namespace {
+
+namespace fs = std::filesystem;
+constexpr double kDecay = 0.9;  // of the smoothed losses
+
+std::vector<std::string> metrics_of(const std::vector<Measured>& rows) {
+  std::vector<std::string> names;
+  for (const Measured& m : rows)
+    if (std::find(names.begin(), names.end(), m.row.metric) == names.end())
+      names.push_back(m.row.metric);
+  return names;
+}
+
+std::vector<std::string> arms_of(const std::vector<Measured>& rows, const std::string& metric) {
+  std::vector<std::string> names;
+  for (const Measured& m : rows)
+    if (m.row.metric == metric && std::find(names.begin(), names.end(), m.row.arm) == names.end())
+      names.push_back(m.row.arm);
+  return names;
+}
+
+// Means over x, a line an arm; an arm with one point among others is a level line.
+Chart metric_chart(const Plan& plan, const std::vector<Measured>& rows, const std::string& metric) {
+  const auto known = plan.metrics.find(metric);
+  const Metric style = known == plan.metrics.end() ? Metric() : known->second;
+  Chart chart{.title = metric,
+              .x_label = style.x_label,
+              .y_label = "",
+              .log_x = style.log_x,
+              .log_y = false,
+              .series = {}};
+  double low = INFINITY, high = -INFINITY;
+  for (const std::string& arm : arms_of(rows, metric)) {
+    Series line{.name = arm, .points = {}, .colour = chart.series.size(), .markers = true};
+    for (const Measured& m : rows) {
+      if (m.row.metric != metric || m.row.arm != arm || !m.row.x || m.row.depth || !m.ours)
+        continue;
+      line.points.emplace_back(*m.row.x, m.ours->mean);
+      low = std::min(low, *m.row.x);
+      high = std::max(high, *m.row.x);
+    }
+    std::sort(line.points.begin(), line.points.end());
+    if (!line.points.empty()) chart.series.push_back(std::move(line));
+  }
+  for (Series& line : chart.series)
+    if (line.points.size() == 1 && low < high)
+      line.points = {{low, line.points[0].second}, {high, line.points[0].second}};
+  if (!(low < high)) chart.series.clear();  // one place: the table says it all
+  return chart;
+}
+
+std::string loss_chart(const std::vector<Job>& jobs, const Runner& runner) {
+  Chart chart{.title = "Loss of the trainings",
+              .x_label = "step",
+              .y_label = "loss",
+              .log_x = false,
+              .log_y = false,
+              .series = {}};
+  for (const Job& job : jobs) {
+    if (!job.trains || job.seed > 1 || !runner.is_complete(job)) continue;
+    if (job.seed == 0) continue;  // the base's are of other lengths of time
+    const RunRecord record = read_run(runner.folder(job.name));
+    chart.series.push_back({.name = chart.series.size() < 8 ? job.name : "",
+                            .points = smoothed(record.curve("loss"), kDecay),
+                            .colour = chart.series.size()});
+  }
+  return svg_chart(chart);
+}
+
+// Accuracy by length (across) and depth (down), from red for 0 to blue for 1.
+Picture heat_map(const std::vector<Measured>& rows, const std::string& arm,
+                 const std::string& metric) {
+  constexpr int kCell = 24;
+  constexpr double kNone[3] = {213, 94, 0}, kAll[3] = {0, 92, 150};
+  std::vector<double> lengths, depths;
+  const auto add = [](std::vector<double>& list, double value) {
+    if (std::find(list.begin(), list.end(), value) == list.end()) list.push_back(value);
+  };
+  for (const Measured& m : rows) {
+    if (m.row.arm != arm || m.row.metric != metric || !m.row.depth || !m.row.x) continue;
+    add(lengths, *m.row.x);
+    add(depths, *m.row.depth);
+  }
+  Picture picture;
+  picture.image.resize(kCell * static_cast<int>(lengths.size()),
+                       kCell * static_cast<int>(depths.size()));
+  for (const Measured& m : rows) {
+    if (m.row.arm != arm || m.row.metric != metric || !m.row.depth || !m.row.x) continue;
+    const auto column = std::find(lengths.begin(), lengths.end(), *m.row.x) - lengths.begin();
+    const auto line = std::find(depths.begin(), depths.end(), *m.row.depth) - depths.begin();
+    for (int y = 0; y < kCell; ++y)
+      for (int x = 0; x < kCell; ++x)
+        for (int c = 0; c < 3; ++c) {
+          const double value = m.ours ? m.ours->mean : 0;
+          const double colour = m.ours ? kNone[c] + value * (kAll[c] - kNone[c]) : 240;
+          picture.image.row(static_cast<int>(line) * kCell +
+                            y)[3 * (static_cast<int>(column) * kCell + x) + c] =
+              static_cast<uint8_t>(std::lround(colour));
+        }
+  }
+  std::string across, down;
+  for (const double length : lengths) across += (across.empty() ? "" : ", ") + short_number(length);
+  for (const double depth : depths) down += (down.empty() ? "" : ", ") + short_number(depth);
+  picture.caption = arm + ": across " + across + " tokens; down: depth " + down + " %";
+  return picture;
+}
+
+void add_heat_maps(Document& document, const std::vector<Measured>& rows) {
+  std::vector<Measured> deep;
+  for (const Measured& m : rows)
+    if (m.row.depth) deep.push_back(m);
+  std::vector<Picture> pictures;
+  for (const std::string& metric : metrics_of(deep))
+    for (const std::string& arm : arms_of(deep, metric))
+      pictures.push_back(heat_map(deep, arm, metric));
+  document.pictures(pictures, 288,
+                    "Accuracy by length and depth: blue is 1, orange is 0, grey was not measured.");
+}
+
+}  // namespace
+
+nlohmann::json write_page(const Page& page, const std::vector<Measured>& rows,
+                          const std::vector<Job>& jobs, const Runner& runner,
+                          const fs::path& folder) {
+  Document document(page.experiment.paper + ": " + page.experiment.what);
+  document.heading(2, page.heading);
+  if (!page.complete)
+    document.paragraph("Not complete: some arms were not run, or not to their end.");
+  for (const Table& table : result_tables(page.plan, rows, page.at_paper_scale))
+    document.table(table);
+  for (const std::string& note : page.plan.notes) document.paragraph(note);
+  document.paragraph(
+      "Marks: (paper) was read in the paper, (recall) is remembered from it, ? is not to be had; "
+      "reconstruction: our choice stands in for the paper's. The interval is that of the mean over "
+      "seeds by Student's t.");
+  std::vector<std::string> charts;
+  for (const std::string& metric : metrics_of(rows))
+    charts.push_back(svg_chart(metric_chart(page.plan, rows, metric)));
+  const std::string caption = "Our figures, " + page.heading + ".";
+  document.charts(charts, "Means over seeds. " + caption);
+  add_heat_maps(document, rows);
+  document.charts({loss_chart(jobs, runner)}, "Of the first seed, smoothed. " + caption);
+  if (!page.plan.patterns.empty()) {
+    document.heading(2, "Who sees whom");
+    for (const std::string& name : page.plan.patterns) add_pattern(document, name);
+  }
+  std::string commands;
+  nlohmann::json records = nlohmann::json::object(), measured = nlohmann::json::array();
+  double seconds = 0;
+  for (const Job& job : jobs) {
+    commands += runner.command(job) + "\n";
+    if (!runner.records().contains(job.name)) continue;
+    records[job.name] = runner.records().at(job.name);
+    seconds += records[job.name].at("seconds").get<double>();
+  }
+  document.heading(2, "How it was done");
+  document.paragraph("The arms took " + short_number(std::round(seconds)) +
+                     " seconds, those that other experiments share among them.");
+  document.code("Commands", commands);
+  for (const Measured& row : rows) measured.push_back(to_json(row));
+  const nlohmann::json results = {
+      {"id", page.experiment.id}, {"paper", page.experiment.paper}, {"scale", page.scale},
+      {"heading", page.heading},  {"complete", page.complete},      {"rows", measured},
+      {"jobs", records},          {"notes", page.plan.notes},       {"commit", source_commit()}};
+  fs::create_directories(folder);
+  write_json_file(folder / "results.json", results);
+  write_whole_file(folder / "table.md", document.markdown());
+  write_whole_file(folder / "report.html", document.html());
+  return results;
+}
+
+}  // namespace mullion

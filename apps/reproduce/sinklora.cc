@@ -1,0 +1,15 @@
+#include "apps/reproduce/sinklora.h"
+
+#include <algorithm>
+
+namespace mullion {
+
+std::vector<Experiment> sinklora_experiments() {
+  std::vector<Experiment> all;
+  for (auto part :
+       {extension_experiments, retrieval_experiments, cache_experiments, longlora_experiments})
+    for (Experiment& experiment : part()) all.push_back(std::move(experiment));
+  return all;
+}
+
+}  // namespace mullion
