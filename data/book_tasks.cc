@@ -146,9 +146,9 @@ Book parse_book(std::string_view text) {
 std::optional<Instruction> make_book_task(BookTask task, const Book& book, size_t characters,
                                           Philox& random) {
   if (book.paragraphs.size() < 3) return std::nullopt;
+  if (task == BookTask::opening && book.chapters.empty()) return std::nullopt;
   size_t begin = pick(random, book.paragraphs.size());
-  if (task == BookTask::opening && !book.chapters.empty())
-    begin = book.chapters[pick(random, book.chapters.size())];
+  if (task == BookTask::opening) begin = book.chapters[pick(random, book.chapters.size())];
   const size_t skip = task == BookTask::opening ? 1 : 0;
   const auto passage = passage_from(book, begin + skip, characters);
   if (!passage) return std::nullopt;

@@ -78,10 +78,19 @@ fs::path index_path(const fs::path& shard) {
   return shard.parent_path() / (shard.filename().string() + ".idx");
 }
 
+int64_t shard_modified(const fs::path& shard) {
+  struct stat s {};
+  CHECK_AS(Fault::bad_file, ::stat(shard.c_str(), &s) == 0, printable(shard.string()), ": ",
+           std::strerror(errno));
+  return int64_t{s.st_mtim.tv_sec} * 1'000'000'000 + s.st_mtim.tv_nsec;
+}
+
 ShardIndex index_shard(const fs::path& shard) {
+  // Before the reading: what is written meanwhile makes the index an old one.
+  const int64_t modified = shard_modified(shard);
   const auto source = open_file(shard);
   const std::string name = printable(shard.string());
-  ShardIndex index{source->size(), {}};
+  ShardIndex index{source->size(), modified, {}};
   TarReader tar(*source);
   TarMember member;
   std::set<std::string> keys;
@@ -125,14 +134,15 @@ ShardIndex index_shard(const fs::path& shard) {
 }
 
 void write_shard_index(const fs::path& shard, const ShardIndex& index) {
-  std::string text = concat("{\"shard_bytes\": ", index.bytes, ", \"samples\": [\n");
+  std::string text = concat("{\"shard_bytes\": ", index.bytes,
+                            ", \"shard_modified\": ", index.modified, ", \"samples\": [\n");
   for (const ShardSample& s : index.samples)
     text += concat(&s == index.samples.data() ? "" : ",\n", "[", nlohmann::json(s.key).dump(), ", ",
                    s.offset, ", ", s.size, ", ", s.label, "]");
   write_whole_file(index_path(shard), text + "\n]}\n");
 }
 
-ShardIndex open_shard_index(const fs::path& shard) {
+ShardIndex open_shard_index(const fs::path& shard, bool* was_old) {
   std::error_code error;
   const uint64_t bytes = fs::file_size(shard, error);
   CHECK_AS(Fault::bad_file, !error, printable(shard.string()), ": ", error.message());
@@ -140,7 +150,10 @@ ShardIndex open_shard_index(const fs::path& shard) {
   if (fs::exists(path)) {
     const std::string file = printable(path.string());
     const nlohmann::json json = read_json_file(path, kIndexLimits);
-    ShardIndex index{get_uint(json, file, "shard_bytes", UINT64_MAX >> 1), {}};
+    ShardIndex index{get_uint(json, file, "shard_bytes", UINT64_MAX >> 1), -1, {}};
+    if (find_field(json, file, "shard_modified"))  // indexes were written without it
+      index.modified =
+          static_cast<int64_t>(get_uint(json, file, "shard_modified", UINT64_MAX >> 1));
     const nlohmann::json* samples = find_field(json, file, "samples");
     CHECK_AS(Fault::bad_file, samples != nullptr && samples->is_array(), file, ": no list samples");
     for (const nlohmann::json& s : *samples) {
@@ -155,7 +168,9 @@ ShardIndex open_shard_index(const fs::path& shard) {
           {as_string(s[0], file, "key"), offset, static_cast<uint32_t>(size),
            static_cast<int32_t>(as_uint(s[3], file, "label", kMostClasses - 1))});
     }
-    if (index.bytes == bytes && !index.samples.empty()) return index;
+    if (index.bytes == bytes && index.modified == shard_modified(shard) && !index.samples.empty())
+      return index;
+    if (was_old) *was_old = true;
   }
   ShardIndex index = index_shard(shard);
   try {
@@ -199,13 +214,59 @@ ImageShards::ImageShards(const fs::path& folder, const std::string& split,
   const std::vector<fs::path> shards = find_shards(folder, split);
   CHECK_AS(Fault::bad_file, !shards.empty(), printable(root_), ": no shards of the split ", split,
            ", e.g. ", split, "-000000.tar");
+  std::vector<std::string> old;
+  std::vector<uint64_t> lengths;
   for (const fs::path& shard : shards) {
     const auto number = static_cast<int32_t>(shards_.size());
     shards_.push_back(shard.string());
-    for (ShardSample& s : open_shard_index(shard).samples)
+    bool was_old = false;
+    ShardIndex index = open_shard_index(shard, &was_old);
+    if (was_old) old.push_back(printable(shard.filename().string()));
+    lengths.push_back(index.samples.size());
+    for (ShardSample& s : index.samples)
       samples_.push_back({std::move(s.key), s.offset, s.size, s.label, number});
   }
+  if (!old.empty())
+    doubts_.push_back(concat("the indexes (.idx) of ", old.size(),
+                             " shards were made of other files (another size or time), and are "
+                             "made anew: ",
+                             listing(old)));
+  check_info(folder, split, lengths);
   name_classes(folder, classes);
+}
+
+// What _info.json says of the split, against what its shards hold.
+void ImageShards::check_info(const fs::path& folder, const std::string& split,
+                             const std::vector<uint64_t>& lengths) {
+  const fs::path info = folder / "_info.json";
+  if (!fs::exists(info)) return;
+  const std::string file = printable(info.string());
+  const nlohmann::json json = read_json_file(info);
+  const nlohmann::json& splits = *find_field(json, file, "splits");
+  const nlohmann::json& own = *find_field(splits, file, split);
+  if (find_field(own, file, "num_samples")) {
+    const uint64_t said = get_uint(own, file, "num_samples", UINT64_MAX >> 1);
+    CHECK_AS(Fault::bad_file, said == samples_.size(), file, ": splits.", split, ".num_samples is ",
+             said, ", the shards have ", samples_.size());
+  }
+  if (const nlohmann::json* said = find_field(own, file, "shard_lengths")) {
+    CHECK_AS(Fault::bad_file, said->is_array() && said->size() == lengths.size(), file, ": splits.",
+             split, ".shard_lengths is no list of ", lengths.size(), " numbers");
+    for (size_t i = 0; i < lengths.size(); ++i)
+      CHECK_AS(Fault::bad_file,
+               as_uint((*said)[i], file, "shard_lengths", UINT64_MAX >> 1) == lengths[i], file,
+               ": splits.", split, ".shard_lengths: ", (*said)[i].dump(), " for ",
+               printable(fs::path(shards_[i]).filename().string()), ", which has ", lengths[i]);
+  }
+  std::set<std::string> listed;
+  for (const auto& [name, one] : splits.items())
+    for (const std::string& shard : get_strings(one, file, "filenames")) listed.insert(shard);
+  std::vector<std::string> compressed;
+  for (const std::string& name : tars_in(folder, compressed)) {
+    if (listed.count(name) > 0) continue;
+    if (not_taken_.empty()) not_taken_.push_back({kUnlistedShards, 0, name, true});
+    ++not_taken_[0].count;
+  }
 }
 
 void ImageShards::name_classes(const fs::path& folder, const std::vector<std::string>* known) {

@@ -123,6 +123,7 @@ class Composer {
     for (const std::string& file : files)
       books.push_back(
           parse_book(decode_text(read_whole_file(file, kMostBookBytes), TextEncoding::utf8, file)));
+    if (*source.task == BookTask::opening) leave_out_chapterless(source, files, books);
     Progress progress(source.name, source.rows);
     for (int64_t i = 0; counts.taken < source.rows && i < kTriesARow * source.rows; ++i) {
       Philox random{seed_of(source), static_cast<uint64_t>(i), 0};
@@ -137,6 +138,25 @@ class Composer {
       CHECK(!stop_requested(), "stopped by ", stop_reason(), "; nothing was written");
     }
     progress.finish();
+  }
+
+  // Where no heading is found, nothing says where a chapter begins.
+  static void leave_out_chapterless(const RecipeSource& source,
+                                    const std::vector<std::string>& files,
+                                    std::vector<Book>& books) {
+    std::string names;
+    int64_t count = 0;
+    for (size_t i = 0; i < files.size(); ++i) {
+      if (!books[i].chapters.empty()) continue;
+      names += concat(count++ ? ", " : "", files[i]);
+    }
+    std::erase_if(books, [](const Book& book) { return book.chapters.empty(); });
+    CHECK_AS(
+        Fault::bad_file, !books.empty(), "source ", source.name,
+        ": no book has chapters with a heading (CHAPTER, BOOK, PART, a Roman number): ", names);
+    if (count > 0)
+      log_warning("source ", source.name, ": ", count,
+                  " books without headings give no opening of a chapter: ", names);
   }
 
   void take(nlohmann::json row, SourceCounts& counts) {

@@ -6,6 +6,7 @@
 #include <optional>
 #include <utility>
 
+#include "apps/options/byte_size.h"
 #include "apps/program/log.h"
 #include "apps/program/progress.h"
 #include "apps/program/signals.h"
@@ -68,6 +69,7 @@ class ShardWriter {
     sync_file(fd_, partial_);
     const int fd = std::exchange(fd_, -1);
     close_file(fd, partial_);
+    index_.modified = shard_modified(partial_);  // which a rename leaves as it is
     write_shard_index(shard_, index_);
     rename_over(partial_, shard_);
     sync_folder(shard_.parent_path());
@@ -246,6 +248,22 @@ void begin_folder(const fs::path& to, const nlohmann::json& plan) {
   }
 }
 
+// Shards in a folder that is read would be pictures not taken, or a class of the next reading.
+void refuse_own_input(const fs::path& from, const std::vector<std::string>& splits,
+                      const fs::path& to) {
+  const fs::path output = fs::weakly_canonical(to);
+  const auto refuse = [&](const fs::path& input) {
+    fail(Fault::usage, "--output ", printable(to.string()), ": is in ", printable(input.string()),
+         ", whose images are packed; choose a folder outside of it");
+  };
+  if (output == fs::weakly_canonical(from)) refuse(from);
+  for (const std::string& split : splits) {
+    const fs::path input = fs::weakly_canonical(from / split);
+    const fs::path below = output.lexically_relative(input);
+    if (!below.empty() && *below.begin() != "..") refuse(from / split);
+  }
+}
+
 }  // namespace
 
 JsonObject pack_images(const fs::path& from, const fs::path& to, const PackOptions& options) {
@@ -255,6 +273,7 @@ JsonObject pack_images(const fs::path& from, const fs::path& to, const PackOptio
   std::vector<std::pair<std::string, std::shared_ptr<const ImageFolder>>> splits = {
       {"train", train}};
   const std::string val = validation_split(from, "");
+  refuse_own_input(from, {"train", val.empty() ? "train" : val}, to);
   if (!val.empty())
     splits.emplace_back(val, std::make_shared<ImageFolder>((from / val).string(), folder));
   nlohmann::json plan = nlohmann::json::array(), infos = nlohmann::json::object();
@@ -288,26 +307,11 @@ JsonObject pack_images(const fs::path& from, const fs::path& to, const PackOptio
 
 namespace {
 
-// "1GB", "256MB": 10^9 and 10^6 bytes.
-uint64_t bytes_of(const std::string& text) {
-  size_t end = 0;
-  double number = 0;
-  try {
-    number = std::stod(text, &end);
-  } catch (const std::exception&) {
-    end = 0;
-  }
-  const std::string unit = text.substr(end);
-  const double scale = unit == "GB" ? 1e9 : unit == "MB" ? 1e6 : unit == "kB" ? 1e3 : 0;
-  CHECK_AS(Fault::usage, end > 0 && scale > 0 && number * scale >= 1e3 && number * scale <= 1e12,
-           "--shard-size: ", text, ", expected e.g. 1GB or 256MB, from 1kB to 1000GB");
-  return static_cast<uint64_t>(number * scale);
-}
-
 Outcome pack(const Options& options) {
   set_num_threads(options.threads());
   PackOptions o;
-  o.shard_bytes = bytes_of(options.get<std::string>("data.shard_size"));
+  o.shard_bytes =
+      parse_bytes(options.get<std::string>("data.shard_size"), "--shard-size", 1e3, 1e12);
   o.resize_short = options.get<int>("data.resize_short");
   o.quality = options.get<int>("data.quality");
   o.shuffle = options.get<bool>("data.shuffle");
@@ -323,7 +327,7 @@ Verb pack_verb() {
   OptionTable table("data_tic pack", "Image folders into WebDataset shards, each with an index.");
   table.add_optional<std::string>("data.dir", "DIR", "folder with train and val").required();
   table.add_optional<std::string>("data.output", "-o,--output", "folder of the shards").required();
-  table.add("data.shard_size", "--shard-size", "1GB", "bytes of a shard (kB, MB, GB)");
+  table.add("data.shard_size", "--shard-size", "1GB", "size of a shard, e.g. 1GB, 256MB, 20kB");
   table
       .add("data.resize_short", "--resize-short", 0,
            "longest shorter side, pixels; larger images become JPEG of that size; 0: as they are")

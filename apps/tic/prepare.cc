@@ -212,14 +212,11 @@ void copy_split(
   });
 }
 
-std::vector<std::string> labels_of(const Options& options,
-                                   const std::vector<std::string>& classes) {
-  if (options.has("data.devkit"))
-    return read_devkit_labels(options.get<fs::path>("data.devkit"), classes);
+ValLabels labels_of(const Options& options) {
+  if (options.has("data.devkit")) return read_devkit_labels(options.get<fs::path>("data.devkit"));
   return read_val_labels(
       options.get<fs::path>("data.val_labels"),
-      options.has("data.class_map") ? options.get<fs::path>("data.class_map") : fs::path(),
-      classes);
+      options.has("data.class_map") ? options.get<fs::path>("data.class_map") : fs::path());
 }
 
 // The n of ILSVRC2012_val_n.JPEG.
@@ -244,6 +241,7 @@ Outcome run(const Options& options) {
   const fs::path root = options.get<fs::path>("data.output"),
                  train = options.get<fs::path>("data.train"),
                  val = options.get<fs::path>("data.val");
+  const ValLabels listed = labels_of(options);  // before hours of unpacking
   const OutputLock lock(root);
   SplitWriter train_writer(root, "train"), val_writer(root, "val");
   try {
@@ -257,7 +255,7 @@ Outcome run(const Options& options) {
     const std::vector<std::string> classes = train_writer.classes();
     CHECK_AS(Fault::bad_file, classes.size() > 1, printable(train.string()), ": ", classes.size(),
              " classes");
-    const std::vector<std::string> labels = labels_of(options, classes);
+    const std::vector<std::string> labels = listed.of(classes);
     if (classes.size() == kClasses && labels.size() == static_cast<size_t>(kValImages)) {
       for (size_t i = 0; i < std::size(kFirstLabels); ++i)
         CHECK_AS(Fault::bad_file, labels[i] == kFirstLabels[i],

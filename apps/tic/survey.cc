@@ -8,6 +8,7 @@
 #include "apps/program/signals.h"
 #include "apps/tic/data_verbs.h"
 #include "apps/tic/image_data.h"
+#include "data/image_shards.h"
 #include "data/jpeg.h"
 #include "data/utf8.h"
 #include "tensor/check.h"
@@ -142,8 +143,10 @@ Outcome check(const Options& options) {
   set_num_threads(options.threads());
   JsonObject result;
   std::string list;
-  int64_t unreadable = 0;
+  int64_t unreadable = 0, unlisted = 0;
   for (const auto& [name, source] : open_splits(options)) {
+    for (const NotTaken& n : source->not_taken())
+      if (n.kind == kUnlistedShards) unlisted = n.count;
     const std::vector<Seen> seen = look_at_all(*source, false, "check " + name);
     if (static_cast<int64_t>(seen.size()) < source->size())
       return {result.set("stopped", stop_reason()), kExitStopped};
@@ -180,8 +183,8 @@ Outcome check(const Options& options) {
     print_result(options, concat(name, ": shorter sides ", size_histogram(seen).text()));
   }
   if (options.has("log.list")) write_whole_file(options.get<fs::path>("log.list"), list);
-  result.set("unreadable", unreadable);
-  return {result, unreadable > 0 ? static_cast<int>(Fault::bad_file) : 0};
+  result.set("unreadable", unreadable).set("unlisted_shards", unlisted);
+  return {result, unreadable + unlisted > 0 ? static_cast<int>(Fault::bad_file) : 0};
 }
 
 Outcome stats(const Options& options) {
@@ -222,8 +225,10 @@ Outcome stats(const Options& options) {
 }  // namespace
 
 Verb check_verb() {
-  OptionTable table("data_tic check",
-                    "Opens and decodes every image; exit code 3 where one cannot be read.");
+  OptionTable table(
+      "data_tic check",
+      "Opens and decodes every image; exit code 3 where one cannot be read, or a shard is "
+      "not in _info.json.");
   add_folder(table);
   table.add_optional<fs::path>("log.list", "--list", "file for the unreadable images, one a line");
   table.add_common();

@@ -79,31 +79,28 @@ std::map<int64_t, std::string> read_class_map(const std::filesystem::path& file)
   return map;
 }
 
-std::vector<std::string> from_numbers(const std::string& name,
-                                      const std::vector<std::string>& lines,
-                                      const std::map<int64_t, std::string>& map,
-                                      const std::vector<std::string>& classes) {
+ValLabels from_numbers(const std::string& name, const std::vector<std::string>& lines,
+                       const std::map<int64_t, std::string>& map, const std::string& of_map) {
   std::vector<int64_t> numbers(lines.size());
   for (size_t i = 0; i < lines.size(); ++i)
     CHECK_AS(Fault::bad_file, number_of(lines[i], numbers[i]), name, ":", i + 1, ": \"",
              printable(lines[i].substr(0, 40)), "\" is neither a WordNet id nor a number");
   const bool places = *std::min_element(numbers.begin(), numbers.end()) == 0;
-  CHECK_AS(Fault::bad_file, places || !map.empty(), name,
+  CHECK_AS(Fault::usage, !places || of_map.empty(), of_map, ": has no effect with ", name,
+           ", whose numbers are from 0: places among the sorted classes, not ILSVRC's ids");
+  CHECK_AS(Fault::bad_file, places || !of_map.empty(), name,
            ": numbers from 1 are ILSVRC's own ids, whose order is not that of the sorted classes: "
            "give --class-map with the devkit's map_clsloc.txt");
-  std::vector<std::string> labels;
+  ValLabels labels{name, {}, {}};
+  if (places) {
+    labels.places = std::move(numbers);
+    return labels;
+  }
   for (size_t i = 0; i < numbers.size(); ++i) {
-    const int64_t n = numbers[i];
-    if (places) {
-      CHECK_AS(Fault::bad_file, n >= 0 && n < static_cast<int64_t>(classes.size()), name, ":",
-               i + 1, ": class ", n, " of ", classes.size());
-      labels.push_back(classes[static_cast<size_t>(n)]);
-    } else {
-      const auto found = map.find(n);
-      CHECK_AS(Fault::bad_file, found != map.end(), name, ":", i + 1, ": id ", n,
-               " is not in the map of ids");
-      labels.push_back(found->second);
-    }
+    const auto found = map.find(numbers[i]);
+    CHECK_AS(Fault::bad_file, found != map.end(), name, ":", i + 1, ": id ", numbers[i],
+             " is not in the map of ids");
+    labels.wnids.push_back(found->second);
   }
   return labels;
 }
@@ -129,32 +126,40 @@ bool is_wnid(std::string_view text) {
          std::all_of(text.begin() + 1, text.end(), [](char c) { return c >= '0' && c <= '9'; });
 }
 
-std::vector<std::string> read_val_labels(const std::filesystem::path& file,
-                                         const std::filesystem::path& class_map,
-                                         const std::vector<std::string>& classes) {
-  const std::string name = printable(file.string());
-  const std::vector<std::string> lines = lines_of(read_whole_file(file, kMostBytes));
-  CHECK_AS(Fault::bad_file, !lines.empty(), name, ": empty file");
-  std::vector<std::string> labels;
-  if (lines[0].starts_with("ImageId,")) {
-    CHECK_AS(Fault::bad_file, lines.size() > 1, name, ": no images");
-    labels = from_kaggle(name, lines);
-  } else if (is_wnid(lines[0])) {
-    for (size_t i = 0; i < lines.size(); ++i)
-      CHECK_AS(Fault::bad_file, is_wnid(lines[i]), name, ":", i + 1, ": \"",
-               printable(lines[i].substr(0, 40)), "\" is no WordNet id");
-    labels = lines;
-  } else {
-    labels = from_numbers(
-        name, lines,
-        class_map.empty() ? std::map<int64_t, std::string>() : read_class_map(class_map), classes);
+std::vector<std::string> ValLabels::of(const std::vector<std::string>& classes) const {
+  std::vector<std::string> labels = wnids;
+  for (size_t i = 0; i < places.size(); ++i) {
+    const int64_t n = places[i];
+    CHECK_AS(Fault::bad_file, n >= 0 && n < static_cast<int64_t>(classes.size()), name, ":", i + 1,
+             ": class ", n, " of ", classes.size());
+    labels.push_back(classes[static_cast<size_t>(n)]);
   }
   check_labels(labels, name, classes);
   return labels;
 }
 
-std::vector<std::string> read_devkit_labels(const std::filesystem::path& devkit,
-                                            const std::vector<std::string>& classes) {
+ValLabels read_val_labels(const std::filesystem::path& file,
+                          const std::filesystem::path& class_map) {
+  const std::string name = printable(file.string());
+  const std::vector<std::string> lines = lines_of(read_whole_file(file, kMostBytes));
+  CHECK_AS(Fault::bad_file, !lines.empty(), name, ": empty file");
+  const bool kaggle = lines[0].starts_with("ImageId,");
+  const auto map = class_map.empty() ? std::map<int64_t, std::string>() : read_class_map(class_map);
+  if (!kaggle && !is_wnid(lines[0]))
+    return from_numbers(name, lines, map, class_map.empty() ? "" : "--class-map");
+  CHECK_AS(Fault::usage, class_map.empty(), "--class-map: has no effect with ", name,
+           ", which has WordNet ids");
+  if (kaggle) {
+    CHECK_AS(Fault::bad_file, lines.size() > 1, name, ": no images");
+    return {name, from_kaggle(name, lines), {}};
+  }
+  for (size_t i = 0; i < lines.size(); ++i)
+    CHECK_AS(Fault::bad_file, is_wnid(lines[i]), name, ":", i + 1, ": \"",
+             printable(lines[i].substr(0, 40)), "\" is no WordNet id");
+  return {name, lines, {}};
+}
+
+ValLabels read_devkit_labels(const std::filesystem::path& devkit) {
   const std::string name = printable(devkit.string());
   const std::string packed = read_whole_file(devkit, kMostBytes);
   const std::string unpacked = unpack_zlib(packed, kMostBytes, name);
@@ -183,10 +188,7 @@ std::vector<std::string> read_devkit_labels(const std::filesystem::path& devkit,
   }
   const std::vector<std::string> lines = lines_of(truth);
   CHECK_AS(Fault::bad_file, !lines.empty(), name, ": no labels");
-  const std::vector<std::string> labels =
-      from_numbers(name + "/ILSVRC2012_validation_ground_truth.txt", lines, map, classes);
-  check_labels(labels, name, classes);
-  return labels;
+  return from_numbers(name + "/ILSVRC2012_validation_ground_truth.txt", lines, map, "meta.mat");
 }
 
 }  // namespace mullion

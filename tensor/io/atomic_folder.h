@@ -1,5 +1,6 @@
 // A folder that is there whole or not at all: written beside its final name and moved there by
-// commit(). Without commit() the destructor removes what was written.
+// commit(). Without commit() the destructor removes what was written, and where the process was
+// killed, the next one that writes to the same path does: a folder whose writer lives is locked.
 #pragma once
 #include <filesystem>
 
@@ -18,6 +19,7 @@ class AtomicFolder {
 
  private:
   std::filesystem::path path_, temporary_;
+  int lock_ = -1;
   bool done_ = false;
 };
 

@@ -3,6 +3,7 @@
 // that are wrong are named.
 #include <cerrno>
 #include <map>
+#include <regex>
 
 #include "apps/tic/pack.h"
 #include "data/png.h"
@@ -37,7 +38,8 @@ class DataTic : public test::Programs {
     std::map<std::string, std::string> files;
     for (const auto& entry : fs::recursive_directory_iterator(at(name)))
       if (entry.is_regular_file())
-        files[entry.path().lexically_relative(at(name)).string()] = contents(entry.path());
+        files[entry.path().lexically_relative(at(name)).string()] =
+            std::regex_replace(contents(entry.path()), std::regex("\"shard_modified\": [0-9]+"), "");
     return files;
   }
 };
@@ -120,6 +122,13 @@ TEST_F(DataTic, AllListsOfLabelsMeanTheSameAndWrongOnesAreNamed) {
 
   refused(prepare("ground_truth.txt", "e"), 3,
           {"ground_truth.txt", "ILSVRC's own ids", "--class-map"});
+  // Read before anything is unpacked.
+  EXPECT_FALSE(fs::exists(at("e")));
+  refused(prepare("places.txt --class-map map_clsloc.txt", "e"), 2,
+          {"--class-map", "has no effect", "places.txt", "from 0"});
+  refused(prepare("val_wnids.txt --class-map map_clsloc.txt", "e"), 2,
+          {"--class-map", "val_wnids.txt", "WordNet"});
+  EXPECT_FALSE(fs::exists(at("e")));
   refused(prepare("val_other_class.txt", "e"), 3, {"val_other_class.txt", "n15075141"});
   refused(prepare("val_missing_class.txt", "e"), 3,
           {"1 classes without a validation image", "n02105855"});
@@ -197,11 +206,19 @@ TEST_F(DataTic, FoldersInUseOrOfOtherWorkAreRefused) {
   result(pack + "--json");
   refused(pack + "--seed 7", 2, {"sh", "other options"});
   refused(pack + "--resize-short 20", 2, {"sh", "other options"});
-  refused("data_tic pack in -o in", 2, {"in", "not empty"});
+  refused("data_tic pack in -o in", 2, {"in", "whose images are packed"});
   refused("flock sh/.lock " + pack, 4, {"sh", "another process"});
   refused("mkdir -p p; touch p/.lock; flock p/.lock " + prepare("val_wnids.txt", "p"), 4,
           {"p", "another process"});
   refused(pack + "--shard-size 12", 2, {"--shard-size", "12", "1GB"});
+  refused("data_tic pack in -o in/train/shards", 2, {"in/train/shards", "is in in/train"});
+  EXPECT_FALSE(fs::exists(at("in/train/shards")));
+  // Shards that _info.json does not know, and numbers that are not theirs.
+  run("cp sh/train-000000.tar sh/more-000000.tar");
+  refused("data_tic check sh", 3, {"more-000000.tar", "_info.json does not list"});
+  run("rm sh/more-000000.tar; sed -i 's/\"num_samples\": 18/\"num_samples\": 19/' sh/_info.json");
+  refused("data_tic check sh", 3, {"_info.json", "num_samples is 19", "have 18"});
+  run("sed -i 's/\"num_samples\": 19/\"num_samples\": 18/' sh/_info.json");
   // A shard cut in the middle is named when it is read.
   fs::resize_file(at("sh/train-000000.tar"), 4000);
   refused("data_tic check sh", 3, {"train-000000.tar", "cut"});

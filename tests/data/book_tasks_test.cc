@@ -61,5 +61,18 @@ TEST(BookTasks, AnswersStandInTheBook) {
   EXPECT_FALSE(book_task("summary"));
 }
 
+// Nothing says where a chapter begins, so no paragraph is taken for the first of one.
+TEST(BookTasks, ABookWithoutHeadingsHasNoOpenings) {
+  std::string text = book_text();
+  for (size_t at = text.find("CHAPTER"); at != text.npos; at = text.find("CHAPTER"))
+    text.replace(at, 7, "Chaptre");
+  const Book book = parse_book(text);
+  ASSERT_TRUE(book.chapters.empty());
+  for (uint64_t i = 0; i < 20; ++i) {
+    Philox random{1, i, 0};
+    EXPECT_FALSE(make_book_task(BookTask::opening, book, 600, random));
+  }
+}
+
 }  // namespace
 }  // namespace mullion

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <fstream>
 
 #include "data/loader.h"
@@ -104,7 +105,9 @@ TEST_F(Shards, AnIndexOfAnotherShardIsFoundOut) {
   std::vector<Member> turned = sample("a", 10, 0), second = sample("b", 20, 1);
   std::swap(turned[0], turned[1]);
   std::swap(second[0], second[1]);
+  const auto written = fs::last_write_time(folder_ / "train-000000.tar");
   put("train-000000.tar", {turned, second});
+  fs::last_write_time(folder_ / "train-000000.tar", written);
   std::vector<uint8_t> bytes;
   EXPECT_NE(error_of([&] { ImageShards(folder_, "train").read(0, bytes); }).find("another shard"),
             std::string::npos);
@@ -116,6 +119,41 @@ TEST_F(Shards, AnIndexOfAnotherShardIsFoundOut) {
   expect_error({"train-000000.tar", "cut"});
   EXPECT_NE(error_of([&] { before.read(1, bytes); }).find("was cut after its index"),
             std::string::npos);
+}
+
+// Another shard of the same size, with other labels, has come in the place of the first.
+TEST_F(Shards, AnOldIndexOfTheSameSizeGivesNoOldLabels) {
+  const fs::path shard = folder_ / "train-000000.tar";
+  put("train-000000.tar", {sample("a", 10, 0), sample("b", 20, 1)});
+  const auto written = fs::last_write_time(shard);
+  EXPECT_EQ(ImageShards(folder_, "train").label(0), 0);
+  put("train-000000.tar", {sample("a", 10, 1), sample("b", 20, 0)});
+  fs::last_write_time(shard, written + std::chrono::seconds(1));
+  const ImageShards anew(folder_, "train");
+  EXPECT_EQ(anew.label(0), 1);
+  EXPECT_EQ(anew.label(1), 0);
+  ASSERT_EQ(anew.doubts().size(), 1u);
+  EXPECT_NE(anew.doubts()[0].find("train-000000.tar"), std::string::npos) << anew.doubts()[0];
+  EXPECT_TRUE(ImageShards(folder_, "train").doubts().empty());
+}
+
+TEST_F(Shards, WhatInfoSaysIsComparedWithTheShards) {
+  put("train-000000.tar", {sample("a", 10, 0), sample("b", 20, 1)});
+  put("train-000001.tar", {sample("c", 30, 0)});
+  const auto info = [&](const std::string& fields) {
+    write_whole_file(folder_ / "_info.json",
+                     "{\"splits\": {\"train\": {\"filenames\": [\"train-000000.tar\"]" + fields +
+                         "}}}");
+  };
+  info(", \"num_samples\": 3");
+  expect_error({"_info.json", "splits.train.num_samples is 3", "have 2"});
+  info(", \"shard_lengths\": [1]");
+  expect_error({"_info.json", "shard_lengths", "train-000000.tar", "which has 2"});
+  info(", \"num_samples\": 2, \"shard_lengths\": [2]");
+  const ImageShards shards(folder_, "train");
+  ASSERT_EQ(shards.not_taken().size(), 1u);
+  EXPECT_EQ(shards.not_taken()[0].kind, kUnlistedShards);
+  EXPECT_EQ(shards.not_taken()[0].example, "train-000001.tar");
 }
 
 TEST_F(Shards, AWrongIndexIsRefused) {

@@ -60,6 +60,19 @@ TEST(AtomicFolder, IsThereWholeOrNotAtAll) {
   }
 }
 
+// What a killed process left goes; the folder of one that lives stays.
+TEST(AtomicFolder, RemovesWhatAKilledProcessLeft) {
+  const test::TemporaryRun run;
+  fs::create_directories(run.path() / ".out.tmp-999999999-0" / "part");
+  const AtomicFolder alive(run.path() / "out");
+  {
+    const AtomicFolder another(run.path() / "out");
+    EXPECT_FALSE(fs::exists(run.path() / ".out.tmp-999999999-0"));
+    EXPECT_TRUE(fs::exists(alive.place()));
+  }
+  EXPECT_EQ(names_in(run.path()), (std::vector<std::string>{alive.place().filename().string()}));
+}
+
 TEST(AtomicFolder, TakesThePlaceOfAnEmptyFolderAlone) {
   const test::TemporaryRun run;
   fs::create_directory(run.path() / "out");
