@@ -38,8 +38,8 @@ class DataTic : public test::Programs {
     std::map<std::string, std::string> files;
     for (const auto& entry : fs::recursive_directory_iterator(at(name)))
       if (entry.is_regular_file())
-        files[entry.path().lexically_relative(at(name)).string()] =
-            std::regex_replace(contents(entry.path()), std::regex("\"shard_modified\": [0-9]+"), "");
+        files[entry.path().lexically_relative(at(name)).string()] = std::regex_replace(
+            contents(entry.path()), std::regex("\"shard_modified\": [0-9]+"), "");
     return files;
   }
 };

@@ -141,9 +141,9 @@ TEST_F(Shards, WhatInfoSaysIsComparedWithTheShards) {
   put("train-000000.tar", {sample("a", 10, 0), sample("b", 20, 1)});
   put("train-000001.tar", {sample("c", 30, 0)});
   const auto info = [&](const std::string& fields) {
-    write_whole_file(folder_ / "_info.json",
-                     "{\"splits\": {\"train\": {\"filenames\": [\"train-000000.tar\"]" + fields +
-                         "}}}");
+    write_whole_file(
+        folder_ / "_info.json",
+        "{\"splits\": {\"train\": {\"filenames\": [\"train-000000.tar\"]" + fields + "}}}");
   };
   info(", \"num_samples\": 3");
   expect_error({"_info.json", "splits.train.num_samples is 3", "have 2"});
