@@ -10,8 +10,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "apps/program/command_text.h"
 #include "apps/program/signals.h"
-#include "apps/run/run_folder.h"
 #include "tensor/check.h"
 
 namespace mullion {

@@ -93,15 +93,6 @@ void make_folders(const fs::path& folder) {
 }
 }  // namespace
 
-std::string quoted_for_shell(const std::string& text) {
-  constexpr char kPlain[] =
-      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=,:+@%";
-  if (!text.empty() && text.find_first_not_of(kPlain) == std::string::npos) return text;
-  std::string quoted = "'";
-  for (const char c : text) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return quoted + "'";
-}
-
 RunFolder::RunFolder(fs::path folder, Resume resume) : path_(std::move(folder)) {
   make_folders(path_);
   take_lock();

@@ -29,9 +29,6 @@ struct RunDefaults {
 // --save-on --allow-mismatch --log-every, in the sections [save] and [log].
 void add_run_options(OptionTable& table, const RunDefaults& defaults = {});
 
-// A word of a command as a shell takes it.
-std::string quoted_for_shell(const std::string& text);
-
 class RunFolder {
  public:
   // Creates the folder where needed, takes the lock, reads or writes RUN.json.
