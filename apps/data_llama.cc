@@ -17,6 +17,7 @@
 #include "apps/llama/model_options.h"
 #include "apps/llama/show_instructions.h"
 #include "apps/llama/text_data.h"
+#include "apps/llama/token_rows.h"
 #include "apps/program/log.h"
 #include "apps/program/main.h"
 #include "data/token_file.h"
@@ -107,6 +108,7 @@ OptionTable tokenize_table() {
   table.add("tokens.parse_specials", "--parse-specials", false,
             "let texts like </s> become control tokens");
   add_width(table, "write ids without a header, as u16 or u32 (unset: with a header)");
+  table.add_common_without(true, true);
   return table;
 }
 
@@ -124,6 +126,8 @@ Outcome tokenize(const Options& options) {
   const auto plain = width_option(options);
   const path output = options.get<path>("output.file");
   const auto files = document_files(options.get<std::vector<path>>("data.files"));
+  check_text_options(options, files.files, true);
+  warn_of_repeats(files.files);
   if (options.dry_run) return JsonObject().set("files", files.files.size());
 
   TokenFileWriter writer(output, plain.value_or(token_width(tokenizer->vocab_size())), notes,
@@ -160,7 +164,9 @@ OptionTable info_table() {
   OptionTable table("data_llama info", "Describes a token file, a tokenizer, or both");
   table.add_optional<path>("tokens.file", "FILE", "token file");
   add_width(table, "the ids of a file without a header (unset: refused)");
+  table.at("tokens.dtype").only_with("tokens.file");
   add_model(table);
+  table.add_common_without(true, true);
   return table;
 }
 
@@ -179,6 +185,7 @@ OptionTable check_table() {
   OptionTable table("data_llama check", "Checks a token file against a model's tokenizer");
   add_token_file(table);
   add_model(table);
+  table.add_common_without(true, true);
   return table;
 }
 
@@ -202,6 +209,10 @@ OptionTable show_table() {
   table.add("show.begin", "--begin", 0, "first token");
   table.add_optional<int64_t>("show.document", "--document", "begin at this document, from 0");
   table.add("show.count", "-n,--count", 64, "number of tokens").at_least(1);
+  for (const char* key :
+       {"tokens.file", "tokens.dtype", "show.begin", "show.document", "show.count"})
+    table.at(key).not_with("show.text");
+  table.add_common_without(true, true);
   return table;
 }
 
@@ -211,7 +222,7 @@ std::vector<int32_t> shown_ids(const Options& options, const Tokenizer& tokenize
     encode.bos = tokenizer.add_bos();
     encode.eos = tokenizer.add_eos();
     encode.parse_specials = true;
-    return tokenizer.encode(options.get<std::string>("show.text"), encode);
+    return tokenizer.encode(utf8_option(options, "show.text", "--text"), encode);
   }
   CHECK_AS(Fault::usage, options.has("tokens.file"), "show needs a token file or --text");
   TokenFile file = open_tokens(options, &tokenizer);
@@ -248,6 +259,7 @@ OptionTable split_table() {
       .range(1e-9, 1 - 1e-9);
   table.add_optional<path>("split.train", "--train-output", "unset: FILE with -train in its name");
   table.add_optional<path>("split.val", "--val-output", "unset: FILE with -val in its name");
+  table.add_common_without(true, true);
   return table;
 }
 

@@ -17,7 +17,7 @@ OptionTable cue_table() {
   table.add_optional<std::string>("data.output", "--output", "folder to make").required();
   table.add("data.per_class", "--per-class", 100, "images a class and split").range(1, 1000000);
   table.add("data.img_size", "--img-size", 32, "side of the canvas, pixels").range(32, 4096);
-  table.add_common();
+  table.add_common_without(false, true);
   return table;
 }
 

@@ -70,7 +70,7 @@ OptionTable make_table() {
   table.add("data.batch_size", "-b,--batch-size", 64, "images a step").at_least(1);
   table.add("data.workers", "-j,--workers", 1, "threads that read images").range(0, 256);
   table.add("data.cue_count", "--cue-count", 1000, "scenes of the cue task").at_least(1);
-  table.add("data.cue_seed", "--cue-seed", 1000003, "seed of the cue task's scenes");
+  table.add("data.cue_seed", "--cue-seed", 1000003, "seed of the cue task's scenes").any_integer();
   table.add_optional<Path>("data.images_list", "--images-list",
                            "text file with the images to evaluate, a path a line");
   table.add_optional<Path>("data.real_labels", "--real-labels",
@@ -85,7 +85,9 @@ OptionTable make_table() {
   table.add("log.results_format", "--results-format", "csv", "of that file")
       .one_of({"csv", "json", "md"});
   add_amp_option(table);
-  table.add_common();
+  tie_to_scenes(table, {"data.cue_count", "data.cue_seed"},
+                {"data.val_split", "data.crop_pct", "data.exif", "data.follow_links"});
+  table.add_common_without(true, false);
   return table;
 }
 

@@ -24,8 +24,10 @@ OptionTable make_table() {
                                         "JSON files with notes, tables and charts, put first");
   table.add_optional<path>("report.images", "--images",
                            "image folder whose pictures a TiC run is to name");
-  table.add("report.image_count", "--image-count", 40, "how many of them").range(1, 10000);
-  table.add_common();
+  table.add("report.image_count", "--image-count", 40, "how many of them")
+      .range(1, 10000)
+      .only_with("report.images");
+  table.add_common_without(true, true);
   return table;
 }
 

@@ -18,7 +18,7 @@ Outcome train(const Options& options, Learns learns) {
     plan.add_to(estimate);
     return estimate;
   }
-  TrainingRun run(options, training.settings());
+  TrainingRun run(training.options(), training.settings());
   run.tell_plan();
   if (run.checkpoint()) training.restore(*run.checkpoint());
   training.start(run.path(), run.step());

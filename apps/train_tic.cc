@@ -12,6 +12,7 @@ namespace {
 Outcome train(const Options& given) {
   Options options = given;
   set_num_threads(options.threads());
+  derive_crop(options);
   TicData data = open_tic_data(options);
   const TicSchedule schedule = tic_schedule_of(options, data.train->size());
   derive_intervals(options, schedule);

@@ -58,7 +58,7 @@ void AugmentSettings::wrong_type(const std::string& key) {
 }
 
 void AugmentSettings::unused(const std::string& key, const std::string& why) {
-  if (given(key)) notes_.push_back(concat(augment_option(key).flags, " is not used: ", why));
+  if (given(key)) unused_.push_back({key, why});
 }
 
 AugmentedSample::AugmentedSample(const EncodedImage& file, int height, int width,
@@ -115,7 +115,7 @@ TrainTransform::TrainTransform(AugmentSettings settings)
     if (kind.make == nullptr) continue;
     if (plain && kind.place != AugmentPlace::frame) {
       for (const AugmentOption& option : kind.options)
-        settings_.unused(option.key, "no other augmentation goes with --no-aug or --aug none");
+        settings_.unused(option.key, "with --no-aug or --aug none");
       continue;
     }
     std::shared_ptr<const Augmentation> step = kind.make(settings_);

@@ -48,15 +48,18 @@ class AugmentSettings {
     if (found == nullptr) wrong_type(key);
     return *found;
   }
-  // "--pad is not used: WHY", if the option was given.
+  // Notes a given option that has no effect: "with --no-aug".
   void unused(const std::string& key, const std::string& why);
-  const std::vector<std::string>& notes() const { return notes_; }
+  struct Unused {
+    std::string key, why;
+  };
+  const std::vector<Unused>& unused() const { return unused_; }
 
  private:
   const AugmentValue& value(const std::string& key) const;
   [[noreturn]] static void wrong_type(const std::string& key);
   std::map<std::string, AugmentValue> values_;
-  std::vector<std::string> notes_;
+  std::vector<Unused> unused_;
 };
 
 // What a sample is between two steps. A step names the form it works on and gets the sample in it.
@@ -144,7 +147,7 @@ class TrainTransform {
   // The steps in their order, with their numbers.
   std::vector<std::string> describe() const;
   // Options that were given and have no effect.
-  const std::vector<std::string>& notes() const { return settings_.notes(); }
+  const std::vector<AugmentSettings::Unused>& unused() const { return settings_.unused(); }
   const AugmentSettings& settings() const { return settings_; }
 
   // `out`: [height, width, 3] normalised floats, a function of picture and key alone.

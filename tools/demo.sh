@@ -191,7 +191,7 @@ part_b() {
     program "$out/data/tic-$arm.json" train_tic --data-dir cue --cue-count 64 --batch-size 64 \
       --cue-lessons $lessons --max-steps $tic_steps --val-interval 800 --model tic-n --patch-size 4 \
       --mlp-dwconv --lr 7e-4 --warmup-epochs 100 --weight-decay 0.05 --drop-path 0 --smoothing 0 \
-      --clip-grad 1 --aug none --seed "$seed" --threads "$threads" --save-every 0 --log-every 100 \
+      --clip-grad 1 --seed "$seed" --threads "$threads" --save-every 0 --log-every 100 \
       --output "$out" --name "tic-$arm" "$@"
   }
   # Two arms at a time, each on half of the cores: batches this small do not fill more.

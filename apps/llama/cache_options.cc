@@ -7,6 +7,8 @@
 namespace mullion {
 namespace {
 
+constexpr double kMostHeavy = 0.999999;  // the most recent token is always held
+
 KvKind kind_of(const std::string& name) {
   const auto& names = kv_kind_names();
   return static_cast<KvKind>(std::find(names.begin(), names.end(), name) - names.begin());
@@ -25,26 +27,6 @@ KvCacheOptions without_budget(const Options& options, KvKind kind) {
     cache.positions = KvPositions::rolled;
   if (options.get<std::string>("cache.mode") == "mask") cache.mode = KvMode::mask;
   return cache;
-}
-
-// What was given and would change nothing.
-void refuse_idle(const Options& options, const std::vector<std::string>& kinds) {
-  const auto any = [&](auto test) { return std::any_of(kinds.begin(), kinds.end(), test); };
-  const bool evicts = any([](const std::string& kind) { return kind != "full"; });
-  const bool scores = any([](const std::string& kind) { return kind == "h2o"; });
-  const auto refuse = [&](const char* key, const char* flag, const char* what) {
-    CHECK_AS(Fault::usage, options.is_default(key) || !options.has(key), flag, ": is for ", what);
-  };
-  if (!evicts)
-    for (const auto& [key, flag] : {std::pair{"cache.budget", "--kv-budget"},
-                                    {"cache.sinks", "--kv-sinks"},
-                                    {"cache.positions", "--kv-positions"},
-                                    {"cache.mode", "--kv-mode"}})
-      refuse(key, flag, "--kv local, sink and h2o; --kv full keeps every token");
-  if (!scores) {
-    refuse("cache.heavy", "--kv-heavy", "--kv h2o");
-    refuse("cache.scores", "--kv-scores", "--kv h2o");
-  }
 }
 
 }  // namespace
@@ -67,7 +49,8 @@ void add_cache_options(OptionTable& table, bool several) {
       .add_optional<int64_t>("cache.sinks", "--kv-sinks",
                              "first tokens never evicted (unset: 4 for sink, else 0)")
       .at_least(0);
-  table.add("cache.heavy", "--kv-heavy", 0.5, "h2o: part of the budget kept by score").range(0, 1);
+  table.add("cache.heavy", "--kv-heavy", 0.5, "h2o: part of the budget kept by score")
+      .range(0, kMostHeavy);
   table
       .add("cache.positions", "--kv-positions", "original",
            "original: keys keep their rotation; rolled: rotated by place in the cache, text of any "
@@ -79,6 +62,10 @@ void add_cache_options(OptionTable& table, bool several) {
       .add("cache.mode", "--kv-mode", "drop",
            "drop: eviction; mask: the published simulation, for eval_llama choice")
       .one_of({"drop", "mask"});
+  for (const char* key : {"cache.budget", "cache.sinks", "cache.positions", "cache.mode"})
+    table.at(key).only_with("cache.kind", {"local", "sink", "h2o"}).refused_idle();
+  for (const char* key : {"cache.heavy", "cache.scores"})
+    table.at(key).only_with("cache.kind", {"h2o"}).refused_idle();
 }
 
 void parse_kv_budget(const std::string& text, KvCacheOptions& into) {
@@ -99,7 +86,6 @@ void parse_kv_budget(const std::string& text, KvCacheOptions& into) {
 
 KvCacheOptions cache_options(const Options& options) {
   const auto kind = options.get<std::string>("cache.kind");
-  refuse_idle(options, {kind});
   KvCacheOptions cache = without_budget(options, kind_of(kind));
   if (options.has("cache.budget")) parse_kv_budget(options.get<std::string>("cache.budget"), cache);
   validate(cache);
@@ -111,7 +97,6 @@ KvCacheOptions cache_options(const Options& options) {
 std::vector<KvCacheOptions> cache_list(const Options& options) {
   const auto kinds = options.get<std::vector<std::string>>("cache.kind");
   CHECK_AS(Fault::usage, !kinds.empty(), "--kv: no kind of cache");
-  refuse_idle(options, kinds);
   std::vector<KvCacheOptions> list;
   for (const std::string& kind : kinds) {
     const KvCacheOptions cache = without_budget(options, kind_of(kind));

@@ -28,16 +28,13 @@ std::string standard_input() {
 }
 
 // What says something about one prompt, or about many, alone.
-void refuse_idle(const Options& options) {
+void tell_idle(const Options& options) {
   const bool rows = options.has("prompt.rows");
   for (const auto& [key, flag] : {std::pair{"prompt.text", "--prompt"},
                                   {"prompt.file", "--file"},
                                   {"cache.trace", "--kv-trace"}})
     CHECK_AS(Fault::usage, !rows || !options.has(key), flag,
              ": is for one prompt, not for --jsonl");
-  CHECK_AS(Fault::usage, rows || !options.has("output.file"), "--output: is for --jsonl");
-  CHECK_AS(Fault::usage, rows || options.is_default("generate.parallel"),
-           "--parallel: is for --jsonl");
   CHECK_AS(Fault::usage,
            !options.has("prompt.bos") || options.get<std::string>("prompt.template") == "none",
            "--bos: what a conversation begins with is the template's to say; --template none");
@@ -46,7 +43,7 @@ void refuse_idle(const Options& options) {
 std::string prompt_text(const Options& options) {
   CHECK_AS(Fault::usage, !options.has("prompt.text") || !options.has("prompt.file"),
            "--prompt and --file: only one of them");
-  if (options.has("prompt.text")) return options.get<std::string>("prompt.text");
+  if (options.has("prompt.text")) return utf8_option(options, "prompt.text", "--prompt");
   if (!options.has("prompt.file")) return "";
   const auto file = options.get<std::filesystem::path>("prompt.file");
   const bool input = file == "-";
@@ -115,17 +112,23 @@ OptionTable complete_table() {
       "with the same fields, and text, stop, prompt_tokens, tokens");
   add_encoding(table);
   add_prompt_options(table, "none");
+  table.at("data.encoding")
+      .only_where([](const Options& o) { return o.has("prompt.file") || o.has("prompt.rows"); },
+                  "without --file or --jsonl");
   table.add_optional<bool>("prompt.bos", "--bos", "BOS first (unset: as the tokenizer does)");
   table.add("generate.tokens", "-n,--n-predict,--max-tokens", 256,
             "tokens at most; 0: as many as the context holds");
   table.add("generate.context", "--ctx-size", 0, "context to check for; 0: the model's");
   add_sampling_options(table);
   add_stop_option(table);
+  need_temperature(table);
   table.add("generate.ignore_eos", "--ignore-eos", false, "go on after an end-of-text token");
   table.add("generate.parallel", "--parallel", 4, "rows of --jsonl decoded together")
       .range(1, 1024);
   table.add_optional<std::filesystem::path>("output.file", "-o,--output",
                                             "the rows of --jsonl; unset: standard output");
+  for (const char* key : {"generate.parallel", "output.file"})
+    table.at(key).only_with("prompt.rows").refused_idle();
   add_cache_options(table);
   table.add_optional<std::filesystem::path>(
       "cache.trace", "--kv-trace",
@@ -134,7 +137,7 @@ OptionTable complete_table() {
 }
 
 Outcome complete_text(const Options& options) {
-  refuse_idle(options);
+  tell_idle(options);
   const OpenedModel opened = open_model(options, options.get<int64_t>("generate.context"));
   const auto tokenizer = open_tokenizer(options, opened.model->vocabulary());
   PromptWriter writer = prompt_writer(options, *tokenizer);
@@ -168,6 +171,9 @@ Outcome complete_text(const Options& options) {
   const Generated generated = continue_text(session, row, how);
   const auto end = std::chrono::steady_clock::now();
   print_text(options, answer.finish() + "\n");
+  if (generated.stop == "context" && how.max_tokens > 0)
+    log_warning("the context ends after ", generated.ids.size(), " of the ", how.max_tokens,
+                " tokens: it has ", opened.model->context());
   if (trace) trace->commit();
   const KvCache& cache = session.cache(row);
   const auto rate = [](size_t tokens, std::chrono::duration<double> time) {

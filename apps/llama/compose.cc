@@ -55,6 +55,7 @@ class Composer {
     for (const std::string& pattern : source.files)
       patterns.push_back((sources_ / pattern).string());
     const std::vector<std::string> found = matching_files(patterns);
+    warn_of_repeats({found.begin(), found.end()});
     for (const std::string& file : found)
       files.push_back(JsonObject()
                           .set("file", file)
@@ -205,6 +206,13 @@ OptionTable compose_table() {
       .add_optional<int64_t>("recipe.rows", "--rows",
                              "rows of all sources, in the recipe's proportions (unset: its own)")
       .at_least(1);
+  table
+      .add_optional<int64_t>("recipe.seed", "--seed", "of the choice of rows (unset: the recipe's)")
+      .any_integer();
+  table.add_common();
+  table.at("run.device")
+      .only_where([](const Options& o) { return o.device() == "cpu" || o.device() == "auto"; },
+                  "here: this runs on the CPU");
   return table;
 }
 
@@ -213,7 +221,7 @@ Outcome compose(const Options& options) {
              output = options.get<fs::path>("output.file");
   Recipe recipe = read_recipe(file);
   if (options.has("recipe.rows")) scale_rows(recipe, options.get<int64_t>("recipe.rows"));
-  if (!options.is_default("run.seed")) recipe.seed = options.seed();
+  if (options.has("recipe.seed")) recipe.seed = options.get<uint64_t>("recipe.seed");
   std::unique_ptr<Tokenizer> tokenizer;
   if (options.has("model.path"))
     tokenizer = load_tokenizer(find_model(options.get<fs::path>("model.path")).base);

@@ -25,7 +25,13 @@ void add_sampling_options(OptionTable& table, const SamplerOptions& defaults) {
   table
       .add("run.seed", "-s,--seed", seed,
            seed < 0 ? "of the random numbers; -1: another at each start" : "of the random numbers")
-      .at_least(seed < 0 ? -1 : 0);
+      .at_least(seed < 0 ? -1 : 0)
+      .any_integer();
+}
+
+void need_temperature(OptionTable& table) {
+  for (const char* key : {"generate.top_k", "generate.top_p", "generate.min_p", "run.seed"})
+    table.at(key).only_with("generate.temperature");
 }
 
 SamplerOptions sampling_options(const Options& options) {

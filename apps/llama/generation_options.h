@@ -13,6 +13,8 @@ namespace mullion {
 inline constexpr uint64_t kAnySeed = UINT64_MAX;
 // --temp --top-k --top-p --min-p --repeat-penalty --seed, with the values of `defaults`.
 void add_sampling_options(OptionTable& table, const SamplerOptions& defaults = {.seed = 42});
+// Where no text has a temperature of its own: the others count only with --temp above 0.
+void need_temperature(OptionTable& table);
 SamplerOptions sampling_options(const Options& options);
 // --stop, once for each text.
 void add_stop_option(OptionTable& table);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "apps/llama/token_rows.h"
 #include "apps/program/log.h"
 #include "apps/program/progress.h"
 #include "apps/program/signals.h"
@@ -87,6 +88,7 @@ std::unique_ptr<InstructionRows> open_instructions(const Options& options,
                                                    const std::vector<std::string>& files,
                                                    int64_t context, const ChatTemplate& chat,
                                                    const Tokenizer& tokenizer) {
+  warn_of_repeats({files.begin(), files.end()});
   catch_stop_signals();
   Progress progress("encode", 0);
   auto rows = std::make_unique<InstructionRows>(

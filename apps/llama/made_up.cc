@@ -118,7 +118,7 @@ OptionTable lexicon_table() {
       .add("lexicon.repeats", "--repeats", 0.0,
            "how often the next key is one that the document has had, rather than the chain's")
       .range(0, 1);
-  table.add_common();
+  table.add_common_without(false, true);
   return table;
 }
 
@@ -203,7 +203,7 @@ OptionTable lookups_table() {
   table.add("lookups.choices", "--choices", 4, "answers of choice").range(2, 26);
   table.add("lookups.count", "--count", 50, "questions a file").range(1, 10'000'000);
   table.add("lookups.first", "--first-row", 5'000'000, "number of the first document");
-  table.add_common();
+  table.add_common_without(false, true);
   return table;
 }
 

@@ -203,6 +203,10 @@ OpenedModel open_model(const Options& options, int64_t context) {
   for (const std::string& note : checkpoint.notes) log_warning(note);
   std::optional<LongContextNote> note;
   if (!adapter.empty()) note = read_longctx(adapter);
+  // Nothing says how far: the model's own context is enough.
+  if (context == 0 && options.get<std::string>("context.rope_scaling") == "linear" &&
+      !rope_factor(options))
+    options.tell_idle("context.rope_scaling", "without --rope-factor: no context is asked for");
   apply_rope_options(checkpoint.config, options, context, false, note);
   const bool narrow = options.get<std::string>("model.dtype") == "bf16";
   auto model = load_llama(checkpoint, {.matrix_dtype = narrow ? DType::bf16 : DType::f32,

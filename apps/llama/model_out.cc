@@ -5,6 +5,7 @@
 
 #include "apps/llama/companions.h"
 #include "apps/llama/model_options.h"
+#include "apps/options/byte_size.h"
 #include "apps/program/log.h"
 #include "apps/program/main.h"
 #include "models/llama/hf_folder.h"
@@ -20,12 +21,7 @@ constexpr int64_t kRows = 8, kLength = 32;
 
 void refuse_another_base(const ModelOut& m, const std::optional<LongContextNote>& note,
                          bool force) {
-  if (!note) {
-    log_info(m.adapter.string(),
-             ": has no longctx.json, so whether it is of these weights cannot "
-             "be checked; its shapes fit");
-    return;
-  }
+  if (!note) return;
   const auto differs = [&](const std::string& what, const std::string& trained,
                            const std::string& here) {
     if (trained.empty() || here.empty() || trained == here) return;
@@ -58,13 +54,16 @@ void add_model_out_options(OptionTable& table) {
   table.add("model.force", "--force", false,
             "also where the adapter was trained on other weights or tokens");
   add_rope_options(table);
+  table.add_common_without(true, true);
 }
 
 ModelOut open_model_out(const Options& options) {
   const bool named = options.has("model.adapter");
-  return open_model_out(options, options.get<fs::path>("model.path"),
-                        named ? adapter_path(options, "model.adapter") : fs::path(),
-                        options.get<bool>("model.force"));
+  ModelOut m = open_model_out(options, options.get<fs::path>("model.path"),
+                              named ? adapter_path(options, "model.adapter") : fs::path(),
+                              options.get<bool>("model.force"));
+  if (m.adapter.empty()) options.tell_idle("model.force", "without an adapter");
+  return m;
 }
 
 ModelOut open_model_out(const Options& options, const fs::path& model, const fs::path& adapter,
@@ -87,6 +86,10 @@ ModelOut open_model_out(const Options& options, const fs::path& model, const fs:
   const bool narrow = stored_in_bf16(*m.checkpoint.weights);
   m.model = load_llama(m.checkpoint, {.matrix_dtype = narrow ? DType::bf16 : DType::f32});
   const AdapterConfig config = load_adapter(*m.model, m.adapter);
+  if (!note)
+    log_info(m.adapter.string(),
+             ": has no longctx.json, so whether it is of these weights cannot be checked; its "
+             "shapes fit");
   m.config.tie_word_embeddings = m.model->head_is_tied();
   m.merged = merged_weights(*m.model, config);
   return m;
@@ -165,10 +168,8 @@ std::string check_written(const std::vector<float>& before, const fs::path& writ
 }
 
 void add_hf_folder_options(OptionTable& table) {
-  table
-      .add("output.shard_size", "--shard-size", static_cast<double>(kShardBytes) * 1e-9,
-           "folder: gigabytes (10^9) of a file of weights, beyond which there are several")
-      .range(1e-9, 1e6);
+  table.add("output.shard_size", "--shard-size", bytes_text(static_cast<double>(kShardBytes)),
+            "folder: largest file of weights, e.g. 5GB, 256MB; beyond it there are several");
   table.add("output.verify", "--verify", true,
             "read what was written back and compare logits before it is kept");
 }
@@ -178,17 +179,18 @@ JsonObject write_folder(const Options& options, ModelOut& m, const std::string& 
   DType dtype = m.config.dtype;
   for (const DType type : {DType::f32, DType::f16, DType::bf16})
     if (said == name_of(type)) dtype = type;
-  log_info(m.base.string(), m.adapter.empty() ? "" : " + " + m.adapter.string(), " -> ",
-           output.string(), ": ", name_of(dtype), ", ", describe_rope(m.config));
   JsonObject result;
   result.set("output", output.string()).set("dtype", std::string(name_of(dtype)));
   result.set("context", usable_context(m.config)).set("rope", describe_rope(m.config));
+  const uint64_t shard =
+      parse_bytes(options.get<std::string>("output.shard_size"), "--shard-size", 1, 1e15);
   AtomicFolder folder(output);
   check_companions(m.base);
+  log_info(m.base.string(), m.adapter.empty() ? "" : " + " + m.adapter.string(), " -> ",
+           output.string(), ": ", name_of(dtype), ", ", describe_rope(m.config));
   if (options.dry_run) return result;
   std::vector<float> before;
   if (options.get<bool>("output.verify")) before = probe_logits_of(m);
-  const auto shard = static_cast<uint64_t>(options.get<double>("output.shard_size") * 1e9);
   write_hf_folder(folder.place(), m.config, m.weights(), dtype, shard);
   write_companions(m.base, folder.place());
   m.merged.reset();

@@ -76,6 +76,7 @@ OptionTable instructions_table() {
       .at_least(2);
   table.add("show.count", "-n,--count", 3, "rows to print").at_least(0);
   table.add("show.notes", "--notes", 20, "rows that are cut or left out to name").at_least(0);
+  table.add_common_without(true, true);
   return table;
 }
 

@@ -8,6 +8,7 @@
 #include "apps/program/progress.h"
 #include "apps/program/signals.h"
 #include "data/token_file.h"
+#include "data/utf8.h"
 #include "tensor/check.h"
 #include "tensor/io/json.h"
 #include "tensor/io/sha256.h"
@@ -96,6 +97,32 @@ void add_text_options(OptionTable& table) {
   add_encoding(table);
 }
 
+void check_text_options(const Options& options, const std::vector<fs::path>& texts, bool any_text) {
+  const bool json = std::any_of(texts.begin(), texts.end(), [](const fs::path& file) {
+    const std::string kind = ascii_lower(file.extension().string());
+    return kind == ".json" || kind == ".jsonl" || kind == ".ndjson";
+  });
+  if (!any_text) options.tell_idle("data.encoding", "with token files alone");
+  if (!json) options.tell_idle("data.field", "without JSON documents");
+}
+
+void check_text_options(const Options& options, const std::vector<std::string>& data) {
+  std::vector<fs::path> texts;
+  for (const std::string& file : matching_files(data))
+    if (!is_token_file(options, file)) texts.emplace_back(file);
+  check_text_options(options, texts.empty() ? texts : document_files(texts).files, !texts.empty());
+}
+
+std::string utf8_option(const Options& options, const std::string& key, const char* flag) {
+  auto text = options.get<std::string>(key);
+  for (size_t at = 0; at < text.size();) {
+    const size_t size = utf8_character(std::string_view(text).substr(at));
+    CHECK_AS(Fault::usage, size > 0, flag, ": byte ", at, " is not UTF-8");
+    at += size;
+  }
+  return text;
+}
+
 DocumentOptions document_options(const Options& options) {
   DocumentOptions reading;
   reading.field = options.get<std::string>("data.field");
@@ -164,14 +191,18 @@ std::vector<std::string> token_files(
     if (!tokenizer) tokenizer = open_tokenizer();
     result.push_back(TextCache(options, *tokenizer).file_of(std::exchange(texts, {}), facts));
   };
+  std::vector<fs::path> all;
   for (const std::string& file : matching_files(data)) {
     if (!is_token_file(options, file)) {
       texts.emplace_back(file);
+      for (const fs::path& document : document_files({file}).files) all.push_back(document);
       continue;
     }
+    all.emplace_back(file);
     finish_texts();
     result.push_back(file);
   }
+  warn_of_repeats(all);
   finish_texts();
   return result;
 }

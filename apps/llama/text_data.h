@@ -18,6 +18,14 @@ namespace mullion {
 // --text-field --encoding, and what they say.
 void add_text_options(OptionTable& table);
 void add_encoding(OptionTable& table);
+// tell_idle() for --text-field where none of the texts is JSON, and for --encoding as well where
+// there are no texts at all.
+void check_text_options(const Options& options, const std::vector<std::filesystem::path>& texts,
+                        bool any_text);
+// The same for what --data and --val-data name, token files among it.
+void check_text_options(const Options& options, const std::vector<std::string>& data);
+// The value of a text option; Error(usage) with the flag and the byte where it is no UTF-8.
+std::string utf8_option(const Options& options, const std::string& key, const char* flag);
 DocumentOptions document_options(const Options& options);
 
 // Whether `path` is read as a token file: with --token-dtype always; else where it begins with the

@@ -2,6 +2,8 @@
 
 #include <glob.h>
 
+#include "apps/program/log.h"
+#include "data/same_files.h"
 #include "tensor/check.h"
 
 namespace mullion {
@@ -37,6 +39,11 @@ std::vector<std::string> matching_files(const std::vector<std::string>& patterns
     CHECK_AS(Fault::bad_file, status == 0, pattern, ": no such file");
   }
   return files;
+}
+
+void warn_of_repeats(const std::vector<std::filesystem::path>& files) {
+  for (const std::string& sentence : repeated_files(files))
+    log_warning(sentence, "; it is taken each time");
 }
 
 void require_same_tokenizer(const TokenFile& file, const std::string& hash) {

@@ -1,6 +1,7 @@
 // Token files as --data names them.
 #pragma once
 #include <cstdint>
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,8 @@ TokenFileOptions token_file_options(const Options& options, int64_t vocab_size);
 // The files that patterns like "tokens/*.bin" stand for, sorted by name within each pattern.
 // Error(bad_file) for a pattern that matches none.
 std::vector<std::string> matching_files(const std::vector<std::string>& patterns);
+// Says which files stand in a list more than once, by any name, and so are taken more than once.
+void warn_of_repeats(const std::vector<std::filesystem::path>& files);
 
 // Error(bad_file) where the side file names another tokenizer than `hash`, the model's; an empty
 // hash stands for a model without one.

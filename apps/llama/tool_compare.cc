@@ -23,15 +23,15 @@ struct Measured {
   std::vector<int32_t> greedy;
 };
 
-// The tokenizer is there where ids are. Both models write at most `room` tokens.
-Measured measure(const Options& options, const Llama& model, const Tokenizer* tokenizer,
-                 const std::vector<int32_t>& ids, int64_t context, int64_t room) {
+// The tokenizer is there where ids are.
+Measured measure(const Llama& model, const Tokenizer* tokenizer, const std::vector<int32_t>& ids,
+                 int64_t context, int64_t predict) {
   Measured m;
   m.logits = probe_logits(model);
   if (ids.empty()) return m;
   m.text = text_perplexity(model, *tokenizer, ids, context);
   GenerateOptions how;
-  how.max_tokens = std::min(options.get<int64_t>("compare.predict"), room - kPrompt);
+  how.max_tokens = predict;
   m.greedy = generate(model, std::span(ids).first(std::min<size_t>(kPrompt, ids.size())), how).ids;
   return m;
 }
@@ -99,6 +99,17 @@ void report_text(const Options& options, const Measured& a, const Measured& b,
                                token(b), "'"));
 }
 
+// The option's value, where it is no more than `most`; Error(usage) for a flag that is more.
+int64_t at_most(const Options& options, const std::string& key, const char* flag, int64_t most,
+                const std::string& what) {
+  const auto value = options.get<int64_t>(key);
+  if (value <= most) return value;
+  CHECK_AS(Fault::usage, options.source(key) != "flag", flag, " ", value, ": more than ", most,
+           ", ", what);
+  log_info(flag, ": ", most, " instead of ", value, ": ", what);
+  return most;
+}
+
 }  // namespace
 
 OptionTable compare_table() {
@@ -107,9 +118,14 @@ OptionTable compare_table() {
   table.add_optional<fs::path>("compare.b", "B", "folder, .gguf file or run").required();
   table.add_optional<fs::path>("data.file", "--data",
                                "a text: its perplexity, and how both go on after its first tokens");
-  table.add("compare.ctx_size", "--ctx-size", 512, "tokens a window of perplexity").at_least(2);
-  table.add("compare.predict", "-n,--n-predict", 200, "tokens of greedy text").at_least(1);
+  table.add("compare.ctx_size", "--ctx-size", 512, "tokens a window of perplexity")
+      .at_least(2)
+      .only_with("data.file");
+  table.add("compare.predict", "-n,--n-predict", 200, "tokens of greedy text")
+      .at_least(1)
+      .only_with("data.file");
   add_rope_options(table);
+  table.add_common_without(true, true);
   return table;
 }
 
@@ -120,8 +136,14 @@ Outcome compare_models(const Options& options) {
   CHECK_AS(Fault::usage, a.config.vocab_size == b.config.vocab_size, paths[0].string(), " has ",
            a.config.vocab_size, " tokens, ", paths[1].string(), " ", b.config.vocab_size,
            ": their logits cannot be compared");
-  const int64_t context = std::min({options.get<int64_t>("compare.ctx_size"),
-                                    usable_context(a.config), usable_context(b.config)});
+  const int64_t room = std::min(usable_context(a.config), usable_context(b.config));
+  const int64_t context = at_most(options, "compare.ctx_size", "--ctx-size", room,
+                                  "the shorter context of the two models");
+  int64_t predict = 0;
+  if (options.has("data.file"))
+    predict =
+        at_most(options, "compare.predict", "--n-predict", room - kPrompt,
+                concat("what the shorter context has behind ", kPrompt, " tokens of the text"));
   std::unique_ptr<Tokenizer> tokenizer;
   std::vector<int32_t> ids;
   if (options.has("data.file")) {
@@ -137,8 +159,7 @@ Outcome compare_models(const Options& options) {
   report_weights(options, compare_weights(a.weights(), b.weights()), result);
   const auto measured = [&](ModelOut& m) {
     std::unique_ptr<Llama> model = loaded(m);
-    return measure(options, *model, tokenizer.get(), ids, context,
-                   std::min(usable_context(a.config), usable_context(b.config)));
+    return measure(*model, tokenizer.get(), ids, context, predict);
   };
   const Measured first = measured(a), second = measured(b);
   const LogitDifference d = compare_logits(first.logits, second.logits);

@@ -168,6 +168,10 @@ OptionTable export_table() {
   table.add_optional<fs::path>("output.check", "--check",
                                "gguf: a text whose perplexity is told before and after");
   add_hf_folder_options(table);
+  table.at("output.check").only_with("output.format", {"gguf"}).refused_idle();
+  table.at("output.shard_size").only_with("output.format", {"hf"});
+  for (const char* key : {"output.verify", "context.rope_scaling", "context.rope_factor"})
+    table.at(key).only_with("output.format", {"hf", "gguf"});
   return table;
 }
 
@@ -191,9 +195,6 @@ Outcome export_model(const Options& options) {
   const auto format = options.get<std::string>("output.format");
   const auto type = options.get<std::string>("output.type");
   const fs::path output = options.get<fs::path>("output.path");
-  CHECK_AS(Fault::usage, format == "gguf" || !options.has("output.check"),
-           "--check is for --format "
-           "gguf");
   CHECK_AS(Fault::usage, format == "gguf" || type[0] != 'q', "--type ", type, ": --format ", format,
            " has no such blocks; --format gguf has");
   const bool adapter = format == "gguf-lora" || format == "peft";

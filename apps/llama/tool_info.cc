@@ -168,6 +168,7 @@ OptionTable info_table() {
       .add_optional<fs::path>("model.path", "MODEL",
                               "Hugging Face folder, .gguf file, adapter, or a run's folder")
       .required();
+  table.add_common_without(true, true);
   return table;
 }
 

@@ -46,18 +46,24 @@ LlamaConfig scratch_config(const fs::path& file) {
 }
 
 // Where the flags say nothing, the adapter's own rank, scale, targets and trained parts.
-void follow_adapter(LoraOptions& lora, const Options& options, const AdapterConfig& adapter) {
-  if (options.is_default("lora.rank")) lora.rank = adapter.r;
-  if (options.is_default("lora.alpha")) lora.alpha = adapter.lora_alpha;
-  if (options.is_default("lora.dropout")) lora.dropout = adapter.lora_dropout;
-  if (options.is_default("lora.targets")) lora.targets = adapter.target_modules;
-  if (options.is_default("lora.train_also")) {
-    lora.train_embedding = adapter.saves("model.embed_tokens");
-    lora.train_norms = adapter.saves("model.norm");
-  }
-  CHECK_AS(Fault::usage, lora.rank == adapter.r, "--lora-rank ", lora.rank,
-           ": the initial adapter has rank ", adapter.r);
-  CHECK_AS(Fault::usage, lora.alpha == adapter.lora_alpha, "--lora-alpha ", lora.alpha,
+void follow_adapter(Options& options, const AdapterConfig& adapter) {
+  const auto derive = [&](const char* key, const OptionValue& value) {
+    if (options.is_default(key)) options.set(key, value, "derived");
+  };
+  derive("lora.rank", adapter.r);
+  derive("lora.alpha", adapter.lora_alpha);
+  derive("lora.dropout", adapter.lora_dropout);
+  derive("lora.targets", adapter.target_modules);
+  std::vector<std::string> also;
+  if (adapter.saves("model.embed_tokens")) also.emplace_back("embed");
+  if (adapter.saves("model.norm")) also.emplace_back("norm");
+  if (also.empty()) also.emplace_back("none");
+  derive("lora.train_also", also);
+  const auto rank = options.get<int64_t>("lora.rank");
+  const auto alpha = options.get<double>("lora.alpha");
+  CHECK_AS(Fault::usage, rank == adapter.r, "--lora-rank ", rank, ": the initial adapter has rank ",
+           adapter.r);
+  CHECK_AS(Fault::usage, alpha == adapter.lora_alpha, "--lora-alpha ", alpha,
            ": the initial adapter has ", adapter.lora_alpha, ", and would count otherwise");
   CHECK_AS(Fault::usage, adapter.is_plain(), "--initial-adapter: an adapter with use_rslora, ",
            "rank_pattern, alpha_pattern, layers_to_transform, exclude_modules or "
@@ -159,15 +165,16 @@ void LlamaTraining::open_model() {
 }
 
 void LlamaTraining::open_data() {
+  checked_product(checked_product(batch_, accumulate_, "--batch-size x --grad-accum-steps"),
+                  context_, "rows of a step x --ctx-size");
   data_ = std::make_unique<TrainingData>(options_, learns_, config_.vocab_size, tokenizer_path_,
                                          tokenizer_hash_);
   schedule_.total_steps = options_.get<int64_t>("train.max_steps");
-  const bool by_default = learns_ == Learns::instructions && options_.is_default("train.max_steps");
-  if (options_.has("train.epochs") || by_default) {
-    CHECK_AS(Fault::usage, options_.is_default("train.max_steps"),
-             "--epochs and --max-steps: only one of them");
-    const double epochs =
-        options_.has("train.epochs") ? options_.get<double>("train.epochs") : kTuningEpochs;
+  if (learns_ == Learns::instructions && options_.is_default("train.max_steps") &&
+      !options_.has("train.epochs"))
+    options_.set("train.epochs", kTuningEpochs, "derived");
+  if (options_.has("train.epochs")) {
+    const auto epochs = options_.get<double>("train.epochs");
     const double steps = std::ceil(epochs * data_->steps_an_epoch());
     CHECK_AS(Fault::usage, steps < 1e15, "--epochs ", epochs, ": that is ", steps, " steps");
     schedule_.total_steps = std::max<int64_t>(1, static_cast<int64_t>(steps));
@@ -204,10 +211,9 @@ void LlamaTraining::choose_trained(const LlamaCheckpoint* base) {
     CHECK_AS(Fault::usage, initial_adapter_.empty(), "every parameter is trained, so that nothing ",
              "can start from the adapter ", initial_adapter_.string(),
              " (of --initial-adapter or --model); without --full it can");
-    CHECK_AS(Fault::usage, options_.get<double>("lora.dropout") == 0,
-             "--lora-dropout: there are no pairs where every parameter is trained");
     return;
   }
+  if (!initial_adapter_.empty()) follow_adapter(options_, read_adapter_config(initial_adapter_));
   LoraOptions lora;
   lora.rank = options_.get<int64_t>("lora.rank");
   lora.alpha = options_.get<double>("lora.alpha");
@@ -218,8 +224,6 @@ void LlamaTraining::choose_trained(const LlamaCheckpoint* base) {
            "--train-also: none, or a list without it");
   lora.train_embedding = contains(also, "embed");
   lora.train_norms = contains(also, "norm");
-  if (!initial_adapter_.empty())
-    follow_adapter(lora, options_, read_adapter_config(initial_adapter_));
   lora_ = lora;
 }
 
@@ -277,8 +281,6 @@ void LlamaTraining::print_banner() const {
            options_.get<std::string>("optim.schedule"), ", ", schedule_.warmup_steps,
            " warm-up steps, clip ", options_.get<double>("optim.clip_grad"));
   for (const std::string& warning : schedule_warnings(schedule_)) log_warning(warning);
-  if (schedule_.kind == Schedule::Kind::constant_with_warmup && schedule_.min_lr > 0)
-    log_warning("--min-lr ", schedule_.min_lr, " is not used: the rate stays at ", schedule_.lr);
   if (data_->rows_a_step() > data_->rows().size())
     log_warning("a step takes ", data_->rows_a_step(), " rows, the data has ", data_->rows().size(),
                 ": rows repeat within a step");

@@ -25,6 +25,9 @@ class LlamaTraining {
   // A dry run stops after the estimate: no weight is read.
   LlamaTraining(const Options& options, Learns learns);
 
+  // Those given, and what followed from them: the epochs of a tuning, what an adapter to start from
+  // says.
+  const Options& options() const { return options_; }
   RunSettings settings() const;
   // With the time of a step where this is a dry run, by the operations it takes.
   TrainingPlan plan() const;

@@ -30,6 +30,13 @@ TrainingData::TrainingData(const Options& options, Learns learns, int64_t vocab_
       accumulate_(options.get<int64_t>("train.grad_accum_steps")) {
   const bool texts = learns == Learns::texts;
   packed_ = !texts && options.get<bool>("data.pack");
+  if (texts) {
+    auto all = options.get<std::vector<std::string>>("data.train");
+    if (options.has("data.val"))
+      for (const std::string& file : options.get<std::vector<std::string>>("data.val"))
+        all.push_back(file);
+    check_text_options(options, all);
+  }
   rows_ = texts ? open_texts("data.train") : open_conversations("data.train", packed_);
   if (options.has("data.val"))
     validation_ = texts ? open_texts("data.val") : open_conversations("data.val", false);

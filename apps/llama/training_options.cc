@@ -1,5 +1,7 @@
 // The options of train_llama, under the names and defaults of LongLoRA's fine-tune.py and
 // Hugging Face's Trainer.
+#include <algorithm>
+
 #include "apps/llama/attention_options.h"
 #include "apps/llama/instruction_options.h"
 #include "apps/llama/model_options.h"
@@ -33,6 +35,7 @@ void add_model(OptionTable& table) {
            "auto: in passes "
            "of 4,096 tokens and more")
       .one_of({"auto", "on", "off"})
+      .not_with("model.grad_checkpointing")
       .free_on_resume();
 }
 
@@ -65,7 +68,8 @@ void add_instructions(OptionTable& table) {
 
 void add_rows(OptionTable& table) {
   table.add("data.shuffle", "--shuffle", true, "rows in a random order, else in file order");
-  table.add("eval.max_rows", "--eval-max-rows", 16, "validation rows at most; 0: all");
+  table.add("eval.max_rows", "--eval-max-rows", 16, "validation rows at most; 0: all")
+      .only_with("data.val");
   table.add("context.size", "--ctx-size,--max-length,--model-max-length", 8192, "tokens a row")
       .at_least(2);
   add_rope_options(table);
@@ -94,19 +98,37 @@ void add_lora_options(OptionTable& table) {
                                  "what adapter_config.json calls the base, e.g. its id on the hub, "
                                  "by which AutoPeftModel finds it (unset: its path)")
       .free_on_resume();
+  for (const char* key : {"lora.rank", "lora.alpha", "lora.dropout", "lora.targets",
+                          "lora.train_also", "lora.initial_adapter", "lora.base_name"})
+    table.at(key).not_with("lora.full").not_with("model.config").refused_idle();
+}
+
+// An adapter to start from has its own say, where --train-also says nothing.
+bool trains_embedding(const Options& options) {
+  const auto also = options.get<std::vector<std::string>>("lora.train_also");
+  return options.get<bool>("lora.full") || options.has("model.config") ||
+         (options.is_default("lora.train_also") && options.has("lora.initial_adapter")) ||
+         std::find(also.begin(), also.end(), "embed") != also.end();
 }
 
 void add_optimizer(OptionTable& table, const std::string& steps_help) {
   table.add("train.batch_size", "-b,--batch-size", 1, "rows in one pass").at_least(1);
   table.add("train.grad_accum_steps", "--grad-accum-steps", 8, "passes a step").at_least(1);
-  table.add("train.max_steps", "--max-steps", 1000, steps_help).at_least(1).free_on_resume();
+  table.add("train.max_steps", "--max-steps", 1000, steps_help)
+      .at_least(1)
+      .not_with("train.epochs")
+      .refused_idle()
+      .free_on_resume();
   table.add_optional<double>("train.epochs", "--epochs", "passes over the data, instead of steps")
       .at_least(1e-9)
       .free_on_resume();
   table.add("optim.lr", "--lr", 2e-5, "highest learning rate").at_least(0);
   table.add_optional<double>("optim.lr_embed", "--lr-embed", "that of the embedding (unset: --lr)")
-      .at_least(0);
-  table.add("optim.min_lr", "--min-lr", 0.0, "where cosine and linear end").at_least(0);
+      .at_least(0)
+      .only_where(trains_embedding, "where the embedding is not trained (--train-also)");
+  table.add("optim.min_lr", "--min-lr", 0.0, "where cosine and linear end")
+      .at_least(0)
+      .not_with("optim.schedule", {"constant_with_warmup"});
   table.add("optim.schedule", "--lr-schedule", "constant_with_warmup", "shape of the rate")
       .one_of({"constant_with_warmup", "cosine", "linear"});
   table.add("optim.warmup_steps", "--warmup-steps", 20, "from rate 0; 0: no warm-up").at_least(0);
@@ -191,6 +213,13 @@ OptionTable sft_table() {
   add_optimizer(table, "steps; where neither these nor --epochs are given, 3 epochs");
   add_amp_option(table);
   add_graph_option(table);
+  // Documents are data that a recorded step would repeat.
+  table.at("run.cuda_graph")
+      .only_where(
+          [](const Options& o) {
+            return !o.get<bool>("data.pack") || o.get<std::string>("run.cuda_graph") != "on";
+          },
+          "with --pack, whose steps are not recorded");
   add_training_options(table);
   add_tuning_presets(table);
   return table;

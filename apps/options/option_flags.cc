@@ -251,6 +251,7 @@ ParsedOptions parse_options(const OptionTable& declared,
   }
   if (controls.print_config) return {std::nullopt, options.to_toml()};
   check_required(options, *table);
+  check_used(options, *table);
   options.json = controls.json;
   options.dry_run = controls.dry_run;
   options.verbosity = controls.verbose - controls.quiet;

@@ -71,6 +71,8 @@ std::string join(const std::vector<std::string>& texts) {
 
 void check_range(double value, const OptionLimits& limits, const std::string& name, bool integer) {
   const OptionKind kind = integer ? OptionKind::integer : OptionKind::real;
+  CHECK_AS(Fault::usage, !integer || value <= limits.high || limits.high != kMostInteger, name,
+           ": ", bound(value), " is too large: at most ", bound(kMostInteger));
   CHECK_AS(Fault::usage, value >= limits.low && value <= limits.high, name, ": ", bound(value),
            " is not ", limits_text(kind, limits));
 }
@@ -128,7 +130,9 @@ std::string limits_text(OptionKind kind, const OptionLimits& limits) {
   if (kind == OptionKind::text || kind == OptionKind::texts || kind == OptionKind::boolean) {
     return "";
   }
-  const bool low = std::isfinite(limits.low), high = std::isfinite(limits.high);
+  const bool integer = kind == OptionKind::integer || kind == OptionKind::integers;
+  const bool low = std::isfinite(limits.low);
+  const bool high = std::isfinite(limits.high) && !(integer && limits.high == kMostInteger);
   if (low && high) return "in [" + bound(limits.low) + ", " + bound(limits.high) + "]";
   if (low) return "at least " + bound(limits.low);
   if (high) return "at most " + bound(limits.high);
@@ -179,6 +183,13 @@ void check_limits(const OptionValue& value, const OptionLimits& limits, const st
   } else if (const auto* texts = std::get_if<std::vector<std::string>>(&value)) {
     for (const auto& v : *texts) check_choice(v, limits, name);
   }
+}
+
+int64_t checked_product(int64_t a, int64_t b, const std::string& what) {
+  int64_t product = 0;
+  CHECK_AS(Fault::usage, !__builtin_mul_overflow(a, b, &product), what, ": ", a, " x ", b,
+           " is too large");
+  return product;
 }
 
 std::string toml_text(const OptionValue& value) {

@@ -17,6 +17,10 @@ using OptionValue =
 
 enum class OptionKind { boolean = 1, integer, real, text, integers, reals, texts };
 
+// Integers without a range of their own end here: a count beyond it is a mistake, and sums of such
+// fit in 64 bits. Products are to be checked (checked_product).
+constexpr double kMostInteger = 1e15;
+
 // What a value has to satisfy. Integers are refused below 0 unless a range says otherwise.
 struct OptionLimits {
   double low = -std::numeric_limits<double>::infinity();
@@ -34,6 +38,9 @@ std::string limits_text(OptionKind kind, const OptionLimits& limits);
 // as several elements.
 OptionValue parse_option(OptionKind kind, const std::vector<std::string>& texts,
                          const std::string& name);
+// a * b where it fits in 64 bits; else Error(usage) with both factors and what they are, e.g.
+// "--batch-size x --grad-accum-steps".
+int64_t checked_product(int64_t a, int64_t b, const std::string& what);
 void check_limits(const OptionValue& value, const OptionLimits& limits, const std::string& name);
 std::string toml_text(const OptionValue& value);
 

@@ -42,6 +42,11 @@ OptionSpec& OptionSpec::free_on_resume() {
   return *this;
 }
 
+OptionSpec& OptionSpec::any_integer() {
+  limits.high = std::numeric_limits<double>::infinity();
+  return *this;
+}
+
 std::vector<std::string> flag_names(const OptionSpec& spec) {
   std::vector<std::string> names;
   for (size_t begin = 0; begin <= spec.flags.size();) {
@@ -76,7 +81,8 @@ OptionSpec& OptionTable::add_value(std::string key, std::string flags, OptionVal
   spec.kind = static_cast<OptionKind>(fallback.index());
   spec.fallback = std::move(fallback);
   // Sizes and counts are the rule: an option that may be negative says so by its range.
-  if (spec.kind == OptionKind::integer || spec.kind == OptionKind::integers) spec.limits.low = 0;
+  if (spec.kind == OptionKind::integer || spec.kind == OptionKind::integers)
+    spec.limits.low = 0, spec.limits.high = kMostInteger;
   return spec;
 }
 
@@ -94,7 +100,8 @@ void OptionTable::add_common() {
     }
     return false;
   };
-  if (!has_flag("--seed")) add("run.seed", "--seed", 42, "seed of everything that is random");
+  if (!has_flag("--seed"))
+    add("run.seed", "--seed", 42, "seed of everything that is random").any_integer();
   if (!has_flag("--threads")) {
     add("run.threads", "--threads", 0, "threads of the kernels; 0: one a core")
         .range(0, 1024)
@@ -108,11 +115,27 @@ void OptionTable::add_common() {
   }
 }
 
+void OptionTable::add_common_without(bool seed, bool device) {
+  add_common();
+  if (seed)
+    at("run.seed").only_where([](const Options&) { return false; }, "here: nothing is random");
+  if (device)
+    at("run.device")
+        .only_where([](const Options& o) { return o.device() == "cpu" || o.device() == "auto"; },
+                    "here: this runs on the CPU");
+}
+
 const OptionSpec* OptionTable::find(std::string_view key) const {
   for (const OptionSpec& spec : specs_) {
     if (spec.key == key) return &spec;
   }
   return nullptr;
+}
+
+OptionSpec& OptionTable::at(std::string_view key) {
+  for (OptionSpec& spec : specs_)
+    if (spec.key == key) return spec;
+  fail(Fault::other, program_, ": no option is called ", key);
 }
 
 std::vector<std::string> OptionTable::keys() const {
@@ -180,7 +203,8 @@ void Options::wrong_type(std::string_view key) const {
 }
 
 void Options::out_of_range(std::string_view key) const {
-  fail(Fault::usage, "option ", key, ": ", toml_text(value(key)), " is too large");
+  fail(Fault::usage, shown_flag(table_->specs()[index(key)]), ": ", toml_text(value(key)),
+       " is too large");
 }
 
 std::vector<std::pair<std::string, std::string>> Options::identity() const {

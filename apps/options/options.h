@@ -22,6 +22,18 @@
 
 namespace mullion {
 
+class Options;
+
+// Where an option counts. One that was given and does not count is no silent matter: see
+// Options::tell_idle.
+struct UseRule {
+  std::string key;                  // judged by the value of this other option, or
+  std::vector<std::string> values;  //   one of these; none: any but unset, empty, 0 and false
+  bool inverted = false;            //   used where that does not hold
+  std::function<bool(const Options&)> holds = nullptr;  // by this, where there is no key
+  std::string why_not = "";                             // and told in these words
+};
+
 struct OptionSpec {
   std::string key;    // "section.name", the place in TOML
   std::string flags;  // "-b,--batch-size", further names behind; "IMAGE": a positional argument
@@ -30,9 +42,11 @@ struct OptionSpec {
   OptionValue fallback;  // monostate: none, the option is unset until someone sets it
   OptionLimits limits;
   bool is_required = false;
-  bool may_change = false;  // a resumed run may have another value
-  bool is_path = false;     // declared as std::filesystem::path
-  bool is_whole = false;    // a list of texts that may have commas: the flag once for each
+  bool may_change = false;          // a resumed run may have another value
+  bool is_path = false;             // declared as std::filesystem::path
+  bool is_whole = false;            // a list of texts that may have commas: the flag once for each
+  std::vector<UseRule> used_where;  // all must hold
+  bool must_count = false;          // a flag that does not is an error, not a warning
 
   OptionSpec& range(double low, double high);
   OptionSpec& at_least(double low);
@@ -40,7 +54,15 @@ struct OptionSpec {
   OptionSpec& indexed();  // of one_of: each also as "choice:3"
   OptionSpec& required();
   OptionSpec& free_on_resume();
-  OptionSpec& whole();  // is_whole
+  OptionSpec& whole();         // is_whole
+  OptionSpec& any_integer();   // of seeds: none is too large
+  OptionSpec& refused_idle();  // must_count: who gives it wants something else than what happens
+  // The option counts only where another one has (has not) one of these values; without values,
+  // where it is (is not) set.
+  OptionSpec& only_with(std::string key, std::vector<std::string> values = {});
+  OptionSpec& not_with(std::string key, std::vector<std::string> values = {});
+  // ... only where this holds; `why_not` ends the sentence "--x has no effect": "with a folder".
+  OptionSpec& only_where(std::function<bool(const Options&)> holds, std::string why_not);
   bool positional() const { return flags.empty() || flags[0] != '-'; }
 };
 
@@ -100,12 +122,17 @@ class OptionTable {
   const Base& base() const { return base_; }
   // Adds --seed, --threads and --device, where the program has not declared them itself.
   void add_common();
+  // add_common() for a program in which nothing is random, or that computes on the CPU alone: the
+  // option stands there as everywhere, and is told where it would ask for something.
+  void add_common_without(bool seed, bool device);
 
   const std::string& program() const { return program_; }
   const std::string& about() const { return about_; }
   const std::deque<OptionSpec>& specs() const { return specs_; }
   const std::vector<Preset>& presets() const { return presets_; }
   const OptionSpec* find(std::string_view key) const;
+  // The declared option, to say more of it; Error(other) where there is none.
+  OptionSpec& at(std::string_view key);
   std::vector<std::string> keys() const;
   std::string help_text() const;
 
@@ -142,6 +169,11 @@ class Options {
   bool is_default(std::string_view key) const;     // nobody set it
   std::string source(std::string_view key) const;  // "default", "preset x", "f.toml:3", "flag"
   const OptionValue& value(std::string_view key) const;
+  // Warns of an option whose value changes nothing in this call, where it was given as a flag
+  // (Error(usage) if it must_count), or
+  // with its place where a file or preset has another value than the default (saved configurations
+  // hold every key). `why`: "with --full".
+  void tell_idle(std::string_view key, const std::string& why) const;
   // Checks kind and limits. A program records what it derived ("auto") under source "derived".
   void set(std::string_view key, OptionValue value, std::string source);
 
@@ -184,6 +216,8 @@ struct ParsedOptions {
 // `arguments` without the program's name. Throws Error(usage) with a hint that names the nearest
 // flag, key or choice.
 ParsedOptions parse_options(const OptionTable& table, const std::vector<std::string>& arguments);
+// tell_idle() by the rules of the table.
+void check_used(const Options& options, const OptionTable& table);
 // Values of a TOML file into `options`; unknown sections and keys are errors with file and line;
 // where `keys` are given, other keys of the file are passed over.
 void apply_toml(Options& options, const OptionTable& table, const std::filesystem::path& file,

@@ -7,6 +7,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <ctime>
@@ -240,6 +241,7 @@ void add_run_options(OptionTable& table, const RunDefaults& defaults) {
   table
       .add("save.every", "--save-every", defaults.save_every,
            defaults.save_unit + " between checkpoints; 0: at the end only")
+      .at_least(std::min<int64_t>(0, defaults.save_every))
       .free_on_resume();
   table.add("save.keep", "--keep,--checkpoint-hist", defaults.keep, "newest checkpoints to keep")
       .range(1, 1000)
@@ -254,6 +256,7 @@ void add_run_options(OptionTable& table, const RunDefaults& defaults) {
   table
       .add("save.allow_mismatch", "--allow-mismatch", std::vector<std::string>{},
            "fields that may differ from the checkpoint's")
+      .not_with("save.resume", {"no"})
       .free_on_resume();
   table.add("log.every", "--log-every,--log-interval", defaults.log_every, "steps between lines")
       .at_least(1)
@@ -282,6 +285,11 @@ RunChoice choose_run(const Options& options, const std::string& what) {
     if (choice.folder.empty()) choice.folder = ".";
     if (checkpoint) choice.checkpoint = path;
     choice.resume = Resume::required;
+    std::error_code ignored;
+    const std::string why = "with --resume " + resume + ", which says where the run is";
+    if (!name.empty() && choice.folder.filename() != name) options.tell_idle("save.name", why);
+    if (!fs::equivalent(choice.folder / "..", output, ignored))
+      options.tell_idle("save.output", why);
   }
   return choice;
 }

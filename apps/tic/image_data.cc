@@ -14,6 +14,12 @@ void add_folder_options(OptionTable& table) {
             "take what links to folders and files lead to");
 }
 
+void tie_to_scenes(OptionTable& table, const std::vector<std::string>& of_scenes,
+                   const std::vector<std::string>& of_files) {
+  for (const std::string& key : of_scenes) table.at(key).only_with("data.dir", {"cue"});
+  for (const std::string& key : of_files) table.at(key).not_with("data.dir", {"cue"});
+}
+
 FolderOptions folder_options(const Options& options, const std::vector<std::string>* classes) {
   return {classes, options.get<bool>("data.follow_links")};
 }

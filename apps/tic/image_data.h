@@ -16,6 +16,9 @@ namespace mullion {
 
 // --follow-links, of a program that reads folders.
 void add_folder_options(OptionTable& table);
+// Which options are for --data-dir cue alone, and which for pictures in files alone.
+void tie_to_scenes(OptionTable& table, const std::vector<std::string>& of_scenes,
+                   const std::vector<std::string>& of_files);
 FolderOptions folder_options(const Options& options, const std::vector<std::string>* classes);
 // --exif of a program that uses a trained model: the model's way where it is not given.
 void add_exif_option(OptionTable& table);

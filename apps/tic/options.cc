@@ -23,7 +23,8 @@ void add_tic_architecture(OptionTable& t) {
   t.add("model.shift", "--shift", "default", "cyclic shift of odd blocks (default: the preset's)")
       .one_of({"default", "group", "roll_map", "per_layer", "off"});
   t.add("model.shift_size", "--shift-size", 0, "pixels of the shift (0: the kernel)")
-      .range(0, 1024);
+      .range(0, 1024)
+      .not_with("model.shift", {"off"});
   t.add("model.pool", "--pool", "inter", "between stages, or of keys")
       .one_of({"inter", "kv", "off"});
   t.add("model.mlp_dwconv", "--mlp-dwconv", false, "a depthwise convolution in the MLP");
@@ -91,8 +92,11 @@ OptionTable train_tic_table() {
                               "model folder or run to start from: its architecture and weights, "
                               "a new head where the classes are others");
   t.add("model.ema", "--model-ema", false, "keep an average of the weights");
-  t.add("model.ema_decay", "--model-ema-decay", 0.9998, "of the average").range(0, 0.999999999);
-  t.add("model.ema_warmup", "--model-ema-warmup", true, "smaller decay at first");
+  t.add("model.ema_decay", "--model-ema-decay", 0.9998, "of the average")
+      .range(0, 0.999999999)
+      .only_with("model.ema");
+  t.add("model.ema_warmup", "--model-ema-warmup", true, "smaller decay at first")
+      .only_with("model.ema");
 
   add_augment_options(t);
   t.add("augment.repeats", "--aug-repeats", 0,
@@ -103,30 +107,46 @@ OptionTable train_tic_table() {
   t.add_optional<double>("optim.lr", "--lr", "highest learning rate (default: from --lr-base)")
       .range(0, 100);
   t.add("optim.lr_base", "--lr-base", 5e-4, "learning rate for --lr-base-size images a step")
-      .range(0, 100);
-  t.add("optim.lr_base_size", "--lr-base-size", 512, "images").at_least(1);
+      .range(0, 100)
+      .not_with("optim.lr");
+  t.add("optim.lr_base_size", "--lr-base-size", 512, "images").at_least(1).not_with("optim.lr");
   t.add("optim.weight_decay", "--weight-decay", 0.05, "none on norms and biases").range(0, 10);
   t.add("optim.betas", "--opt-betas", std::vector<double>{0.9, 0.999}, "of AdamW")
-      .range(0, 0.999999);
-  t.add("optim.eps", "--opt-eps", 1e-8, "of AdamW").range(0, 1);
-  t.add("optim.momentum", "--momentum", 0.9, "of SGD").range(0, 0.9999);
+      .range(0, 0.999999)
+      .only_with("optim.name", {"adamw"});
+  t.add("optim.eps", "--opt-eps", 1e-8, "of AdamW").range(0, 1).only_with("optim.name", {"adamw"});
+  t.add("optim.momentum", "--momentum", 0.9, "of SGD")
+      .range(0, 0.9999)
+      .only_with("optim.name", {"sgd"});
   t.add("optim.clip_grad", "--clip-grad", 5.0, "largest norm of the gradient; 0: any").at_least(0);
 
   t.add("schedule.kind", "--sched", "cosine", "after the warm-up")
       .one_of({"cosine", "linear", "constant_with_warmup"});
-  t.add("schedule.epochs", "--epochs", 300, "passes over the images").at_least(1);
+  t.add("schedule.epochs", "--epochs", 300, "passes over the images")
+      .at_least(1)
+      .not_with("schedule.max_steps");
   t.add_optional<double>("schedule.warmup_epochs", "--warmup-epochs",
                          "of rising rate (default: 20, or a fifth of the epochs if that is less)")
       .range(0, 1e6);
-  t.add("schedule.warmup_lr", "--warmup-lr", 5e-7, "first rate").at_least(0);
-  t.add("schedule.min_lr", "--min-lr", 5e-6, "last rate").at_least(0);
+  t.add("schedule.warmup_lr", "--warmup-lr", 5e-7, "first rate")
+      .at_least(0)
+      .only_where(
+          [](const Options& o) {
+            return !o.has("schedule.warmup_epochs") || o.get<double>("schedule.warmup_epochs") > 0;
+          },
+          "with --warmup-epochs 0");
+  t.add("schedule.min_lr", "--min-lr", 5e-6, "last rate")
+      .at_least(0)
+      .not_with("schedule.kind", {"constant_with_warmup"});
   t.add("schedule.max_steps", "--max-steps", 0, "steps in all, instead of --epochs; 0: by epochs")
       .at_least(0);
 
   t.add("train.batch_size", "-b,--batch-size", 128, "images a micro-step").at_least(1);
   t.add("train.grad_accum_steps", "--grad-accum-steps", 1, "micro-steps a step").at_least(1);
   t.add("train.drop_path", "--drop-path", 0.2, "stochastic depth of the last block").range(0, 0.99);
-  t.add("train.val_interval", "--val-interval", 1, "epochs between evaluations").at_least(1);
+  t.add("train.val_interval", "--val-interval", 1, "epochs between evaluations")
+      .at_least(1)
+      .not_with("eval.every");
   add_amp_option(t);
   add_graph_option(t);
   RunDefaults run;
@@ -139,6 +159,22 @@ OptionTable train_tic_table() {
         "augmented images shown in the run's preview.png, as the network sees them")
       .range(0, 1000)
       .free_on_resume();
+  tie_to_scenes(t, {"data.cue_count", "data.cue_lessons"},
+                {"data.train_split", "data.val_split", "data.crop_pct", "data.interpolation",
+                 "data.exif", "data.follow_links"});
+  for (const AugmentationKind& kind : augmentation_kinds())
+    for (const AugmentOption& option : kind.options)
+      if (kind.make) tie_to_scenes(t, {}, {"augment." + option.key});
+  const auto on = [](const char* key) {
+    return [key](const Options& o) { return o.get<double>(key) > 0; };
+  };
+  const auto mixup = on("augment.mixup"), cutmix = on("augment.cutmix");
+  for (const char* key : {"augment.mixup_prob", "augment.mixup_off_epoch"})
+    t.at(key).only_where([=](const Options& o) { return mixup(o) || cutmix(o); },
+                         "where neither --mixup nor --cutmix is on");
+  t.at("augment.mixup_switch_prob")
+      .only_where([=](const Options& o) { return mixup(o) && cutmix(o); },
+                  "where --mixup and --cutmix are not both on");
   add_imagenet_presets(t);
   t.add_common();
   return t;
@@ -148,7 +184,10 @@ void derive_intervals(Options& o, const TicSchedule& s) {
   const int64_t steps_per_epoch = s.steps_per_epoch;
   if (!o.has("schedule.warmup_epochs")) o.set("schedule.warmup_epochs", s.warmup_epochs, "derived");
   if (o.get<int64_t>("eval.every") == 0)
-    o.set("eval.every", o.get<int64_t>("train.val_interval") * steps_per_epoch, "derived");
+    o.set("eval.every",
+          checked_product(o.get<int64_t>("train.val_interval"), steps_per_epoch,
+                          "--val-interval x steps of an epoch"),
+          "derived");
   if (o.get<int64_t>("save.every") < 0) o.set("save.every", steps_per_epoch, "derived");
 }
 
@@ -177,13 +216,15 @@ TicSchedule tic_schedule_of(const Options& o, int64_t train_size) {
   TicSchedule s;
   const int64_t batch = o.get<int64_t>("train.batch_size"),
                 accum = o.get<int64_t>("train.grad_accum_steps");
-  s.global_batch = batch * accum;
+  s.global_batch = checked_product(batch, accum, "--batch-size x --grad-accum-steps");
   CHECK_AS(Fault::usage, train_size >= s.global_batch, "--batch-size: a step of ", s.global_batch,
            " images is larger than the training set of ", train_size);
   s.batches_per_epoch = train_size / batch;  // whole ones: the loader leaves the rest out
   s.steps_per_epoch = s.batches_per_epoch / accum;
   const int64_t max_steps = o.get<int64_t>("schedule.max_steps");
-  s.total_steps = max_steps ? max_steps : o.get<int64_t>("schedule.epochs") * s.steps_per_epoch;
+  s.total_steps = max_steps ? max_steps
+                            : checked_product(o.get<int64_t>("schedule.epochs"), s.steps_per_epoch,
+                                              "--epochs x steps of an epoch");
   s.schedule.kind = schedule_kind(o.get<std::string>("schedule.kind"));
   const double base = o.get<double>("optim.lr_base");
   s.schedule.lr = o.has("optim.lr") ? o.get<double>("optim.lr")
@@ -216,31 +257,6 @@ TicSchedule tic_schedule_of(const Options& o, int64_t train_size) {
   if (too_high)
     s.warnings.push_back(concat("the highest rate, ", s.schedule.lr, ", is below the default of ",
                                 "--min-lr: the last one is ", s.schedule.min_lr));
-  const Options defaults(std::make_shared<OptionTable>(train_tic_table()));
-  const auto unused = [&](const char* key, const char* flag, const std::string& why) {
-    if (o.value(key) != defaults.value(key))
-      s.warnings.push_back(concat(flag, " is not used: ", why));
-  };
-  if (s.schedule.kind == Schedule::Kind::constant_with_warmup)
-    unused("schedule.min_lr", "--min-lr", "constant_with_warmup stays at the highest rate");
-  if (o.has("optim.lr")) {
-    unused("optim.lr_base", "--lr-base", "--lr gives the rate");
-    unused("optim.lr_base_size", "--lr-base-size", "--lr gives the rate");
-  }
-  if (max_steps) unused("schedule.epochs", "--epochs", "--max-steps gives the length");
-  if (o.get<std::string>("optim.name") == "sgd") {
-    unused("optim.betas", "--opt-betas", "they are AdamW's, and the optimizer is SGD");
-    unused("optim.eps", "--opt-eps", "it is AdamW's, and the optimizer is SGD");
-  } else {
-    unused("optim.momentum", "--momentum", "it is SGD's, and the optimizer is AdamW");
-  }
-  const bool mixup = o.get<double>("augment.mixup") > 0,
-             cutmix = o.get<double>("augment.cutmix") > 0;
-  if (!mixup && !cutmix)
-    unused("augment.mixup_prob", "--mixup-prob", "neither --mixup nor --cutmix is on");
-  if (!mixup || !cutmix)
-    unused("augment.mixup_switch_prob", "--mixup-switch-prob",
-           "it is between --mixup and --cutmix");
   return s;
 }
 

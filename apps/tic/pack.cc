@@ -332,10 +332,13 @@ Verb pack_verb() {
       .add("data.resize_short", "--resize-short", 0,
            "longest shorter side, pixels; larger images become JPEG of that size; 0: as they are")
       .range(0, 1 << 14);
-  table.add("data.quality", "--quality", 95, "of JPEG where images are resized").range(1, 100);
+  table.add("data.quality", "--quality", 95, "of JPEG where images are resized")
+      .range(1, 100)
+      .only_with("data.resize_short");
   table.add("data.shuffle", "--shuffle", true,
             "the training images in random order, for readers that go through shards");
-  table.add_common();
+  table.add_common_without(false, true);
+  table.at("run.seed").only_with("data.shuffle");
   return {table, pack};
 }
 

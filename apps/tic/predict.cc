@@ -174,7 +174,7 @@ OptionTable predict_table() {
                                "text file with an image or a folder a line");
   table.add_optional<Files>("data.images", "IMAGE",
                             "JPEG and PNG files, or folders with such files at any depth");
-  table.add_common();
+  table.add_common_without(true, false);
   return table;
 }
 

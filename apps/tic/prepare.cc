@@ -310,7 +310,8 @@ Verb prepare_verb() {
   table.add_optional<fs::path>("data.class_map", "--class-map",
                                "map_clsloc.txt, where the labels are ILSVRC's ids from 1");
   table.add_optional<fs::path>("data.output", "-o,--output", "folder to make").required();
-  table.add_common();
+  table.at("data.class_map").only_with("data.val_labels");
+  table.add_common_without(true, true);
   return {table, run};
 }
 

@@ -231,7 +231,7 @@ Verb check_verb() {
       "not in _info.json.");
   add_folder(table);
   table.add_optional<fs::path>("log.list", "--list", "file for the unreadable images, one a line");
-  table.add_common();
+  table.add_common_without(true, true);
   return {table, check};
 }
 
@@ -240,7 +240,7 @@ Verb stats_verb() {
                     "Mean and deviation of the channels (each image counts the same), images a "
                     "class, sizes.");
   add_folder(table);
-  table.add_common();
+  table.add_common_without(true, true);
   return {table, stats};
 }
 

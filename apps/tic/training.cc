@@ -14,18 +14,24 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Small images are evaluated whole.
-float crop_pct_of(const Options& o, int size) {
-  return size <= 64 && o.is_default("data.crop_pct") ? 1.0f : o.get<float>("data.crop_pct");
+int image_size(const Options& o) {
+  if (o.get<int>("data.img_size")) return o.get<int>("data.img_size");
+  return o.get<std::string>("data.dir") == "cue" ? 32 : 224;
 }
 
 }  // namespace
+
+void derive_crop(Options& o) {
+  constexpr int kSmall = 64;  // pixels
+  if (o.is_default("data.crop_pct") && image_size(o) <= kSmall)
+    o.set("data.crop_pct", 1.0, "derived");
+}
 
 TicData open_tic_data(const Options& o) {
   TicData d;
   const std::string root = o.get<std::string>("data.dir");
   const bool cue = root == "cue";
-  const int size = o.get<int>("data.img_size") ? o.get<int>("data.img_size") : cue ? 32 : 224;
+  const int size = image_size(o);
   if (cue) {
     const CueOptions scene{size, size, false};
     d.classes = cue_class_names();
@@ -33,12 +39,6 @@ TicData open_tic_data(const Options& o) {
     d.train = std::make_unique<CueDataset>(scene, o.get<int64_t>("data.cue_count"), o.seed(), true,
                                            o.get<int64_t>("data.cue_lessons"));
     d.val = std::make_unique<CueDataset>(scene, 1000, 1000003, false);
-    AugmentSettings settings = augment_settings(o, size, Interpolation::bicubic, d.normalization);
-    for (const AugmentationKind& kind : augmentation_kinds())
-      for (const AugmentOption& option : kind.options)
-        if (kind.make)
-          settings.unused(option.key, "scenes of the cue task are fresh at every step");
-    d.doubts = settings.notes();
     return d;
   }
   const ExifUse exif = exif_use(o.get<std::string>("data.exif"));
@@ -58,15 +58,16 @@ TicData open_tic_data(const Options& o) {
   d.augmentation = augmented.describe();
   if (const std::string mix = describe(mix_options(augmented.settings())); !mix.empty())
     d.augmentation.push_back(mix);
-  d.doubts = augmented.notes();
+  for (const AugmentSettings::Unused& option : augmented.unused())
+    o.tell_idle("augment." + option.key, option.why);
   d.train = std::make_unique<ImageDataset>(train, augmented, exif);
-  const EvalTransform transform{size, size, crop_pct_of(o, size), interpolation, d.normalization};
+  const EvalTransform transform{size, size, o.get<float>("data.crop_pct"), interpolation,
+                                d.normalization};
   d.val = std::make_unique<ImageDataset>(val, transform, exif);
   return d;
 }
 
 void tell_of(const TicData& d) {
-  for (const std::string& doubt : d.doubts) log_warning(doubt);
   if (!d.train_folder) return;
   std::string steps;
   for (const std::string& step : d.augmentation) steps += (steps.empty() ? "" : ", ") + step;
@@ -149,7 +150,7 @@ TicDescription describe_tic(const Options& o, const TicConfig& config, const Tic
   return {config,
           data.classes,
           data.normalization,
-          crop_pct_of(o, size),
+          o.get<float>("data.crop_pct"),
           interpolation_of(o.get<std::string>("data.interpolation")),
           size,
           exif_use(o.get<std::string>("data.exif"))};

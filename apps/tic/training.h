@@ -21,10 +21,13 @@ struct TicData {
   std::shared_ptr<const ImageSource> train_folder, val_folder;  // null: "cue"
   std::vector<std::string> classes;
   Normalization normalization;
-  std::vector<std::string> augmentation, doubts;  // steps in order; options that have no effect
+  std::vector<std::string> augmentation;  // steps in order
 };
+// The share of the centre crop where it is unset: small images are evaluated whole.
+void derive_crop(Options& options);
 // --data-dir DIR with folders train and val (or test), or "cue": scenes made in the loader, fresh
 // ones at every step.
+// Error(usage) for augmentations that would have no effect.
 TicData open_tic_data(const Options& options);
 // Says what of the folders is not used, and which classes are validated on their training images.
 void tell_of(const TicData& data);

@@ -32,7 +32,8 @@ std::unique_ptr<Augmentation> make(AugmentSettings& settings) {
   if (strength == 0) return nullptr;
   // As in timm: RandAugment has colours of its own, three-augment has not.
   if (const auto automatic = settings.get<std::string>("auto"); automatic.starts_with("rand")) {
-    settings.unused("color_jitter", concat("--aa ", automatic, " changes colours already"));
+    settings.unused("color_jitter",
+                    concat("with --aa ", automatic, ", which changes colours already"));
     return nullptr;
   }
   return std::make_unique<ColorJitter>(strength);

@@ -149,16 +149,16 @@ std::unique_ptr<Augmentation> make(AugmentSettings& s) {
   const bool pads = mode == "pad-crop" || (mode == "auto" && small);
   if (s.get<bool>("no_aug")) {
     for (const char* key : {"mode", "scale", "pad", "train_crop_mode"})
-      s.unused(key, "--no-aug is a centre crop");
+      s.unused(key, "with --no-aug, a centre crop");
     return std::make_unique<CenterCrop>(s);
   }
   if (mode == "none" || pads) {
     for (const char* key : {"scale", "train_crop_mode"})
-      s.unused(key, "no random resized crop (--aug crop)");
-    if (!pads) s.unused("pad", "--aug none");
+      s.unused(key, "without a random resized crop (--aug crop)");
+    if (!pads) s.unused("pad", "with --aug none");
     return std::make_unique<PadAndCrop>(s, pads ? static_cast<int>(s.get<int64_t>("pad")) : 0);
   }
-  s.unused("pad", "no padding and crop (--aug pad-crop)");
+  s.unused("pad", "without padding and crop (--aug pad-crop)");
   if (s.get<std::string>("train_crop_mode") == "rkrr") return std::make_unique<KeepRatioCrop>(s);
   return std::make_unique<ResizedCrop>(s);
 }

@@ -162,12 +162,12 @@ TEST_F(TicPrograms, TheWarmUpFitsTheTrainingOrIsToldOf) {
             "warning: the warm-up takes 100 steps (20 epochs), the training 50 steps (10 epochs): "
             "the rate ends at 0.00049 and never reaches 0.001");
   expect_in(log("--lr 0 --min-lr 0 --warmup-lr 0"), "warning: the learning rate is 0");
-  expect_in(log("--lr 1e-3 --lr-base 1e-4"), "warning: --lr-base is not used: --lr gives the rate");
+  expect_in(log("--lr 1e-3 --lr-base 1e-4"), "warning: --lr-base 1e-04: has no effect with --lr");
   expect_in(log("--lr 1e-3 --sched constant_with_warmup --min-lr 1e-4"),
-            "warning: --min-lr is not used");
+            "warning: --min-lr 1e-04: has no effect");
   expect_in(log("--lr 1e-3 --mixup-switch-prob 0.1 --mixup 0.5"),
-            "warning: --mixup-switch-prob is not used");
-  expect_in(log("--lr 1e-3 --opt sgd --opt-betas 0.8,0.9"), "warning: --opt-betas is not used");
+            "warning: --mixup-switch-prob 0.1: has no effect");
+  expect_in(log("--lr 1e-3 --opt sgd --opt-betas 0.8,0.9"), "warning: --opt-betas ");
   refused(train + "--lr 1e-6", 2, {"--min-lr 5e-06", "highest learning rate, 1e-06"});
   refused(train + "--lr 1e-3 --warmup-lr 2e-3", 2, {"--warmup-lr 0.002", "0.001"});
   refused(train + "--lr 1e-3 --warmup-epochs -1", 2, {"--warmup-epochs", "-1"});

@@ -56,7 +56,7 @@ TEST_F(ToolLlamaMerge, ComputesWhatBaseAndAdapterDid) {
   for (const char* dtype : {"f16", "bf16"}) {
     const std::string name = std::string("out-") + dtype;
     const auto narrow =
-        result("tool_llama merge -m runs/a --shard-size 2e-6 --threads 1 --json -o " + name +
+        result("tool_llama merge -m runs/a --shard-size 2kB --threads 1 --json -o " + name +
                " --dtype " + dtype);
     EXPECT_GT(narrow.value("logit_difference", 0.0), 1e-4);
     EXPECT_TRUE(fs::exists(at(name) / "model.safetensors.index.json"));

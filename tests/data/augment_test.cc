@@ -118,12 +118,13 @@ TEST(Augment, StepsAreListedAndUnusedOptionsTold) {
   EXPECT_EQ(t.describe(), (std::vector<std::string>{"random resized crop (area 0.08 to 1)",
                                                     "flip (probability 0.5)", "colour jitter (0.4)",
                                                     "random erasing (probability 0.25)"}));
-  EXPECT_EQ(t.notes(),
-            (std::vector<std::string>{"--pad is not used: no padding and crop (--aug pad-crop)"}));
+  ASSERT_EQ(t.unused().size(), 1u);
+  EXPECT_EQ(t.unused()[0].key, "pad");
+  EXPECT_EQ(t.unused()[0].why, "without padding and crop (--aug pad-crop)");
   s.set("no_aug", true);
   const TrainTransform plain(s);
   EXPECT_EQ(plain.describe(), (std::vector<std::string>{"centre crop"}));
-  EXPECT_EQ(plain.notes().size(), 3u);  // --pad, --color-jitter, --reprob
+  EXPECT_EQ(plain.unused().size(), 3u);  // --pad, --color-jitter, --reprob
   EXPECT_THROW(s.set("color_jitter", int64_t{1}), Error);
   EXPECT_THROW(s.set("sparkle", 1.0), Error);
 }

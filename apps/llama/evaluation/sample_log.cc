@@ -93,6 +93,7 @@ void add_evaluation_options(OptionTable& table) {
                               "goes on from what is there")
       .free_on_resume();
   table.add("eval.log_samples", "--log-samples", true, "keep the samples in --output")
+      .only_with("eval.output")
       .free_on_resume();
 }
 

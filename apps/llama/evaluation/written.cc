@@ -160,6 +160,7 @@ void add_written_options(OptionTable& table) {
       .one_of(chat_format_names());
   add_cache_options(table);
   add_evaluation_options(table);
+  table.add_common_without(true, false);
 }
 
 JsonObject with_mean(JsonObject named, const WrittenGroup& group, const std::vector<Mean>& means) {

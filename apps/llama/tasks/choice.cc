@@ -31,11 +31,14 @@ OptionTable choice_table() {
       .required();
   table.add_optional<std::filesystem::path>("choice.data", "--data", "rows, .jsonl or .json")
       .required();
-  table.add_optional<std::filesystem::path>("choice.fewshot_data", "--fewshot-data",
-                                            "rows whose first ones are shown with their answers");
+  table
+      .add_optional<std::filesystem::path>("choice.fewshot_data", "--fewshot-data",
+                                           "rows whose first ones are shown with their answers")
+      .only_with("choice.shots");
   table.add("choice.shots", "--num-fewshot", 0, "how many of them").at_least(0);
   add_cache_options(table, true);
   add_evaluation_options(table);
+  table.add_common_without(true, false);
   return table;
 }
 

@@ -26,6 +26,10 @@ OptionTable passkey_table() {
   table.add_optional<std::filesystem::path>("passkey.csv", "--csv",
                                             "file for one line a trial (unset: stdout)");
   add_cache_options(table);
+  table.add_common();
+  table.at("run.seed")
+      .only_where([](const Options&) { return false; },
+                  "here: the keys' seeds are 0, 1, ... (--trials)");
   return table;
 }
 

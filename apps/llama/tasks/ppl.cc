@@ -36,14 +36,19 @@ OptionTable ppl_table() {
   table.add("eval.ctx_size", "--ctx-size", std::vector<int64_t>{2048}, "tokens a window, or a list")
       .at_least(2);
   table.add("eval.stride", "--stride", 256, "tokens between windows of longlora and sliding")
-      .at_least(1);
+      .at_least(1)
+      .only_with("eval.protocol", {"longlora", "sliding"});
   table.add("eval.max_windows", "--max-windows", 0, "the first so many; 0: all");
   table.add("eval.batch_size", "-b,--batch-size", 1, "windows at a time").at_least(1);
   table
       .add("eval.bos", "--bos", "auto",
            "auto: as the tokenizer does (before a text; llamacpp: first in each window); on, off")
-      .one_of({"auto", "on", "off"});
+      .one_of({"auto", "on", "off"})
+      .not_with("eval.protocol", {"rolling"})
+      .refused_idle();
   add_attention_options(table, "full");
+  table.add_common();
+  table.at("run.seed").only_with("attention.kind", {"random"});
   return table;
 }
 
@@ -72,9 +77,11 @@ Ids open_ids(const Options& options, int64_t vocabulary, bool bos) {
   }
   const auto tokenizer = open_tokenizer(options, vocabulary);
   const auto ids = std::make_shared<std::vector<int32_t>>();
+  const DocumentFiles files = document_files({path});
+  warn_of_repeats(files.files);
   const TextSummary summary = tokenize_documents(
-      document_files({path}), document_options(options), *tokenizer,
-      {.bos = bos, .eos = tokenizer->add_eos()}, [&](std::span<const int32_t> document) {
+      files, document_options(options), *tokenizer, {.bos = bos, .eos = tokenizer->add_eos()},
+      [&](std::span<const int32_t> document) {
         ids->insert(ids->end(), document.begin(), document.end());
       });
   Ids result = held_ids(ids);
@@ -106,6 +113,7 @@ Ids open_rolling(const Options& options, int64_t vocabulary) {
   const auto ids = std::make_shared<std::vector<int32_t>>();
   Ids found;
   const DocumentFiles files = document_files({path});
+  warn_of_repeats(files.files);
   const DocumentCounts counts =
       read_documents(files.files, document_options(options), [&](const std::string& text) {
         found.documents.push_back(std::ssize(*ids));
@@ -241,8 +249,6 @@ Outcome ppl(const Options& options) {
   LanguageModel& model = *opened.model;
   const auto protocol = options.get<std::string>("eval.protocol");
   const bool llamacpp = protocol == "llamacpp", rolling = protocol == "rolling";
-  CHECK_AS(Fault::usage, !rolling || options.is_default("eval.bos"),
-           "--bos: rolling puts BOS, or EOS, in front of each document");
   const bool text = !is_token_file(options, options.get<std::string>("data.file"));
   CHECK_AS(Fault::usage, text || llamacpp || options.get<std::string>("eval.bos") != "on",
            "--bos on: ", protocol,
@@ -250,6 +256,7 @@ Outcome ppl(const Options& options) {
            "puts BOS first in each");
   const std::optional<int32_t> bos =
       bos_id(options, model.vocabulary(), (text && !rolling) || llamacpp);
+  check_text_options(options, {options.get<std::string>("data.file")});
   catch_stop_signals();
   const Ids ids = rolling ? open_rolling(options, model.vocabulary())
                           : open_ids(options, model.vocabulary(), bos.has_value());

@@ -30,7 +30,7 @@ OptionTable export_table() {
       .add_optional<fs::path>("export.output", "-o,--output",
                               "folder (torch; absent or empty) or file (onnx) to write")
       .required();
-  table.add_common();
+  table.add_common_without(true, true);
   return table;
 }
 
