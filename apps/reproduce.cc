@@ -38,6 +38,10 @@ OptionTable make_table() {
       "reproduce.only", "--only", "only these arms, by the names in the tables, e.g. sf,s2+global");
   table.add("reproduce.smoke", "--smoke", false,
             "two steps of each training, a sample of each evaluation: whether all of it runs");
+  table.add_common();
+  for (const char* key : {"run.seed", "run.threads", "run.device"})
+    table.at(key).only_where([](const Options&) { return false; },
+                             "here: the calls have their own, which --dry-run shows");
   return table;
 }
 

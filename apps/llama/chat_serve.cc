@@ -86,6 +86,9 @@ Outcome serve_until_stopped(server::Server& http, server::Scheduler& scheduler) 
 
 Outcome serve_text(const Options& options) {
   const OpenedModel opened = open_model(options, options.get<int64_t>("server.context"));
+  if (options.get<int64_t>("server.context") < opened.model->context())
+    options.tell_idle("server.context", concat("below the model's own context, ",
+                                               opened.model->context(), ", which is served"));
   const auto tokenizer = open_tokenizer(options, opened.model->vocabulary());
   std::optional<ChatTemplate> chat;
   std::string no_template;

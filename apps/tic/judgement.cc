@@ -109,6 +109,8 @@ RealAccuracy real_accuracy(const std::vector<Judged>& judged, const std::vector<
     ++result.count;
     right += found;
   }
+  CHECK_AS(Fault::bad_file, result.count > 0, name, ": none of the ", judged.size(),
+           " images has a label there");
   result.accuracy = percent(right, result.count);
   return result;
 }

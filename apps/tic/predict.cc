@@ -29,14 +29,28 @@ bool is_picture(const fs::path& file) {
   return ending == ".jpg" || ending == ".jpeg" || ending == ".png";
 }
 
+bool leads_upwards(const fs::path& link) {
+  const fs::path target = fs::canonical(link), from = fs::canonical(link.parent_path());
+  const auto [left, at] = std::mismatch(target.begin(), target.end(), from.begin(), from.end());
+  return left == target.end();
+}
+
 // All pictures of a folder at any depth, in byte order; says how many files are none.
 Files pictures_in(const std::string& folder) {
   Files files;
   int64_t others = 0;
-  for (const auto& entry :
-       fs::recursive_directory_iterator(folder, fs::directory_options::follow_directory_symlink)) {
-    if (!entry.is_regular_file() || entry.path().filename().string().starts_with('.')) continue;
-    if (is_picture(entry.path()))
+  fs::recursive_directory_iterator at(folder, fs::directory_options::follow_directory_symlink), end;
+  for (; at != end; ++at) {
+    const auto& entry = *at;
+    // A link to a folder that the walk is in would lead round and round.
+    std::error_code broken;  // a link to nothing is no picture
+    if (entry.is_symlink() && entry.is_directory(broken) && leads_upwards(entry.path())) {
+      log_warning(printable(entry.path().string()), ": a link to a folder above it, not followed");
+      at.disable_recursion_pending();
+      continue;
+    }
+    if (entry.is_directory(broken) || entry.path().filename().string().starts_with('.')) continue;
+    if (entry.is_regular_file(broken) && is_picture(entry.path()))
       files.push_back(entry.path().string());
     else
       ++others;

@@ -44,7 +44,7 @@ TEST_F(TicExport, TheFolderForTorchIsAModelFolder) {
   const std::string source = test::contents(at("out/tic_model.py"));
   EXPECT_EQ(source,
             test::contents(std::string(MULLION_SOURCE_DIR) + "/apps/tic/export/tic_model.py"));
-  refused("tool_tic export --checkpoint m -o out", 2, {"out", "not an empty folder"});
+  refused("tool_tic export --checkpoint m -o out", 2, {"out", "empty"});
 }
 
 TEST_F(TicExport, TheOnnxFileHoldsWeightsAndNames) {
@@ -65,7 +65,9 @@ TEST_F(TicExport, TheOnnxFileHoldsWeightsAndNames) {
   }
   run("tool_tic export --checkpoint m --format onnx -o b.onnx");
   EXPECT_EQ(test::contents(at("b.onnx")), bytes);
-  refused("tool_tic export --checkpoint m --format onnx -o m", 2, {"is a folder"});
+  refused("tool_tic export --checkpoint m --format onnx -o m", 2, {"m: is there already"});
+  refused("tool_tic export --checkpoint m --format onnx -o b.onnx", 2, {"is there already"});
+  EXPECT_EQ(test::contents(at("b.onnx")), bytes);
   refused("tool_tic export --checkpoint m --format onnx --use-ema -o c.onnx", 3, {"model_ema"});
   EXPECT_FALSE(std::filesystem::exists(at("c.onnx")));
   refused("tool_tic export --checkpoint absent -o d", 3, {"absent"});

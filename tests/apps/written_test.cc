@@ -128,6 +128,11 @@ TEST_F(Written, LEvalComparesExamsAndWords) {
   refused(leval + "--tasks quality", 3, {"quality.jsonl"});
   file("gsm100", "\"q\", \"r\"", "\"77\"", "exam");
   refused(leval + "--tasks gsm100", 3, {"gsm100.jsonl: line 1", "2 for 1 outputs"});
+  file("gsm100", "\"q\"", "\"none\"", "exam");
+  refused(leval + "--tasks gsm100", 3, {"gsm100.jsonl: line 1", "has no number"});
+  file("quality", "\"q\"", "\"blank\"", "exam");
+  refused(leval + "--tasks quality", 3, {"quality.jsonl: line 1", "A, B, C and D"});
+  std::filesystem::remove(at("closed/quality.jsonl"));
   file("gsm100", "\"q\"", "\" \"", "exam");
   refused(leval + "--tasks gsm100", 3, {"gsm100.jsonl: line 1", "is empty"});
   file("gsm100", "\"q\"", "\"7\"", "f1");

@@ -184,6 +184,11 @@ class Questions {
     std::string name = task.name;
     CHECK_AS(Fault::bad_file, !words_of(right).empty(), where, ": outputs: number ", number,
              " is empty");
+    if (task.kind == Kind::letters || task.kind == Kind::several_letters)
+      CHECK_AS(Fault::bad_file, words_of(right)[0].find_first_of("ABCD") != std::string::npos,
+               where, ": outputs: ", right, " names none of A, B, C and D");
+    CHECK_AS(Fault::bad_file, task.kind != Kind::number || !number_in(right).empty(), where,
+             ": outputs: ", right, " has no number");
     switch (task.kind) {
       case Kind::letters:
       case Kind::several_letters:

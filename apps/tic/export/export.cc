@@ -4,6 +4,7 @@
 #include "apps/program/log.h"
 #include "apps/tic/export/tic_onnx.h"
 #include "nn/state.h"
+#include "tensor/io/atomic_folder.h"
 #include "tensor/io/file.h"
 
 namespace mullion {
@@ -37,22 +38,18 @@ OptionTable export_table() {
 Outcome export_model(const Options& options) {
   const auto output = options.get<fs::path>("export.output");
   const bool onnx = options.get<std::string>("export.format") == "onnx";
-  if (!onnx)
-    CHECK_AS(Fault::usage,
-             !fs::exists(output) || (fs::is_directory(output) && fs::is_empty(output)),
-             output.string(), ": is there and not an empty folder");
-  else
-    CHECK_AS(Fault::usage, !fs::is_directory(output), output.string(), ": is a folder");
+  if (onnx) CHECK_AS(Fault::usage, !fs::exists(output), output.string(), ": is there already");
   const bool ema = options.get<bool>("model.use_ema");
   const auto checkpoint = options.get<std::string>("model.checkpoint");
   const LoadedTic loaded = load_tic(checkpoint, ema);
   if (onnx) {
     write_whole_file(output, tic_as_onnx(*loaded.model, loaded.description));
   } else {
-    fs::create_directories(output);
-    write_tic_config(output, loaded.description);
-    save_tensors(output / "model.safetensors", named_parameters(*loaded.model));
-    write_whole_file(output / "tic_model.py", kTicModel);
+    AtomicFolder folder(output);
+    write_tic_config(folder.place(), loaded.description);
+    save_tensors(folder.place() / "model.safetensors", named_parameters(*loaded.model));
+    write_whole_file(folder.place() / "tic_model.py", kTicModel);
+    folder.commit();
   }
   print_result(options, concat(output.string(), ": ", loaded.description.config.preset, " of ",
                                tic_folder(checkpoint).string(), onnx ? "" : "; see tic_model.py"));
