@@ -48,6 +48,14 @@ Size parse_size(const std::string& text) {
   return {height, width};
 }
 
+// As asked for; else as the file's ending says.
+std::string results_format(const Options& options) {
+  const auto asked = options.get<std::string>("log.results_format");
+  const std::string ending = options.get<Path>("log.results_file").extension().string();
+  if (!options.is_default("log.results_format")) return asked;
+  return ending == ".json" || ending == ".md" ? ending.substr(1) : asked;
+}
+
 OptionTable make_table() {
   OptionTable table("eval_tic", "Accuracy of a trained TiC on images, at one or several sizes.");
   table
@@ -82,7 +90,9 @@ OptionTable make_table() {
                            "CSV file to write: images by true and predicted class");
   table.add_optional<Path>("log.results_file", "--results-file",
                            "file to write, a row a size, in timm's columns");
-  table.add("log.results_format", "--results-format", "csv", "of that file")
+  table
+      .add("log.results_format", "--results-format", "csv",
+           "of that file, unless .json or .md says it")
       .one_of({"csv", "json", "md"});
   add_amp_option(table);
   tie_to_scenes(table, {"data.cue_count", "data.cue_seed"},
@@ -242,7 +252,7 @@ Outcome run(const Options& options) {
                     description.crop_pct, to_name(description.interpolation)});
     if (options.has("log.results_file"))
       write_whole_file(options.get<Path>("log.results_file"),
-                       results_text(options.get<std::string>("log.results_format"), rows));
+                       results_text(results_format(options), rows));
   }
   if (results.size() == 1) return results[0];
   return JsonObject().set("results", results);

@@ -1,5 +1,6 @@
 // tool_llama export: a model or an adapter in the formats of others; quantize: a GGUF file alone.
 #include <algorithm>
+#include <map>
 
 #include "apps/llama/adapter_card.h"
 #include "apps/llama/model_options.h"
@@ -46,12 +47,16 @@ void refuse_existing(const fs::path& output) {
 
 // Quantising what is quantised loses twice.
 void warn_of_blocks(const ModelOut& m, StoredType type) {
+  if (layout_of(type).block == 1) return;
+  std::map<StoredType, size_t> matrices;
   for (const TensorEntry& entry : m.checkpoint.weights->entries())
-    if (layout_of(entry.type).block > 1 && entry.type != type && layout_of(type).block > 1) {
-      log_warning(m.base.string(), ": its matrices are ", name_of(entry.type),
-                  " already; what that lost stays lost, and ", name_of(type), " loses more");
-      return;
-    }
+    if (layout_of(entry.type).block > 1) ++matrices[entry.type];
+  const auto most =
+      std::max_element(matrices.begin(), matrices.end(),
+                       [](const auto& a, const auto& b) { return a.second < b.second; });
+  if (most != matrices.end() && most->first != type)
+    log_warning(m.base.string(), ": most of its matrices are ", name_of(most->first),
+                " already; what that lost stays lost, and ", name_of(type), " loses more");
 }
 
 std::unique_ptr<Tokenizer> tokenizer_for(const ModelOut& m) {

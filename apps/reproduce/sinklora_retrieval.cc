@@ -79,11 +79,11 @@ std::string tune(Plan& plan, const Setting& s, const std::string& extended, int6
            "--template", "none", "--batch-size", "8", "--grad-accum-steps", "1", "--lr", "1e-3"});
       break;
     case Scale::small:
-      plan.add(
-          {.name = "tune-text",
-           .program = "data_llama",
-           .arguments = {"compose", "recipes/longalpaca-plus-open.toml", "--sources",
-                         (s.world.data / "text").string(), "--output", "@tune-text/rows.json"}});
+      plan.add({.name = "tune-text",
+                .program = "data_llama",
+                .arguments = {"compose", "recipes/longalpaca-plus-open.toml", "--model", s.base,
+                              "--sources", (s.world.data / "text/tuning").string(), "--output",
+                              "@tune-text/rows.json"}});
       append(job.arguments, {"--data", "@tune-text/rows.json", "--template", "chatml",
                              "--grad-accum-steps", "4", "--lr", "1e-4"});
       break;

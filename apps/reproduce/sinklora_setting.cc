@@ -70,14 +70,16 @@ Setting small(const World& world) {
   s.tokens_a_step = 8192;
   s.windows = world.smoke ? 1 : 24;
   s.training = {"--lr", "2e-4", "--warmup-steps", "10"};
-  s.needs = {{s.base, "SmolLM2-135M-Instruct in Q4_1 (tools/fetch_smollm2.sh)", "93 MB"},
-             {world.data / "text/pg19_other", "books to learn from, .txt", "3 MB"},
-             {world.data / "text/pg19_test", "books to evaluate on, .txt", "7 MB"},
-             {world.data / "text", "texts to make instructions from, .txt", "20 MB"},
-             {world.data / "longctx/longchat_topics", "N_topics.jsonl of LongChat", "8 MB"},
-             {world.data / "longctx/longbench", "multi_news.jsonl of LongBench", "3 MB"},
-             {world.data / "commonsense/openbookqa_test.jsonl", "OpenBookQA's test", "0.2 MB"},
-             {world.data / "commonsense/openbookqa_train.jsonl", "OpenBookQA's training", "1 MB"}};
+  s.needs = {
+      {s.base, "SmolLM2-135M-Instruct in Q4_1 (tools/fetch_smollm2.sh)", "93 MB"},
+      {world.data / "text/pg19_other", "books to learn from, .txt", "3 MB"},
+      {world.data / "text/pg19_test", "books to evaluate on, .txt", "7 MB"},
+      {world.data / "text/tuning",
+       "folder with books/*.txt to make instructions from (books: a link to pg19_other)", "3 MB"},
+      {world.data / "longctx/longchat_topics", "N_topics.jsonl of LongChat", "8 MB"},
+      {world.data / "longctx/longbench", "multi_news.jsonl of LongBench", "3 MB"},
+      {world.data / "commonsense/openbookqa_test.jsonl", "OpenBookQA's test", "0.2 MB"},
+      {world.data / "commonsense/openbookqa_train.jsonl", "OpenBookQA's training", "1 MB"}};
   return s;
 }
 
