@@ -57,7 +57,7 @@ TicConfig training_config(Options& o, int64_t num_classes) {
     if (o.is_default(key)) o.set(key, std::move(value), "derived");
   };
   const nlohmann::json args = tic_model_args(c);
-  const std::vector<std::string> presets = tic_presets();
+  const std::vector<std::string>& presets = tic_presets();
   if (std::find(presets.begin(), presets.end(), c.preset) != presets.end())
     set("model.name", c.preset);
   set("model.patch", c.patch);
