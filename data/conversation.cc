@@ -309,6 +309,11 @@ const char* name_of(Role role) {
   return kNames[static_cast<size_t>(role)];
 }
 
+bool may_follow(std::optional<Role> before, Role role) {
+  if (role == Role::system) return !before;
+  return (role == Role::user) == (before != Role::user);
+}
+
 ConversationFile read_conversations(const path& file, const ConversationOptions& options,
                                     const std::function<bool(Conversation)>& use) {
   return FileReader(file, options, use).read();

@@ -14,6 +14,7 @@
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,10 @@ namespace mullion {
 
 enum class Role : uint8_t { system, user, assistant };
 const char* name_of(Role role);
+
+// Whether a turn of `role` may come after that of `before`, or first where that is nothing: a
+// system's turn or none, then user and assistant in turn.
+bool may_follow(std::optional<Role> before, Role role);
 
 struct Turn {
   Role role;

@@ -36,6 +36,8 @@ bool holds(const List& list, const std::string& extension) {
 
 }  // namespace
 
+bool is_picture_name(const std::string& path) { return holds(kRead, extension_of(path)); }
+
 FolderWalk::FolderWalk(std::string root, bool follow_links)
     : root_(std::move(root)), follow_links_(follow_links) {
   above_.push_back(id(""));
@@ -110,8 +112,7 @@ std::vector<std::string> FolderWalk::classes() {
     const Kind what = kind(name);
     if (what == Kind::folder) folders.push_back(name);
     if (what == Kind::file) {
-      const std::string extension = extension_of(name);
-      if (holds(kRead, extension))
+      if (is_picture_name(name))
         pass_over("picture outside of the class folders", name, true);
       else
         pass_over_file(name);
@@ -143,7 +144,7 @@ void FolderWalk::below(const std::string& class_name, const std::string& prefix,
     const Kind what = kind(folder + name);
     if (what == Kind::folder) below(class_name, prefix + name + "/", out);
     if (what != Kind::file) continue;
-    if (holds(kRead, extension_of(name)))
+    if (is_picture_name(name))
       out.push_back(prefix + name);
     else
       pass_over_file(folder + name);

@@ -12,6 +12,9 @@
 
 namespace mullion {
 
+// Whether the name ends as those of pictures that are read, .jpg, .jpeg or .png in any case.
+bool is_picture_name(const std::string& path);
+
 class FolderWalk {
  public:
   FolderWalk(std::string root, bool follow_links);

@@ -1,6 +1,7 @@
 // Some of the images of a source, by a list of their paths.
 #pragma once
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -8,6 +9,10 @@
 #include "data/image_source.h"
 
 namespace mullion {
+
+// Calls use(path, line) for each line of a text file of paths that is not empty; lines from 1.
+void each_listed_path(const std::filesystem::path& list,
+                      const std::function<void(const std::string& path, int64_t line)>& use);
 
 class ImageSubset : public ImageSource {
  public:

@@ -21,6 +21,13 @@ inline size_t utf8_character(std::string_view text) {
   return !tail(3) || (b == 0xF0 && c < 0x90) || (b == 0xF4 && c > 0x8F) ? 0 : 4;
 }
 
+// Characters of well-formed UTF-8.
+inline size_t utf8_length(std::string_view text) {
+  size_t length = 0;
+  for (const char c : text) length += (static_cast<uint8_t>(c) & 0xC0) != 0x80;
+  return length;
+}
+
 // Appends a code point below 0x110000.
 inline void append_utf8(std::string& out, uint32_t code) {
   auto put = [&](uint32_t byte) { out += static_cast<char>(byte); };

@@ -39,8 +39,7 @@ std::vector<Turn> parse_messages(const nlohmann::json& list, const std::string& 
       turn.role = Role::assistant;
     else if (role != name_of(Role::user))
       wrong(where, field + ".role", "'" + role + "' is none of system, user, assistant");
-    const bool user_is_next = turns.empty() || turns.back().role != Role::user;
-    if (turn.role == Role::system ? i > 0 : (turn.role == Role::user) != user_is_next)
+    if (!may_follow(turns.empty() ? std::nullopt : std::optional(turns.back().role), turn.role))
       wrong(where, field + ".role",
             role + " is not next: a system's turn or none, then user and assistant in turn");
     turns.push_back(std::move(turn));

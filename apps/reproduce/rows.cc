@@ -78,4 +78,8 @@ std::vector<Row> base_rows(Plan& plan, const Setting& s, int64_t context,
                      {perplexity(plan, s, "", false, context, lengths)}, lengths, where);
 }
 
+void append(Plan& plan, std::vector<Row> rows) {
+  for (Row& row : rows) plan.rows.push_back(std::move(row));
+}
+
 }  // namespace mullion

@@ -33,4 +33,6 @@ std::vector<Row> perplexity_rows(Plan& plan, const Setting& s, const Arm& arm, i
 std::vector<Row> base_rows(Plan& plan, const Setting& s, int64_t context,
                            const std::vector<int64_t>& lengths, const std::string& where = "");
 
+void append(Plan& plan, std::vector<Row> rows);
+
 }  // namespace mullion

@@ -60,7 +60,9 @@ std::string perplexity(Plan& plan, const Setting& s, const std::string& extended
                        int64_t context, const std::vector<int64_t>& lengths);
 
 Cost reading_cost(const LlamaConfig& config, double tokens, int64_t context);
-std::string with_commas(int64_t number);  // "8,192"
+void append(std::vector<std::string>& words, const std::vector<std::string>& more);
+std::string list_of(const std::vector<int64_t>& numbers);  // "5,10"
+std::string with_commas(int64_t number);                   // "8,192"
 
 // The parts of sinklora_experiments().
 std::vector<Experiment> extension_experiments();

@@ -20,10 +20,6 @@ std::vector<CacheArm> arms() {
   return list;
 }
 
-void append(std::vector<std::string>& words, const std::vector<std::string>& more) {
-  words.insert(words.end(), more.begin(), more.end());
-}
-
 // One evaluation a cache, so that each has a time of its own.
 std::vector<std::string> choice_jobs(Plan& plan, const Setting& s, const CacheArm& cache) {
   const bool is_mini = s.world.scale == Scale::mini;

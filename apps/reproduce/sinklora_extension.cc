@@ -9,10 +9,6 @@ const Arm kFull{"Full", "full"}, kS2{"S2", "s2"}, kSf{"SF", "sf"};
 const Arm kGlobal{"S2 + global", "s2-global"}, kReassembled{"S2 + S&R", "s2-sr"};
 constexpr char kChoice[] = "reconstruction";
 
-void append(Plan& plan, std::vector<Row> rows) {
-  for (Row& row : rows) plan.rows.push_back(std::move(row));
-}
-
 // The attention of the paper's own is built from its prose (docs/papers.md).
 void mark_choices(Plan& plan) {
   for (Row& row : plan.rows)

@@ -7,10 +7,6 @@
 namespace mullion {
 namespace {
 
-void append(Plan& plan, std::vector<Row> rows) {
-  for (Row& row : rows) plan.rows.push_back(std::move(row));
-}
-
 Published recalled_or_none(double figure) { return figure > 0 ? recalled(figure) : Published{}; }
 
 // Table 1: every parameter trained, three contexts.

@@ -14,16 +14,6 @@ const Arm kSf{"SF", "sf"};
 // A pair of the made-up language is two tokens; behind the pairs comes the key that is asked for.
 constexpr int64_t kPairTokens = 2;
 
-void append(std::vector<std::string>& words, const std::vector<std::string>& more) {
-  words.insert(words.end(), more.begin(), more.end());
-}
-
-std::string list_of(const std::vector<int64_t>& numbers) {
-  std::string list;
-  for (const int64_t n : numbers) list += (list.empty() ? "" : ",") + std::to_string(n);
-  return list;
-}
-
 // Questions of the made-up language in `format`, a file for each number of pairs.
 std::string lookups(Plan& plan, const std::string& name, const std::string& format,
                     const std::vector<int64_t>& pairs, int64_t count, int64_t first,

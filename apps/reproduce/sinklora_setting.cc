@@ -109,10 +109,6 @@ Setting paper(const World& world) {
   return s;
 }
 
-void append(std::vector<std::string>& words, const std::vector<std::string>& more) {
-  words.insert(words.end(), more.begin(), more.end());
-}
-
 std::vector<std::string> scaling(const Setting& s, int64_t context) {
   const int64_t factor = (context + s.native - 1) / s.native;
   if (factor <= 1) return {};
@@ -193,6 +189,16 @@ std::string tokens_of(Plan& plan, const Setting& s, const std::string& name, con
 }
 
 }  // namespace
+
+void append(std::vector<std::string>& words, const std::vector<std::string>& more) {
+  words.insert(words.end(), more.begin(), more.end());
+}
+
+std::string list_of(const std::vector<int64_t>& numbers) {
+  std::string list;
+  for (const int64_t n : numbers) list += (list.empty() ? "" : ",") + std::to_string(n);
+  return list;
+}
 
 std::string with_commas(int64_t number) { return short_number(static_cast<double>(number)); }
 
@@ -311,10 +317,9 @@ std::string perplexity(Plan& plan, const Setting& s, const std::string& extended
                        int64_t context, const std::vector<int64_t>& lengths) {
   const std::string data = test_text(plan, s, context);
   const bool is_mini = s.world.scale == Scale::mini;
-  std::string list;
+  const std::string list = list_of(lengths);
   double tokens = 0;
   for (const int64_t length : lengths) {
-    list += (list.empty() ? "" : ",") + std::to_string(length);
     const auto windows = s.windows > 0 ? static_cast<double>(s.windows) : 4.6e6 / 256;
     tokens +=
         windows * static_cast<double>(length) *

@@ -4,7 +4,6 @@
 #include <cstdio>
 #include <filesystem>
 #include <numeric>
-#include <sstream>
 
 #include "apps/options/device.h"
 #include "apps/program/csv.h"
@@ -13,6 +12,8 @@
 #include "apps/tic/model_folder.h"
 #include "autograd/ops.h"
 #include "data/decode.h"
+#include "data/folder_walk.h"
+#include "data/image_subset.h"
 #include "tensor/io/file.h"
 #include "tensor/parallel.h"
 
@@ -21,13 +22,6 @@ namespace mullion {
 namespace {
 namespace fs = std::filesystem;
 using Files = std::vector<std::string>;
-
-bool is_picture(const fs::path& file) {
-  std::string ending = file.extension().string();
-  std::transform(ending.begin(), ending.end(), ending.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return ending == ".jpg" || ending == ".jpeg" || ending == ".png";
-}
 
 bool leads_upwards(const fs::path& link) {
   const fs::path target = fs::canonical(link), from = fs::canonical(link.parent_path());
@@ -50,7 +44,7 @@ Files pictures_in(const std::string& folder) {
       continue;
     }
     if (entry.is_directory(broken) || entry.path().filename().string().starts_with('.')) continue;
-    if (entry.is_regular_file(broken) && is_picture(entry.path()))
+    if (entry.is_regular_file(broken) && is_picture_name(entry.path().string()))
       files.push_back(entry.path().string());
     else
       ++others;
@@ -65,14 +59,9 @@ Files pictures_in(const std::string& folder) {
 Files files_of(const Options& options) {
   Files named, files;
   if (options.has("data.images")) named = options.get<Files>("data.images");
-  if (options.has("data.images_list")) {
-    std::istringstream lines(
-        read_whole_file(options.get<fs::path>("data.images_list"), uint64_t{1} << 30));
-    for (std::string line; std::getline(lines, line);) {
-      if (line.ends_with('\r')) line.pop_back();
-      if (!line.empty()) named.push_back(line);
-    }
-  }
+  if (options.has("data.images_list"))
+    each_listed_path(options.get<fs::path>("data.images_list"),
+                     [&](const std::string& path, int64_t) { named.push_back(path); });
   if (named.empty())
     throw Error("no image: IMAGE or --images-list is needed", Fault::usage,
                 "tool_tic predict --help");

@@ -247,10 +247,7 @@ class Continuation {
   // The next token to be fed; nothing where the text has ended.
   std::optional<int32_t> next() {
     const auto& stops = options_.stop_ids;
-    std::vector<float> z = session_.logits(row_);
-    if (std::ssize(result.ids) < options_.min_tokens)
-      for (const int32_t stop : stops) z[static_cast<size_t>(stop)] = -INFINITY;
-    const int32_t id = sampler_.pick(z, result.ids.size(), present_);
+    const int32_t id = pick();
     if (std::find(stops.begin(), stops.end(), id) != stops.end()) return end("eos");
     result.ids.push_back(id);
     note(id);
@@ -262,6 +259,14 @@ class Continuation {
   Generated result;
 
  private:
+  int32_t pick() const {
+    const std::vector<float>& logits = session_.logits(row_);
+    if (std::ssize(result.ids) >= options_.min_tokens)
+      return sampler_.pick(logits, result.ids.size(), present_);
+    std::vector<float> without_end = logits;
+    for (const int32_t stop : options_.stop_ids) without_end[static_cast<size_t>(stop)] = -INFINITY;
+    return sampler_.pick(without_end, result.ids.size(), present_);
+  }
   std::optional<int32_t> end(const char* why) {
     result.stop = why;
     return std::nullopt;

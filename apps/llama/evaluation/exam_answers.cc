@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "apps/llama/evaluation/text_metrics.h"
+#include "data/utf8.h"
 
 namespace mullion {
 namespace {

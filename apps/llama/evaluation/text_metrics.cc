@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <map>
 
+#include "data/utf8.h"
+
 namespace mullion {
 namespace {
 
@@ -92,12 +94,6 @@ std::u32string lowered(const std::u32string& text) {
 }
 
 }  // namespace
-
-void append_utf8(std::string& text, char32_t c) {
-  utf8proc_uint8_t bytes[4];
-  const auto n = utf8proc_encode_char(static_cast<utf8proc_int32_t>(c), bytes);
-  text.append(reinterpret_cast<const char*>(bytes), static_cast<size_t>(n));
-}
 
 bool is_white_space(char32_t c) {
   return (c >= 0x09 && c <= 0x0D) || (c >= 0x1C && c <= 0x1F) || c == 0x85 || c == 0x2028 ||

@@ -9,7 +9,6 @@ namespace mullion {
 
 // The text's code points.
 std::u32string code_points(std::string_view text);
-void append_utf8(std::string& text, char32_t code_point);
 // What str.split() splits at: separators, and the control characters that end a line or a record.
 bool is_white_space(char32_t c);
 // What Python's str.lower() and str.split() make of a text.

@@ -1,7 +1,6 @@
 #include "apps/llama/evaluation/written.h"
 
 #include <algorithm>
-#include <chrono>
 
 #include "apps/llama/evaluation/json_rows.h"
 #include "apps/llama/prompt_writer.h"

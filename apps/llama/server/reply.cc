@@ -1,7 +1,5 @@
 #include "apps/llama/server/reply.h"
 
-#include <algorithm>
-
 #include "data/utf8.h"
 
 namespace mullion::server {
@@ -62,16 +60,11 @@ Json finish_json(Finish finish) {
   return finish == Finish::stop ? "stop" : "length";
 }
 
-size_t characters(std::string_view text) {
-  return static_cast<size_t>(
-      std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
-}
-
 // The four lists of a choice's log-probabilities, in the form of OpenAI's completions.
 class TokenLists {
  public:
   TokenLists(const Tokenizer& tokenizer, std::string_view prompt, bool echo)
-      : tokenizer_(tokenizer), prompt_(prompt), at_(echo ? 0 : characters(prompt)) {
+      : tokenizer_(tokenizer), prompt_(prompt), at_(echo ? 0 : utf8_length(prompt)) {
     clear();
   }
   void add(const ScoredToken& token) {
@@ -105,9 +98,9 @@ class TokenLists {
   // a SentencePiece word has a space that the text lacks.
   size_t length(int32_t id) const {
     const std::string& bytes = tokenizer_.token_bytes(id);
-    if (at_ > 0 || prompt_.starts_with(bytes)) return characters(bytes);
+    if (at_ > 0 || prompt_.starts_with(bytes)) return utf8_length(bytes);
     if (tokenizer_.bos() == id) return 0;
-    return characters(bytes) - (bytes.starts_with(' ') ? 1 : 0);
+    return utf8_length(bytes) - (bytes.starts_with(' ') ? 1 : 0);
   }
   void clear() {
     json_ = {{"tokens", Json::array()},

@@ -165,11 +165,7 @@ std::vector<Turn> turns(const json& messages) {
   for (size_t i = 0; i < messages.size(); ++i) {
     found.push_back(turn(messages[i], i));
     const Role role = found.back().role;
-    const bool begins = i == 0 || found[i - 1].role == Role::system;
-    const bool fits = role == Role::system ? i == 0
-                      : begins             ? role == Role::user
-                                           : role != found[i - 1].role;
-    if (!fits)
+    if (!may_follow(i == 0 ? std::nullopt : std::optional(found[i - 1].role), role))
       throw ApiError(400,
                      concat("messages[", i, "].role: ", name_of(role),
                             " does not follow there: a system message or none comes first, then "

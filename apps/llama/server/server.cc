@@ -73,6 +73,14 @@ std::string why_not(const std::string& host, int port) {
   return why;
 }
 
+void require_known(const std::vector<int32_t>& prompt, int64_t vocabulary) {
+  for (const int32_t id : prompt)
+    if (id >= vocabulary)
+      throw ApiError(400,
+                     concat("prompt: token ", id, " is outside the vocabulary of ", vocabulary),
+                     "prompt", "unknown_token");
+}
+
 ApiError failed(const Event& event) {
   return {event.status, event.error, "", event.status == 504 ? "time_limit" : ""};
 }
@@ -268,11 +276,7 @@ Job Server::job(const Wanted& wanted, std::vector<int32_t> prompt, int64_t answe
                 std::optional<int64_t> max_tokens) {
   const int64_t context = model_.context();
   const auto length = std::ssize(prompt);
-  for (const int32_t id : prompt)
-    if (id >= model_.vocabulary())
-      throw ApiError(
-          400, concat("prompt: token ", id, " is outside the vocabulary of ", model_.vocabulary()),
-          "prompt", "unknown_token");
+  require_known(prompt, model_.vocabulary());
   const bool rolls = scheduler_.options().cache.positions == KvPositions::rolled;
   const int64_t most = rolls ? KvCache::kNoEnd : context - length;
   if (length > context - (rolls || max_tokens == 0 ? 0 : 1) || max_tokens.value_or(1) > most)
@@ -313,12 +317,7 @@ void Server::complete(const std::string& body, Response& response) {
         throw ApiError(400, "prompt: an empty text, and the tokenizer puts no BOS before it",
                        "prompt", "empty_prompt");
     } else {
-      for (const int32_t id : prompt.ids)
-        if (id >= tokenizer_.vocab_size())
-          throw ApiError(400,
-                         concat("prompt: token ", id, " is outside the vocabulary of ",
-                                tokenizer_.vocab_size()),
-                         "prompt", "unknown_token");
+      require_known(prompt.ids, tokenizer_.vocab_size());
       prompt.text = tokenizer_.decode(prompt.ids, {.specials = true});
     }
     for (int64_t n = 0; n < request.n; ++n) {

@@ -14,6 +14,7 @@
 #include "apps/program/log.h"
 #include "apps/program/progress.h"
 #include "apps/program/signals.h"
+#include "data/utf8.h"
 #include "tensor/io/sha256.h"
 
 namespace mullion {
@@ -48,10 +49,6 @@ size_t likeliest(const std::vector<double>& values) {
   return static_cast<size_t>(std::max_element(values.begin(), values.end()) - values.begin());
 }
 
-int64_t code_points(const std::string& text) {
-  return std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xc0) != 0x80; });
-}
-
 // Whether the answer is the likeliest by each metric.
 std::map<std::string, bool> judge(const ChoiceQuestion& q, const ChoiceScores& scores,
                                   const std::vector<double>& alone) {
@@ -59,7 +56,7 @@ std::map<std::string, bool> judge(const ChoiceQuestion& q, const ChoiceScores& s
   for (size_t i = 0; i < q.choices.size(); ++i) {
     const double sum = scores.sum[i];
     by_metric["acc"].push_back(sum);
-    by_metric["acc_norm"].push_back(sum / static_cast<double>(code_points(q.choices[i])));
+    by_metric["acc_norm"].push_back(sum / static_cast<double>(utf8_length(q.choices[i])));
     by_metric["acc_bytes"].push_back(sum / static_cast<double>(q.choices[i].size()));
     by_metric["acc_mutual_info"].push_back(sum - alone[i]);
     by_metric["acc_token"].push_back(sum / static_cast<double>(scores.tokens[i]));
