@@ -63,7 +63,7 @@ function(mullion_test name folder)
   endif()
   add_executable(${name} ${sources})
   target_link_libraries(${name} PRIVATE ${ARGN} GTest::gtest_main)
-  target_compile_definitions(${name} PRIVATE MULLION_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  target_sources(${name} PRIVATE ${PROJECT_BINARY_DIR}/tests/source_dir.cc)
   gtest_discover_tests(${name} TEST_PREFIX "${folder}: " DISCOVERY_TIMEOUT 60
                        PROPERTIES TIMEOUT 600 ENVIRONMENT "OMP_WAIT_POLICY=passive")
 endfunction()

@@ -9,15 +9,16 @@
 #include "tensor/io/json.h"
 #include "tensor/io/safetensors.h"
 #include "tensor/tensor.h"
+#include "tests/source_dir.h"
 
 namespace mullion::test {
 
 class Golden {
  public:
   explicit Golden(const std::string& family)
-      : file_(std::string(MULLION_SOURCE_DIR) + "/tests/golden/" + family + ".safetensors"),
-        options_(read_json_file(std::string(MULLION_SOURCE_DIR) + "/tests/golden/" + family +
-                                ".json")) {}
+      : file_(std::string(test::source_dir) + "/tests/golden/" + family + ".safetensors"),
+        options_(
+            read_json_file(std::string(test::source_dir) + "/tests/golden/" + family + ".json")) {}
 
   const nlohmann::json& cases() const { return options_.at("cases"); }
   nlohmann::json options(const std::string& name) const {

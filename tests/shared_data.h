@@ -8,12 +8,14 @@
 #include <string>
 #include <vector>
 
+#include "tests/source_dir.h"
+
 namespace mullion::test {
 
 inline std::filesystem::path shared_path(const std::string& relative) {
   if (const char* root = std::getenv("MULLION_SHARED"))
     return std::filesystem::path(root) / relative;
-  return std::filesystem::path(MULLION_SOURCE_DIR) / ".." / "shared" / relative;
+  return std::filesystem::path(test::source_dir) / ".." / "shared" / relative;
 }
 
 // SmolLM2-135M-Instruct as a GGUF file, where tools/fetch_smollm2.sh puts it: MULLION_SMOLLM2 names
@@ -21,7 +23,7 @@ inline std::filesystem::path shared_path(const std::string& relative) {
 inline std::filesystem::path smollm2_path() {
   if (const char* file = std::getenv("MULLION_SMOLLM2")) return file;
   const std::string name = "SmolLM2-135M-Instruct.Q4_1.gguf";
-  std::vector<std::filesystem::path> folders = {std::string(MULLION_SOURCE_DIR) + "/models_cache"};
+  std::vector<std::filesystem::path> folders = {std::string(test::source_dir) + "/models_cache"};
   if (const char* cache = std::getenv("MULLION_CACHE")) folders.emplace_back(cache);
   if (const char* cache = std::getenv("XDG_CACHE_HOME"))
     folders.push_back(std::filesystem::path(cache) / "mullion");

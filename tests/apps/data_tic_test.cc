@@ -11,6 +11,7 @@
 #include "tensor/io/file.h"
 #include "tensor/io/file_ops.h"
 #include "tests/apps/programs.h"
+#include "tests/source_dir.h"
 
 namespace mullion {
 namespace {
@@ -26,7 +27,7 @@ class DataTic : public test::Programs {
     Programs::SetUp();
     if (IsSkipped()) return;
     for (const auto& entry :
-         fs::directory_iterator(fs::path(MULLION_SOURCE_DIR) / "tests/real/imagenet"))
+         fs::directory_iterator(fs::path(test::source_dir) / "tests/real/imagenet"))
       fs::copy_file(entry.path(), at(entry.path().filename().string()));
   }
   std::string prepare(const std::string& labels, const std::string& to = "in") const {

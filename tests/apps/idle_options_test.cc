@@ -4,6 +4,7 @@
 
 #include "tests/apps/programs.h"
 #include "tests/apps/tiny_llama.h"
+#include "tests/source_dir.h"
 
 namespace mullion::test {
 namespace {
@@ -179,7 +180,7 @@ TEST_F(IdleOptions, OfAFileAreTold) {
 // The length of a tuning and the crop of small images follow from other values; the saved
 // configuration says what they were.
 TEST_F(IdleOptions, WhatWasDerivedIsSaved) {
-  const std::string golden = std::string(MULLION_SOURCE_DIR) + "/tests/golden/sft/";
+  const std::string golden = std::string(test::source_dir) + "/tests/golden/sft/";
   run("head -c 1000000 '" + golden + "rows.json' > rows.json");
   run("train_llama sft -m '" + golden +
       "model' --data rows.json --ctx-size 256 --pack -b 2 "

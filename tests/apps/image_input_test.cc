@@ -3,6 +3,7 @@
 #include "tensor/check.h"
 #include "tensor/io/file.h"
 #include "tests/apps/programs.h"
+#include "tests/source_dir.h"
 
 namespace mullion {
 namespace {
@@ -22,7 +23,7 @@ class ImageInput : public test::Programs {
   // A picture of tests/real/images put into the tree.
   void put(const std::string& real, const std::string& to) const {
     fs::create_directories(at(to).parent_path());
-    fs::copy_file(fs::path(MULLION_SOURCE_DIR) / "tests/real/images" / real, at(to));
+    fs::copy_file(fs::path(test::source_dir) / "tests/real/images" / real, at(to));
   }
   static void expect_says(const Answer& answer, const std::vector<std::string>& words) {
     for (const std::string& word : words)

@@ -3,6 +3,7 @@
 // rows that cannot be used are named.
 #include "tensor/io/file.h"
 #include "tests/apps/programs.h"
+#include "tests/source_dir.h"
 
 namespace mullion {
 namespace {
@@ -15,7 +16,7 @@ class Sft : public test::Programs {
   Sft() : Programs({"train_llama", "data_llama"}) {}
 
   static fs::path golden(const std::string& name) {
-    return fs::path(MULLION_SOURCE_DIR) / "tests/golden/sft" / name;
+    return fs::path(test::source_dir) / "tests/golden/sft" / name;
   }
   static json read(const std::string& name) { return json::parse(test::contents(golden(name))); }
   static std::string six_steps(const std::string& more) {

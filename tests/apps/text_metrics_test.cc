@@ -10,12 +10,13 @@
 
 #include "apps/llama/evaluation/exam_answers.h"
 #include "apps/llama/evaluation/longbench_sets.h"
+#include "tests/source_dir.h"
 
 namespace mullion {
 namespace {
 
 nlohmann::json golden(const std::string& name) {
-  std::ifstream file(std::string(MULLION_SOURCE_DIR) + "/tests/golden/" + name);
+  std::ifstream file(std::string(test::source_dir) + "/tests/golden/" + name);
   return nlohmann::json::parse(file);
 }
 

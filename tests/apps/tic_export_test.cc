@@ -7,6 +7,7 @@
 #include "nn/state.h"
 #include "tensor/io/file.h"
 #include "tests/apps/programs.h"
+#include "tests/source_dir.h"
 
 namespace mullion {
 namespace {
@@ -43,7 +44,7 @@ TEST_F(TicExport, TheFolderForTorchIsAModelFolder) {
     EXPECT_EQ(found[i].value.to_vector<float>(), weights_[i].value.to_vector<float>());
   const std::string source = test::contents(at("out/tic_model.py"));
   EXPECT_EQ(source,
-            test::contents(std::string(MULLION_SOURCE_DIR) + "/apps/tic/export/tic_model.py"));
+            test::contents(std::string(test::source_dir) + "/apps/tic/export/tic_model.py"));
   refused("tool_tic export --checkpoint m -o out", 2, {"out", "empty"});
 }
 

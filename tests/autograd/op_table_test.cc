@@ -17,6 +17,7 @@
 
 #include "autograd/engine.h"
 #include "tests/autograd/op_call.h"
+#include "tests/source_dir.h"
 
 namespace mullion::test {
 namespace {
@@ -129,7 +130,7 @@ TEST_P(OpTable, StridedInputsAndRepetitionGiveTheSameBits) {
 INSTANTIATE_TEST_SUITE_P(Rows, OpTable, testing::ValuesIn(op_table()), row_name);
 
 TEST(OpTableAsAWhole, EveryPublicOpHasARow) {
-  std::ifstream header(std::string(MULLION_SOURCE_DIR) + "/autograd/ops.h");
+  std::ifstream header(std::string(test::source_dir) + "/autograd/ops.h");
   ASSERT_TRUE(header);
   std::set<std::string> with_row;
   for (const OpRow& row : op_table()) with_row.insert(row.op);

@@ -9,11 +9,12 @@
 #include <string>
 
 #include "data/image.h"
+#include "tests/source_dir.h"
 
 namespace mullion::test {
 
 inline std::string golden_path(const std::string& file) {
-  return std::string(MULLION_SOURCE_DIR) + "/tests/golden/images/" + file;
+  return std::string(test::source_dir) + "/tests/golden/images/" + file;
 }
 
 inline std::vector<uint8_t> file_bytes(const std::string& path) {

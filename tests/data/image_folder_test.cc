@@ -10,6 +10,7 @@
 #include "golden_images.h"
 #include "tensor/check.h"
 #include "tests/shared_data.h"
+#include "tests/source_dir.h"
 
 namespace mullion {
 namespace {
@@ -191,7 +192,7 @@ TEST_F(FolderTest, ClassesWithoutAFolderHereAreNamed) {
 
 TEST_F(FolderTest, NotesAreCountedOnceAPicture) {
   put("a/1.jpg");
-  const fs::path real = fs::path(MULLION_SOURCE_DIR) / "tests/real/images";
+  const fs::path real = fs::path(test::source_dir) / "tests/real/images";
   for (const char* name : {"exif6.jpg", "exif3.jpg", "jfif21.jpg"})
     fs::copy_file(real / name, root_ / "tree" / "a" / name);
   const auto folder = std::make_shared<ImageFolder>(tree());

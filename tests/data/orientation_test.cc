@@ -8,6 +8,7 @@
 #include "data/dataset.h"
 #include "data/png.h"
 #include "golden_images.h"
+#include "tests/source_dir.h"
 
 namespace mullion {
 namespace {
@@ -15,7 +16,7 @@ namespace {
 using test::file_bytes;
 
 std::string real_path(const std::string& file) {
-  return std::string(MULLION_SOURCE_DIR) + "/tests/real/images/" + file;
+  return std::string(test::source_dir) + "/tests/real/images/" + file;
 }
 
 std::vector<uint8_t> bytes(const std::string& text) { return {text.begin(), text.end()}; }

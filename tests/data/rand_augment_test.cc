@@ -9,12 +9,13 @@
 #include "data/decode.h"
 #include "golden_images.h"
 #include "tensor/check.h"
+#include "tests/source_dir.h"
 
 namespace mullion {
 namespace {
 
 std::string golden(const std::string& file) {
-  return std::string(MULLION_SOURCE_DIR) + "/tests/golden/augment/" + file;
+  return std::string(test::source_dir) + "/tests/golden/augment/" + file;
 }
 
 void run_case(const nlohmann::json& c, Image& image) {

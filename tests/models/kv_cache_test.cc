@@ -9,6 +9,7 @@
 #include "models/llama/model.h"
 #include "nn/slot_cache.h"
 #include "tests/golden.h"
+#include "tests/source_dir.h"
 
 namespace mullion {
 namespace {
@@ -57,8 +58,7 @@ int32_t likeliest(const std::vector<float>& logits) {
 
 TEST(KvCacheGolden, HoldsWhatTheOracleHoldsAndSaysWhatItSays) {
   const auto model = golden_model();
-  const auto cases =
-      read_json_file(std::string(MULLION_SOURCE_DIR) + "/tests/golden/kv_cache.json");
+  const auto cases = read_json_file(std::string(test::source_dir) + "/tests/golden/kv_cache.json");
   for (const auto& c : cases.at("cases")) {
     SCOPED_TRACE(describe(options_of(c)));
     Generation session(*model, options_of(c));

@@ -17,6 +17,7 @@
 #include "tests/io_test_util.h"
 #include "tests/models/llama_gguf.h"
 #include "tests/shared_data.h"
+#include "tests/source_dir.h"
 
 namespace mullion {
 namespace {
@@ -75,7 +76,7 @@ TEST(LlamaNames, AreThoseOfTheModel) {
 }
 
 TEST(LlamaNames, RowsAreReorderedAsTheConverterDoes) {
-  const SafetensorsFile file(fs::path(MULLION_SOURCE_DIR) / "tests/golden/io/permute.safetensors");
+  const SafetensorsFile file(fs::path(test::source_dir) / "tests/golden/io/permute.safetensors");
   const auto half = floats_of(file, "half_split"), interleaved = floats_of(file, "interleaved");
   auto rows = interleaved;
   const size_t head = 8 * 4;  // values of one head

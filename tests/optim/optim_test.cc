@@ -9,6 +9,7 @@
 #include "optim/ema.h"
 #include "optim/schedule.h"
 #include "tests/golden.h"
+#include "tests/source_dir.h"
 
 namespace mullion {
 namespace {
@@ -101,7 +102,7 @@ TEST(Optimizers, GroupsHaveRatesAndDecaysOfTheirOwnAndParametersWithoutGradientR
 
 TEST(Schedules, AsInTransformersAndTimm) {
   const auto golden =
-      read_json_file(std::string(MULLION_SOURCE_DIR) + "/tests/golden/schedules.json");
+      read_json_file(std::string(test::source_dir) + "/tests/golden/schedules.json");
   for (const auto& [name, o] : golden.items()) {
     if (name == "timm_cosine") continue;
     Schedule s;

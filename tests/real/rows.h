@@ -13,6 +13,7 @@
 
 #include "tensor/check.h"
 #include "tensor/io/json.h"
+#include "tests/source_dir.h"
 
 namespace mullion::test {
 
@@ -26,7 +27,7 @@ inline void PrintTo(const RealRow& row, std::ostream* out) { *out << row.file.st
 
 // All rows of a family; a family without rows is an error, since it would test nothing.
 inline std::vector<RealRow> real_rows(const std::string& family) {
-  const std::filesystem::path folder = std::string(MULLION_SOURCE_DIR) + "/tests/real";
+  const std::filesystem::path folder = std::string(test::source_dir) + "/tests/real";
   const nlohmann::json list = read_json_file(folder / (family + ".json"));
   std::vector<RealRow> rows;
   for (const auto& fields : list.at("rows"))

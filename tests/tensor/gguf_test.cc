@@ -12,6 +12,7 @@
 #include "tests/io_builders.h"
 #include "tests/io_test_util.h"
 #include "tests/shared_data.h"
+#include "tests/source_dir.h"
 
 namespace mullion {
 namespace {
@@ -23,7 +24,7 @@ using test::GgufText;
 using test::view;
 
 std::filesystem::path golden(const std::string& name) {
-  return std::filesystem::path(MULLION_SOURCE_DIR) / "tests" / "golden" / "io" / name;
+  return std::filesystem::path(test::source_dir) / "tests" / "golden" / "io" / name;
 }
 
 std::string bytes_of(const std::filesystem::path& path) {

@@ -10,6 +10,7 @@
 #include "tests/io_builders.h"
 #include "tests/io_test_util.h"
 #include "tests/shared_data.h"
+#include "tests/source_dir.h"
 
 namespace mullion {
 namespace {
@@ -22,7 +23,7 @@ using test::safetensors_bytes;
 using test::view;
 
 fs::path golden(const std::string& name) {
-  return fs::path(MULLION_SOURCE_DIR) / "tests" / "golden" / "io" / name;
+  return fs::path(test::source_dir) / "tests" / "golden" / "io" / name;
 }
 
 std::string refusal(const std::string& bytes) {
