@@ -6,12 +6,11 @@
 // Sums are taken in an order that depends on the number of ranks alone: same ranks, same bits, on
 // all of them. bf16 is summed in f32 and rounded once.
 //
-// Where it comes from: tensor/cpu/mpi_collective.cc (MPI, memory of the host),
-// tensor/cuda/nccl_collective.cu (NCCL), and threads of one process, for tests
-// (tensor/local_collective.h).
+// Where it comes from: tensor/exchange_collective.h over MPI, sockets or, for tests, threads of one
+// process (tensor/transport.h).
 //
-// Errors: Error (Fault::peer_lost) that names the rank and its node where one is lost or does not come
-// within the deadline; Fault::usage where the ranks' calls do not fit together.
+// Errors: Error (Fault::peer_lost) that names the rank and its node where one is lost or does not
+// come within the deadline; Fault::usage where the ranks' calls do not fit together.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -75,6 +74,9 @@ class Communicator {
   virtual std::unique_ptr<PendingCollective> start_exchange(
       const std::vector<Message>& sends, const std::vector<Message>& receives) = 0;
   virtual void barrier() = 0;
+  // For the way out of an error: the other ranks' calls, in this group and the one it was split
+  // from, fail from now on and give `why` as the reason. Nothing else may be called afterwards.
+  virtual void abandon(const std::string& why) noexcept = 0;
 
   // Ranks that give the same colour become a group of their own, in the order of their ranks here.
   virtual std::unique_ptr<Communicator> split(int64_t colour) = 0;

@@ -1,0 +1,370 @@
+#include "tensor/cpu/socket_transport.h"
+
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <sstream>
+#include <thread>
+#include <vector>
+
+#include "tensor/check.h"
+#include "tensor/cpu/socket.h"
+
+namespace mullion {
+namespace {
+using Clock = std::chrono::steady_clock;
+constexpr uint32_t kData = 0x6d756c01, kEnds = 0x6d756c02;  // kinds of frames
+constexpr uint64_t kLongestReason = 4096;
+
+struct Header {
+  uint32_t kind = 0, reserved = 0;
+  uint64_t bytes = 0;
+};
+static_assert(sizeof(Header) == 16);
+
+// The connection to one rank, and what of an exchange has passed.
+struct Lane {
+  Socket socket;
+  std::string node;
+  std::vector<Outgoing> out;
+  std::vector<Incoming> in;
+  size_t out_at = 0, in_at = 0;       // messages done
+  int64_t out_done = 0, in_done = 0;  // bytes of the next one, header included
+  Header in_header;
+  Clock::time_point heard;
+  bool busy() const { return out_at < out.size() || in_at < in.size(); }
+};
+
+class SocketTransport : public Transport {
+ public:
+  SocketTransport(const SocketGroup& group, std::vector<Lane> lanes, std::vector<std::string> nodes)
+      : group_(group), lanes_(std::move(lanes)), nodes_(std::move(nodes)) {}
+
+  int64_t rank() const override { return group_.rank; }
+  int64_t size() const override { return group_.size; }
+  std::string node(int64_t rank) const override { return nodes_[static_cast<size_t>(rank)]; }
+
+  void exchange(std::span<const Outgoing> sends, std::span<const Incoming> receives) override {
+    for (Lane& lane : lanes_) {
+      lane.out.clear(), lane.in.clear();
+      lane.out_at = lane.in_at = 0;
+      lane.out_done = lane.in_done = 0;
+      lane.heard = Clock::now();
+    }
+    for (const Outgoing& m : sends) lanes_[static_cast<size_t>(m.peer)].out.push_back(m);
+    for (const Incoming& m : receives) lanes_[static_cast<size_t>(m.peer)].in.push_back(m);
+    while (true) {
+      std::vector<pollfd> waited;
+      std::vector<size_t> whose;
+      for (size_t r = 0; r < lanes_.size(); ++r) {
+        Lane& lane = lanes_[r];
+        if (lane.out_at < lane.out.size()) write(lane, r);
+        if (lane.in_at < lane.in.size()) read(lane, r);
+        if (!lane.busy()) continue;
+        const int events = (lane.in_at < lane.in.size() ? POLLIN : 0) |
+                           (lane.out_at < lane.out.size() ? POLLOUT : 0);
+        waited.push_back({lane.socket.fd(), static_cast<short>(events), 0});
+        whose.push_back(r);
+      }
+      if (waited.empty()) return;
+      CHECK_AS(Fault::peer_lost, !stopped(), "the collective was given up");
+      ::poll(waited.data(), waited.size(), 50);
+      check_deadline(whose);
+    }
+  }
+
+  void abandon(const std::string& why) noexcept override {
+    try {
+      const std::string text = concat(name(rank()), " ended: ", why).substr(0, kLongestReason);
+      const Header header = {kEnds, 0, text.size()};
+      std::string frame(reinterpret_cast<const char*>(&header), sizeof header);
+      frame += text;
+      for (Lane& lane : lanes_) {
+        if (!lane.socket) continue;
+        // Within a message the frame would be taken for its bytes: then the end itself must do.
+        if (lane.out_done == 0)
+          ::send(lane.socket.fd(), frame.data(), frame.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+        ::shutdown(lane.socket.fd(), SHUT_WR);
+      }
+      // A connection closed with bytes unread is reset, and the other side loses what it was told.
+      const auto end = Clock::now() + std::chrono::milliseconds(300);
+      std::vector<char> sink(1 << 16);
+      while (Clock::now() < end) {
+        for (Lane& lane : lanes_)
+          if (lane.socket) (void)!::recv(lane.socket.fd(), sink.data(), sink.size(), MSG_DONTWAIT);
+        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+      }
+    } catch (...) {  // nothing more can be done
+    }
+  }
+
+ private:
+  void check_deadline(const std::vector<size_t>& whose) const {
+    const auto now = Clock::now();
+    std::string silent;
+    for (const size_t r : whose) {
+      const std::chrono::duration<double> quiet = now - lanes_[r].heard;
+      if (quiet.count() > group_.peer_seconds)
+        silent += (silent.empty() ? "" : ", ") + name(static_cast<int64_t>(r));
+    }
+    CHECK_AS(Fault::peer_lost, silent.empty(), silent,
+             silent.find(',') == std::string::npos ? " does not answer" : " do not answer",
+             ": nothing in ", group_.peer_seconds, " s (--peer-timeout)");
+  }
+
+  [[noreturn]] void lost(size_t r, const std::string& how) const {
+    fail(Fault::peer_lost, name(static_cast<int64_t>(r)), " is gone: ", how);
+  }
+
+  void write(Lane& lane, size_t r) {
+    while (lane.out_at < lane.out.size()) {
+      const Outgoing& m = lane.out[lane.out_at];
+      Header header = {kData, 0, static_cast<uint64_t>(m.bytes)};
+      constexpr auto kHead = static_cast<int64_t>(sizeof header);
+      iovec parts[2];
+      int count = 0;
+      if (lane.out_done < kHead)
+        parts[count++] = {reinterpret_cast<char*>(&header) + lane.out_done,
+                          static_cast<size_t>(kHead - lane.out_done)};
+      const int64_t passed = std::max<int64_t>(0, lane.out_done - kHead);
+      parts[count++] = {const_cast<std::byte*>(m.data) + passed,
+                        static_cast<size_t>(m.bytes - passed)};
+      msghdr message = {};
+      message.msg_iov = parts;
+      message.msg_iovlen = static_cast<size_t>(count);
+      const ssize_t n = ::sendmsg(lane.socket.fd(), &message, MSG_NOSIGNAL);
+      if (n < 0) {
+        if (errno == EINTR) continue;
+        if (errno == EAGAIN) return;
+        const std::string why = std::strerror(errno);
+        hear_why(lane);
+        lost(r, why);
+      }
+      lane.heard = Clock::now();
+      lane.out_done += n;
+      if (lane.out_done == kHead + m.bytes) ++lane.out_at, lane.out_done = 0;
+    }
+  }
+
+  void read(Lane& lane, size_t r) {
+    constexpr auto kHead = static_cast<int64_t>(sizeof(Header));
+    while (lane.in_at < lane.in.size()) {
+      const Incoming& m = lane.in[lane.in_at];
+      const bool head = lane.in_done < kHead;
+      char* to = head ? reinterpret_cast<char*>(&lane.in_header) + lane.in_done
+                      : reinterpret_cast<char*>(m.data) + (lane.in_done - kHead);
+      const int64_t wanted = head ? kHead - lane.in_done : kHead + m.bytes - lane.in_done;
+      const ssize_t n = ::recv(lane.socket.fd(), to, static_cast<size_t>(wanted), 0);
+      if (n == 0) lost(r, "it closed the connection");
+      if (n < 0) {
+        if (errno == EINTR) continue;
+        if (errno == EAGAIN) return;
+        lost(r, std::strerror(errno));
+      }
+      lane.heard = Clock::now();
+      lane.in_done += n;
+      if (lane.in_done == kHead) check_header(lane, r, m.bytes);
+      if (lane.in_done == kHead + m.bytes) ++lane.in_at, lane.in_done = 0;
+    }
+  }
+
+  void check_header(Lane& lane, size_t r, int64_t expected) {
+    const Header& h = lane.in_header;
+    if (h.kind == kEnds) fail(Fault::peer_lost, reason(lane));
+    CHECK_AS(Fault::peer_lost, h.kind == kData, name(static_cast<int64_t>(r)),
+             " sent what is no frame");
+    CHECK_AS(Fault::usage, h.bytes == static_cast<uint64_t>(expected),
+             name(static_cast<int64_t>(r)), " sent ", h.bytes, " bytes where ", expected,
+             " were expected: the ranks' calls differ");
+  }
+
+  static std::string reason(const Lane& lane) {
+    std::string text(std::min(lane.in_header.bytes, kLongestReason), '\0');
+    size_t done = 0;
+    const auto end = Clock::now() + std::chrono::seconds(1);
+    while (done < text.size() && Clock::now() < end) {
+      const ssize_t n = ::recv(lane.socket.fd(), text.data() + done, text.size() - done, 0);
+      if (n == 0) break;
+      if (n > 0)
+        done += static_cast<size_t>(n);
+      else
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    return text.substr(0, done);
+  }
+
+  // Where a rank cannot be written to, it may have said why.
+  static void hear_why(Lane& lane) {
+    if (lane.in_done != 0) return;
+    const ssize_t n = ::recv(lane.socket.fd(), &lane.in_header, sizeof lane.in_header, 0);
+    if (n == sizeof lane.in_header && lane.in_header.kind == kEnds)
+      fail(Fault::peer_lost, reason(lane));
+  }
+
+  SocketGroup group_;
+  std::vector<Lane> lanes_;  // by rank; the own one has no socket
+  std::vector<std::string> nodes_;
+};
+
+// ------------------------------------------------------------------------------------ rendez-vous
+
+constexpr char kGreeting[] = "mullion ranks 1";
+
+std::string host_name() {
+  char name[256] = {};
+  ::gethostname(name, sizeof name - 1);
+  return name;
+}
+
+std::vector<std::string> lines_of(const std::string& text) {
+  std::istringstream in(text);
+  std::vector<std::string> lines;
+  for (std::string line; std::getline(in, line);) lines.push_back(line);
+  return lines;
+}
+
+bool same_key(const std::string& a, const std::string& b) {  // in a time that tells nothing
+  unsigned differ = a.size() != b.size();
+  for (size_t i = 0; i < a.size() && i < b.size(); ++i)
+    differ |= static_cast<unsigned char>(a[i] ^ b[i]);
+  return differ == 0;
+}
+
+class Meeting {
+ public:
+  explicit Meeting(const SocketGroup& group)
+      : group_(group), end_(socket_deadline(group.rendezvous_seconds)) {
+    lanes_.resize(static_cast<size_t>(group.size));
+    nodes_.resize(static_cast<size_t>(group.size));
+    addresses_.resize(static_cast<size_t>(group.size));
+    nodes_[static_cast<size_t>(group.rank)] = host_name();
+  }
+
+  std::unique_ptr<Transport> hold() {
+    if (group_.rank == 0)
+      receive_all();
+    else
+      come();
+    return std::make_unique<SocketTransport>(group_, std::move(lanes_), std::move(nodes_));
+  }
+
+ private:
+  bool on_one_node() const { return group_.address.starts_with("unix:"); }
+
+  std::string greeting(const std::string& address) const {
+    return concat(kGreeting, "\n", group_.key, "\n", group_.rank, "\n", group_.size, "\n",
+                  nodes_[static_cast<size_t>(group_.rank)], "\n", address, "\n");
+  }
+
+  // Who has come; nothing where it is no rank of this run. Error(usage) where it is one but cannot
+  // be.
+  std::optional<int64_t> greet(Socket socket) {
+    const auto text = read_text(socket, std::min(end_, socket_deadline(5)));
+    if (!text) return std::nullopt;
+    const auto lines = lines_of(*text);
+    if (lines.size() != 6 || lines[0] != kGreeting || !same_key(lines[1], group_.key))
+      return std::nullopt;
+    const int64_t rank = std::atoll(lines[2].c_str());
+    const std::string who = concat("rank ", lines[2], " of ", lines[3], " (node ", lines[4], ")");
+    CHECK_AS(Fault::usage, lines[3] == std::to_string(group_.size), who, " came to a run of ",
+             group_.size, " ranks");
+    CHECK_AS(Fault::usage, rank > 0 && rank < group_.size, who, ": no such rank");
+    const auto at = static_cast<size_t>(rank);
+    CHECK_AS(Fault::usage, !lanes_[at].socket, who, " came twice, the first time from node ",
+             nodes_[at]);
+    lanes_[at].socket = std::move(socket);
+    nodes_[at] = lines[4];
+    addresses_[at] = lines[5];
+    return rank;
+  }
+
+  void receive_all() {
+    const Socket listener = listen_at(group_.address);
+    std::string answer = "ok\n";
+    std::optional<Error> error;
+    try {
+      for (int64_t missing = group_.size - 1; missing > 0;) {
+        auto socket = accept_until(listener, end_);
+        if (!socket) fail_missing(0);
+        missing -= greet(std::move(*socket)).has_value();
+      }
+      for (size_t r = 0; r < lanes_.size(); ++r) answer += nodes_[r] + "\n" + addresses_[r] + "\n";
+    } catch (const Error& e) {
+      error = e;
+      answer = e.what();
+    }
+    for (const Lane& lane : lanes_)
+      if (lane.socket) write_text(lane.socket, answer, socket_deadline(5));
+    if (error) throw *error;
+  }
+
+  [[noreturn]] void fail_missing(int64_t first) const {
+    std::string missing;
+    for (size_t r = static_cast<size_t>(first) + 1; r < lanes_.size(); ++r)
+      if (!lanes_[r].socket && static_cast<int64_t>(r) != group_.rank)
+        missing += (missing.empty() ? "" : ", ") + std::to_string(r);
+    throw Error(concat("rendez-vous: of ", group_.size, " ranks these did not come to ",
+                       group_.address, " within ", group_.rendezvous_seconds, " s: ", missing),
+                Fault::peer_lost, "look for their errors, or start as many ranks as there are");
+  }
+
+  void come() {
+    Lane& first = lanes_[0];
+    try {
+      first.socket = connect_until(group_.address, end_);
+    } catch (const Error& error) {
+      throw Error(concat("rendez-vous: rank 0: ", error.what()), error.fault());
+    }
+    Socket listener;
+    std::string address;
+    if (on_one_node()) {
+      address = concat(group_.address, "-", group_.rank);
+      listener = listen_at(address);
+    } else {
+      address = address_of(first.socket, first.socket);
+      address = address.substr(0, address.rfind(':')) + ":0";
+      listener = listen_at(address);
+      address = address_of(listener, first.socket);
+    }
+    const bool said = write_text(first.socket, greeting(address), end_);
+    const auto answer =
+        said ? read_text(first.socket, end_ + std::chrono::seconds(10)) : std::nullopt;
+    CHECK_AS(Fault::peer_lost, answer, "rendez-vous: rank 0 at ", group_.address,
+             " does not answer, or sent this rank away (another run?)");
+    const auto lines = lines_of(*answer);
+    CHECK_AS(Fault::peer_lost, !lines.empty() && lines[0] == "ok", *answer);
+    CHECK_AS(Fault::peer_lost, lines.size() == 1 + 2 * lanes_.size(),
+             "rendez-vous: rank 0 sent what is no list of ranks");
+    for (size_t r = 0; r < lanes_.size(); ++r) nodes_[r] = lines[1 + 2 * r];
+    for (int64_t r = 1; r < group_.rank; ++r) {
+      Lane& lane = lanes_[static_cast<size_t>(r)];
+      lane.socket = connect_until(lines[2 + 2 * static_cast<size_t>(r)], end_);
+      CHECK_AS(Fault::peer_lost, write_text(lane.socket, greeting(""), end_), "rendez-vous: rank ",
+               r, " does not listen");
+    }
+    for (int64_t missing = group_.size - 1 - group_.rank; missing > 0;) {
+      auto socket = accept_until(listener, end_);
+      if (!socket) fail_missing(group_.rank);
+      missing -= greet(std::move(*socket)).has_value();
+    }
+  }
+
+  const SocketGroup group_;
+  const SocketTime end_;
+  std::vector<Lane> lanes_;
+  std::vector<std::string> nodes_, addresses_;
+};
+
+}  // namespace
+
+std::unique_ptr<Transport> connect_sockets(const SocketGroup& group) {
+  return Meeting(group).hold();
+}
+
+}  // namespace mullion
