@@ -3,6 +3,7 @@
 #include "tensor/check.h"
 
 #ifdef MULLION_HAVE_MPI
+#define OMPI_SKIP_MPICXX  // the old C++ interface, of a library of its own
 #include <mpi.h>
 
 #include <algorithm>
