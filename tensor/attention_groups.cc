@@ -32,20 +32,24 @@ void check_attention_sizes(const AttentionSizes& s, bool backward) {
         p.group);
   CHECK(p.kind == PatternKind::full || p.n_heads == s.H, "attention: a pattern for ", p.n_heads,
         " heads used with ", s.H);
-  const bool self = s.query_offset == 0 && s.T == s.S;
+  const bool part = !p.held.empty(), self = part || (s.query_offset == 0 && s.T == s.S);
+  const int64_t tokens = part ? p.length : s.S;  // of the whole sequence
+  CHECK(!part || (p.held.back().at + p.held.back().end - p.held.back().begin == s.S &&
+                  p.held.back().end <= p.length),
+        "attention: a pattern for other keys than these ", s.S, ", of ", p.length, " tokens");
   CHECK(!p.causal || (s.query_offset >= 0 && s.query_offset + s.T <= s.S), "attention: ", s.T,
         " queries from position ", s.query_offset, " but ", s.S, " keys");
-  CHECK(p.wrap == Wrap::split || (self && p.context == s.T), "attention: a rolled pattern for ",
+  CHECK(p.wrap == Wrap::split || (self && p.context == tokens), "attention: a rolled pattern for ",
         p.context, " tokens used with ", s.T, " queries and ", s.S, " keys");
   CHECK(p.documents.empty() || (self && s.B == 1 && p.wrap == Wrap::split), "attention: documents ",
         "of one packed sequence, not of ", s.B, " of ", s.T, " queries and ", s.S,
         " keys, and not rolled");
   for (size_t i = 0; i < p.documents.size(); ++i)
-    CHECK(
-        i == 0 ? p.documents[0] == 0 : p.documents[i] > p.documents[i - 1] && p.documents[i] < s.S,
-        "attention: document ", i, " begins at ", p.documents[i], " of ", s.S, " tokens");
-  CHECK(!backward || (p.causal ? self : s.query_offset == 0), "attention: backward of ", s.T,
-        " queries from position ", s.query_offset, " over ", s.S, " keys is not supported");
+    CHECK(i == 0 ? p.documents[0] == 0
+                 : p.documents[i] > p.documents[i - 1] && p.documents[i] < tokens,
+          "attention: document ", i, " begins at ", p.documents[i], " of ", tokens, " tokens");
+  CHECK(!backward || (p.causal ? self : part || s.query_offset == 0), "attention: backward of ",
+        s.T, " queries from position ", s.query_offset, " over ", s.S, " keys is not supported");
 }
 
 void check_column_sums(const AttentionForwardArgs& args) {

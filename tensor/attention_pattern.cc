@@ -66,12 +66,38 @@ bool visible_inside(const AttentionPattern& p, int64_t head, int64_t i, int64_t 
   return false;
 }
 
-}  // namespace
-
-DocumentSpan document_at(const AttentionPattern& p, int64_t i, int64_t n) {
+// The same of a sequence that is at hand as a whole.
+DocumentSpan document_in_whole(const AttentionPattern& p, int64_t i, int64_t n) {
   if (p.documents.empty()) return {0, n};
   const auto after = std::upper_bound(p.documents.begin(), p.documents.end(), i);
   return {*(after - 1), after == p.documents.end() ? n : std::min(*after, n)};
+}
+bool visible_in_whole(const AttentionPattern& p, int64_t head, int64_t i, int64_t j) {
+  const auto [begin, end] = document_in_whole(p, i, INT64_MAX);
+  return j >= begin && j < end && visible_inside(p, head, i - begin, j - begin);
+}
+
+// From a number among the tokens at hand to one in the whole sequence, and how many tokens before
+// one of those are at hand.
+int64_t in_whole(const AttentionPattern& p, int64_t i) {
+  const auto after = std::upper_bound(p.held.begin(), p.held.end(), i,
+                                      [](int64_t x, const HeldSpan& span) { return x < span.at; });
+  return (after - 1)->begin + i - (after - 1)->at;
+}
+int64_t held_before(const AttentionPattern& p, int64_t token) {
+  const auto after =
+      std::upper_bound(p.held.begin(), p.held.end(), token,
+                       [](int64_t x, const HeldSpan& span) { return x < span.begin; });
+  if (after == p.held.begin()) return 0;
+  return (after - 1)->at + std::min(token, (after - 1)->end) - (after - 1)->begin;
+}
+
+}  // namespace
+
+DocumentSpan document_at(const AttentionPattern& p, int64_t i, int64_t n) {
+  if (p.held.empty()) return document_in_whole(p, i, n);
+  const auto [begin, end] = document_in_whole(p, in_whole(p, i), p.length);
+  return {held_before(p, begin), held_before(p, end)};
 }
 
 int64_t longest_document(const AttentionPattern& p, int64_t n) {
@@ -84,11 +110,12 @@ int64_t longest_document(const AttentionPattern& p, int64_t n) {
 }
 
 bool visible(const AttentionPattern& p, int64_t head, int64_t i, int64_t j) {
-  const auto [begin, end] = document_at(p, i, INT64_MAX);
-  return j >= begin && j < end && visible_inside(p, head, i - begin, j - begin);
+  if (p.held.empty()) return visible_in_whole(p, head, i, j);
+  return visible_in_whole(p, head, in_whole(p, i), in_whole(p, j));
 }
 
 int64_t output_row(const AttentionPattern& p, int64_t head, int64_t i) {
+  if (p.shift_in(head) == p.shift_out(head)) return i;
   if (p.kind != PatternKind::segments || p.wrap == Wrap::split) return i;
   return (slot_of(p, head, i) + p.shift_out(head)) % p.context;
 }
@@ -178,17 +205,15 @@ void ranges_inside(const AttentionPattern& p, int64_t head, int64_t i0, int64_t 
   out.push_back({start, i1, KeyRule::causal});
 }
 
-}  // namespace
-
-int64_t pane_end(const AttentionPattern& p, int64_t head, int64_t i, int64_t n) {
-  const auto [begin, end] = document_at(p, i, n);
+// The same of a sequence that is at hand as a whole.
+int64_t pane_end_in_whole(const AttentionPattern& p, int64_t head, int64_t i, int64_t n) {
+  const auto [begin, end] = document_in_whole(p, i, n);
   return begin + pane_end_inside(p, head, i - begin, end - begin);
 }
-
-void key_ranges(const AttentionPattern& p, int64_t head, int64_t i0, int64_t i1, int64_t n,
-                std::vector<KeyRange>& out) {
+void ranges_in_whole(const AttentionPattern& p, int64_t head, int64_t i0, int64_t i1, int64_t n,
+                     std::vector<KeyRange>& out) {
   out.clear();
-  const auto [begin, end] = document_at(p, i0, n);
+  const auto [begin, end] = document_in_whole(p, i0, n);
   ranges_inside(p, head, i0 - begin, i1 - begin, end - begin, out);
   for (KeyRange& range : out) {
     range.begin += begin;
@@ -196,19 +221,38 @@ void key_ranges(const AttentionPattern& p, int64_t head, int64_t i0, int64_t i1,
   }
 }
 
+}  // namespace
+
+int64_t pane_end(const AttentionPattern& p, int64_t head, int64_t i, int64_t n) {
+  if (p.held.empty()) return pane_end_in_whole(p, head, i, n);
+  return held_before(p, pane_end_in_whole(p, head, in_whole(p, i), p.length));
+}
+
+void key_ranges(const AttentionPattern& p, int64_t head, int64_t i0, int64_t i1, int64_t n,
+                std::vector<KeyRange>& out) {
+  if (p.held.empty()) return ranges_in_whole(p, head, i0, i1, n, out);
+  const int64_t first = in_whole(p, i0);
+  ranges_in_whole(p, head, first, first + i1 - i0, p.length, out);
+  for (KeyRange& range : out) {
+    range.begin = held_before(p, range.begin);
+    range.end = held_before(p, range.end);
+  }
+  std::erase_if(out, [](const KeyRange& range) { return range.begin == range.end; });
+}
+
 int64_t visible_pairs(const AttentionPattern& p, int64_t head, int64_t n) {
   int64_t pairs = 0;
   if (p.kind == PatternKind::strided) {
     for (int64_t t = 0; t < n; ++t) {
-      const int64_t i = t - document_at(p, t, n).begin;
+      const int64_t i = t - document_in_whole(p, t, n).begin;
       pairs += std::min(i + 1, p.group) + (i >= p.group ? i / p.group : 0);
     }
     return pairs;
   }
   std::vector<KeyRange> ranges;
   for (int64_t i0 = 0; i0 < n;) {
-    const int64_t i1 = pane_end(p, head, i0, n), queries = i1 - i0;
-    key_ranges(p, head, i0, i1, n, ranges);
+    const int64_t i1 = pane_end_in_whole(p, head, i0, n), queries = i1 - i0;
+    ranges_in_whole(p, head, i0, i1, n, ranges);
     for (const KeyRange& r : ranges) {
       pairs += queries * (r.end - r.begin);
       if (r.rule == KeyRule::causal) pairs -= queries * (queries - 1) / 2;

@@ -23,6 +23,12 @@ enum class Wrap : uint8_t {
   roll_leaky,  // one group of the last s and the first s tokens: the first see their future
 };
 
+// Tokens [begin, end) of a whole sequence, of which the first is number `at` of those at hand.
+struct HeldSpan {
+  int64_t begin, end, at;
+  bool operator==(const HeldSpan&) const = default;
+};
+
 // Heads from first_shifted_in on have their segments moved by `shift`. With roll_leaky, heads from
 // first_shifted_out on have their outputs rolled back; where the two differ, outputs end up `shift`
 // tokens away from their query (the ablations "shift up only" and "shift back only").
@@ -44,6 +50,12 @@ struct AttentionPattern {
   // Where documents begin among the tokens of a packed sequence, ascending from 0; empty: it is
   // one. Nobody sees beyond the own document, in which positions, segments and sinks begin anew.
   std::vector<int64_t> documents = {};
+  // Where keys of a part of the sequence alone are at hand (tensor/context_plan.h): its spans,
+  // ascending. Tokens are then counted among those, in all that follows but visible_pairs() and
+  // visible_fraction(); `documents` and `length`, the tokens of the whole sequence, are not. Who
+  // asks for queries asks for neighbours in one span whose keys are all at hand.
+  std::vector<HeldSpan> held = {};
+  int64_t length = 0;
 
   bool operator==(const AttentionPattern&) const = default;
   int64_t shift_in(int64_t head) const { return head >= first_shifted_in ? shift : 0; }

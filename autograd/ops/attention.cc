@@ -94,8 +94,9 @@ Tensor attention(const Tensor& q_in, const Tensor& k_in, const Tensor& v_in,
   const auto [q, k, v, o, lse, sums, size] =
       attend(q_in, k_in, v_in, pattern, scale, query_offset, need);
   if (!need) return o;
-  CHECK(size.T == size.S, "attention: has a backward only over whole sequences, not for ", size.T,
-        " queries over ", size.S, " keys");
+  CHECK(size.T == size.S || !pattern.held.empty(),
+        "attention: has a backward only over whole sequences, not for ", size.T, " queries over ",
+        size.S, " keys");
   // With P = softmax(s q k^T) and D_i = sum_d do_id o_id:
   // dv = P^T do, dP = do v^T, dS = P (dP - D), dq = s dS k, dk = s dS^T q
   return record(

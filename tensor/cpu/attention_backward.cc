@@ -125,11 +125,11 @@ class BackwardRun {  // one work item on one thread
     const StripLanes<T> where = strip_lanes<T>(block, i);
     for (int64_t lane = 0; lane < where.lanes; ++lane) {
       const int64_t head = block.group.first_head + (where.first_row + lane) % block.group.heads;
-      const int64_t batch = block.group.batch, token = where.position[lane];
+      const int64_t batch = block.group.batch, token = where.position[lane] - size_.query_offset;
       const auto prefetch = [&](const void* base, const AttentionStrides& stride, int64_t row) {
         prefetch_row(row_of<T>(base, stride, batch, row, head), size_.D);
       };
-      const int64_t out = output_row(*size_.pattern, head, token);
+      const int64_t out = row_of_output(head, where.position[lane]);
       prefetch(args_.q, args_.q_stride, token);
       prefetch(args_.o, args_.o_stride, out);
       prefetch(args_.d_o, args_.d_o_stride, out);
@@ -149,8 +149,9 @@ class BackwardRun {  // one work item on one thread
       std::fill_n(s.delta, kStrip<T>, T(0));
     }
     for (int64_t lane = 0; lane < s.where.lanes; ++lane) {
-      const int64_t head = head_of(block, s, lane), token = s.where.position[lane];
-      const int64_t out = output_row(*size_.pattern, head, token);
+      const int64_t head = head_of(block, s, lane);
+      const int64_t token = s.where.position[lane] - size_.query_offset;
+      const int64_t out = row_of_output(head, s.where.position[lane]);
       const T* q = row_of<T>(args_.q, args_.q_stride, batch, token, head);
       const T* o = row_of<T>(args_.o, args_.o_stride, batch, out, head);
       const T* d_o = row_of<T>(args_.d_o, args_.d_o_stride, batch, out, head);
@@ -171,6 +172,10 @@ class BackwardRun {  // one work item on one thread
 
   int64_t head_of(const QueryBlock& block, const BackwardState<T>& s, int64_t lane) const {
     return block.group.first_head + (s.where.first_row + lane) % block.group.heads;
+  }
+
+  int64_t row_of_output(int64_t head, int64_t position) const {
+    return output_row(*size_.pattern, head, position) - size_.query_offset;
   }
 
   template <int kVectors>
@@ -216,8 +221,8 @@ class BackwardRun {  // one work item on one thread
   void store_strip(const QueryBlock& block, const BackwardState<T>& s) const {
     for (int64_t lane = 0; lane < s.where.lanes; ++lane)
       get_lane(s.dq, lane, size_.D, static_cast<T>(size_.scale),
-               row_of<T>(args_.dq, args_.dq_stride, block.group.batch, s.where.position[lane],
-                         head_of(block, s, lane)));
+               row_of<T>(args_.dq, args_.dq_stride, block.group.batch,
+                         s.where.position[lane] - size_.query_offset, head_of(block, s, lane)));
   }
 
   const AttentionBackwardArgs& args_;

@@ -60,10 +60,10 @@ namespace {
 
 // Segments own their keys: nobody else but for the sinks adds to their gradients. Without causality
 // the queries before a sink see it too; then all sinks must be the first segment's own, of which a
-// shifted head has but a part.
+// shifted head has but a part, and segments must be at hand as a whole.
 bool segments_own_keys(const AttentionPattern& p) {
   return p.kind == PatternKind::segments && p.wrap == Wrap::split && !p.sink_query_noncausal &&
-         (p.causal || p.sinks <= p.group - p.shift);
+         (p.causal || (p.held.empty() && p.sinks <= p.group - p.shift));
 }
 
 // How many items to make of each group where keys are shared: as few as balance the threads, since
@@ -77,7 +77,8 @@ int64_t shards_per_group(int64_t groups, int64_t tokens) {
 
 class Planner {
  public:
-  Planner(const AttentionSizes& s, int64_t block_rows) : s_(s), rows_(block_rows) {}
+  Planner(const AttentionSizes& s, int64_t block_rows)
+      : s_(s), rows_(block_rows), last_(s.query_offset + s.T) {}
 
   BackwardPlan plan() {
     const std::vector<HeadGroup> groups = head_groups(s_);
@@ -87,8 +88,8 @@ class Planner {
         add_segments(group);
         continue;
       }
-      for (int64_t begin = 0, end; begin < s_.T; begin = end) {
-        end = document_at(*s_.pattern, begin, s_.T).end;
+      for (int64_t begin = s_.query_offset, end; begin < last_; begin = end) {
+        end = std::min(last_, document_at(*s_.pattern, begin, last_).end);
         add_shards(group, begin, end, shards_per_group(n, end - begin));
       }
     }
@@ -106,26 +107,27 @@ class Planner {
 
   void add_segments(const HeadGroup& group) {
     std::vector<KeyRange> ranges;
-    for (int64_t i0 = 0, i1; i0 < s_.T; i0 = i1) {
-      i1 = std::min(s_.T, pane_end(*s_.pattern, group.first_head, i0, s_.S));
+    for (int64_t i0 = s_.query_offset, i1; i0 < last_; i0 = i1) {
+      i1 = std::min(last_, pane_end(*s_.pattern, group.first_head, i0, s_.S));
       key_ranges(*s_.pattern, group.first_head, i0, i1, s_.S, ranges);
       BackwardItem item{.group = group, .i0 = i0, .i1 = i1};
-      item.own_begin = i0;
-      item.own_end = i1;
+      // What is held before and after the queries is the first's and the last's.
+      item.own_begin = i0 == s_.query_offset ? 0 : i0;
+      item.own_end = i1 == last_ ? s_.S : i1;
       item.cost = count_pairs(ranges, i0, i1) * group.heads;
-      if (group.rank > 0) item.buffer = reserve(group, i0, i1);
+      if (group.rank > 0) item.buffer = reserve(group, item.own_begin, item.own_end);
       item.side_begin = document_at(*s_.pattern, i0, s_.S).begin;
-      item.side_end = std::min(item.side_begin + s_.pattern->sinks, i0);
+      item.side_end = std::min(item.side_begin + s_.pattern->sinks, item.own_begin);
       if (item.side_end > item.side_begin)
         item.side = reserve(group, item.side_begin, item.side_end);
       plan_.items.push_back(item);
     }
   }
 
-  // The queries [begin, end) of a group, which are a document or all; without causality they see
-  // all keys.
+  // The queries [begin, end) of a group, which are those of a document or all; without causality
+  // they see all keys.
   void add_shards(const HeadGroup& group, int64_t begin, int64_t end, int64_t shards) {
-    const int64_t last_key = s_.pattern->documents.empty() ? s_.S : end;
+    const auto [first_key, last_key] = document_at(*s_.pattern, begin, s_.S);
     std::vector<QueryBlock> blocks;
     append_blocks(s_, group, begin, end, rows_, blocks);
     const auto total = std::accumulate(blocks.begin(), blocks.end(), 0.0, [](double sum, auto& b) {
@@ -135,7 +137,7 @@ class Planner {
     size_t next = 0;
     for (int64_t shard = 1; shard <= shards && next < blocks.size(); ++shard) {
       BackwardItem item{.group = group, .i0 = blocks[next].i0};
-      item.own_begin = begin;
+      item.own_begin = first_key;
       const double goal = total * static_cast<double>(shard) / static_cast<double>(shards);
       do {
         done += static_cast<double>(blocks[next].cost);
@@ -145,13 +147,13 @@ class Planner {
       const bool last = next == blocks.size();
       const bool prefix = s_.pattern->causal && s_.pattern->kind != PatternKind::segments;
       item.own_end = prefix && !last ? item.i1 : last_key;
-      if (!last || group.rank > 0) item.buffer = reserve(group, begin, item.own_end);
+      if (!last || group.rank > 0) item.buffer = reserve(group, first_key, item.own_end);
       plan_.items.push_back(item);
     }
   }
 
   const AttentionSizes& s_;
-  const int64_t rows_;
+  const int64_t rows_, last_;  // last_: the end of the queries among the keys
   BackwardPlan plan_;
 };
 

@@ -37,7 +37,7 @@ struct AttentionForwardArgs {
   int64_t sums_from = 0;
 };
 
-// Needs query_offset 0 and T == S. dq, dk, dv are overwritten.
+// Needs query_offset 0 and T == S, or a pattern that says what is held. dq, dk, dv are overwritten.
 struct AttentionBackwardArgs {
   AttentionSizes size;
   const void *q, *k, *v;
