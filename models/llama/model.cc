@@ -35,7 +35,8 @@ Tensor LlamaAttention::operator()(const Tensor& x, const RmsNorm& norm, const Ll
   } else {
     const auto& [cos, sin] = context.angles;
     const Tensor turned_q = rope_in_place(q, cos, sin), turned_k = rope_in_place(k, cos, sin);
-    o = attention(turned_q, turned_k, v, *context.pattern, scale);
+    o = context.part ? context.part->attend(turned_q, turned_k, v, scale)
+                     : attention(turned_q, turned_k, v, *context.pattern, scale);
   }
   return o_proj(reshape(o, {B, T, heads_ * head_dim_}), x, context.dropout_stream);
 }
@@ -127,7 +128,14 @@ Tensor Llama::hidden(const Tensor& ids, KvCache* cache, const Tensor& dropout_st
     context.angles =
         packed ? rope_.at(pattern().documents, B * T, device()) : rope_.at(0, T, device());
   context.dropout_stream = dropout_stream;
-  Tensor x = embed_tokens_(packed ? raw::reshape(ids, {1, B * T}) : ids);
+  Tensor rows = packed ? raw::reshape(ids, {1, B * T}) : ids;
+  if (!cache) context.part = context_pass(rows.dim(1));
+  if (context.part) {
+    rows = context.part->own(rows, 1);
+    for (Tensor* angles : {&context.angles.cos, &context.angles.sin})
+      *angles = context.part->own(*angles, 0);
+  }
+  Tensor x = embed_tokens_(rows);
   if (compute_type() == DType::bf16) x = cast(x, DType::bf16);
   for (size_t i = 0; i < layers_.size(); ++i) {
     if (!cache) context.recompute = {recompute_, i, layers_.size()};
@@ -136,7 +144,7 @@ Tensor Llama::hidden(const Tensor& ids, KvCache* cache, const Tensor& dropout_st
     };
     x = context.recompute.block(block, x);
   }
-  return packed ? reshape(norm_(x), {B, T, config_.hidden_size}) : norm_(x);
+  return packed && !context.part ? reshape(norm_(x), {B, T, config_.hidden_size}) : norm_(x);
 }
 
 KvCacheShape Llama::cache_shape() const {

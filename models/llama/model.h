@@ -20,6 +20,7 @@ struct LlamaContext {
   KvCache* cache = nullptr;
   Tensor dropout_stream = {};  // given: the pairs' dropout acts
   BlockRecompute recompute = {};
+  std::shared_ptr<const ContextPass> part = {};  // given: of a sequence that ranks share
 };
 
 class LlamaAttention : public Module {
