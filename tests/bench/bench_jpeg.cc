@@ -1,16 +1,26 @@
-// JPEG file to a normalised 224×224 random resized crop, flipped at random, on one core: images a
-// second over a folder, as one line of JSON. The peer is tests/bench/peer_jpeg.py.
-//   bench_jpeg FOLDER [PASSES]
+// JPEG file to a normalised 224x224 sample of training on one core: images a second over a folder
+// of files, or of shards as data_tic pack writes them, as one line of JSON. The peer is
+// tests/bench/peer_jpeg.py.
+//   bench_jpeg FOLDER [PASSES] [plain|recipe] [WORKERS]
+// plain: random resized crop and flip; recipe: RandAugment m9 and random erasing as well. With
+// WORKERS threads the loader makes batches of 128, by the clock on the wall.
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
 #include <filesystem>
+#include <memory>
+#include <string>
 
 #include "data/augmentation.h"
-#include "data/dataset.h"
+#include "data/image_shards.h"
+#include "data/loader.h"
 
+namespace mullion {
 namespace {
+
+namespace fs = std::filesystem;
 
 // Processor time of this process: others may share the core.
 double seconds() {
@@ -19,53 +29,115 @@ double seconds() {
   return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
 }
 
-std::vector<std::string> pictures(const std::string& root) {
-  std::vector<std::string> paths;
-  for (const auto& entry : std::filesystem::recursive_directory_iterator(root)) {
-    if (entry.is_regular_file()) paths.push_back(entry.path());
+// Pictures at any depth, of one class.
+class Files : public ImageSource {
+ public:
+  explicit Files(const std::string& root) : root_(root) {
+    for (const auto& entry : fs::recursive_directory_iterator(root))
+      if (entry.is_regular_file()) paths_.push_back(entry.path());
+    std::sort(paths_.begin(), paths_.end());
   }
-  std::sort(paths.begin(), paths.end());
-  return paths;
+  int64_t size() const override { return std::ssize(paths_); }
+  const std::string& root() const override { return root_; }
+  const std::vector<std::string>& classes() const override { return names_; }
+  int64_t label(int64_t) const override { return 0; }
+  std::string path(int64_t index) const override { return paths_[static_cast<size_t>(index)]; }
+  void read(int64_t index, std::vector<uint8_t>& out) const override {
+    read_regular_file(path(index), out);
+  }
+  std::string describe() const override { return "files"; }
+  const std::vector<std::string>& absent_classes() const override { return none_; }
+  const std::vector<NotTaken>& not_taken() const override { return nothing_; }
+  const std::vector<std::string>& doubts() const override { return none_; }
+
+ private:
+  std::string root_;
+  std::vector<std::string> paths_, names_ = {"all"}, none_;
+  std::vector<NotTaken> nothing_;
+};
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
 }
 
-}  // namespace
+// Images a second of one pass of the loader.
+double loaded(const Dataset& data, int pass, int workers) {
+  LoaderOptions options;
+  options.batch_size = static_cast<int>(std::min<int64_t>(128, data.size()));
+  options.workers = workers;
+  options.shuffle = true;
+  options.first_epoch = pass;
+  options.epochs = pass + 1;
+  const auto begin = std::chrono::steady_clock::now();
+  Loader loader(data, options);
+  Batch batch;
+  int64_t count = 0;
+  while (loader.next(batch)) count += batch.count;
+  const std::chrono::duration<double> time = std::chrono::steady_clock::now() - begin;
+  return static_cast<double>(count) / time.count();
+}
 
-int main(int argc, char** argv) try {
-  using namespace mullion;
-  if (argc < 2) return std::fprintf(stderr, "usage: bench_jpeg FOLDER [PASSES]\n"), 2;
-  const std::vector<std::string> paths = pictures(argv[1]);
-  const int passes = argc > 2 ? std::atoi(argv[2]) : 5;
-  const TrainTransform transform;
+int bench(const std::string& root, int passes, bool recipe, int workers) {
+  const bool shards = !find_shards(root, "train").empty();
+  std::shared_ptr<const ImageSource> source;
+  if (shards)
+    source = std::make_shared<ImageShards>(root, "train", nullptr);
+  else
+    source = std::make_shared<Files>(root);
+  AugmentSettings settings;
+  if (recipe) {
+    settings.set("auto", std::string("rand-m9-mstd0.5-inc1"));
+    settings.set("reprob", 0.25);
+  }
+  const TrainTransform transform(settings);
   TransformScratch scratch;
   std::vector<uint8_t> bytes;
   std::vector<float> out(224 * 224 * 3);
-  std::vector<double> times, decode_times;
+  std::vector<double> rates, decode_rates;
+  const auto n = static_cast<double>(source->size());
   for (int pass = 0; pass < passes; ++pass) {
-    const double start = seconds();
-    for (size_t i = 0; i < paths.size(); ++i) {
-      read_regular_file(paths[i], bytes);
-      const SampleKey key{42, pass, static_cast<int64_t>(i)};
-      transform.apply(EncodedImage(bytes, paths[i]), key, scratch, out.data());
+    if (workers > 0) {
+      rates.push_back(loaded(ImageDataset(source, transform), pass, workers));
+      continue;
     }
-    times.push_back(seconds() - start);
+    const double start = seconds();
+    for (int64_t i = 0; i < source->size(); ++i) {
+      source->read(i, bytes);
+      const SampleKey key{42, pass, i};
+      transform.apply(EncodedImage(bytes, source->path(i)), key, scratch, out.data());
+    }
+    rates.push_back(n / (seconds() - start));
     const double again = seconds();
-    for (size_t i = 0; i < paths.size(); ++i) {  // the same crops, decoded only
-      read_regular_file(paths[i], bytes);
-      const EncodedImage image(bytes, paths[i]);
-      Philox random = SampleKey{42, pass, static_cast<int64_t>(i)}.random(Purpose::crop);
+    for (int64_t i = 0; i < source->size(); ++i) {  // the same crops, decoded only
+      source->read(i, bytes);
+      const EncodedImage image(bytes, source->path(i));
+      Philox random = SampleKey{42, pass, i}.random(Purpose::crop);
       const CropRect crop = random_resized_crop(image.width(), image.height(), {}, random);
       image.decode(crop, 224, 224, scratch.image);
     }
-    decode_times.push_back(seconds() - again);
+    decode_rates.push_back(n / (seconds() - again));
   }
-  std::sort(times.begin(), times.end());
-  std::sort(decode_times.begin(), decode_times.end());
-  const double n = static_cast<double>(paths.size());
   std::printf(
-      "{\"bench\": \"jpeg\", \"images\": %zu, \"passes\": %d, \"median_img_s\": %.1f, "
-      "\"best_img_s\": %.1f, \"best_decode_only_img_s\": %.1f}\n",
-      paths.size(), passes, n / times[times.size() / 2], n / times[0], n / decode_times[0]);
+      "{\"bench\": \"jpeg\", \"from\": \"%s\", \"steps\": \"%s\", \"workers\": %d, \"images\": "
+      "%lld, \"passes\": %d, \"median_img_s\": %.1f, \"best_img_s\": %.1f, "
+      "\"best_decode_only_img_s\": %.1f}\n",
+      shards ? "shards" : "files", recipe ? "recipe" : "plain", workers,
+      static_cast<long long>(source->size()), passes, median(rates),
+      *std::max_element(rates.begin(), rates.end()),
+      decode_rates.empty() ? 0 : *std::max_element(decode_rates.begin(), decode_rates.end()));
   return 0;
+}
+
+}  // namespace
+}  // namespace mullion
+
+int main(int argc, char** argv) try {
+  const std::string steps = argc > 3 ? argv[3] : "plain";
+  if (argc < 2 || (steps != "plain" && steps != "recipe"))
+    return std::fprintf(stderr, "usage: bench_jpeg FOLDER [PASSES] [plain|recipe] [WORKERS]\n"), 2;
+  return mullion::bench(argv[1], argc > 2 ? std::atoi(argv[2]) : 5, steps == "recipe",
+                        argc > 4 ? std::atoi(argv[4]) : 0);
 } catch (const std::exception& error) {
   return std::fprintf(stderr, "bench_jpeg: %s\n", error.what()), 1;
 }

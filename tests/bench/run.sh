@@ -3,7 +3,7 @@
 # WHAT: tic (TiC-nano step against unfold and dense attention), tic-t (TiC-T at 224), llama (LoRA steps of
 # SmolLM2-135M at 512 and 2,048 tokens), llama-8k (at 8,192: SF-Attn and full attention here, full
 # there; the peer needs 22 GB), linearity (SF-Attn's time at 16,384 tokens over that at 4,096), jpeg
-# FOLDER. Default: tic llama. PyTorch goes into a virtual environment below build/, or is taken from
+# FOLDER (of JPEGs, or of shards as data_tic pack writes them). Default: tic llama. PyTorch goes into a virtual environment below build/, or is taken from
 # the interpreter that MULLION_PYTHON names. ROUNDS=3 is the number of turns. On a GPU: tools/gpu_check.sh.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -11,7 +11,7 @@ rounds=${ROUNDS:-3}
 python=${MULLION_PYTHON:-build/bench-python/bin/python}
 if [ ! -x "$python" ]; then
   python3 -m venv build/bench-python
-  build/bench-python/bin/pip install -q torch torchvision transformers==4.51.3 peft==0.15.2 safetensors gguf pillow numpy
+  build/bench-python/bin/pip install -q torch torchvision transformers==4.51.3 peft==0.15.2 safetensors gguf pillow numpy timm webdataset
 fi
 gguf=models_cache/SmolLM2-135M-Instruct.Q4_1.gguf hf=models_cache/smollm2-hf
 fetch_models() {
@@ -74,7 +74,9 @@ while [ $# -gt 0 ]; do
       OMP_WAIT_POLICY=passive build/bin/bench_attention | grep '"sf".*over_4096'
       ;;
     jpeg)
-      "$python" tests/bench/peer_jpeg.py "$2" "$rounds" build/bin/bench_jpeg
+      for steps in plain recipe; do
+        "$python" tests/bench/peer_jpeg.py "$2" "$rounds" build/bin/bench_jpeg $steps
+      done
       shift
       ;;
     *) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 2 ;;
