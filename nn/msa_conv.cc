@@ -20,9 +20,9 @@ void MsaConv2d::fields(Fields& fields) {
   if (proj) fields("proj", *proj);
 }
 
-Tensor MsaConv2d::operator()(const Tensor& x, const Tensor& residual) const {
-  const int64_t C = x.dim(-1);
-  Tensor packed = qkv(x), y;
+Tensor MsaConv2d::attend(Tensor packed) const {
+  const int64_t C = packed.dim(-1) / 3;
+  Tensor y;
   if (map_roll) packed = roll(roll(packed, 1, -map_roll), 2, -map_roll);
   if (geometry.pool > 1) {
     const Tensor kv = avg_pool(slice(packed, 3, C, 3 * C), geometry.pool);
@@ -30,7 +30,11 @@ Tensor MsaConv2d::operator()(const Tensor& x, const Tensor& residual) const {
   } else {
     y = msa_conv(packed, geometry);
   }
-  if (map_roll) y = roll(roll(y, 1, map_roll), 2, map_roll);
+  return map_roll ? roll(roll(y, 1, map_roll), 2, map_roll) : y;
+}
+
+Tensor MsaConv2d::operator()(const Tensor& x, const Tensor& residual) const {
+  const Tensor y = attend(qkv(x));
   if (proj) return (*proj)(y, residual);
   return residual.defined() ? add(y, residual) : y;
 }

@@ -12,6 +12,8 @@ class MsaConv2d : public Module {
   MsaConv2d(int64_t channels, const MsaConvGeometry& geometry, bool project, int64_t map_roll);
   // (B, H, W, C) -> (B, H, W, C), with the residual added where one is given
   Tensor operator()(const Tensor& x, const Tensor& residual = {}) const;
+  // Of the projections (B, H, W, 3C), before the output's: (B, H, W, C).
+  Tensor attend(Tensor packed) const;
   void fields(Fields& fields) override;
 
   Linear qkv;                    // rows: q, then k, then v

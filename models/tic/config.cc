@@ -14,7 +14,7 @@ struct Names;
 template <>
 struct Names<TicConfig::Block> {
   static constexpr const char* field = "block";
-  static constexpr const char* list[] = {"tic", "released"};
+  static constexpr const char* list[] = {"tic", "released", "global"};
 };
 template <>
 struct Names<TicConfig::Variant> {
@@ -103,6 +103,11 @@ TicConfig tic_preset(const std::string& name) {
   return c;
 }
 
+std::string TicConfig::title() const {
+  return name() + (is_global() ? " (the twin of " + preset + " with global attention)"
+                               : " (this project's reconstruction)");
+}
+
 void TicConfig::check() const {
   const auto positive = [](const char* field, int64_t value) {
     CHECK_AS(Fault::usage, value > 0 && value <= kMost, field, ": ", value, ", expected 1 to ",
@@ -129,6 +134,10 @@ void TicConfig::check() const {
     CHECK_AS(Fault::usage, heads[i] >= 4 || width(i) % 4 == 0 || shift != Shift::group,
              "shift: ", width(i), " channels of stage ", i, " cannot be quartered");
   }
+  CHECK_AS(Fault::usage, !is_global() || (positions > 0 && positions <= kMost),
+           "positions: ", positions, ", block global expects 1 to ", kMost);
+  CHECK_AS(Fault::usage, !is_global() || pool != Pool::kv,
+           "pool: kv, but with block global there is no window whose keys could be pooled");
   MsaConvGeometry geometry;
   geometry.kernel_h = kernel_h;
   geometry.kernel_w = kernel_w;
@@ -137,24 +146,26 @@ void TicConfig::check() const {
 }
 
 nlohmann::json tic_model_args(const TicConfig& c) {
-  return {{"preset", c.preset},
-          {"dim", c.dim},
-          {"depths", c.depths},
-          {"heads", c.heads},
-          {"kernel", {c.kernel_h, c.kernel_w}},
-          {"dilation", c.dilation},
-          {"patch", c.patch},
-          {"in_chans", c.in_chans},
-          {"num_classes", c.num_classes},
-          {"block", to_name(c.block)},
-          {"variant", to_name(c.variant)},
-          {"border", to_name(c.border)},
-          {"shift", to_name(c.shift)},
-          {"shift_size", c.shift_size},
-          {"pool", to_name(c.pool)},
-          {"kv_pool", c.kv_pool},
-          {"mlp_ratio", c.mlp_ratio},
-          {"mlp_dwconv", c.mlp_dwconv}};
+  nlohmann::json args = {{"preset", c.preset},
+                         {"dim", c.dim},
+                         {"depths", c.depths},
+                         {"heads", c.heads},
+                         {"kernel", {c.kernel_h, c.kernel_w}},
+                         {"dilation", c.dilation},
+                         {"patch", c.patch},
+                         {"in_chans", c.in_chans},
+                         {"num_classes", c.num_classes},
+                         {"block", to_name(c.block)},
+                         {"variant", to_name(c.variant)},
+                         {"border", to_name(c.border)},
+                         {"shift", to_name(c.shift)},
+                         {"shift_size", c.shift_size},
+                         {"pool", to_name(c.pool)},
+                         {"kv_pool", c.kv_pool},
+                         {"mlp_ratio", c.mlp_ratio},
+                         {"mlp_dwconv", c.mlp_dwconv}};
+  if (c.is_global()) args["positions"] = c.positions;
+  return args;
 }
 
 TicConfig tic_from_model_args(const nlohmann::json& args, const std::string& file) {
@@ -173,7 +184,8 @@ TicConfig tic_from_model_args(const nlohmann::json& args, const std::string& fil
   const auto named = [&](const char* key, auto& value) {
     from_name(get_string_or(args, file, key, to_name(value)), value);
   };
-  const nlohmann::json known = tic_model_args(TicConfig());
+  nlohmann::json known = tic_model_args(TicConfig());
+  known["positions"] = 0;
   for (const auto& [key, value] : args.items())
     CHECK_AS(Fault::bad_file, known.contains(key), file, ": model_args: ", key,
              " is no setting of a TiC");
@@ -193,7 +205,8 @@ TicConfig tic_from_model_args(const nlohmann::json& args, const std::string& fil
                               {"num_classes", &c.num_classes},
                               {"shift_size", &c.shift_size},
                               {"kv_pool", &c.kv_pool},
-                              {"mlp_ratio", &c.mlp_ratio}})
+                              {"mlp_ratio", &c.mlp_ratio},
+                              {"positions", &c.positions}})
       integer(key, *value);
     named("block", c.block);
     named("variant", c.variant);
@@ -225,6 +238,8 @@ double tic_parameters(const TicConfig& c) {
     if (c.mlp_dwconv) total += depth * 10 * ratio * C;
     total += stride * (2 * C * C * (c.pool == TicConfig::Pool::inter ? 1 : 4) + 6 * C);
   }
+  if (c.is_global())
+    total += static_cast<double>(c.positions) * static_cast<double>(c.positions * c.dim);
   C /= 2;
   return total + 2 * C + C * classes + classes;
 }
@@ -240,7 +255,8 @@ int64_t tic_macs(const TicConfig& c, int64_t height, int64_t width) {
       h = (h + 1) / 2;
       w = (w + 1) / 2;
     }
-    total += depth * pixels * (3 * C * C + 2 * taps * C);
+    const int64_t keys = c.is_global() ? pixels : taps;
+    total += depth * pixels * (3 * C * C + 2 * keys * C);
     if (c.block == TicConfig::Block::released) {
       total += (depth - 1) * pixels * taps * C * C + h * w * taps * C * C * (last ? 1 : 2);
     } else {

@@ -13,7 +13,9 @@
 namespace mullion {
 
 struct TicConfig {
-  enum class Block { tic, released };                   // ours; steps 1-5 of the released operator
+  // tic: ours; released: steps 1-5 of the released operator; global: the twin to compare with, in
+  // which each pixel of a map attends to all others (models/tic/global.h).
+  enum class Block { tic, released, global };
   enum class Variant { standard, dilated, depthwise };  // depthwise: one head a channel
   enum class Shift { off, group, roll_map, per_layer };
   enum class Pool { inter, off, kv };
@@ -34,10 +36,14 @@ struct TicConfig {
   int64_t mlp_ratio = 4;
   bool mlp_dwconv = false;
   double layer_norm_eps = 1e-5;
+  int64_t positions = 0;  // block global: side of the table of learned positions, patches
 
   int64_t width(size_t stage) const { return dim << stage; }
   int64_t blocks() const { return std::accumulate(depths.begin(), depths.end(), int64_t{0}); }
   int64_t shift_amount() const { return shift_size ? shift_size : std::max(kernel_h, kernel_w); }
+  bool is_global() const { return block == Block::global; }
+  std::string name() const { return is_global() ? preset + "-global" : preset; }
+  std::string title() const;  // the name, and whose choice the model is
   // Throws Error (usage) that names the field and its value.
   void check() const;
 };

@@ -71,8 +71,11 @@ TicBlock::TicBlock(const TicConfig& c, int64_t C, int64_t C_out, const MsaConvGe
                    int64_t map_roll)
     : released_(c.block == TicConfig::Block::released),
       dilation_(c.dilation),
-      norm1_(C, c.layer_norm_eps),
-      attn_(C, geometry, !released_, map_roll) {
+      norm1_(C, c.layer_norm_eps) {
+  if (c.is_global())
+    attn_all_ = std::make_unique<GlobalAttention>(C, geometry.heads);
+  else
+    attn_ = std::make_unique<MsaConv2d>(C, geometry, !released_, map_roll);
   if (released_) {
     conv_ = std::make_unique<Conv2d>(C, C_out, c.kernel_h, c.kernel_w, false);
     return;
@@ -86,7 +89,8 @@ TicBlock::TicBlock(const TicConfig& c, int64_t C, int64_t C_out, const MsaConvGe
 
 void TicBlock::fields(Fields& fields) {
   fields("norm1", norm1_);
-  fields("attn", attn_);
+  if (attn_) fields("attn", *attn_);
+  if (attn_all_) fields("attn", *attn_all_);
   if (released_) return fields("conv", *conv_);
   fields("norm2", *norm2_);
   fields("mlp.fc1", *fc1_);
@@ -104,18 +108,21 @@ Tensor TicBlock::mlp(const Tensor& x, const Tensor& residual) const {
 Tensor TicBlock::operator()(const Tensor& x, double rate, uint64_t seed,
                             const Tensor& streams) const {
   const Tensor z = norm1_(x);
+  const auto attend = [&](const Tensor& residual) {
+    return attn_all_ ? (*attn_all_)(z, residual) : (*attn_)(z, residual);
+  };
   if (released_) {
     const int64_t stride = conv_->weight.dim(0) / conv_->weight.dim(1);
-    return relu(conv2d(attn_(z, z), conv_->weight, stride, dilation_));
+    return relu(conv2d(attend(z), conv_->weight, stride, dilation_));
   }
   if (rate == 0) {  // nothing stands between a branch's last product and the sum
-    const Tensor y = attn_(z, x);
+    const Tensor y = attend(x);
     return mlp((*norm2_)(y), y);
   }
   const auto drop = [&](const Tensor& branch, int64_t i) {
     return drop_path(branch, rate, seed, raw::slice(streams, 0, i, i + 1));
   };
-  const Tensor y = add(x, drop(attn_(z), 0));
+  const Tensor y = add(x, drop(attend({}), 0));
   return add(y, drop(mlp((*norm2_)(y)), 1));
 }
 
@@ -167,6 +174,8 @@ Tic::Tic(const TicConfig& config)
       stem_norm_(config.dim, config.layer_norm_eps),
       norm_(config.width(config.depths.size() - 1), config.layer_norm_eps),
       head_(config.width(config.depths.size() - 1), config.num_classes, true) {
+  if (config.is_global())
+    positions_ = Tensor::zeros({1, config.positions * config.positions, config.dim});
   int64_t blocks = 0, shifted = 0;
   for (size_t i = 0; i < config.depths.size(); ++i) {
     stages_.push_back(std::make_unique<TicStage>(config, i, blocks, shifted));
@@ -178,6 +187,7 @@ Tic::Tic(const TicConfig& config)
 void Tic::fields(Fields& fields) {
   fields("stem.conv", stem_);
   fields("stem.norm", stem_norm_);
+  fields("pos_embed", positions_);
   fields("stages", stages_);
   fields("norm", norm_);
   fields("head", head_);
@@ -189,12 +199,21 @@ void Tic::initialize(uint64_t seed) {
   });
 }
 
-Tensor Tic::features(const Tensor& images, const TicTraining* training) const {
+Tensor Tic::stem(const Tensor& images) const {
   CHECK(images.rank() == 4 && images.dim(3) == config_.in_chans && images.numel() > 0,
         "tic: images of shape ", images.shape(), ", expected (B, H, W, ", config_.in_chans, ")");
-  const int64_t total = config_.blocks();
   const Tensor input = compute_type_ == DType::bf16 ? cast(images, DType::bf16) : images;
   Tensor x = stem_norm_(patch_conv(input, stem_));
+  if (positions_.defined()) {
+    const Tensor positions = positions_at(positions_, x.dim(1), x.dim(2));
+    x = add(x, x.dtype() == positions.dtype() ? positions : cast(positions, x.dtype()));
+  }
+  return x;
+}
+
+Tensor Tic::features(const Tensor& images, const TicTraining* training) const {
+  Tensor x = stem(images);
+  const int64_t total = config_.blocks();
   for (const auto& stage : stages_) x = (*stage)(x, training, total);
   return norm_(x);
 }

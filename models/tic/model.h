@@ -1,8 +1,10 @@
 // TiC: a stem of patches, stages of MSA-Conv blocks with pooling between them, a linear head. No
 // parameter depends on the image's size, so one set of weights serves every size. Inside the model
-// maps are NHWC; parameters have the names and orders of checkpoints in timm's manner.
+// maps are NHWC; parameters have the names and orders of checkpoints in timm's manner. The twin
+// (block global) is the same but for its attention and for learned positions.
 #pragma once
 #include "models/tic/config.h"
+#include "models/tic/global.h"
 #include "nn/msa_conv.h"
 
 namespace mullion {
@@ -33,6 +35,8 @@ class TicBlock : public Module {
            const MsaConvGeometry& geometry, int64_t map_roll);
   // rate is the drop-path probability; seed and the two streams name the block's random draws.
   Tensor operator()(const Tensor& x, double rate, uint64_t seed, const Tensor& streams) const;
+  // Of one map (1, H, W, C): where its heads look from the pixel (y, x). (heads, H, W)
+  Tensor attention_from(const Tensor& x, int64_t row, int64_t column) const;
   void fields(Fields& fields) override;
 
  private:
@@ -40,7 +44,8 @@ class TicBlock : public Module {
   bool released_;
   int64_t dilation_;
   LayerNorm norm1_;
-  MsaConv2d attn_;
+  std::unique_ptr<MsaConv2d> attn_;  // one of these two
+  std::unique_ptr<GlobalAttention> attn_all_;
   std::unique_ptr<LayerNorm> norm2_;
   std::unique_ptr<Linear> fc1_, fc2_;
   std::unique_ptr<Conv2d> dwconv_, conv_;
@@ -50,6 +55,9 @@ class TicStage : public Module {
  public:
   TicStage(const TicConfig& config, size_t stage, int64_t blocks_before, int64_t shifted_before);
   Tensor operator()(const Tensor& x, const TicTraining* training, int64_t total_blocks) const;
+  // The map that block number `count` is given.
+  Tensor before(Tensor x, int64_t count) const;
+  const TicBlock& block(int64_t index) const { return *blocks_[static_cast<size_t>(index)]; }
   void fields(Fields& fields) override;
   int64_t shifted_blocks() const { return shifted_; }
 
@@ -68,6 +76,10 @@ class Tic : public Module {
   Tensor operator()(const Tensor& images, const TicTraining* training = nullptr) const;
   // The normed map before the global pooling: (B, H', W', C).
   Tensor features(const Tensor& images, const TicTraining* training = nullptr) const;
+  // Where the heads of a block, `layer` from 0 over all stages, look from one pixel of an image
+  // (1, H, W, in_chans): the weights of the keys on the block's map, (heads, H', W'). They add up
+  // to less than 1 where keys outside the map have their part.
+  Tensor attention_from(const Tensor& image, int64_t layer, int64_t y, int64_t x) const;
   void fields(Fields& fields) override;
   // Weights from truncated normals of deviation 0.02, biases 0.
   void initialize(uint64_t seed);
@@ -77,10 +89,12 @@ class Tic : public Module {
   Device device() const { return head_.weight.device(); }
 
  private:
+  Tensor stem(const Tensor& images) const;
   TicConfig config_;
   DType compute_type_ = DType::f32;
   Conv2d stem_;
   LayerNorm stem_norm_;
+  Tensor positions_;  // (1, positions², C) of a global twin
   std::vector<std::unique_ptr<TicStage>> stages_;
   LayerNorm norm_;
   Linear head_;

@@ -78,6 +78,67 @@ std::vector<std::string> golden_cases() {
 INSTANTIATE_TEST_SUITE_P(All, TicGolden, testing::ValuesIn(golden_cases()),
                          [](const auto& each) { return each.param; });
 
+TicConfig small_twin() {
+  TicConfig c;
+  c.dim = 16;
+  c.depths = {2};
+  c.heads = {4};
+  c.patch = c.positions = 4;
+  c.num_classes = 5;
+  c.block = TicConfig::Block::global;
+  return c;
+}
+
+// A twin of one stage is a ViT.
+TEST(TicTwin, OutputsAndGradientsAreThoseOfTimm) {
+  const test::Golden golden("tic_twin");
+  Tic model(small_twin());
+  for_each_parameter(model, [&](const std::string& name, Tensor& p) {
+    p = golden.tensor("parameters." + name);
+    set_requires_grad(p, true);
+  });
+  for (const std::string name : {"own_size", "other_size"}) {
+    SCOPED_TRACE(name);
+    const Tensor nchw = golden.tensor(name + ".input");
+    const Tensor input = raw::clone(raw::permute(nchw, std::vector<int>{0, 2, 3, 1}));
+    set_requires_grad(input, true);
+    clear_grads(named_parameters(model));
+    const Tensor out = model(input);
+    EXPECT_LT(test::relative_error(out, golden.tensor(name + ".out")), 1e-5);
+    backward(out, golden.tensor(name + ".grad_out"));
+    for (const NamedParameter& p : named_parameters(model)) {
+      ASSERT_TRUE(grad(p.value).defined()) << p.name;
+      if (!golden.has(name + ".grad." + p.name)) continue;
+      EXPECT_LT(test::relative_error(grad(p.value), golden.tensor(name + ".grad." + p.name)), 1e-5)
+          << p.name;
+    }
+    const Tensor dx = raw::permute(grad(input), std::vector<int>{0, 3, 1, 2});
+    EXPECT_LT(test::relative_error(dx, golden.tensor(name + ".grad.input")), 1e-5);
+  }
+}
+
+// Same width, depths and MLP as the TiC; ViT-B/16's published size where it is made like one.
+TEST(TicTwin, HasTheSizeItSays) {
+  TicConfig c = tic_preset("tic-t");
+  const double own = tic_parameters(c);
+  c.block = TicConfig::Block::global;
+  c.positions = 56;
+  EXPECT_EQ(tic_parameters(c) - own, 56 * 56 * 96);
+  EXPECT_EQ(static_cast<double>(parameter_count(named_parameters(*std::make_unique<Tic>(c)))),
+            tic_parameters(c));
+  TicConfig vit = small_twin();
+  vit.dim = 768;
+  vit.depths = {12};
+  vit.heads = {12};
+  vit.patch = 16;
+  vit.positions = 14;
+  vit.num_classes = 1000;
+  EXPECT_NEAR(tic_parameters(vit) / 1e6, 86.57, 0.01);
+  EXPECT_NEAR(static_cast<double>(tic_macs(vit, 224, 224)) / 1e9, 17.5, 0.1);
+  EXPECT_NEAR(static_cast<double>(tic_macs(vit, 1024, 1024)) / 1e9, 659.78, 1);
+  EXPECT_EQ(tic_from_model_args(tic_model_args(c), "args").positions, 56);
+}
+
 // tic.md, section 4: parameters and multiply-adds of the presets, as the table prints them.
 TEST(Tic, PresetsHaveTheTablesSizes) {
   struct Row {
@@ -146,6 +207,41 @@ TEST(Tic, OverfitsOneBatch) {
   EXPECT_LT(last, 0.05 * first);
 }
 
+// Where a block looks, by its gradient: with one key of weight 1 the output is that key's value.
+TEST(Tic, AttentionFromAPixelAddsUpToWhatLiesInside) {
+  for (const auto border : {MsaBorder::zero_logit, MsaBorder::masked})
+    for (const auto pool : {TicConfig::Pool::inter, TicConfig::Pool::kv}) {
+      TicConfig c = nano();
+      c.border = border;
+      c.pool = pool;
+      Tic model(c);
+      model.initialize(1);
+      const Tensor image = Tensor::full({1, 32, 32, 3}, 0.25);
+      for (int64_t layer = 0; layer < c.blocks(); ++layer) {
+        const Tensor seen = model.attention_from(image, layer, 0, 31);
+        const int64_t heads = c.heads[static_cast<size_t>(layer / 2)];
+        ASSERT_EQ(seen.dim(0), heads);
+        const auto values = seen.to_vector<float>();
+        const auto pixels = values.size() / static_cast<size_t>(heads);
+        for (size_t head = 0; head < static_cast<size_t>(heads); ++head) {
+          double sum = 0;
+          size_t looked_at = 0;
+          for (size_t p = 0; p < pixels; ++p) {
+            sum += values[head * pixels + p];
+            looked_at += values[head * pixels + p] > 0;
+          }
+          // At a corner the window of 5 x 5 has 3 x 3 taps inside.
+          EXPECT_EQ(looked_at < pixels, layer < 4 || pool == TicConfig::Pool::inter) << layer;
+          if (border == MsaBorder::masked)
+            EXPECT_NEAR(sum, 1, 1e-5);
+          else
+            EXPECT_LT(sum, 0.9);
+        }
+      }
+    }
+  EXPECT_THROW(Tic(nano()).attention_from(Tensor::full({1, 32, 32, 3}, 0), 6, 0, 0), Error);
+}
+
 TEST(Tic, DropPathIsAFunctionOfSeedAndStep) {
   Tic model(nano());
   model.initialize(1);
@@ -166,6 +262,12 @@ TEST(Tic, RefusesWhatDoesNotFit) {
   heads.heads = {5, 6, 12, 24};
   EXPECT_THROW(Tic{heads}, Error);
   EXPECT_THROW(tic_preset("tic-x"), Error);
+  TicConfig twin = small_twin();
+  twin.positions = 0;
+  EXPECT_THROW(Tic{twin}, Error);
+  twin.positions = 4;
+  twin.pool = TicConfig::Pool::kv;
+  EXPECT_THROW(Tic{twin}, Error);
 }
 
 }  // namespace
