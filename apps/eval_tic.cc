@@ -7,8 +7,10 @@
 #include "apps/program/log.h"
 #include "apps/program/main.h"
 #include "apps/program/signals.h"
+#include "apps/tic/class_names.h"
 #include "apps/tic/evaluate.h"
 #include "apps/tic/image_data.h"
+#include "apps/tic/judgement_pictures.h"
 #include "apps/tic/model_folder.h"
 #include "apps/tic/results_file.h"
 #include "data/cue_task.h"
@@ -83,11 +85,16 @@ OptionTable make_table() {
                            "text file with the images to evaluate, a path a line");
   table.add_optional<Path>("data.real_labels", "--real-labels",
                            "ReaL's real.json: all labels that are right for ImageNet's val images");
+  add_class_names_option(table, "the checkpoint's, else such a file in --data-dir");
   table.add("log.topk", "--topk", std::vector<int64_t>{1, 5}, "k of the top-k accuracies")
       .at_least(1);
   table.add("log.per_class", "--per-class", false, "also the result of each class");
   table.add_optional<Path>("log.confusion", "--confusion",
                            "CSV file to write: images by true and predicted class");
+  table.add_optional<Path>("log.confusion_picture", "--confusion-picture",
+                           "SVG file to write: the same in colours");
+  table.add_optional<Path>("log.reliability", "--reliability",
+                           "SVG file to write: accuracy over confidence");
   table.add_optional<Path>("log.results_file", "--results-file",
                            "file to write, a row a size, in timm's columns");
   table
@@ -95,8 +102,9 @@ OptionTable make_table() {
            "of that file, unless .json or .md says it")
       .one_of({"csv", "json", "md"});
   add_amp_option(table);
-  tie_to_scenes(table, {"data.cue_count", "data.cue_seed"},
-                {"data.val_split", "data.crop_pct", "data.exif", "data.follow_links"});
+  tie_to_scenes(
+      table, {"data.cue_count", "data.cue_seed"},
+      {"data.val_split", "data.crop_pct", "data.exif", "data.follow_links", "data.class_names"});
   table.add_common_without(true, false);
   return table;
 }
@@ -127,27 +135,28 @@ std::unique_ptr<Dataset> dataset(const Options& o, const TicDescription& d, Size
 }
 
 void add_classes(const Options& options, JsonObject& result, const Accuracy& a,
-                 const std::vector<std::string>& names) {
+                 const TicDescription& d) {
   std::vector<JsonObject> rows;
-  const auto classes = per_class(a.judged, std::ssize(names));
-  for (size_t c = 0; c < names.size(); ++c) {
+  const auto classes = per_class(a.judged, std::ssize(d.classes));
+  for (size_t c = 0; c < d.classes.size(); ++c) {
     char line[96];
     std::snprintf(line, sizeof line, "%8lld images  recall %6.2f %%  precision %6.2f %%  ",
                   static_cast<long long>(classes[c].count), classes[c].recall(),
                   classes[c].precision());
-    print_text(options, line + printable(names[c]) + "\n");
+    print_text(options, line + printable(d.shown(c)) + "\n");
     rows.push_back(JsonObject()
-                       .set("class", names[c])
+                       .set("class", d.classes[c])
                        .set("count", classes[c].count)
                        .set("recall", classes[c].recall())
                        .set("precision", classes[c].precision()));
+    if (!d.class_names.empty()) rows.back().set("name", d.class_names[c]);
   }
   result.set("per_class", rows);
 }
 
-// What the options ask for beyond top-1 and top-5; `folder`: null for the cue task.
+// What the options ask for beyond top-1 and top-5; `real`: where --real-labels are given.
 void add_judgement(const Options& options, JsonObject& result, const Accuracy& a,
-                   const std::vector<std::string>& names, const ImageSource* folder) {
+                   const TicDescription& d, const std::optional<RealLabels>& real_labels) {
   for (const int64_t k : options.get<std::vector<int64_t>>("log.topk"))
     result.set(concat("top", k), topk_accuracy(a.judged, k));
   const Calibration c = calibration(a.judged);
@@ -158,17 +167,20 @@ void add_judgement(const Options& options, JsonObject& result, const Accuracy& a
                        .set("confidence", bin.confidence)
                        .set("accuracy", bin.accuracy));
   result.set("ece", c.error).set("calibration", bins);
-  if (options.has("data.real_labels")) {
-    std::vector<std::string> paths;
-    for (int64_t i = 0; i < folder->size(); ++i) paths.push_back(folder->path(i));
-    const RealAccuracy real =
-        real_accuracy(a.judged, paths, options.get<Path>("data.real_labels"), std::ssize(names));
+  if (real_labels) {
+    const RealAccuracy real = real_accuracy(a.judged, *real_labels);
     result.set("real_top1", real.accuracy).set("real_count", real.count);
     print_result(options, concat("   ReaL: Acc@1 ", real.accuracy, ", ", real.count, " images"));
   }
-  if (options.get<bool>("log.per_class")) add_classes(options, result, a, names);
+  if (options.get<bool>("log.per_class")) add_classes(options, result, a, d);
+  std::vector<std::string> names;
+  for (size_t i = 0; i < d.classes.size(); ++i) names.push_back(d.shown(i));
   if (options.has("log.confusion"))
     write_whole_file(options.get<Path>("log.confusion"), confusion_csv(a.judged, names));
+  if (options.has("log.confusion_picture"))
+    write_whole_file(options.get<Path>("log.confusion_picture"), confusion_svg(a.judged, names));
+  if (options.has("log.reliability"))
+    write_whole_file(options.get<Path>("log.reliability"), reliability_svg(c));
 }
 
 // Paths that are written at the end are tried now, not after the work.
@@ -177,12 +189,16 @@ void check_options(const Options& options, size_t sizes) {
   for (const auto& [key, flag] :
        {std::pair{"data.images_list", "--images-list"}, {"data.real_labels", "--real-labels"}})
     CHECK_AS(Fault::usage, !cue || !options.has(key), flag, ": the cue task has no image files");
-  CHECK_AS(Fault::usage, sizes == 1 || !options.has("log.confusion"), "--confusion: one file, and ",
-           sizes, " sizes are evaluated");
+  for (const auto& [key, flag] : {std::pair{"log.confusion", "--confusion"},
+                                  {"log.confusion_picture", "--confusion-picture"},
+                                  {"log.reliability", "--reliability"}})
+    CHECK_AS(Fault::usage, sizes == 1 || !options.has(key), flag, ": one file, and ", sizes,
+             " sizes are evaluated");
   CHECK_AS(Fault::usage,
            options.has("log.results_file") || options.is_default("log.results_format"),
            "--results-format: without --results-file nothing is written");
-  for (const char* key : {"log.confusion", "log.results_file"})
+  for (const char* key :
+       {"log.confusion", "log.confusion_picture", "log.reliability", "log.results_file"})
     if (options.has(key)) AtomicFile probe(options.get<Path>(key));
 }
 
@@ -212,11 +228,20 @@ Outcome run(const Options& options) {
     if (options.has("data.images_list"))
       folder = std::make_shared<ImageSubset>(folder, options.get<Path>("data.images_list"));
     tell_of(*folder);
+    if (options.has("data.class_names") || description.class_names.empty())
+      description.class_names = class_names(options, root, description.classes);
   }
   NoteTeller notes;
   loaded.model->set_compute_type(apply_amp(options, loaded.model->device()));
   const std::vector<Size> sizes = sizes_of(options, loaded.description);
   check_options(options, sizes.size());
+  std::optional<RealLabels> real_labels;
+  if (options.has("data.real_labels")) {
+    std::vector<std::string> paths;
+    for (int64_t i = 0; i < folder->size(); ++i) paths.push_back(folder->path(i));
+    real_labels = read_real_labels(options.get<Path>("data.real_labels"), paths,
+                                   std::ssize(description.classes));
+  }
   std::vector<ResultRow> rows;
   const double millions =
       static_cast<double>(parameter_count(named_parameters(*loaded.model))) / 1e6;
@@ -247,8 +272,8 @@ Outcome run(const Options& options) {
     if (folder)
       results.back().set("not_taken", not_taken(*folder)).set("notes", notes_of(data->notes()));
     if (!a.complete) return Outcome(results.back(), kExitStopped);
-    add_judgement(options, results.back(), a, description.classes, folder.get());
-    rows.push_back({description.config.preset, size.text(), a.top1, a.top5, millions,
+    add_judgement(options, results.back(), a, description, real_labels);
+    rows.push_back({description.config.name(), size.text(), a.top1, a.top5, millions,
                     description.crop_pct, to_name(description.interpolation)});
     if (options.has("log.results_file"))
       write_whole_file(options.get<Path>("log.results_file"),

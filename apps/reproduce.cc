@@ -12,7 +12,6 @@
 #include "apps/reproduce/child.h"
 #include "apps/reproduce/estimate.h"
 #include "apps/reproduce/page.h"
-#include "apps/reproduce/sinklora.h"
 #include "tensor/check.h"
 
 namespace mullion {
@@ -113,10 +112,10 @@ void check_only(const Options& options, const std::vector<const Experiment*>& ch
 }
 
 // What the jobs read beneath --models and --data and is not there.
-std::vector<Need> missing(const std::vector<Job>& jobs, const World& world) {
+std::vector<Need> missing(const Experiment& e, const std::vector<Job>& jobs, const World& world) {
   std::vector<Need> list;
   if (world.scale == Scale::mini) return list;
-  const std::vector<Need> known = sinklora_setting(world).needs;
+  const std::vector<Need> known = e.background(world).needs;
   for (const Job& job : jobs)
     for (const std::string& word : job.arguments) {
       const bool below = word.starts_with(world.models.string() + "/") ||
@@ -158,10 +157,10 @@ Outcome list_experiments(const Options& options) {
       world.data = "DATA";
       const Plan plan = plan_of(e, world);
       const Rate rate = usual_rate(world.scale);
-      const Estimate total = estimate(Runner::order(plan, plan.rows), rate.tflop_s);
+      const Estimate total = estimate(Runner::order(plan, plan.rows), rate);
       std::string needs;
       for (const Job& job : plan.jobs)
-        for (const Need& need : sinklora_setting(world).needs)
+        for (const Need& need : e.background(world).needs)
           if (std::find(job.arguments.begin(), job.arguments.end(), need.path.string()) !=
                   job.arguments.end() &&
               needs.find(need.what) == needs.npos)
@@ -199,12 +198,12 @@ Outcome dry_run(const Options& options, const std::vector<const Experiment*>& ch
   const Rate here = measured_rate(world.scale, all.jobs, arms), usual = usual_rate(world.scale);
   std::vector<JsonObject> list;
   const auto times = [&](const std::vector<Job>& jobs, JsonObject& json) {
-    const Estimate now = estimate(jobs, here.tflop_s), then = estimate(jobs, usual.tflop_s);
+    const Estimate now = estimate(jobs, here), then = estimate(jobs, usual);
     json.set("tflop", now.tflop).set("gib", now.gib).set("hours_here", now.seconds / 3600);
     json.set("hours_usual", then.seconds / 3600);
     return concat(short_number(now.tflop), " TFLOP, ", short_number(now.gib), " GiB; ",
-                  hours_text(now.seconds), " on ", here.where, " (", short_number(here.tflop_s),
-                  " TFLOP/s); ", hours_text(then.seconds), " on ", usual.where, "\n");
+                  hours_text(now.seconds), " on ", here.where, "; ", hours_text(then.seconds),
+                  " on ", usual.where, "\n");
   };
   for (const auto& [experiment, jobs] : each) {
     JsonObject json;
@@ -214,7 +213,7 @@ Outcome dry_run(const Options& options, const std::vector<const Experiment*>& ch
       commands.push_back(quoted_command(job.program, job_arguments(job, arms)));
       text += commands.back() + "\n";
     }
-    for (const Need& need : missing(jobs, world)) {
+    for (const Need& need : missing(*experiment, jobs, world)) {
       lost.push_back(described(need));
       text += "missing: " + lost.back() + "\n";
     }
@@ -247,8 +246,6 @@ Outcome run(const Options& options) {
   Runner runner(arms);
   std::vector<JsonObject> done;
   std::vector<std::string> lost;
-  const std::string heading =
-      sinklora_setting(world).heading + (world.smoke ? " (smoke: figures mean nothing)" : "");
   bool goes_on = true;
   for (const Experiment* e : chosen) {
     if (!e->unavailable(world.scale).empty()) {
@@ -259,7 +256,7 @@ Outcome run(const Options& options) {
     const Plan plan = plan_of(*e, world);
     const std::vector<Row> rows = chosen_rows(options, plan);
     const std::vector<Job> jobs = Runner::order(plan, rows);
-    if (const std::vector<Need> needs = missing(jobs, world); !needs.empty()) {
+    if (const std::vector<Need> needs = missing(*e, jobs, world); !needs.empty()) {
       for (const Need& need : needs) log_warning(e->id, ": missing ", described(need));
       lost.push_back(e->id);
       continue;
@@ -270,6 +267,8 @@ Outcome run(const Options& options) {
                           std::all_of(jobs.begin(), jobs.end(),
                                       [&](const Job& job) { return runner.is_complete(job); });
     const fs::path folder = output / e->id / scale;
+    const std::string heading =
+        e->background(world).heading + (world.smoke ? " (smoke: figures mean nothing)" : "");
     const std::vector<Measured> measured = measure(plan, rows, runner.answers());
     const bool any = std::any_of(measured.begin(), measured.end(),
                                  [](const Measured& m) { return m.ours.has_value(); });

@@ -1,11 +1,15 @@
-// tool_tic: what a TiC is (info: parameters and multiply-adds) what it says (predict), and
-// the same for other programs (export).
+// tool_tic: what a TiC is (info: parameters and multiply-adds), what it says (predict), where it
+// looks (attention, receptive-field), what it takes (bench), and the same for other programs
+// (export).
 #include <cstdio>
 
 #include "apps/program/main.h"
+#include "apps/tic/attention_picture.h"
+#include "apps/tic/bench.h"
 #include "apps/tic/export/export.h"
-#include "apps/tic/model_folder.h"
+#include "apps/tic/model_choice.h"
 #include "apps/tic/predict.h"
+#include "apps/tic/receptive_field.h"
 #include "apps/tic/training.h"
 
 namespace mullion {
@@ -27,19 +31,24 @@ OptionTable info_table() {
   return table;
 }
 
+TicConfig new_config(const Options& options) {
+  const TicConfig preset = tic_preset(options.get<std::string>("model.name"));
+  return tic_config_of(options, preset.num_classes, nullptr, usual_size(preset));
+}
+
 Outcome info(const Options& options) {
   const TicConfig config =
       options.has("model.checkpoint")
           ? load_tic(options.get<std::string>("model.checkpoint"), false).description.config
-          : tic_config_of(options, tic_preset(options.get<std::string>("model.name")).num_classes);
+          : new_config(options);
   Tic model(config);
   const int64_t params = parameter_count(named_parameters(model));
   auto sizes = options.get<std::vector<int>>("model.img_size");
   if (sizes.empty())
     sizes = config.preset == "tic-n" ? std::vector<int>{32} : std::vector<int>{224, 384, 512, 1024};
   char line[160];
-  std::snprintf(line, sizeof line, "%s (this project's reconstruction): %.3f M parameters\n",
-                config.preset.c_str(), static_cast<double>(params) / 1e6);
+  std::snprintf(line, sizeof line, "%s: %.3f M parameters\n", config.title().c_str(),
+                static_cast<double>(params) / 1e6);
   print_text(options, line);
   std::vector<JsonObject> by_size;
   for (const int size : sizes) {
@@ -50,7 +59,7 @@ Outcome info(const Options& options) {
     by_size.push_back(JsonObject().set("img_size", size).set("macs", macs));
   }
   return JsonObject()
-      .set("model", config.preset)
+      .set("model", config.name())
       .set("params", params)
       .set("macs", tic_macs(config, sizes[0], sizes[0]))
       .set("sizes", by_size);
@@ -61,6 +70,11 @@ Outcome info(const Options& options) {
 
 int main(int argc, char** argv) {
   using namespace mullion;
-  return run_program(argc, argv, "Looks into a TiC: its size, its answers.",
-                     {{info_table(), info}, {predict_table(), predict}, export_verb()});
+  return run_program(argc, argv, "Looks into a TiC: its size, its answers, what it looks at.",
+                     {{info_table(), info},
+                      {predict_table(), predict},
+                      attention_verb(),
+                      receptive_field_verb(),
+                      bench_verb(),
+                      export_verb()});
 }

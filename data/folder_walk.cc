@@ -123,8 +123,8 @@ std::vector<std::string> FolderWalk::classes() {
 
 void FolderWalk::below(const std::string& class_name, const std::string& prefix,
                        std::vector<std::string>& out) {
-  const std::string folder = class_name + "/" + prefix;  // ends with '/'
-  const std::string shown = folder.substr(0, folder.size() - 1);
+  const std::string folder = class_name.empty() ? prefix : class_name + "/" + prefix;
+  const std::string shown = folder.substr(0, folder.size() - !folder.empty());  // without its '/'
   CHECK_AS(Fault::bad_file, above_.size() <= kMaxDepth, printable(root_ + "/" + shown),
            ": more than ", kMaxDepth, " folders deep");
   const Id here = id(shown);
@@ -150,6 +150,15 @@ void FolderWalk::below(const std::string& class_name, const std::string& prefix,
       pass_over_file(folder + name);
   }
   above_.pop_back();
+}
+
+std::vector<std::string> FolderWalk::all_pictures() {
+  std::vector<std::string> out;
+  seen_.clear();
+  above_.clear();
+  below("", "", out);
+  std::sort(out.begin(), out.end());
+  return out;
 }
 
 std::vector<std::string> FolderWalk::pictures(const std::string& class_name) {

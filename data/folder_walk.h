@@ -23,6 +23,8 @@ class FolderWalk {
   std::vector<std::string> classes();
   // The pictures at any depth below a class folder, relative to it, in byte order.
   std::vector<std::string> pictures(const std::string& class_name);
+  // Those of the whole tree, the root's own among them, relative to the root, in byte order.
+  std::vector<std::string> all_pictures();
 
   const std::vector<NotTaken>& not_taken() const { return not_taken_; }
   // "b/x is the same folder as a": found where links or mounts show one folder in two classes.

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdlib>
 #include <exception>
 #include <mutex>
 
@@ -28,11 +29,18 @@ class FirstException {
 };
 
 std::atomic<bool> the_finest_split{false};
+
+// OMP_NUM_THREADS, "4" or "4,2" by levels, where it is set; else the cores.
+int usual_threads() {
+  const char* said = std::getenv("OMP_NUM_THREADS");
+  const int n = said ? std::atoi(said) : 0;
+  return n > 0 ? n : omp_get_num_procs();
+}
 }  // namespace
 
 int num_threads() { return omp_get_max_threads(); }
 
-void set_num_threads(int n) { omp_set_num_threads(n > 0 ? n : omp_get_num_procs()); }
+void set_num_threads(int n) { omp_set_num_threads(n > 0 ? n : usual_threads()); }
 
 void set_finest_split(bool on) { the_finest_split = on; }
 

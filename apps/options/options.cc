@@ -103,7 +103,8 @@ void OptionTable::add_common() {
   if (!has_flag("--seed"))
     add("run.seed", "--seed", 42, "seed of everything that is random").any_integer();
   if (!has_flag("--threads")) {
-    add("run.threads", "--threads", 0, "threads of the kernels; 0: one a core")
+    add("run.threads", "--threads", 0,
+        "threads of the kernels; 0: OMP_NUM_THREADS, else one a core")
         .range(0, 1024)
         .free_on_resume();
   }

@@ -100,8 +100,8 @@ void add_predictions(Document& document, const RunRecord& run, const std::filesy
     const auto best = static_cast<size_t>(std::max_element(p.begin(), p.end()) - p.begin());
     const auto truth = static_cast<size_t>(folder.label(index));
     right += best == truth;
-    std::string caption = d.classes[best] + " " + short_number(std::round(100 * p[best])) + " %";
-    if (best != truth) caption += ", is " + d.classes[truth];
+    std::string caption = d.shown(best) + " " + short_number(std::round(100 * p[best])) + " %";
+    if (best != truth) caption += ", is " + d.shown(truth);
     Image shown;
     encoded.decode(shown);
     pictures.push_back({std::move(shown), caption, best != truth});

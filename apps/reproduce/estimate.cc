@@ -91,13 +91,30 @@ double step_rate(Scale scale) {
   return cost.operations / 1e12 * tokens_a_second / (kRows * kContext);
 }
 
+// Of tic-n as it is, or of tic-t on its images of 224 pixels.
+double tic_step_rate(Scale scale) {
+  const Scratch scratch;
+  const std::string model = scale == Scale::paper ? "tic-t" : "tic-n",
+                    batch = scale == Scale::paper ? "2" : "64";
+  const ChildResult result = run_child(
+      program_folder() / "tool_tic",
+      {"bench", "--model", model, "--mode", "train", "-b", batch, "--repeats", "1", "--json"},
+      scratch.path / "log");
+  CHECK(result.code == 0, "the step that is to be measured: tool_tic bench ended with ",
+        result.code);
+  const nlohmann::json row = parse_json(result.last, "tool_tic bench").at("results").at(0);
+  return 6e-3 * row.at("gmacs").get<double>() * row.at("img_s").get<double>();
+}
+
+bool is_of_tic(const Job& job) { return job.program.ends_with("_tic"); }
+
 }  // namespace
 
-Estimate estimate(const std::vector<Job>& jobs, double tflop_s, double pause) {
+Estimate estimate(const std::vector<Job>& jobs, const Rate& rate, double pause) {
   Estimate sum;
   for (const Job& job : jobs) {
     sum.tflop += job.cost.tflop;
-    sum.seconds += pause + job.cost.tflop / tflop_s;
+    sum.seconds += pause + job.cost.tflop / (is_of_tic(job) ? rate.tic : rate.llama);
     sum.gib = std::max(sum.gib, job.cost.gib);
   }
   return sum;
@@ -106,30 +123,45 @@ Estimate estimate(const std::vector<Job>& jobs, double tflop_s, double pause) {
 Rate usual_rate(Scale scale) {
   switch (scale) {
     case Scale::mini:
-      return {0.1, "2 cores"};
+      return {0.1, 0.12, "2 cores"};
     case Scale::small:
-      return {0.15, "2 cores"};
+      return {0.15, 0.12, "2 cores"};
     case Scale::paper:
-      return {125, "an A100 at 40 % of its 312 TFLOP/s"};
+      return {125, 62, "an A100 at 40 % of its 312 TFLOP/s (TiC: 20 %)"};
   }
   fail(Fault::other, "no such scale");
 }
 
 Rate measured_rate(Scale scale, const std::vector<Job>& jobs, const fs::path& arms) {
-  double tflop = 0, seconds = 0;
-  int64_t trainings = 0;
-  for (const Job& job : jobs) {
-    const fs::path note = arms / job.name / "job.json";
-    if (!job.trains || !fs::exists(note)) continue;
-    const nlohmann::json record = read_json_file(note);
-    if (!record.at("complete").get<bool>()) continue;
-    tflop += job.cost.tflop;
-    seconds += record.at("seconds").get<double>();
-    ++trainings;
+  Rate rate;
+  std::string where;
+  for (const bool tic : {false, true}) {
+    double tflop = 0, seconds = 0;
+    int64_t trainings = 0;
+    bool needed = false;
+    for (const Job& job : jobs) {
+      if (is_of_tic(job) != tic) continue;
+      needed = true;
+      const fs::path note = arms / job.name / "job.json";
+      if (!job.trains || !fs::exists(note)) continue;
+      const nlohmann::json record = read_json_file(note);
+      if (!record.at("complete").get<bool>()) continue;
+      tflop += job.cost.tflop;
+      seconds += record.at("seconds").get<double>();
+      ++trainings;
+    }
+    if (!needed) continue;
+    const bool by_arms = seconds > 0 && tflop > 0;
+    (tic ? rate.tic : rate.llama) = by_arms ? tflop / seconds
+                                    : tic   ? tic_step_rate(scale)
+                                            : step_rate(scale);
+    where += concat(where.empty() ? "this machine, " : "; ",
+                    by_arms ? concat("by ", trainings, " arms that are complete")
+                            : std::string("by one measured step of a small model"),
+                    " (", short_number(tic ? rate.tic : rate.llama), " TFLOP/s)");
   }
-  if (seconds > 0 && tflop > 0)
-    return {tflop / seconds, concat("this machine, by ", trainings, " arms that are complete")};
-  return {step_rate(scale), "this machine, by one measured step of a small model"};
+  rate.where = where;
+  return rate;
 }
 
 std::string hours_text(double seconds) {

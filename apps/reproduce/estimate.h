@@ -11,17 +11,18 @@ namespace mullion {
 struct Estimate {
   double seconds = 0, gib = 0, tflop = 0;
 };
-// One after another, at `tflop_s` of work that counts, with `pause` seconds for each start.
-Estimate estimate(const std::vector<Job>& jobs, double tflop_s, double pause = 1);
-
+// TFLOP/s of work that counts, of language models and of TiCs.
 struct Rate {
-  double tflop_s = 0;
+  double llama = 0, tic = 0;
   std::string where;  // "an A100 at 40 % of 312 TFLOP/s (not measured)"
 };
+// One after another, with `pause` seconds for each start.
+Estimate estimate(const std::vector<Job>& jobs, const Rate& rate, double pause = 1);
+
 // For --list: 2 cores of a machine of 2024 for mini and small, an A100 for paper.
 Rate usual_rate(Scale scale);
-// Of this machine: from the trainings that are complete beneath `arms`; where there is none, from
-// three steps of a small model, made in a temporary folder.
+// Of this machine: from the trainings that are complete beneath `arms`; where there is none of a
+// kind of model that the jobs need, from steps of a small one, made in a temporary folder.
 Rate measured_rate(Scale scale, const std::vector<Job>& jobs, const std::filesystem::path& arms);
 
 std::string hours_text(double seconds);  // "40 s", "12 min", "3.4 h"

@@ -4,6 +4,7 @@
 
 #include "apps/options/nearest.h"
 #include "apps/reproduce/sinklora.h"
+#include "apps/reproduce/tic.h"
 #include "tensor/check.h"
 
 namespace mullion {
@@ -25,7 +26,11 @@ std::string Plan::add(const Job& job) {
 }
 
 const std::vector<Experiment>& experiments() {
-  static const std::vector<Experiment> all = sinklora_experiments();
+  static const std::vector<Experiment> all = [] {
+    std::vector<Experiment> list = sinklora_experiments();
+    for (Experiment& e : tic_experiments()) list.push_back(std::move(e));
+    return list;
+  }();
   return all;
 }
 

@@ -67,6 +67,12 @@ struct Metric {
   std::string reference = {};  // the arm that ratios are to
   bool log_x = true;
   int digits = 3;
+  bool is_difference = false;  // said where an interval holds 0
+};
+
+// A PNG file that a job leaves in its folder, for the page.
+struct JobPicture {
+  std::string job, file, caption;
 };
 
 struct Plan {
@@ -75,7 +81,8 @@ struct Plan {
   std::map<std::string, Metric> metrics;
   std::vector<std::string> notes;
   std::vector<std::string> patterns;  // of attention, to be drawn
-  size_t seeds = 1;                   // that the rows are measured for
+  std::vector<JobPicture> pictures;
+  size_t seeds = 1;  // that the rows are measured for
 
   // Adds the job where it is not there yet; the same name with another call is an error. Returns
   // the name.
@@ -88,12 +95,24 @@ struct Need {
   std::string what, size;
 };
 
-struct World;
+struct World {
+  Scale scale = Scale::mini;
+  bool smoke = false;  // every training two steps, every evaluation a sample or two
+  size_t seeds = 1;
+  std::filesystem::path models, data;  // "" where not given
+};
+
+// What the experiments of a paper share at a scale.
+struct Background {
+  std::string heading;  // "mini: 1.1 M parameters, made-up language"
+  std::vector<Need> needs;
+};
 
 struct Experiment {
   std::string id, paper, what;  // "sinklora/pilot", "SinkLoRA, Table 1", a few words
   std::function<void(Plan&, const World&)> plan;
   std::map<Scale, std::string> left_out = {};  // the scales that it does not have, and why
+  std::function<Background(const World&)> background = {};
 
   std::string unavailable(Scale scale) const {
     return left_out.contains(scale) ? left_out.at(scale) : "";

@@ -6,6 +6,7 @@
 #include "apps/report/chart.h"
 #include "apps/report/run_record.h"
 #include "apps/report/sections.h"
+#include "data/decode.h"
 #include "tensor/io/file.h"
 #include "tensor/io/json.h"
 
@@ -151,6 +152,11 @@ nlohmann::json write_page(const Page& page, const std::vector<Measured>& rows,
   const std::string caption = "Our figures, " + page.heading + ".";
   document.charts(charts, "Means over seeds. " + caption);
   add_heat_maps(document, rows);
+  std::vector<Picture> pictures;
+  for (const JobPicture& p : page.plan.pictures)
+    if (const fs::path file = runner.folder(p.job) / p.file; fs::exists(file))
+      pictures.push_back({read_image(file.string()), p.caption});
+  if (!pictures.empty()) document.pictures(pictures, 224, caption);
   document.charts({loss_chart(jobs, runner)}, "Of the first seed, smoothed. " + caption);
   if (!page.plan.patterns.empty()) {
     document.heading(2, "Who sees whom");

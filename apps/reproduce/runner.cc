@@ -194,7 +194,7 @@ void Runner::keep(const Job& job, const json& record) {
   answer["seconds"] = record.at("seconds");
   if (job.trains) {
     const json step = last_step(folder(job.name));
-    for (const char* key : {"mem_gib", "tok_s"})
+    for (const char* key : {"mem_gib", "tok_s", "img_s"})
       if (step.contains(key)) answer[key] = step.at(key);
   }
   answers_[job.name] = answer;

@@ -28,7 +28,7 @@ class Runner {
 
   bool is_complete(const Job& job) const;
   // Of all that were complete or have been run: the answer, with "seconds" and, of trainings,
-  // "mem_gib" and "tok_s" of the last step.
+  // "mem_gib" and "tok_s" or "img_s" of the last step.
   const Answers& answers() const { return answers_; }
   // {name: {command, seed, seconds, version, commit}} of those.
   const nlohmann::json& records() const { return records_; }

@@ -11,13 +11,6 @@
 
 namespace mullion {
 
-struct World {
-  Scale scale = Scale::mini;
-  bool smoke = false;  // every training two steps, every evaluation a sample or two
-  size_t seeds = 1;
-  std::filesystem::path models, data;  // "" where not given
-};
-
 std::vector<Experiment> sinklora_experiments();
 
 // What the experiments are at a scale.

@@ -113,7 +113,11 @@ std::vector<Measured> measure(const Plan& plan, const std::vector<Row>& rows,
       if (m.ours && reference->ours && reference->ours->mean != 0)
         m.our_ratio = m.ours->mean / reference->ours->mean;
     }
-    m.words = joined({order_words(all, m, metric), m.row.mark, m.row.note});
+    const bool none =
+        metric.is_difference && m.ours && m.ours->half && std::abs(m.ours->mean) <= *m.ours->half;
+    m.words = joined({order_words(all, m, metric),
+                      none ? "the interval holds 0: no difference is shown" : "", m.row.mark,
+                      m.row.note});
   }
   return all;
 }

@@ -99,8 +99,7 @@ JsonObject not_taken(const ImageSource& source) {
   return kinds;
 }
 
-void write_preview(const std::string& path, const Batch& batch, const SampleShape& shape,
-                   const Normalization& n) {
+Image preview(const Batch& batch, const SampleShape& shape, const Normalization& n) {
   const int across = std::max(1, static_cast<int>(std::ceil(std::sqrt(batch.count))));
   const int down = (batch.count + across - 1) / across;
   Image sheet;
@@ -117,7 +116,12 @@ void write_preview(const std::string& path, const Batch& batch, const SampleShap
       }
     }
   }
-  write_png(path, sheet);
+  return sheet;
+}
+
+void write_preview(const std::string& path, const Batch& batch, const SampleShape& shape,
+                   const Normalization& n) {
+  write_png(path, preview(batch, shape, n));
 }
 
 void NoteTeller::tell(const std::vector<NoteCount>& counts) {

@@ -39,7 +39,8 @@ void tell_of(const ImageSource& source);
 // {".webp": 2, "hidden": 1}
 JsonObject not_taken(const ImageSource& source);
 
-// A grid of a batch's images as PNG, as a network sees them.
+// A grid of a batch's images, as a network sees them; the same as a PNG file.
+Image preview(const Batch& batch, const SampleShape& shape, const Normalization& normalization);
 void write_preview(const std::string& path, const Batch& batch, const SampleShape& shape,
                    const Normalization& normalization);
 

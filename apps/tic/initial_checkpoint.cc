@@ -34,7 +34,7 @@ void InitialCheckpoint::load(Tic& model, const std::vector<std::string>& classes
 
 void InitialCheckpoint::tell(const TicDescription& now) const {
   const std::vector<std::string>& before = description.classes;
-  log_info("starts from the weights of ", folder.string(), " (", description.config.preset, ", ",
+  log_info("starts from the weights of ", folder.string(), " (", description.config.name(), ", ",
            before.size(), " classes); the optimizer starts anew");
   if (!keeps_head(now.classes))
     log_info("its classes, ", listing(before), ", are not those of the data, ",
@@ -51,8 +51,9 @@ std::optional<InitialCheckpoint> initial_checkpoint(const Options& options) {
 
 TicConfig training_config(Options& o, int64_t num_classes) {
   const auto start = initial_checkpoint(o);
-  if (!start) return tic_config_of(o, num_classes);
-  const TicConfig c = tic_config_of(o, num_classes, &start->description.config);
+  const int64_t side = image_size(o);
+  if (!start) return tic_config_of(o, num_classes, nullptr, side);
+  const TicConfig c = tic_config_of(o, num_classes, &start->description.config, side);
   const auto set = [&](const char* key, OptionValue value) {
     if (o.is_default(key)) o.set(key, std::move(value), "derived");
   };
@@ -61,12 +62,17 @@ TicConfig training_config(Options& o, int64_t num_classes) {
   if (std::find(presets.begin(), presets.end(), c.preset) != presets.end())
     set("model.name", c.preset);
   set("model.patch", c.patch);
+  set("model.pool", to_name(c.pool));
+  set("model.mlp_dwconv", c.mlp_dwconv);
+  if (c.is_global()) {
+    set("model.block", to_name(c.block));
+    return c;
+  }
   if (c.kernel_h == c.kernel_w) set("model.kernel", c.kernel_h);
   set("model.dilation", c.dilation);
-  for (const char* name : {"variant", "border", "shift", "pool"})
+  for (const char* name : {"variant", "border", "shift"})
     set((std::string("model.") + name).c_str(), args.at(name).get<std::string>());
   set("model.shift_size", c.shift_size);
-  set("model.mlp_dwconv", c.mlp_dwconv);
   return c;
 }
 

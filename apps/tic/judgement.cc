@@ -46,12 +46,17 @@ std::vector<ClassResult> per_class(const std::vector<Judged>& judged, int64_t cl
   return results;
 }
 
+std::vector<int64_t> confusion_counts(const std::vector<Judged>& judged, size_t classes) {
+  std::vector<int64_t> counts(classes * classes);
+  for (const Judged& j : judged)
+    ++counts[static_cast<size_t>(j.label) * classes + static_cast<size_t>(j.predicted)];
+  return counts;
+}
+
 std::string confusion_csv(const std::vector<Judged>& judged,
                           const std::vector<std::string>& names) {
   const size_t n = names.size();
-  std::vector<int64_t> counts(n * n);
-  for (const Judged& j : judged)
-    ++counts[static_cast<size_t>(j.label) * n + static_cast<size_t>(j.predicted)];
+  const std::vector<int64_t> counts = confusion_counts(judged, n);
   std::string csv = "true\\predicted";
   for (const std::string& name : names) csv += "," + csv_field(name);
   csv += "\n";
@@ -85,32 +90,38 @@ Calibration calibration(const std::vector<Judged>& judged, int bins) {
   return result;
 }
 
-RealAccuracy real_accuracy(const std::vector<Judged>& judged, const std::vector<std::string>& paths,
-                           const std::filesystem::path& file, int64_t classes) {
+RealLabels read_real_labels(const std::filesystem::path& file,
+                            const std::vector<std::string>& paths, int64_t classes) {
   const std::string name = file.string();
   const nlohmann::json lists = read_json_file(file);
   CHECK_AS(Fault::bad_file, lists.is_array(), name, ": no list with the labels of each image");
-  RealAccuracy result;
-  int64_t right = 0;
-  for (const Judged& j : judged) {
-    const std::string& path = paths[static_cast<size_t>(j.sample)];
+  RealLabels all;
+  bool any = false;
+  for (const std::string& path : paths) {
     const int64_t number = number_of(path);
     CHECK_AS(Fault::bad_file, number >= 1 && number <= std::ssize(lists), name, ": has labels for ",
              lists.size(), " images, and the number in the name of ", path, " is ", number);
     const nlohmann::json& labels = lists[static_cast<size_t>(number - 1)];
     CHECK_AS(Fault::bad_file, labels.is_array(), name, ": entry ", number, " is no list");
-    if (labels.empty()) continue;
-    bool found = false;
-    for (const nlohmann::json& label : labels) {
-      const auto value = static_cast<int64_t>(
-          as_uint(label, name, concat("entry ", number), static_cast<uint64_t>(classes - 1)));
-      found |= value == j.predicted;
-    }
-    ++result.count;
-    right += found;
+    std::vector<int64_t>& own = all.emplace_back();
+    for (const nlohmann::json& label : labels)
+      own.push_back(static_cast<int64_t>(
+          as_uint(label, name, concat("entry ", number), static_cast<uint64_t>(classes - 1))));
+    any |= !own.empty();
   }
-  CHECK_AS(Fault::bad_file, result.count > 0, name, ": none of the ", judged.size(),
-           " images has a label there");
+  CHECK_AS(Fault::bad_file, any, name, ": none of the ", paths.size(), " images has a label there");
+  return all;
+}
+
+RealAccuracy real_accuracy(const std::vector<Judged>& judged, const RealLabels& labels) {
+  RealAccuracy result;
+  int64_t right = 0;
+  for (const Judged& j : judged) {
+    const std::vector<int64_t>& own = labels[static_cast<size_t>(j.sample)];
+    if (own.empty()) continue;
+    ++result.count;
+    right += std::find(own.begin(), own.end(), j.predicted) != own.end();
+  }
   result.accuracy = percent(right, result.count);
   return result;
 }

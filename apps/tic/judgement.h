@@ -25,7 +25,9 @@ struct ClassResult {
 };
 std::vector<ClassResult> per_class(const std::vector<Judged>& judged, int64_t classes);
 
-// Rows: the true class, columns: the predicted one, with the names at both edges.
+// Images by true class (rows) and predicted one (columns); the same as CSV with the names at both
+// edges.
+std::vector<int64_t> confusion_counts(const std::vector<Judged>& judged, size_t classes);
 std::string confusion_csv(const std::vector<Judged>& judged, const std::vector<std::string>& names);
 
 // Bins of equal width of the confidence. The expected calibration error is the mean over images of
@@ -41,14 +43,17 @@ struct Calibration {
 Calibration calibration(const std::vector<Judged>& judged, int bins = 15);
 
 // ReaL (Beyer et al. 2020, arXiv 2006.07159): a list with the labels that are right for each
-// validation image; image n is the one whose name ends in the number n (from 1). Percent of the
-// images with a label whose predicted class is one of them, and how many those are.
+// validation image; image n is the one whose name ends in the number n (from 1).
+using RealLabels = std::vector<std::vector<int64_t>>;
+// Those of each image of `paths`. Error(bad_file) where one has no such number, or where a label is
+// no class.
+RealLabels read_real_labels(const std::filesystem::path& file,
+                            const std::vector<std::string>& paths, int64_t classes);
+// Percent of the images with a label whose predicted class is one of them, and how many those are.
 struct RealAccuracy {
   double accuracy = 0;
   int64_t count = 0;
 };
-RealAccuracy real_accuracy(const std::vector<Judged>& judged,
-                           const std::vector<std::string>& paths,  // by sample
-                           const std::filesystem::path& file, int64_t classes);
+RealAccuracy real_accuracy(const std::vector<Judged>& judged, const RealLabels& labels);
 
 }  // namespace mullion

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "apps/program/log.h"
+#include "apps/tic/class_names.h"
 #include "data/image_folder.h"
 #include "nn/state.h"
 #include "tensor/io/json.h"
@@ -98,6 +99,10 @@ ExifUse exif_use(const std::string& name) {
 
 std::string to_name(ExifUse use) { return use == ExifUse::apply ? "apply" : "ignore"; }
 
+std::string TicDescription::shown(size_t label) const {
+  return shown_class(classes[label], class_names.empty() ? "" : class_names[label]);
+}
+
 void write_tic_config(const fs::path& folder, const TicDescription& d) {
   const int64_t features = d.config.width(d.config.depths.size() - 1);
   const nlohmann::json pretrained = {{"tag", "mullion"},
@@ -112,14 +117,19 @@ void write_tic_config(const fs::path& folder, const TicDescription& d) {
                                      {"pool_size", nullptr},
                                      {"first_conv", "stem.conv"},
                                      {"classifier", "head"}};
-  write_json_file(folder / "config.json", {{"architecture", d.config.preset},
-                                           {"num_classes", d.config.num_classes},
-                                           {"num_features", features},
-                                           {"global_pool", "avg"},
-                                           {"label_names", d.classes},
-                                           {"exif", to_name(d.exif)},
-                                           {"model_args", tic_model_args(d.config)},
-                                           {"pretrained_cfg", pretrained}});
+  nlohmann::json names = nlohmann::json::object();
+  for (size_t i = 0; i < d.class_names.size(); ++i)
+    if (!d.class_names[i].empty()) names[d.classes[i]] = d.class_names[i];
+  nlohmann::json config = {{"architecture", d.config.preset},
+                           {"num_classes", d.config.num_classes},
+                           {"num_features", features},
+                           {"global_pool", "avg"},
+                           {"label_names", d.classes},
+                           {"exif", to_name(d.exif)},
+                           {"model_args", tic_model_args(d.config)},
+                           {"pretrained_cfg", pretrained}};
+  if (!names.empty()) config["label_descriptions"] = names;
+  write_json_file(folder / "config.json", config);
 }
 
 TicDescription read_tic_config(const fs::path& folder) {
@@ -144,6 +154,17 @@ TicDescription read_tic_config(const fs::path& folder) {
   }
   CHECK_AS(Fault::bad_file, static_cast<int64_t>(d.classes.size()) == d.config.num_classes, file,
            ": label_names has ", d.classes.size(), " names for ", d.config.num_classes, " classes");
+  const nlohmann::json* names = find_field(json, file, "label_descriptions");
+  if (names && !names->is_null()) {
+    CHECK_AS(Fault::bad_file, names->is_object(), file,
+             ": label_descriptions is no object of names by label");
+    for (const std::string& id : d.classes) {
+      const auto found = names->find(id);
+      CHECK_AS(Fault::bad_file, found == names->end() || found->is_string(), file,
+               ": label_descriptions: ", id, " is no text");
+      d.class_names.push_back(found == names->end() ? "" : found->get<std::string>());
+    }
+  }
   d.normalization.mean = three_numbers(*pretrained, file, "mean");
   d.normalization.std = three_numbers(*pretrained, file, "std");
   for (const float s : d.normalization.std)
@@ -217,8 +238,9 @@ void explain_cost(const TicConfig& c, int height, int width) {
   constexpr double kMuch = 1e11;  // multiply-adds: seconds
   const auto macs = static_cast<double>(tic_macs(c, height, width));
   if (macs > kMuch)
-    log_info(c.preset, " at ", height, "x", width, ": ", std::llround(macs / 1e9),
+    log_info(c.name(), " at ", height, "x", width, ": ", std::llround(macs / 1e9),
              " GMACs an image, more with the keys of all windows in memory");
+  if (c.is_global()) return;
   int64_t h = (height + c.patch - 1) / c.patch, w = (width + c.patch - 1) / c.patch;
   for (size_t stage = 0; stage < c.depths.size(); ++stage, h = (h + 1) / 2, w = (w + 1) / 2) {
     const int64_t window_h = (c.kernel_h - 1) * c.dilation + 1,

@@ -19,7 +19,9 @@ struct TicDescription {
   Interpolation interpolation = Interpolation::bicubic;
   int img_size = 224;
   ExifUse exif = ExifUse::ignore;
+  std::vector<std::string> class_names = {};  // for people: empty, or one a class, "" for none
 
+  std::string shown(size_t label) const;  // "n01440764 tench", or the class alone
   // How images are prepared for the model at a size.
   EvalTransform transform(int height, int width) const {
     return {height, width, crop_pct, interpolation, normalization};

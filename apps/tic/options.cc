@@ -4,6 +4,7 @@
 #include "apps/options/device.h"
 #include "apps/options/schedule_check.h"
 #include "apps/tic/augment_options.h"
+#include "apps/tic/class_names.h"
 #include "apps/tic/image_data.h"
 #include "apps/tic/training.h"
 
@@ -11,6 +12,10 @@ namespace mullion {
 
 void add_tic_architecture(OptionTable& t) {
   t.add("model.name", "--model", "tic-t", "preset").one_of(tic_presets());
+  t.add("model.block", "--block", "default",
+        "global: the twin to compare with, each pixel of a map attends to all, learned positions "
+        "(default: the preset's)")
+      .one_of({"default", "tic", "global"});
   t.add("model.patch", "--patch-size", 0, "side of the stem's patches (0: the preset's)")
       .range(0, 64);
   t.add("model.kernel", "--msa-kernel", 0, "side of the attention window (0: the preset's)")
@@ -30,37 +35,6 @@ void add_tic_architecture(OptionTable& t) {
   t.add("model.mlp_dwconv", "--mlp-dwconv", false, "a depthwise convolution in the MLP");
 }
 
-namespace {
-
-// The recipe of DeiT and Swin; images a step are those of one device, the rate follows from them.
-void add_imagenet_presets(OptionTable& t) {
-  const auto add = [&](const std::string& model, const char* drop_path, int epochs) {
-    const std::string name =
-        concat("imagenet-", model, epochs == 300 ? std::string() : concat("-", epochs, "ep"));
-    t.preset(name, concat(model, " on ImageNet-1K, ", epochs, " epochs, effective batch 1,024"),
-             {{"model.name", model},
-              {"model.ema", "true"},
-              {"model.ema_decay", "0.9999"},
-              {"data.img_size", "224"},
-              {"augment.auto", "rand-m9-mstd0.5-inc1"},
-              {"augment.mixup", "0.8"},
-              {"augment.cutmix", "1"},
-              {"augment.reprob", "0.25"},
-              {"augment.smoothing", "0.1"},
-              {"schedule.epochs", std::to_string(epochs)},
-              {"schedule.warmup_epochs", epochs == 300 ? "20" : "5"},
-              {"train.batch_size", "128"},
-              {"train.grad_accum_steps", "8"},
-              {"train.drop_path", drop_path}});
-  };
-  add("tic-t", "0.2", 300);
-  add("tic-s", "0.3", 300);
-  add("tic-b", "0.5", 300);
-  add("tic-t", "0.1", 100);
-}
-
-}  // namespace
-
 OptionTable train_tic_table() {
   OptionTable t("train_tic",
                 "Trains a TiC, a vision transformer of MSA-Conv, on a folder of images.");
@@ -79,6 +53,8 @@ OptionTable train_tic_table() {
   t.add("data.exif", "--exif", "ignore", "turn photos upright by their EXIF orientation")
       .one_of({"ignore", "apply"});
   add_folder_options(t);
+  add_class_names_option(t, "such a file in --data-dir");
+  t.at("data.class_names").free_on_resume();
   t.add("data.workers", "-j,--workers", 1, "threads that make batches")
       .range(0, 256)
       .free_on_resume();
@@ -111,6 +87,9 @@ OptionTable train_tic_table() {
       .not_with("optim.lr");
   t.add("optim.lr_base_size", "--lr-base-size", 512, "images").at_least(1).not_with("optim.lr");
   t.add("optim.weight_decay", "--weight-decay", 0.05, "none on norms and biases").range(0, 10);
+  t.add("optim.layer_decay", "--layer-decay", 1.0,
+        "factor of the learning rate from each block to the one before it; 1: all have the same")
+      .range(0.01, 1);
   t.add("optim.betas", "--opt-betas", std::vector<double>{0.9, 0.999}, "of AdamW")
       .range(0, 0.999999)
       .only_with("optim.name", {"adamw"});
@@ -161,7 +140,7 @@ OptionTable train_tic_table() {
       .free_on_resume();
   tie_to_scenes(t, {"data.cue_count", "data.cue_lessons"},
                 {"data.train_split", "data.val_split", "data.crop_pct", "data.interpolation",
-                 "data.exif", "data.follow_links"});
+                 "data.exif", "data.follow_links", "data.class_names"});
   for (const AugmentationKind& kind : augmentation_kinds())
     for (const AugmentOption& option : kind.options)
       if (kind.make) tie_to_scenes(t, {}, {"augment." + option.key});
@@ -175,7 +154,7 @@ OptionTable train_tic_table() {
   t.at("augment.mixup_switch_prob")
       .only_where([=](const Options& o) { return mixup(o) && cutmix(o); },
                   "where --mixup and --cutmix are not both on");
-  add_imagenet_presets(t);
+  add_tic_presets(t);
   t.add_common();
   return t;
 }
@@ -191,7 +170,8 @@ void derive_intervals(Options& o, const TicSchedule& s) {
   if (o.get<int64_t>("save.every") < 0) o.set("save.every", steps_per_epoch, "derived");
 }
 
-TicConfig tic_config_of(const Options& o, int64_t num_classes, const TicConfig* start) {
+TicConfig tic_config_of(const Options& o, int64_t num_classes, const TicConfig* start,
+                        int64_t img_size) {
   const auto name = o.get<std::string>("model.name");
   const auto given = [&](const char* key) { return !start || !o.is_default(key); };
   CHECK_AS(Fault::usage, !start || !given("model.name") || start->preset == name, "--model ", name,
@@ -208,6 +188,14 @@ TicConfig tic_config_of(const Options& o, int64_t num_classes, const TicConfig* 
   if (given("model.shift_size")) c.shift_size = o.get<int64_t>("model.shift_size");
   if (given("model.pool")) from_name(o.get<std::string>("model.pool"), c.pool);
   if (given("model.mlp_dwconv")) c.mlp_dwconv = o.get<bool>("model.mlp_dwconv");
+  if (o.get<std::string>("model.block") != "default")
+    from_name(o.get<std::string>("model.block"), c.block);
+  if (c.is_global()) {
+    if (c.positions == 0) c.positions = (img_size + c.patch - 1) / c.patch;
+    for (const char* key : {"model.kernel", "model.dilation", "model.variant", "model.border",
+                            "model.shift", "model.shift_size"})
+      if (!o.is_default(key)) o.tell_idle(key, "with global attention");
+  }
   c.check();
   return c;
 }
@@ -217,8 +205,12 @@ TicSchedule tic_schedule_of(const Options& o, int64_t train_size) {
   const int64_t batch = o.get<int64_t>("train.batch_size"),
                 accum = o.get<int64_t>("train.grad_accum_steps");
   s.global_batch = checked_product(batch, accum, "--batch-size x --grad-accum-steps");
-  CHECK_AS(Fault::usage, train_size >= s.global_batch, "--batch-size: a step of ", s.global_batch,
-           " images is larger than the training set of ", train_size);
+  if (train_size < s.global_batch)
+    throw Error(concat("--batch-size: a step of ", s.global_batch,
+                       " images is larger than the training set of ", train_size),
+                Fault::usage,
+                concat("-b ", std::max<int64_t>(1, train_size / accum),
+                       " or less takes a step from the images there are"));
   s.batches_per_epoch = train_size / batch;  // whole ones: the loader leaves the rest out
   s.steps_per_epoch = s.batches_per_epoch / accum;
   const int64_t max_steps = o.get<int64_t>("schedule.max_steps");

@@ -1,13 +1,10 @@
 #include "apps/tic/plan.h"
 
-#include <chrono>
-
 #include "apps/options/device.h"
 #include "apps/program/log.h"
 #include "apps/tic/image_data.h"
 #include "apps/tic/initial_checkpoint.h"
-#include "autograd/engine.h"
-#include "autograd/ops.h"
+#include "apps/tic/step_cost.h"
 
 namespace mullion {
 
@@ -26,25 +23,16 @@ Probe probe(const Options& o, const TicConfig& config, const SampleShape& shape,
   move_to(model, device);
   model.set_compute_type(apply_amp(o, device));
   set_trainable(model, [](const std::string&) { return true; });
-  const auto before = static_cast<double>(memory_use(device).live);
-  const auto peak_of = [&](int images) {
-    reset_peak_memory(device);
-    const Tensor input =
-        raw::to_device(Tensor::zeros({images, shape.height, shape.width, shape.channels}), device);
-    const Tensor labels = Tensor::from(std::vector<int64_t>(static_cast<size_t>(images)), {images});
-    const Tensor loss = cross_entropy(model(input), labels, 1);
-    backward(loss);
-    loss.item();  // waits for the device
-    return static_cast<double>(memory_use(device).peak) - before;
-  };
+  const auto cost = [&](int images) { return step_cost(model, shape, images); };
   Probe result;
-  peak_of(1);  // makes the gradients, which stay
-  result.bytes = peak_of(1);
-  const auto begin = std::chrono::steady_clock::now();
-  result.bytes_more = (peak_of(kProbed) - result.bytes) / (kProbed - 1);
-  const std::chrono::duration<double> time = std::chrono::steady_clock::now() - begin;
-  result.seconds = time.count() / kProbed;
-  reset_peak_memory(device);
+  cost(1);  // makes the gradients, which stay
+  for (const NamedParameter& p : named_parameters(model))
+    result.bytes += 4 * static_cast<double>(p.value.numel());
+  const double one = cost(1).bytes;
+  const StepCost several = cost(kProbed);
+  result.bytes += one;
+  result.bytes_more = (several.bytes - one) / (kProbed - 1);
+  result.seconds = several.seconds / kProbed;
   return result;
 }
 }  // namespace
@@ -52,10 +40,9 @@ Probe probe(const Options& o, const TicConfig& config, const SampleShape& shape,
 void describe_training(const Options& options, const TicConfig& config, const TicData& data,
                        const TicSchedule& schedule) {
   const SampleShape shape = data.train->shape();
-  log_info(config.preset, " (this project's reconstruction), ", tic_parameters(config) / 1e6,
-           " M parameters, ", data.classes.size(), " classes, ", data.train->size(),
-           " training and ", data.val->size(), " validation images of ", shape.height, "x",
-           shape.width);
+  log_info(config.title(), ", ", tic_parameters(config) / 1e6, " M parameters, ",
+           data.classes.size(), " classes, ", data.train->size(), " training and ",
+           data.val->size(), " validation images of ", shape.height, "x", shape.width);
   tell_of(data);
   if (const auto start = initial_checkpoint(options))
     start->tell(describe_tic(options, config, data));

@@ -8,6 +8,7 @@
 #include "apps/options/device.h"
 #include "apps/program/csv.h"
 #include "apps/program/log.h"
+#include "apps/tic/class_names.h"
 #include "apps/tic/image_data.h"
 #include "apps/tic/model_folder.h"
 #include "autograd/ops.h"
@@ -23,36 +24,16 @@ namespace {
 namespace fs = std::filesystem;
 using Files = std::vector<std::string>;
 
-bool leads_upwards(const fs::path& link) {
-  const fs::path target = fs::canonical(link), from = fs::canonical(link.parent_path());
-  const auto [left, at] = std::mismatch(target.begin(), target.end(), from.begin(), from.end());
-  return left == target.end();
-}
-
-// All pictures of a folder at any depth, in byte order; says how many files are none.
+// All pictures of a folder at any depth, in byte order; says what is none.
 Files pictures_in(const std::string& folder) {
-  Files files;
-  int64_t others = 0;
-  fs::recursive_directory_iterator at(folder, fs::directory_options::follow_directory_symlink), end;
-  for (; at != end; ++at) {
-    const auto& entry = *at;
-    // A link to a folder that the walk is in would lead round and round.
-    std::error_code broken;  // a link to nothing is no picture
-    if (entry.is_symlink() && entry.is_directory(broken) && leads_upwards(entry.path())) {
-      log_warning(printable(entry.path().string()), ": a link to a folder above it, not followed");
-      at.disable_recursion_pending();
-      continue;
-    }
-    if (entry.is_directory(broken) || entry.path().filename().string().starts_with('.')) continue;
-    if (entry.is_regular_file(broken) && is_picture_name(entry.path().string()))
-      files.push_back(entry.path().string());
-    else
-      ++others;
-  }
+  FolderWalk walk(folder, true);
+  Files files = walk.all_pictures();
   CHECK_AS(Fault::bad_file, !files.empty(), printable(folder), ": no .jpg, .jpeg or .png in it");
-  std::sort(files.begin(), files.end());
-  log_info(printable(folder), ": ", files.size(), " images",
-           others > 0 ? concat(", ", others, " other files not taken") : "");
+  std::string others;
+  for (const NotTaken& n : walk.not_taken())
+    others += concat(", ", n.count, " ", n.kind, " (", printable(n.example), ") not taken");
+  log_info(printable(folder), ": ", files.size(), " images", others);
+  for (std::string& file : files) file = (fs::path(folder) / file).string();
   return files;
 }
 
@@ -94,6 +75,10 @@ class Predictor {
     transform_ = d.transform(size, size);
     if (options.has("data.crop_pct")) transform_.crop_pct = options.get<float>("data.crop_pct");
     explain_cost(d.config, transform_.height, transform_.width);
+    if (options.has("data.class_names"))
+      loaded_.description.class_names = class_names(options, "", d.classes);
+    named_ = !d.class_names.empty();
+    csv_ += named_ ? ",name\n" : "\n";
     top_ = std::min(d.classes.size(), options.get<size_t>("eval.topk"));
   }
 
@@ -126,22 +111,27 @@ class Predictor {
     std::vector<size_t> order(p.size());
     std::iota(order.begin(), order.end(), size_t{0});
     std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return p[a] > p[b]; });
-    std::vector<std::string> names;
+    std::vector<std::string> names, descriptions;
     std::vector<float> values;
     std::string line = printable(file) + ":";
     for (size_t rank = 0; rank < top_; ++rank) {
       const size_t c = order[rank];
+      const std::string shown = loaded_.description.shown(c);
       names.push_back(classes[c]);
+      if (named_) descriptions.push_back(loaded_.description.class_names[c]);
       values.push_back(p[c]);
-      line += concat("  ", printable(classes[c]), " ", number(p[c]));
-      csv_ += concat(csv_field(file), ",", rank + 1, ",", csv_field(classes[c]), ",", p[c], "\n");
+      line += concat("  ", printable(shown), " ", number(p[c]));
+      csv_ += concat(csv_field(file), ",", rank + 1, ",", csv_field(classes[c]), ",", p[c]);
+      if (named_) csv_ += "," + csv_field(descriptions.back());
+      csv_ += "\n";
     }
     const bool all = options_.get<bool>("log.probabilities");
     if (all)
       for (const size_t c : order)
-        line += concat("\n  ", number(p[c]), "  ", printable(classes[c]));
+        line += concat("\n  ", number(p[c]), "  ", printable(loaded_.description.shown(c)));
     print_text(options_, line + "\n");
     result.set(concat("top", options_.get<int64_t>("eval.topk")), names);
+    if (named_) result.set("top_names", descriptions);
     result.set("top_probabilities", values);
     if (all) result.set("probabilities", p);
   }
@@ -152,7 +142,8 @@ class Predictor {
   EvalTransform transform_;
   TransformScratch scratch_;
   size_t top_ = 0;
-  std::string csv_ = "file,rank,class,probability\n";
+  bool named_ = false;
+  std::string csv_ = "file,rank,class,probability";
 };
 }  // namespace
 
@@ -168,6 +159,7 @@ OptionTable predict_table() {
                             "share of the image kept by the centre crop")
       .range(0.01, 1);
   add_exif_option(table);
+  add_class_names_option(table, "the checkpoint's");
   table.add("eval.topk", "--topk", 5, "classes to name, the likeliest first").at_least(1);
   table.add("log.probabilities", "--probabilities", false,
             "also give the probabilities of all classes");
@@ -175,8 +167,10 @@ OptionTable predict_table() {
                                "CSV file to write, a row for each image and named class");
   table.add_optional<fs::path>("data.images_list", "--images-list",
                                "text file with an image or a folder a line");
-  table.add_optional<Files>("data.images", "IMAGE",
-                            "JPEG and PNG files, or folders with such files at any depth");
+  table
+      .add_optional<Files>("data.images", "IMAGE",
+                           "JPEG and PNG files, or folders with such files at any depth")
+      .whole();
   table.add_common_without(true, false);
   return table;
 }

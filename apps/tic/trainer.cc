@@ -40,7 +40,7 @@ TicTrainer::TicTrainer(const Options& options, const TicConfig& config, TicData 
 
 RunSettings TicTrainer::settings() const {
   RunSettings s;
-  s.what = config_.preset;
+  s.what = config_.name();
   s.device = device_;
   s.rate = "img_s";
   s.plan = tic_plan(options_, config_, data_, schedule_, device_, false);

@@ -3,9 +3,11 @@
 #include "apps/options/device.h"
 #include "apps/program/log.h"
 #include "apps/tic/augment_options.h"
+#include "apps/tic/class_names.h"
 #include "apps/tic/evaluate.h"
 #include "apps/tic/image_data.h"
 #include "apps/tic/initial_checkpoint.h"
+#include "apps/tic/parameter_groups.h"
 #include "autograd/ops.h"
 #include "data/cue_task.h"
 
@@ -13,13 +15,12 @@ namespace mullion {
 namespace {
 
 namespace fs = std::filesystem;
+}  // namespace
 
 int image_size(const Options& o) {
   if (o.get<int>("data.img_size")) return o.get<int>("data.img_size");
   return o.get<std::string>("data.dir") == "cue" ? 32 : 224;
 }
-
-}  // namespace
 
 void derive_crop(Options& o) {
   constexpr int kSmall = 64;  // pixels
@@ -51,6 +52,10 @@ TicData open_tic_data(const Options& o) {
   CHECK_AS(Fault::bad_file, !val_split.empty(), root,
            ": has neither a folder val nor a folder test, nor shards of such a split");
   const auto val = open_images(root, val_split, folder_options(o, &d.classes));
+  d.class_names = class_names(o, root, d.classes);
+  if (d.class_names.empty())
+    if (const auto start = initial_checkpoint(o); start && start->keeps_head(d.classes))
+      d.class_names = start->description.class_names;
   d.train_folder = train;
   d.val_folder = val;
   const Interpolation interpolation = interpolation_of(o.get<std::string>("data.interpolation"));
@@ -117,15 +122,14 @@ std::unique_ptr<Tic> make_tic_model(const Options& o, const TicConfig& config,
 
 std::unique_ptr<UpdateStep> make_tic_update(const Options& o, Tic& model, Device device) {
   const std::vector<NamedParameter> parameters = trainable_parameters(model);
-  ParameterGroup decayed{{}, 1, o.get<double>("optim.weight_decay")}, plain{{}, 1, 0};
-  for (const NamedParameter& p : parameters)
-    (p.value.rank() >= 2 ? decayed : plain).parameters.push_back(p);
+  const std::vector<ParameterGroup> groups =
+      tic_parameter_groups(parameters, model.config(), o.get<double>("optim.weight_decay"),
+                           o.get<double>("optim.layer_decay"));
   const auto betas = o.get<std::vector<double>>("optim.betas");
   CHECK_AS(Fault::usage, betas.size() == 2, "--opt-betas: ", betas.size(), " numbers, expected 2");
-  auto optimizer =
-      o.get<std::string>("optim.name") == "sgd"
-          ? make_sgd({decayed, plain}, {o.get<double>("optim.momentum"), false})
-          : make_adamw({decayed, plain}, {betas[0], betas[1], o.get<double>("optim.eps")});
+  auto optimizer = o.get<std::string>("optim.name") == "sgd"
+                       ? make_sgd(groups, {o.get<double>("optim.momentum"), false})
+                       : make_adamw(groups, {betas[0], betas[1], o.get<double>("optim.eps")});
   UpdateOptions options{.max_norm = o.get<double>("optim.clip_grad"),
                         .graph = graph_use(o, device)};
   if (o.get<bool>("model.ema"))
@@ -153,7 +157,8 @@ TicDescription describe_tic(const Options& o, const TicConfig& config, const Tic
           o.get<float>("data.crop_pct"),
           interpolation_of(o.get<std::string>("data.interpolation")),
           size,
-          exif_use(o.get<std::string>("data.exif"))};
+          exif_use(o.get<std::string>("data.exif")),
+          data.class_names};
 }
 
 TicBatches::TicBatches(const Dataset& data, const LoaderOptions& options, Device device)

@@ -15,11 +15,13 @@ namespace mullion {
 // The options that make a TicConfig of a preset: --model, --patch-size, --msa-kernel, --shift, ...
 void add_tic_architecture(OptionTable& table);
 OptionTable train_tic_table();
+void add_tic_presets(OptionTable& table);  // recipes for known data
 
 struct TicData {
   std::unique_ptr<Dataset> train, val;
   std::shared_ptr<const ImageSource> train_folder, val_folder;  // null: "cue"
   std::vector<std::string> classes;
+  std::vector<std::string> class_names;  // empty, or one a class
   Normalization normalization;
   std::vector<std::string> augmentation;  // steps in order
 };
@@ -31,9 +33,11 @@ void derive_crop(Options& options);
 TicData open_tic_data(const Options& options);
 // Says what of the folders is not used, and which classes are validated on their training images.
 void tell_of(const TicData& data);
-// `start`: a configuration that holds where the options say nothing, instead of a preset's.
+// `start`: a configuration that holds where the options say nothing, instead of a preset's;
+// `img_size`: what the positions of a global twin are made for.
 TicConfig tic_config_of(const Options& options, int64_t num_classes,
-                        const TicConfig* start = nullptr);
+                        const TicConfig* start = nullptr, int64_t img_size = 224);
+int image_size(const Options& options);  // of training, pixels
 // Images a step; the line that explains the learning rate.
 struct TicSchedule {
   Schedule schedule;

@@ -22,7 +22,7 @@ using test::contents;
 
 class DataTic : public test::Programs {
  protected:
-  DataTic() : Programs({"train_tic", "eval_tic", "data_tic"}) {}
+  DataTic() : Programs({"train_tic", "eval_tic", "data_tic", "tool_tic"}) {}
   void SetUp() override {
     Programs::SetUp();
     if (IsSkipped()) return;
@@ -94,6 +94,25 @@ TEST_F(DataTic, FromTheArchivesToAResult) {
   const auto here = result("eval_tic --data-dir in --checkpoint runs/whole --json");
   EXPECT_EQ(there["count"], 6);
   for (const char* key : {"top1", "top5", "loss"}) EXPECT_EQ(there[key], here[key]) << key;
+}
+
+// The commands of docs/imagenet.md, on the miniature.
+TEST_F(DataTic, ThePagesCommandsGoFromTheArchivesToATable) {
+  run("mkdir a && cp train.tar a/ILSVRC2012_img_train.tar && cp val.tar a/ILSVRC2012_img_val.tar "
+      "&& cp devkit.tar.gz a/ILSVRC2012_devkit_t12.tar.gz");
+  const std::string call =
+      "BIN='" + program("").string() +
+      "' FLAGS='--model tic-n --msa-kernel 3 --patch-size 8 -b 4 --grad-accum-steps 1 --img-size "
+      "32 --max-steps 2 --warmup-epochs 0 --workers 1' " +
+      (fs::path(test::source_dir) / "tools/imagenet.sh").string() + " a";
+  const Answer done = run(call);
+  if (done.log.find("no zlib") != std::string::npos) GTEST_SKIP() << "built without zlib";
+  ASSERT_EQ(done.code, 0) << done.log;
+  EXPECT_NE(contents(at("a/unreadable.txt")).find("n01443537_54.JPEG"), std::string::npos);
+  const std::string table = contents(at("a/table.md"));
+  EXPECT_EQ(table.find("| model | img_size | top1 |"), 0u) << table;
+  EXPECT_NE(table.find("| tic-n | 288 | "), std::string::npos) << table;
+  EXPECT_TRUE(fs::exists(at("a/tic-t.onnx")));
 }
 
 TEST_F(DataTic, AllListsOfLabelsMeanTheSameAndWrongOnesAreNamed) {

@@ -1,5 +1,6 @@
 // What eval_tic says beyond top-1, on judgements counted by hand.
 #include "apps/tic/judgement.h"
+#include "apps/tic/judgement_pictures.h"
 
 #include <gtest/gtest.h>
 
@@ -56,14 +57,25 @@ TEST(Judgement, RealLabelsCountAnyRightOne) {
   for (int i = 1; i <= 4; ++i)
     paths.push_back("val/n01/ILSVRC2012_val_0000000" + std::to_string(i) + ".JPEG");
   const std::vector<Judged> judged(kJudged.begin(), kJudged.begin() + 4);
-  const RealAccuracy real = real_accuracy(judged, paths, file, 3);
+  const RealAccuracy real = real_accuracy(judged, read_real_labels(file, paths, 3));
   EXPECT_EQ(real.count, 3);
   EXPECT_NEAR(real.accuracy, 200.0 / 3, 1e-9);
   paths[3] = "val/n01/fifth_5.JPEG";
-  EXPECT_THROW(real_accuracy(judged, paths, file, 3), Error);
+  EXPECT_THROW(read_real_labels(file, paths, 3), Error);
   write_whole_file(file, "[[2, 0], [], [1], [3]]");
   paths[3] = paths[0];
-  EXPECT_THROW(real_accuracy({kJudged[3]}, {"", "", "", "x_4.png"}, file, 3), Error);
+  EXPECT_THROW(read_real_labels(file, {"x_4.png"}, 3), Error);
+}
+
+TEST(Judgement, PicturesHaveTheClassesAndTheBins) {
+  const std::string matrix = confusion_svg(kJudged, {"n1 <tench>", "two", "three"});
+  EXPECT_EQ(matrix.find("<svg "), 0u);
+  for (const char* part : {"data:image/png;base64,", ">n1 &lt;tench&gt;</text>", "6 images of 3"})
+    EXPECT_NE(matrix.find(part), std::string::npos) << part;
+  const std::string bins = reliability_svg(calibration(kJudged));
+  for (const char* part : {"<svg", "expected calibration error", "share of the images"})
+    EXPECT_NE(bins.find(part), std::string::npos) << part;
+  EXPECT_EQ(reliability_svg(calibration({{0, 0, 0, 0, 0.5}})).find("<svg"), 0u);
 }
 
 TEST(ResultsFile, HasTimmsColumnsInEachFormat) {

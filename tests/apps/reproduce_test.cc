@@ -97,6 +97,16 @@ TEST(Reproduce, OrdersThatAgreeAreSaid) {
   EXPECT_EQ(measure(plan, plan.rows, {})[1].words, "order as in the paper");
 }
 
+TEST(Reproduce, ADifferenceThatIsNoneIsSaid) {
+  Plan plan;
+  plan.seeds = 3;
+  plan.metrics["perplexity"] = {.lower_is_better = false, .is_difference = true};
+  plan.rows = {row("+ shift", {}, {-1, 1, 0.5}), row("+ pooling", {}, {2, 2.2, 2.1})};
+  const auto rows = measure(plan, plan.rows, {});
+  EXPECT_NE(rows[0].words.find("no difference is shown"), std::string::npos) << rows[0].words;
+  EXPECT_EQ(rows[1].words, "");
+}
+
 // Experiments share arms by name, so a name is one call; and each plan names a job after those that
 // it needs.
 TEST(Reproduce, AJobsNameIsOneCallInAllExperiments) {
@@ -128,7 +138,9 @@ TEST(Reproduce, AJobsNameIsOneCallInAllExperiments) {
 
 TEST(Reproduce, IdsAreOneAGroupOrAll) {
   EXPECT_EQ(chosen_experiments({"all"}).size(), experiments().size());
-  EXPECT_EQ(chosen_experiments({"sinklora/..."}).size(), experiments().size());
+  const size_t sinklora = chosen_experiments({"sinklora/..."}).size();
+  EXPECT_EQ(chosen_experiments({"tic/..."}).size(), 6u);
+  EXPECT_EQ(sinklora + 6, experiments().size());
   EXPECT_EQ(chosen_experiments({"sinklora/pilot", "sinklora/pilot"}).size(), 1u);
   EXPECT_THROW(chosen_experiments({"sinklora/pilots"}), Error);
 }

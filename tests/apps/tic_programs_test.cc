@@ -323,7 +323,7 @@ TEST_F(TicPrograms, PredictGoesThroughFoldersAndOnAfterABadFile) {
   const std::string predict = "tool_tic predict --checkpoint runs/a ";
   const Answer told = run(predict + "some --topk 2 --csv p.csv --json");
   EXPECT_EQ(told.code, 3) << told.log;
-  EXPECT_NE(told.log.find("some: 3 images, 1 other files not taken"), std::string::npos)
+  EXPECT_NE(told.log.find("some: 3 images, 1 .txt (notes.txt) not taken"), std::string::npos)
       << told.log;
   EXPECT_NE(told.log.find("error: some/b.png: "), std::string::npos) << told.log;
   EXPECT_NE(told.log.find("error: 1 of 3 images could not be read"), std::string::npos);

@@ -42,6 +42,8 @@ Outcome export_model(const Options& options) {
   const bool ema = options.get<bool>("model.use_ema");
   const auto checkpoint = options.get<std::string>("model.checkpoint");
   const LoadedTic loaded = load_tic(checkpoint, ema);
+  CHECK_AS(Fault::usage, !loaded.description.config.is_global(), tic_folder(checkpoint).string(),
+           ": the twin with global attention is there for comparisons and is not exported");
   if (onnx) {
     write_whole_file(output, tic_as_onnx(*loaded.model, loaded.description));
   } else {
