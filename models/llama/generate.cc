@@ -3,17 +3,18 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
-#include <numeric>
 #include <optional>
 #include <utility>
 
 #include "autograd/node.h"
+#include "models/llama/likeliest_first.h"
 #include "tensor/random.h"
 
 namespace mullion {
 namespace {
 
-constexpr int64_t kPrefillTokens = 2048;  // of a prompt at a time: bounds the activations
+constexpr int64_t kPrefillTokens = 2048;      // of a prompt at a time: bounds the activations
+constexpr uint64_t kStream = 0x73616d706c65;  // of random numbers, apart from those of others
 
 Tensor ids_tensor(std::span<const int32_t> ids) {
   return Tensor::from(std::vector<int64_t>(ids.begin(), ids.end()),
@@ -52,33 +53,34 @@ int32_t Sampler::pick(std::span<const float> logits, uint64_t draw,
 
 int32_t Sampler::pick_of(std::span<const float> logits, uint64_t draw) const {
   if (options_.temperature == 0) return likeliest(logits);
-  std::vector<int32_t> order(logits.size());
-  std::iota(order.begin(), order.end(), 0);
-  const auto before = [&](int32_t a, int32_t b) {
-    const float za = logits[static_cast<size_t>(a)], zb = logits[static_cast<size_t>(b)];
-    return za != zb ? za > zb : a < b;
+  LikeliestFirst order(logits);
+  const float top = logits[static_cast<size_t>(order[0])];
+  // Of the likeliest token this is 1.
+  const auto weight = [&](int32_t id) {
+    return std::exp((logits[static_cast<size_t>(id)] - top) / options_.temperature);
   };
   size_t kept = order.size();
-  if (options_.top_k > 0) kept = std::min(kept, static_cast<size_t>(options_.top_k));
-  std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(kept), order.end(),
-                    before);
-  std::vector<double> p(kept);
-  const float top = logits[static_cast<size_t>(order[0])];
-  for (size_t i = 0; i < kept; ++i)
-    p[i] = std::exp((logits[static_cast<size_t>(order[i])] - top) / options_.temperature);
-  double sum = std::accumulate(p.begin(), p.end(), 0.0);
-  double seen = 0;
-  for (size_t i = 0; i < kept; ++i) {
-    seen += p[i];
-    if (seen >= options_.top_p * sum) kept = i + 1;
+  double sum = 0;
+  if (options_.top_k > 0 && static_cast<size_t>(options_.top_k) < kept) {
+    kept = static_cast<size_t>(options_.top_k);
+    for (size_t i = 0; i < kept; ++i) sum += weight(order[i]);
+  } else {
+    for (size_t id = 0; id < kept; ++id) sum += weight(static_cast<int32_t>(id));
   }
-  while (kept > 1 && p[kept - 1] < options_.min_p * p[0]) --kept;
-  sum = std::accumulate(p.begin(), p.begin() + static_cast<std::ptrdiff_t>(kept), 0.0);
-  const PhiloxBlock block = philox(options_.seed, 0x73616d706c65, draw);
+  if (options_.top_p < 1 || options_.min_p > 0) {
+    const double enough = options_.top_p * sum;
+    double seen = 0;
+    size_t i = 0;
+    while (i < kept && (i == 0 || (seen < enough && weight(order[i]) >= options_.min_p)))
+      seen += weight(order[i++]);
+    kept = i;
+    sum = seen;
+  }
+  const PhiloxBlock block = philox(options_.seed, kStream, draw);
   const uint64_t bits = (uint64_t{block.v[0]} << 32 | block.v[1]) >> 11;
   double left = static_cast<double>(bits) * 0x1p-53 * sum;
   for (size_t i = 0; i < kept; ++i) {
-    left -= p[i];
+    left -= weight(order[i]);
     if (left < 0) return order[i];
   }
   return order[kept - 1];

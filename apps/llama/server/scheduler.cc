@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include "apps/llama/server/api_error.h"
 #include "autograd/node.h"
+#include "models/llama/likeliest_first.h"
 
 namespace mullion::server {
 namespace {
@@ -34,14 +34,9 @@ ScoredToken scored(std::span<const float> logits, int32_t id, int64_t top) {
   const auto of = [&](int32_t i) { return logits[static_cast<size_t>(i)] - log_sum; };
   ScoredToken token{.id = id, .logprob = of(id), .top = {}};
   if (top <= 0) return token;
-  std::vector<int32_t> order(logits.size());
-  std::iota(order.begin(), order.end(), 0);
-  const auto end = order.begin() + std::min<std::ptrdiff_t>(top, std::ssize(order));
-  std::partial_sort(order.begin(), end, order.end(), [&](int32_t a, int32_t b) {
-    const float za = logits[static_cast<size_t>(a)], zb = logits[static_cast<size_t>(b)];
-    return za != zb ? za > zb : a < b;
-  });
-  for (auto i = order.begin(); i != end; ++i) token.top.emplace_back(*i, of(*i));
+  LikeliestFirst order(logits);
+  for (size_t i = 0; i < std::min(static_cast<size_t>(top), order.size()); ++i)
+    token.top.emplace_back(order[i], of(order[i]));
   return token;
 }
 
