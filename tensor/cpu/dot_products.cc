@@ -14,6 +14,7 @@ namespace {
 
 using P = Pack<float>;
 constexpr int kSide = 4;
+constexpr int64_t kTileFloats = 1 << 16;  // of B, within the second-level cache
 
 // Writes one element of C from its dot product.
 template <typename B>
@@ -136,7 +137,10 @@ void split(const DotProducts<B>& p) {
       case 4:
         return stream<4>(p, first, last);
     }
-    by_rows ? part(p, first, last, 0, p.n) : part(p, 0, p.m, first, last);
+    if (by_rows) return part(p, first, last, 0, p.n);
+    // Rows of B that stay in cache while all rows of A pass over them.
+    const int64_t tile = std::max<int64_t>(1, kTileFloats / (p.k * kSide + 1)) * kSide;
+    for (int64_t j = first; j < last; j += tile) part(p, 0, p.m, j, std::min(last, j + tile));
   });
 }
 

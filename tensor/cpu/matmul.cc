@@ -19,7 +19,7 @@ namespace mullion::cpu {
 namespace {
 
 constexpr int kScratchSlot = 6;
-constexpr int64_t kThin = 4;                 // rows of a row-vector product
+constexpr int64_t kThin = 8;                 // rows of A that are read from cache for each of B
 constexpr int64_t kWidenedFloats = 1 << 19;  // of B in one block: each block repacks A
 constexpr int64_t kWidenedDepth = 1536;      // the inner size of a block at most
 constexpr int64_t kFewColumns = 16;          // columns of a LoRA projection
