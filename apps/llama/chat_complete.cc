@@ -112,9 +112,7 @@ OptionTable complete_table() {
       "with the same fields, and text, stop, prompt_tokens, tokens");
   add_encoding(table);
   add_prompt_options(table, "none");
-  table.at("data.encoding")
-      .only_where([](const Options& o) { return o.has("prompt.file") || o.has("prompt.rows"); },
-                  "without --file or --jsonl");
+  table.at("data.encoding").only_with("prompt.file").refused_idle();  // JSON is UTF-8
   table.add_optional<bool>("prompt.bos", "--bos", "BOS first (unset: as the tokenizer does)");
   table.add("generate.tokens", "-n,--n-predict,--max-tokens", 256,
             "tokens at most; 0: as many as the context holds");
@@ -124,9 +122,14 @@ OptionTable complete_table() {
   need_temperature(table);
   table.add("generate.ignore_eos", "--ignore-eos", false, "go on after an end-of-text token");
   table.add("generate.parallel", "--parallel", 4, "rows of --jsonl decoded together")
-      .range(1, 1024);
-  table.add_optional<std::filesystem::path>("output.file", "-o,--output",
-                                            "the rows of --jsonl; unset: standard output");
+      .range(1, 1024)
+      .free_on_resume();
+  table
+      .add_optional<std::filesystem::path>(
+          "output.file", "-o,--output",
+          "the rows of --jsonl; a stopped call goes on from FILE.part.jsonl; unset: standard "
+          "output")
+      .free_on_resume();
   for (const char* key : {"generate.parallel", "output.file"})
     table.at(key).only_with("prompt.rows").refused_idle();
   add_cache_options(table);

@@ -1,16 +1,21 @@
 #include "apps/llama/chat_rows.h"
 
+#include <cerrno>
 #include <chrono>
 #include <cstdio>
+#include <cstring>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "apps/llama/answer_stream.h"
 #include "apps/llama/chat_messages.h"
 #include "apps/llama/evaluation/json_rows.h"
+#include "apps/llama/part_log.h"
 #include "apps/program/log.h"
 #include "apps/program/progress.h"
 #include "apps/program/signals.h"
 #include "tensor/io/file.h"
+#include "tensor/io/json.h"
 
 namespace mullion {
 namespace {
@@ -66,41 +71,68 @@ Rows read_rows(const std::filesystem::path& file, const PromptWriter& writer,
   return found;
 }
 
-// Rows as they are finished, in whatever order, written in theirs.
+// Rows as they are finished, in whatever order: to standard output in theirs, or into a log beside
+// --output, from which a stopped call goes on and the file is written when all are there.
 class RowWriter {
  public:
-  explicit RowWriter(const Options& options, size_t rows) : lines_(rows) {
-    if (options.has("output.file"))
-      file_ = std::make_unique<AtomicFile>(options.get<std::filesystem::path>("output.file"));
-  }
-  void put(size_t row, std::string line) {
-    lines_[row] = std::move(line);
-    for (; next_ < lines_.size() && !lines_[next_].empty(); ++next_) {
-      write(lines_[next_] + "\n");
-      lines_[next_].clear();
-      lines_[next_].shrink_to_fit();
+  RowWriter(const Options& options, size_t rows) : lines_(rows) {
+    if (!options.has("output.file")) return;
+    file_ = options.get<std::filesystem::path>("output.file");
+    std::filesystem::path beside = file_;
+    beside += ".part.jsonl";
+    log_.emplace(beside, options, "complete");
+    for (const nlohmann::json& line : log_->found()) {
+      const std::string where = beside.string();
+      const uint64_t row = get_uint(line, where, "row", rows - 1);
+      CHECK_AS(Fault::bad_file, line.contains("answer") && line["answer"].is_object(), where,
+               ": row ", row, " has no answer");
+      get_uint(line["answer"], where, "tokens", uint64_t{1} << 40);
+      lines_[row] = text_of(line["answer"]);
     }
+    if (!log_->found().empty())
+      log_info(beside.string(), ": goes on after ", log_->found().size(), " of ", rows, " rows");
   }
-  size_t rows() const { return next_; }  // written
+  bool has(size_t row) const { return !lines_[row].empty(); }
+  nlohmann::json answer(size_t row) const { return nlohmann::json::parse(lines_[row]); }
+  // False: the reader of standard output has gone.
+  bool put(size_t row, const nlohmann::json& answer) {
+    lines_[row] = text_of(answer);
+    if (log_) {
+      log_->add(concat("{\"row\":", row, ",\"answer\":", lines_[row], "}"));
+      return true;
+    }
+    for (; next_ < lines_.size() && has(next_); ++next_) {
+      const std::string line = lines_[next_] + "\n";
+      const bool good = std::fwrite(line.data(), 1, line.size(), stdout) == line.size() &&
+                        std::fflush(stdout) == 0;
+      if (!good && errno == EPIPE) return false;
+      CHECK_AS(Fault::disk, good, "stdout: cannot write a row: ", std::strerror(errno));
+    }
+    return true;
+  }
+  // Kept, and where a stopped call finds them or not.
+  std::string kept(size_t done) const {
+    if (log_)
+      return concat("; ", log_->file().string(), " keeps them, and the same command goes on there");
+    return concat("; the first ", next_, " are written", next_ < done ? ", the others lost" : "",
+                  ", and --output FILE would keep all and go on");
+  }
   void commit() {
-    if (file_) file_->commit();
+    if (!log_) return;
+    std::string all;
+    for (const std::string& line : lines_) all += line + "\n";
+    write_whole_file(file_, all);
+    log_->remove();
   }
 
  private:
-  void write(const std::string& text) {
-    if (file_) {
-      file_->write_at(bytes_, std::as_bytes(std::span(text)));
-    } else {
-      const bool good = std::fwrite(text.data(), 1, text.size(), stdout) == text.size() &&
-                        std::fflush(stdout) == 0;
-      CHECK_AS(Fault::disk, good, "stdout: cannot write a row");
-    }
-    bytes_ += text.size();
+  static std::string text_of(const nlohmann::json& answer) {
+    return answer.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   }
-  std::vector<std::string> lines_;
-  std::unique_ptr<AtomicFile> file_;
-  size_t next_ = 0;
-  uint64_t bytes_ = 0;
+  std::vector<std::string> lines_;  // "": not yet
+  std::filesystem::path file_;
+  std::optional<PartLog> log_;
+  size_t next_ = 0;  // of standard output
 };
 
 }  // namespace
@@ -117,21 +149,40 @@ Outcome complete_rows(const Options& options, const OpenedModel& opened, const T
     return JsonObject().set("rows", count).set("prompt_tokens", prompt_tokens);
   }
   RowWriter out(options, count);
-  std::vector<std::unique_ptr<AnswerStream>> answers(count);
+  std::vector<size_t> left;  // to be answered
+  std::vector<std::vector<int32_t>> prompts;
   size_t tokens = 0, done = 0;
+  bool is_read = true;
+  const auto count_in = [&](size_t row, const nlohmann::json& answer) {
+    prompt_tokens += rows.prompts[row].size();
+    tokens += answer["tokens"].get<size_t>();
+    ++done;
+  };
+  for (size_t row = 0; row < count; ++row) {
+    if (out.has(row)) {
+      count_in(row, out.answer(row));
+      continue;
+    }
+    left.push_back(row);
+    prompts.push_back(rows.prompts[row]);
+  }
+  const size_t tokens_before = tokens;
+  std::vector<std::unique_ptr<AnswerStream>> answers(count);
   catch_stop_signals();
   Progress progress("rows", static_cast<int64_t>(count));
   GenerateEvents events;
-  events.on_token = [&](size_t row, int32_t id) {
-    if (!answers[row])
-      answers[row] = std::make_unique<AnswerStream>(
-          tokenizer, DecodeOptions{.strip_space_prefix = is_empty(rows.rows[row])},
+  events.on_token = [&](size_t prompt, int32_t id) {
+    std::unique_ptr<AnswerStream>& answer = answers[left[prompt]];
+    if (!answer)
+      answer = std::make_unique<AnswerStream>(
+          tokenizer, DecodeOptions{.strip_space_prefix = is_empty(rows.rows[left[prompt]])},
           stop_strings(options), writer.answer_lead());
-    answers[row]->push(id);
-    return !stop_requested() && !answers[row]->at_stop_string();
+    answer->push(id);
+    return is_read && !stop_requested() && !answer->at_stop_string();
   };
-  events.on_end = [&](size_t row, const Generated& generated) {
-    if (stop_requested()) return false;  // it may be cut short
+  events.on_end = [&](size_t prompt, const Generated& generated) {
+    if (stop_requested() || !is_read) return false;  // it may be cut short
+    const size_t row = left[prompt];
     const std::unique_ptr<AnswerStream> answer = std::move(answers[row]);
     if (answer) answer->finish();
     nlohmann::json line = rows.rows[row];
@@ -139,23 +190,23 @@ Outcome complete_rows(const Options& options, const OpenedModel& opened, const T
     line["stop"] = answer && answer->at_stop_string() ? "stop" : generated.stop;
     line["prompt_tokens"] = rows.prompts[row].size();
     line["tokens"] = generated.ids.size();
-    out.put(row, line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
-    prompt_tokens += rows.prompts[row].size();
-    tokens += generated.ids.size();
-    progress.update(static_cast<int64_t>(++done));
-    return true;
+    is_read = out.put(row, line);
+    count_in(row, line);
+    progress.update(static_cast<int64_t>(done));
+    return is_read;
   };
   const auto begin = std::chrono::steady_clock::now();
-  generate(*opened.model, rows.prompts, how, options.get<int64_t>("generate.parallel"), events);
+  generate(*opened.model, prompts, how, options.get<int64_t>("generate.parallel"), events);
   const std::chrono::duration<double> time = std::chrono::steady_clock::now() - begin;
   progress.finish();
   JsonObject json;
-  json.set("rows", count).set("answered", out.rows()).set("complete", !stop_requested());
+  json.set("rows", count).set("answered", done).set("complete", done == count);
   json.set("prompt_tokens", prompt_tokens).set("tokens", tokens).set("seconds", time.count());
-  json.set("tok_s", static_cast<double>(tokens) / std::max(time.count(), 1e-9));
-  if (stop_requested()) {
-    log_warning("stopped by ", stop_reason(), " after ", out.rows(), " of ", count, " rows",
-                options.has("output.file") ? "; --output is not written" : "");
+  json.set("tok_s", static_cast<double>(tokens - tokens_before) / std::max(time.count(), 1e-9));
+  if (!is_read) return json;
+  if (done < count) {
+    log_warning("stopped by ", stop_reason(), " after ", done, " of ", count, " rows",
+                out.kept(done));
     return {json, kExitStopped};
   }
   out.commit();

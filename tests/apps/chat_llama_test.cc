@@ -165,8 +165,52 @@ TEST_F(ChatLlama, RowsAreAnsweredAsAlone) {
   EXPECT_EQ(planned["rows"], prompts.size());
   EXPECT_FALSE(std::filesystem::exists(at("dry.jsonl")));
   // Without --output the rows are what stdout has.
-  EXPECT_EQ(
-      run("chat_llama complete -m m -n 12 --threads 1 --jsonl r.jsonl | head -1").json()["id"], 0);
+  const test::Answer first =
+      run("chat_llama complete -m m -n 12 --threads 1 --parallel 1 --jsonl r.jsonl | head -1");
+  EXPECT_EQ(first.json()["id"], 0);
+  EXPECT_EQ(first.log.find("error"), std::string::npos) << first.log;
+}
+
+// A signal keeps the rows that are finished, and the same call goes on with the others.
+TEST_F(ChatLlama, StoppedRowsAreKept) {
+  std::string rows;
+  for (int i = 0; i < 400; ++i)
+    rows += JsonObject().set("prompt", i % 2 ? "ba=KO de=" : "fi=ZA").set("id", i).text() + "\n";
+  write_whole_file(at("r.jsonl"), rows);
+  const std::string how =
+      "chat_llama complete -m m --threads 1 --jsonl r.jsonl -n 50 --ignore-eos --temp 1 --json ";
+  const auto whole = result(how + "-o whole.jsonl");
+  EXPECT_EQ(whole["answered"], 400);
+  const auto stop_after = [&](const std::string& command, const std::string& file) {
+    return run(command + " & p=$!; while kill -0 $p 2>/dev/null && [ $(cat " + file +
+               " 2>/dev/null | grep -c tokens) -lt 9 ]; do sleep 0.005; done; kill -TERM $p; "
+               "wait $p");
+  };
+  const test::Answer stopped = stop_after(how + "-o out.jsonl", "out.jsonl.part.jsonl");
+  ASSERT_EQ(stopped.code, 75) << stopped.log;
+  const size_t answered = stopped.json()["answered"];
+  EXPECT_GE(answered, 8u);
+  EXPECT_LT(answered, 400u);
+  EXPECT_FALSE(std::filesystem::exists(at("out.jsonl")));
+  EXPECT_NE(stopped.log.find("out.jsonl.part.jsonl keeps them"), std::string::npos) << stopped.log;
+  refused(how + "-o out.jsonl --seed 5", 2, {"out.jsonl.part.jsonl", "other options"});
+  std::filesystem::resize_file(at("out.jsonl.part.jsonl"),  // in the middle of a row
+                               std::filesystem::file_size(at("out.jsonl.part.jsonl")) - 7);
+  const test::Answer on = run(how + "-o out.jsonl --parallel 2");
+  ASSERT_EQ(on.code, 0) << on.log;
+  EXPECT_NE(on.log.find(concat("goes on after ", answered - 1, " of 400 rows")), std::string::npos)
+      << on.log;
+  EXPECT_EQ(on.json()["tokens"], whole["tokens"]);
+  EXPECT_EQ(test::contents(at("out.jsonl")), test::contents(at("whole.jsonl")));
+  EXPECT_FALSE(std::filesystem::exists(at("out.jsonl.part.jsonl")));
+  // Standard output has whole rows, in their order, from the first on.
+  const test::Answer printed = stop_after(
+      "chat_llama complete -m m --threads 1 --jsonl r.jsonl -n 50 --ignore-eos --temp 1 > told",
+      "told");
+  ASSERT_EQ(printed.code, 75) << printed.log;
+  const std::string told = test::contents(at("told"));
+  EXPECT_TRUE(told.ends_with("}\n"));
+  EXPECT_TRUE(test::contents(at("whole.jsonl")).starts_with(told));
 }
 
 TEST_F(ChatLlama, BadRowsAreNamed) {
@@ -191,6 +235,10 @@ TEST_F(ChatLlama, BadRowsAreNamed) {
   bad("{\"messages\": [{\"role\": \"user\"}]}", {"messages[0]", "content"});
   bad("{\"messages\": [{\"role\": \"tool\", \"content\": \"\"}]}", {"messages[0].role", "tool"});
   bad("{\"messages\": [{\"role\": \"assistant\", \"content\": \"\"}]}", {"messages[0].role"});
+  // A byte-order mark is none of the row, as it is none of a text.
+  write_whole_file(at("r.jsonl"), "\xEF\xBB\xBF{\"prompt\": \"ba=\"}\n");
+  EXPECT_EQ(run("chat_llama complete -m m -n 1 --jsonl r.jsonl").json()["prompt"], "ba=");
+  refused("chat_llama complete -m m --jsonl r.jsonl --encoding latin1", 2, {"--encoding"});
   write_whole_file(at("r.jsonl"), "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}]}");
   refused(call, 2, {"line 1", "--template auto"});
   for (const char* idle : {"-p a", "-f a", "--kv-trace t"}) refused(call + idle, 2, {"--jsonl"});

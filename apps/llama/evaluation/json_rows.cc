@@ -19,18 +19,20 @@ void each_json_row(
     ++rows;
     use(json, where);
   };
+  constexpr std::string_view kMark = "\xEF\xBB\xBF";  // a byte-order mark, as of text: dropped
+  const std::string bytes = read_whole_file(file, kMostBytes);
+  const std::string_view text = std::string_view(bytes).substr(bytes.starts_with(kMark) ? 3 : 0);
   if (file.extension() == ".json") {
-    const nlohmann::json list = read_json_file(file);
+    const nlohmann::json list = parse_json(text, file.string());
     CHECK_AS(Fault::bad_file, list.is_array(), file.string(), ": not a list of rows");
     for (size_t i = 0; i < list.size(); ++i) row(list[i], concat(file.string(), ": row ", i + 1));
   } else {
-    const std::string text = read_whole_file(file, kMostBytes);
     size_t line = 0;
     for (size_t begin = 0; begin < text.size();) {
       const size_t end = std::min(text.find('\n', begin), text.size());
       const std::string where = concat(file.string(), ": line ", ++line);
       if (text.find_first_not_of(" \t\r", begin) < end)
-        row(parse_json(std::string_view(text).substr(begin, end - begin), where), where);
+        row(parse_json(text.substr(begin, end - begin), where), where);
       begin = end + 1;
     }
   }

@@ -1,14 +1,10 @@
 #include "apps/llama/evaluation/sample_log.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstring>
 
-#include "apps/llama/model_options.h"
 #include "apps/program/log.h"
 #include "tensor/io/file.h"
 #include "tensor/io/json.h"
@@ -18,36 +14,6 @@ namespace mullion {
 namespace {
 
 namespace fs = std::filesystem;
-constexpr uint64_t kMostLogBytes = uint64_t{4} << 30;
-
-// Sizes and times of the files at a path, "" where there is none: a run must not go on with another
-// model or other questions that came to the same place.
-std::string state_of(const fs::path& path) {
-  std::error_code none;
-  std::vector<fs::path> files;
-  if (fs::is_regular_file(path, none)) files.push_back(path);
-  if (fs::is_directory(path, none))
-    for (const auto& entry : fs::recursive_directory_iterator(path, none))
-      if (entry.is_regular_file(none)) files.push_back(entry.path());
-  std::sort(files.begin(), files.end());
-  std::string state;
-  for (const fs::path& file : files) {
-    const auto time = fs::last_write_time(file, none).time_since_epoch().count();
-    state += concat(file.filename().string(), " ", fs::file_size(file, none), " ", time, "; ");
-  }
-  return state;
-}
-
-// What decides the samples, a line in front of them.
-std::string identity_line(const Options& options, const std::string& task) {
-  JsonObject values, files;
-  for (const auto& [key, value] : options.identity()) values.set(key, value);
-  for (const auto& [key, path] : options.identity_paths()) files.set(key, state_of(path));
-  const ModelPlace place = find_model(options.get<fs::path>("model.path"));
-  files.set("base", place.base.string() + ": " + state_of(place.base));
-  files.set("adapter", place.adapter.string() + ": " + state_of(place.adapter));
-  return JsonObject().set("task", task).set("options", values).set("files", files).text();
-}
 
 std::string time_text() {
   const auto time = std::chrono::system_clock::now();
@@ -60,18 +26,6 @@ std::string time_text() {
   char fraction[16];
   std::snprintf(fraction, sizeof fraction, ".%06d", static_cast<int>(since.count() % 1000000));
   return concat(text, fraction);
-}
-
-void append_line(const fs::path& path, const std::string& line) {
-  const int fd = ::open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
-  CHECK_AS(Fault::disk, fd >= 0, path.string(), ": ", std::strerror(errno));
-  const ssize_t written = ::write(fd, line.data(), line.size());
-  const bool is_whole = written == std::ssize(line) && ::fsync(fd) == 0;
-  // A short write has set no error: the disk is full.
-  const std::string why =
-      std::strerror(written >= 0 && written < std::ssize(line) ? ENOSPC : errno);
-  ::close(fd);
-  CHECK_AS(Fault::disk, is_whole, path.string(), ": cannot be written: ", why);
 }
 
 }  // namespace
@@ -126,40 +80,24 @@ SampleLog::SampleLog(const Options& options, const std::string& task)
     : options_(options), task_(task), model_(options.get<std::string>("model.path")) {
   if (!options.has("eval.output")) return;
   folder_ = options.get<fs::path>("eval.output") / sanitized_name(model_);
-  part_ = folder_ / concat("samples_", task, ".part.jsonl");
   std::error_code error;
   fs::create_directories(folder_, error);
   CHECK_AS(Fault::disk, !error, folder_.string(), ": ", error.message());
-  const std::string identity = identity_line(options, task);
-  if (!fs::exists(part_)) {
-    write_whole_file(part_, identity + "\n");
-    return;
-  }
-  const std::string text = read_whole_file(part_, kMostLogBytes);
-  const size_t whole = text.rfind('\n');
-  size_t begin = text.find('\n');
-  CHECK_AS(Fault::usage, begin != text.npos && text.substr(0, begin) == identity, part_.string(),
-           ": a run of other options, or on files that have changed, was stopped there; remove it, "
-           "or choose another --output");
-  for (++begin; begin <= whole; begin = text.find('\n', begin) + 1)
-    samples_.push_back(parse_json(
-        std::string_view(text).substr(begin, text.find('\n', begin) - begin), part_.string()));
-  if (whole + 1 < text.size()) {  // a sample in whose middle it was stopped
-    fs::resize_file(part_, whole + 1, error);
-    CHECK_AS(Fault::disk, !error, part_.string(), ": ", error.message());
-  }
-  log_info(part_.string(), ": goes on after ", samples_.size(), " samples");
+  part_.emplace(folder_ / concat("samples_", task, ".part.jsonl"), options, task);
+  samples_ = part_->found();
+  if (!samples_.empty())
+    log_info(part_->file().string(), ": goes on after ", samples_.size(), " samples");
 }
 
 void SampleLog::add(const JsonObject& sample) {
   const std::string line = sample.text();
-  if (!part_.empty()) append_line(part_, line + "\n");
+  if (part_) part_->add(line);
   samples_.push_back(parse_json(line, "sample"));
 }
 
 fs::path SampleLog::finish(const std::vector<std::pair<std::string, JsonObject>>& results,
                            int64_t few_shots) {
-  if (part_.empty()) return {};
+  if (!part_) return {};
   const std::string time = time_text();
   JsonObject by_name, counts, shots, versions, hashes, better, configs, groups;
   std::string all;
@@ -200,7 +138,7 @@ fs::path SampleLog::finish(const std::vector<std::pair<std::string, JsonObject>>
     for (const nlohmann::json& sample : samples_) lines += sample.dump() + "\n";
     write_whole_file(folder_ / concat("samples_", task_, "_", time, ".jsonl"), lines);
   }
-  fs::remove(part_);
+  part_->remove();
   return path;
 }
 

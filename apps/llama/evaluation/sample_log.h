@@ -4,9 +4,11 @@
 #pragma once
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "apps/llama/part_log.h"
 #include "apps/options/options.h"
 #include "apps/program/json_object.h"
 
@@ -31,7 +33,8 @@ class SampleLog {
  private:
   const Options& options_;
   std::string task_, model_;
-  std::filesystem::path folder_, part_;
+  std::filesystem::path folder_;
+  std::optional<PartLog> part_;
   std::vector<nlohmann::json> samples_;
 };
 
