@@ -110,7 +110,7 @@ void ChatTerminal::status(const std::string& /*rest*/) {
       std::count_if(turns.begin(), turns.end(), [](const Turn& t) { return t.role == Role::user; });
   const KvCache& cache = session_.cache();
   say(concat(
-      "turns      ", users, "\ncontext    ", cache.position(), " of ", session_.context(),
+      "turns      ", users, "\ncontext    ", session_.seen_of_turns(), " of ", session_.context(),
       " tokens seen",
       session_.room() >= KvCache::kNoEnd ? "; no end" : concat(", room for ", session_.room()),
       "\ncache      ", describe(session_.cache_options()), "; ", cache.held(), " tokens held, ",
@@ -192,7 +192,8 @@ void ChatTerminal::kv(const std::string& rest) {
   log_info("KV cache: ", describe(cache),
            session_.turns().empty() ? ""
                                     : "; the model sees the conversation again with the "
-                                      "next turn");
+                                      "next turn",
+           cache.budget_percent > 0 ? "; the percentage is of its first exchange" : "");
 }
 
 }  // namespace mullion

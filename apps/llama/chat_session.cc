@@ -66,6 +66,16 @@ void ChatSession::take_back() {
   turns_.pop_back();
 }
 
+int64_t ChatSession::seen_of_turns() const {
+  if (turns_.empty()) return 0;
+  return std::min(cache().position(), static_cast<int64_t>(plan().cut_ids));
+}
+
+int64_t ChatSession::room() const {
+  const int64_t room = session_->room(row_);
+  return room >= KvCache::kNoEnd ? room : room + cache().position() - seen_of_turns();
+}
+
 ChatSession::Plan ChatSession::plan() const {
   Plan plan;
   plan.text = chat_.prompt(turns());

@@ -54,12 +54,15 @@ class ChatSession {
     size_t cut_ids = 0, cut_bytes = 0;  // where what has been seen or picked ends to be of use
   };
   Plan plan() const;
+  // Tokens of the conversation as it stands that the cache has seen, and those that may follow: the
+  // cache forgets a turn that was taken back when the next one says how far.
+  int64_t seen_of_turns() const;
+  int64_t room() const;
   // Tokens of turns that went through the model, all together.
   int64_t fed() const { return fed_; }
   // Of them, those in the places of tokens that were taken back or changed.
   int64_t again() const { return again_; }
   int64_t context() const { return model_.context(); }
-  int64_t room() const { return session_->room(row_); }
   // Of the token to follow.
   const std::vector<float>& logits() const { return session_->logits(row_); }
   const KvCache& cache() const { return session_->cache(row_); }

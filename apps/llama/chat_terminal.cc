@@ -9,6 +9,7 @@
 #include "apps/options/nearest.h"
 #include "apps/program/log.h"
 #include "apps/program/signals.h"
+#include "data/text_encoding.h"
 
 namespace mullion {
 namespace {
@@ -38,24 +39,30 @@ ChatTerminal::ChatTerminal(const Options& options, const OptionTable& table, Cha
       sampling_(sampling_options(options)),
       at_terminal_(::isatty(STDIN_FILENO) == 1) {}
 
-// A line, or several that end with a backslash but for the last.
+// A line, or several that end with a backslash but for the last. Error(bad_file) for one that is no
+// UTF-8, after which the next can be read.
 LineReader::Got ChatTerminal::read_turn(std::string& text) {
   text.clear();
   if (at_terminal_) say("> ");
   std::string line;
-  while (true) {
+  const uint64_t first = input_.line_number() + 1;
+  for (bool goes_on = true; goes_on;) {
     const LineReader::Got got = input_.read(line);
     if (got == LineReader::Got::end && !text.empty()) {
       log_warning("the input ends after a backslash: the turn is what came before it");
-      return LineReader::Got::line;
+      break;
     }
     if (got != LineReader::Got::line) return got;
-    const bool goes_on = line.ends_with('\\');
+    goes_on = line.ends_with('\\');
     if (goes_on) line.back() = '\n';
     text += line;
-    if (!goes_on) return got;
-    if (at_terminal_) say(". ");
+    if (goes_on && at_terminal_) say(". ");
   }
+  const uint64_t last = input_.line_number();
+  text = decode_text(std::move(text), TextEncoding::utf8,
+                     last > first ? concat("standard input: lines ", first, " to ", last)
+                                  : concat("standard input: line ", first));
+  return LineReader::Got::line;
 }
 
 Outcome ChatTerminal::run() {
@@ -65,8 +72,8 @@ Outcome ChatTerminal::run() {
     LineReader::Got got{};
     try {
       got = read_turn(text);
-    } catch (const Error& error) {
-      if (!at_terminal_) throw;  // a script is wrong, a person types again
+    } catch (const Error& error) {  // as a turn that does not fit: it is none, and the next counts
+      ++refused_;
       tell(error);
       continue;
     }
@@ -121,6 +128,7 @@ void ChatTerminal::line(const std::string& text) {
 void ChatTerminal::turn(const std::string& text) {
   const auto begin = Clock::now();
   const int64_t fed = session_.fed(), again = session_.again();
+  const bool begins = session_.cache().position() == 0;
   try {
     if (!session_.ask(text, [] { return !stop_requested(); })) {
       log_info("stopped before the model had seen the turn, which is none now");
@@ -133,6 +141,13 @@ void ChatTerminal::turn(const std::string& text) {
   }
   if (session_.again() > again)
     log_verbose(session_.again() - again, " tokens in the places of others");
+  const KvCacheOptions& cache = session_.cache_options();
+  if (begins && cache.budget_percent > 0 &&
+      std::ssize(session_.turns()) <= (session_.system() ? 2 : 1))
+    log_warning("the cache keeps ", kv_shares(cache, session_.fed() - fed).total(),
+                " tokens a head, ", cache.budget_percent,
+                " % of this first turn, however long the "
+                "conversation grows; --kv-budget N or /kv KIND N says a number");
   answer(Clock::now() - begin, session_.fed() - fed);
 }
 

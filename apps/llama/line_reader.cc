@@ -5,9 +5,9 @@
 
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "apps/program/signals.h"
-#include "data/text_encoding.h"
 #include "tensor/check.h"
 
 namespace mullion {
@@ -28,30 +28,36 @@ bool LineReader::take(std::string& line) {
   pending_.erase(0, end == pending_.npos ? end : end + 1);
   searched_ = 0;
   if (line.ends_with('\r')) line.pop_back();
-  const std::string where = concat("standard input: line ", ++number_);
-  line = decode_text(std::move(line), TextEncoding::utf8, where);
+  ++number_;
   return true;
 }
 
 LineReader::Got LineReader::read(std::string& line) {
-  while (!take(line)) {
+  while (true) {
+    const bool is_there = take(line);
+    if ((is_there || at_end_) && std::exchange(skips_, false))
+      fail(Fault::bad_file, "standard input: line ", number_ + (is_there ? 0 : 1), ": more than ",
+           kMostBytes, " bytes");
+    if (is_there) return Got::line;
     if (at_end_) return Got::end;
     if (stop_requested()) {
       pending_.clear();
       return Got::signal;
     }
-    CHECK_AS(Fault::bad_file, pending_.size() <= kMostBytes, "standard input: line ", number_ + 1,
-             ": more than ", kMostBytes, " bytes");
+    if (pending_.size() > kMostBytes || skips_) {
+      skips_ = true;
+      pending_.clear();
+      searched_ = 0;
+    }
     pollfd input{STDIN_FILENO, POLLIN, 0};
     if (::poll(&input, 1, kLookMs) <= 0) continue;
     char block[1 << 16];
     const ssize_t n = ::read(STDIN_FILENO, block, sizeof(block));
     if (n < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+    at_end_ = n <= 0;
     CHECK_AS(Fault::bad_file, n >= 0, "standard input: ", std::strerror(errno));
-    at_end_ = n == 0;
     pending_.append(block, static_cast<size_t>(n));
   }
-  return Got::line;
 }
 
 }  // namespace mullion

@@ -119,7 +119,43 @@ TEST_F(ChatTerminals, WrongCallsAreRefused) {
   test::write_chat_model(at("odd"), 100, "{{ messages }}");
   refused("chat_llama chat -m odd </dev/null", 2, {"none of the known ones"});
   refused("chat_llama chat -m m --kv h2o </dev/null", 2, {"--kv-budget"});
-  refused("printf 'a\\377b\\n' | chat_llama chat -m m --threads 1", 3, {"line 1", "UTF-8"});
+}
+
+// As a turn that does not fit: it is refused, and the conversation goes on.
+TEST_F(ChatTerminals, LinesThatAreNoTextAreNoTurns) {
+  const auto told = result(call("one\\na\\377b \\\\\\nand more\\ntwo\\n", "--json"));
+  const std::string log = test::contents(at("log"));
+  for (const char* word : {"lines 2 to 3", "UTF-8"})
+    EXPECT_NE(log.find(word), std::string::npos) << word << "\n" << log;
+  EXPECT_EQ(told["refused"], 1);
+  ASSERT_EQ(told["messages"].size(), 4u);
+  EXPECT_EQ(told["messages"][0]["content"], "one");
+  EXPECT_EQ(told["messages"][2]["content"], "two");
+}
+
+TEST_F(ChatTerminals, APercentageIsOfTheFirstTurnAndSaysSo) {
+  const auto told =
+      result(call("one\\na longer second turn\\n", "--kv sink --kv-budget 50% --json"));
+  const std::string log = test::contents(at("log"));
+  // 20 of the system's turn, 22 of the first: see AScriptIsALineATurn.
+  EXPECT_NE(log.find("the cache keeps 21 tokens a head, 50 % of this first turn"),
+            std::string::npos)
+      << log;
+  EXPECT_EQ(log.find("the cache keeps"), log.rfind("the cache keeps")) << log;
+  EXPECT_EQ(told["cache"]["held"], 21);
+}
+
+TEST_F(ChatTerminals, TurnsTakenBackAreNotCounted) {
+  EXPECT_EQ(run(call("one\\n/undo\\n/status\\n") + " >out").code, 0);
+  EXPECT_NE(test::contents(at("out")).find("context    0 of 200 tokens seen, room for 200"),
+            std::string::npos)
+      << test::contents(at("out"));
+  // The last token of the first answer is seen with the second turn, and stays.
+  EXPECT_EQ(run(call("one\\n/status\\ntwo\\n/undo\\n/status\\n") + " >out").code, 0);
+  const std::string out = test::contents(at("out"));
+  const size_t first = out.find("context    44 of 200 tokens seen, room for 156");
+  EXPECT_NE(first, out.npos) << out;
+  EXPECT_NE(out.find("context    45 of 200 tokens seen, room for 155", first), out.npos) << out;
 }
 
 // The program at a terminal of its own.
