@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
 """Judges of chat_llama serve: the client of PyPI's openai, load, hostile clients.
 
-  chat_llama serve -m MODEL --port 8000 --parallel 8 &
-  tools/judge_server.py openai load memory hostile [--url http://127.0.0.1:8000] [--pid PID]
+  tools/judge_server.py speed --model MODEL          starts and ends a server of its own
+  tools/judge_server.py openai load memory hostile --url http://127.0.0.1:8000 --pid PID
 
-needs `pip install openai`. Each judge prints what it found; the exit code is 1 where one failed.
+`openai` needs `pip install openai`. Each judge prints what it found; the exit code is 1 where one
+failed.
 """
 import argparse
 import concurrent.futures
 import json
 import random
 import socket
+import subprocess
 import sys
 import time
 import urllib.error
@@ -193,22 +195,32 @@ def judge_memory(args):
 
 
 def judge_speed(args):
-    """Tokens a second of N greedy answers at once; N up to --parallel of the server."""
-    rates = {}
+    """Tokens a second of N answers at once, greedy and drawn; N up to --parallel of the server."""
+    print("      | answers at once | greedy, tokens/s | times 1 | drawn, tokens/s | times 1 |")
+    print("      |---|---|---|---|---|")
+    first = {}
     for at_once in (1, 4, 8):
-        bodies = [{"prompt": f"Chapter {i}. It was", "max_tokens": 64, "temperature": 0}
-                  for i in range(at_once)]
-        best = 0
-        for _ in range(3):
+        cells = []
+        for temperature in (0, 1):
+            rate = rate_of(args, at_once, temperature)
+            first.setdefault(temperature, rate)
+            cells += [f"{rate:.1f}", f"{rate / first[temperature]:.2f}"]
+        print("      |", at_once, "|", " | ".join(cells), "|", flush=True)
+
+
+def rate_of(args, at_once, temperature):
+    """The best of three rounds, after one that is not timed."""
+    bodies = [{"prompt": f"Chapter {i}. It was", "max_tokens": 64, "temperature": temperature,
+               "seed": i} for i in range(at_once)]
+    best = 0
+    with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
+        for turn in range(4):
             made = metric(args.url, "generated_tokens_total")
             begin = time.time()
-            with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
-                list(pool.map(lambda b: post(args.url, "/v1/completions", b), bodies))
-            best = max(best, (metric(args.url, "generated_tokens_total") - made) /
-                       (time.time() - begin))
-        rates[at_once] = best
-    print("      tokens/s at 1, 4, 8 at once:", {n: round(r, 1) for n, r in rates.items()},
-          f"; 8 is {rates[8] / rates[1]:.2f} times 1")
+            list(pool.map(lambda b: post(args.url, "/v1/completions", b), bodies))
+            rate = (metric(args.url, "generated_tokens_total") - made) / (time.time() - begin)
+            best = max(best, rate if turn else 0)
+    return best
 
 
 def connect(args):
@@ -280,22 +292,40 @@ def judge_hostile(args):
     check("clients that left hold no slot", metric(args.url, "requests_running") == 0)
 
 
+def start_server(args):
+    server = subprocess.Popen([args.bin + "/chat_llama", "serve", "-m", args.model, "--port", "0",
+                               "--parallel", "8"], stdout=subprocess.PIPE, text=True)
+    line = server.stdout.readline()  # "listening on http://127.0.0.1:40123"
+    if "listening on " not in line:
+        sys.exit("the server did not start")
+    args.url, args.pid = line.split("listening on ")[1].strip(), server.pid
+    return server
+
+
 def main():
     judges = {name[6:]: judge for name, judge in globals().items() if name.startswith("judge_")}
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("judges", nargs="+", choices=judges)
     parser.add_argument("--url", default="http://127.0.0.1:8000")
     parser.add_argument("--pid", type=int, help="of the server, for memory")
+    parser.add_argument("--model", help="start a server of it, 8 answers at once, and end it")
+    parser.add_argument("--bin", default="build/bin", help="folder of chat_llama")
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--requests", type=int, default=20, help="of each client")
     parser.add_argument("--alone", type=int, default=200, help="that are asked again alone")
     parser.add_argument("--connections", type=int, default=10000)
     args = parser.parse_args()
+    server = start_server(args) if args.model else None
     if "memory" in args.judges and not args.pid:
-        parser.error("memory needs --pid")
-    for name in args.judges:
-        print(name)
-        judges[name](args)
+        parser.error("memory needs --pid or --model")
+    try:
+        for name in args.judges:
+            print(name, flush=True)
+            judges[name](args)
+    finally:
+        if server:
+            server.terminate()
+            server.wait(60)
     sys.exit(1 if failures else 0)
 
 

@@ -33,7 +33,7 @@ OptionTable serve_table() {
   table.add("server.time_limit", "--time-limit", 600, "seconds for a request, waiting included")
       .at_least(1);
   table.add("server.max_body", "--max-body", 8 << 20, "bytes of a request's body").at_least(1);
-  table.add("server.context", "--ctx-size", 0, "context to serve; 0: the model's");
+  table.add("server.context", "--ctx-size", 0, "context to serve, at most; 0: the model's");
   table.add("run.seed", "-s,--seed", 42, "requests without a seed take this, the next, ...");
   add_cache_options(table);
   return table;
@@ -42,7 +42,7 @@ OptionTable serve_table() {
 #ifdef MULLION_HAVE_HTTPLIB
 namespace {
 
-server::ServerOptions server_options(const Options& options, const OpenedModel& opened) {
+server::ServerOptions server_options(const Options& options) {
   server::ServerOptions result;
   result.host = options.get<std::string>("server.host");
   result.port = options.get<int>("server.port");
@@ -50,7 +50,6 @@ server::ServerOptions server_options(const Options& options, const OpenedModel& 
     result.api_key = options.get<std::string>("server.api_key");
     CHECK_AS(Fault::usage, !result.api_key.empty(), "--api-key: an empty key");
   }
-  result.model = std::filesystem::weakly_canonical(opened.path).filename().string();
   result.max_body = options.get<uint64_t>("server.max_body");
   result.seed = options.seed();
   return result;
@@ -85,10 +84,13 @@ Outcome serve_until_stopped(server::Server& http, server::Scheduler& scheduler) 
 }  // namespace
 
 Outcome serve_text(const Options& options) {
-  const OpenedModel opened = open_model(options, options.get<int64_t>("server.context"));
-  if (options.get<int64_t>("server.context") < opened.model->context())
-    options.tell_idle("server.context", concat("below the model's own context, ",
-                                               opened.model->context(), ", which is served"));
+  server::ServerOptions where = server_options(options);
+  server::Place place = server::take_place(where);  // before the model, whose reading takes longer
+  const auto asked = options.get<int64_t>("server.context");
+  const OpenedModel opened = open_model(options, asked);
+  const int64_t own = opened.model->context();
+  where.context = asked > 0 ? std::min(asked, own) : own;
+  where.model = std::filesystem::weakly_canonical(opened.path).filename().string();
   const auto tokenizer = open_tokenizer(options, opened.model->vocabulary());
   std::optional<ChatTemplate> chat;
   std::string no_template;
@@ -105,15 +107,16 @@ Outcome serve_text(const Options& options) {
   how.queue = options.get<int64_t>("server.queue");
   how.time_limit = std::chrono::seconds(options.get<int64_t>("server.time_limit"));
   how.cache = cache_options(options);
-  const server::ServerOptions where = server_options(options, opened);
   const std::vector<int32_t> ends =
       chat ? stop_ids(opened, *tokenizer, *chat) : stop_ids(opened, *tokenizer);
   server::Scheduler scheduler(*opened.model, *tokenizer, ends, how);
-  log_info("KV cache: ", describe(how.cache), "; ", how.parallel, " slots of ",
-           opened.model->context(), " tokens");
+  log_info("KV cache: ", describe(how.cache), "; ", how.parallel, " slots of ", where.context,
+           " tokens", where.context < own ? concat(" of the model's ", own) : "");
   if (options.dry_run) return JsonObject().set("model", where.model).set("chat", chat.has_value());
-  server::Server http(where, scheduler, *opened.model, *tokenizer, chat, no_template);
-  const int port = http.listen();
+  const int port = place.port;
+  server::Server http(std::move(place), where, scheduler, *opened.model, *tokenizer, chat,
+                      no_template);
+  http.listen();
   const bool v6 = where.host.find(':') != where.host.npos;
   print_result(options,
                concat("listening on http://", v6 ? "[" : "", where.host, v6 ? "]" : "", ":", port));

@@ -1,5 +1,9 @@
 // chat_llama serve: its answers against the same model alone, what it refuses, and its ends.
 #ifdef MULLION_HAVE_HTTPLIB
+#include <arpa/inet.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
 #include <csignal>
 #include <thread>
 
@@ -37,8 +41,11 @@ class Running {
         tokenizer(test::byte_tokenizer()),
         scheduler((model.initialize(3), model), *tokenizer, {256}, setup.scheduler) {
     if (setup.chat) chat.emplace("vicuna", *tokenizer);
-    server.emplace(setup.server, scheduler, model, *tokenizer, chat, "no template");
-    port = server->listen();
+    Place place = take_place(setup.server);
+    port = place.port;
+    server.emplace(std::move(place), setup.server, scheduler, model, *tokenizer, chat,
+                   "no template");
+    server->listen();
     decoder = std::thread([this] {
       while (!ends)
         if (!scheduler.turn()) scheduler.wait(std::chrono::milliseconds(5));
@@ -379,7 +386,10 @@ TEST(Serve, RoutesKeysAndLimits) {
   EXPECT_NE(client.Get("/")->body.find("<!doctype html>"), std::string::npos);
   EXPECT_EQ(client.Get("/v1/models")->status, 401);
   EXPECT_EQ(client.Get("/v1/models", {{"Authorization", "Bearer secreT"}})->status, 401);
-  EXPECT_EQ(client.Get("/v1/models", {{"Authorization", "Bearer secret"}})->status, 200);
+  EXPECT_EQ(client.Get("/v1/models", {{"Authorization", "secret"}})->status, 401);
+  EXPECT_EQ(client.Get("/v1/models", {{"Authorization", "Basic secret"}})->status, 401);
+  for (const char* scheme : {"Bearer secret", "bearer secret", "BEARER  secret"})
+    EXPECT_EQ(client.Get("/v1/models", {{"Authorization", scheme}})->status, 200) << scheme;
   client.set_default_headers({{"Authorization", "Bearer secret"}});
   EXPECT_EQ(json::parse(client.Get("/v1/models")->body)["data"][0]["id"], "tiny");
   EXPECT_NE(client.Get("/metrics")->body.find("mullion_slots 3"), std::string::npos);
@@ -401,6 +411,52 @@ TEST(Serve, RoutesKeysAndLimits) {
                       "application/x-www-form-urlencoded")
                 ->status,
             200);
+}
+
+// The status and body of an answer to bytes that no client of a library sends.
+std::string answer_to(int port, const std::string& bytes) {
+  const int s = ::socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in to{};
+  to.sin_family = AF_INET;
+  to.sin_port = htons(static_cast<uint16_t>(port));
+  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  EXPECT_EQ(::connect(s, reinterpret_cast<const sockaddr*>(&to), sizeof(to)), 0);
+  EXPECT_EQ(::send(s, bytes.data(), bytes.size(), MSG_NOSIGNAL), std::ssize(bytes));
+  ::shutdown(s, SHUT_WR);
+  std::string answer;
+  char block[4096];
+  for (ssize_t n; (n = ::recv(s, block, sizeof(block), 0)) > 0;)
+    answer.append(block, static_cast<size_t>(n));
+  ::close(s);
+  return answer;
+}
+
+TEST(Serve, ALengthThatIsNoneIsNamed) {
+  Running s;
+  const std::string head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n";
+  for (const auto& [lengths, word] :
+       {std::pair{"Content-Length: -1\r\n", "'-1'"},
+        {"Content-Length: abc\r\n", "'abc'"},
+        {"Content-Length: 5, 5\r\n", "'5, 5'"},
+        {"Content-Length: 99999999999999999999\r\n", "'99999999999999999999'"},
+        {"Content-Length: 5\r\nContent-Length: 6\r\n", "more than once"},
+        {"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", "Transfer-Encoding"}}) {
+    const std::string answer = answer_to(s.port, head + lengths + "\r\n{\"a\":1}");
+    EXPECT_TRUE(answer.starts_with("HTTP/1.1 400")) << lengths << answer;
+    EXPECT_NE(answer.find(word), answer.npos) << lengths << answer;
+    EXPECT_NE(answer.find("bad_length"), answer.npos) << lengths << answer;
+  }
+}
+
+TEST(Serve, AContextBelowTheModelsIsTheLimit) {
+  Settings setup;
+  setup.server.context = 20;
+  Running s(setup);
+  EXPECT_EQ(json::parse(s.client().Get("/v1/models")->body)["data"][0]["max_model_len"], 20);
+  const auto refused = s.post("/v1/completions", R"({"prompt": "hello", "max_tokens": 16})");
+  EXPECT_EQ(refused.status, 400);
+  EXPECT_NE(refused.body.find("the context is 20 tokens"), std::string::npos) << refused.body;
+  EXPECT_EQ(s.completion({{"prompt", "hello"}, {"max_tokens", 15}})["usage"]["total_tokens"], 20);
 }
 
 TEST(Serve, AFullQueueAndClientsThatLeave) {
@@ -527,6 +583,13 @@ TEST_F(ServeProgram, APortInUseIsNamed) {
   Running other;
   refused("chat_llama serve -m m --port " + std::to_string(other.port), 2,
           {std::to_string(other.port), "in use", "--port 0"});
+  // Before the model is read, which may take long.
+  refused("chat_llama serve -m no_model --port " + std::to_string(other.port), 2,
+          {std::to_string(other.port), "in use"});
+  refused(
+      "timeout -s TERM 60 chat_llama serve -m m --port 0 --ctx-size 16 --dry-run && "
+      "echo done >&2",
+      0, {"slots of 16 tokens of the model's 64", "done"});
   refused("chat_llama serve -m m --host no.such.host.invalid", 2, {"no.such.host.invalid"});
   refused("chat_llama serve -m m --port 70000", 2, {"--port", "70000"});
   refused("chat_llama serve -m m --api-key ''", 2, {"--api-key"});

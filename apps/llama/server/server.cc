@@ -13,6 +13,7 @@
 #include "apps/llama/server/page.h"
 #include "apps/llama/server/reply.h"
 #include "apps/program/log.h"
+#include "data/utf8.h"
 
 namespace mullion::server {
 namespace {
@@ -39,6 +40,28 @@ bool same_secret(const std::string& a, const std::string& b) {
     differ |= static_cast<unsigned char>(a[i]) ^
               static_cast<unsigned char>(b.empty() ? 0 : b[i % b.size()]);
   return differ == 0;
+}
+
+// The key of "Bearer KEY", whose first word may be in any case (RFC 9110, 11.1); "" of another.
+std::string bearer_key(const std::string& authorization) {
+  constexpr std::string_view kScheme = "bearer ";
+  if (ascii_lower(authorization.substr(0, kScheme.size())) != kScheme) return "";
+  return authorization.substr(
+      std::min(authorization.find_first_not_of(' ', kScheme.size()), authorization.size()));
+}
+
+// Why the length of a body cannot be told; "" where it can. Two readers of one connection that
+// count differently would take a part of a body for a request.
+std::string odd_length(const httplib::Request& request) {
+  const size_t lengths = request.get_header_value_count("Content-Length");
+  if (lengths == 0) return "";
+  const std::string length = request.get_header_value("Content-Length");
+  if (lengths > 1) return "Content-Length: is given more than once";
+  if (request.has_header("Transfer-Encoding"))
+    return "Content-Length: not together with Transfer-Encoding";
+  if (length.empty() || length.size() > 18 || length.find_first_not_of("0123456789") != length.npos)
+    return concat("Content-Length: '", length.substr(0, 100), "' is no number of bytes");
+  return "";
 }
 
 const char* method_of(const std::string& path) {
@@ -93,9 +116,22 @@ bool is_loopback(const std::string& host) {
   return host == "localhost" || host.ends_with(".localhost") || host == "::1";
 }
 
-Server::Server(const ServerOptions& options, Scheduler& scheduler, const LanguageModel& model,
-               const Tokenizer& tokenizer, const std::optional<ChatTemplate>& chat,
-               std::string no_template)
+Place take_place(const ServerOptions& options) {
+  Place place{std::make_unique<BoundedServer>(options.connections), options.port};
+  const bool bound = options.port == 0
+                         ? (place.port = place.http->bind_to_any_port(options.host)) > 0
+                         : place.http->bind_to_port(options.host, options.port);
+  if (!bound)
+    throw Error(concat("--host ", options.host, " --port ", options.port, ": ",
+                       why_not(options.host, options.port)),
+                Fault::usage, "another --port, or --port 0 for one that is free");
+  place.http->widen_backlog();
+  return place;
+}
+
+Server::Server(Place place, const ServerOptions& options, Scheduler& scheduler,
+               const LanguageModel& model, const Tokenizer& tokenizer,
+               const std::optional<ChatTemplate>& chat, std::string no_template)
     : options_(options),
       scheduler_(scheduler),
       model_(model),
@@ -103,23 +139,16 @@ Server::Server(const ServerOptions& options, Scheduler& scheduler, const Languag
       chat_(chat),
       no_template_(std::move(no_template)),
       created_(std::time(nullptr)),
-      http_(options.connections) {
+      place_(std::move(place)),
+      http_(*place_.http) {
+  if (options_.context == 0) options_.context = model.context();
   routes();
 }
 
 Server::~Server() { stop(); }
 
-int Server::listen() {
-  int port = options_.port;
-  const bool bound = port == 0 ? (port = http_.bind_to_any_port(options_.host)) > 0
-                               : http_.bind_to_port(options_.host, port);
-  if (!bound)
-    throw Error(concat("--host ", options_.host, " --port ", options_.port, ": ",
-                       why_not(options_.host, options_.port)),
-                Fault::usage, "another --port, or --port 0 for one that is free");
-  http_.widen_backlog();
+void Server::listen() {
   listener_ = std::thread([this] { http_.listen_after_bind(); });
-  return port;
 }
 
 void Server::stop() {
@@ -144,6 +173,8 @@ httplib::Server::HandlerResponse Server::check(const Request& request, Response&
     this_connection().close_after_reply();  // its body has not been read
     return Answer::Handled;
   };
+  if (const std::string odd = odd_length(request); !odd.empty())
+    return refuse({400, odd, "Content-Length", "bad_length"});
   const char* method = method_of(request.path);
   if (!method)
     return refuse({404, concat("no such path: ", request.path.substr(0, 200)), "", "not_found"});
@@ -161,8 +192,8 @@ httplib::Server::HandlerResponse Server::check(const Request& request, Response&
     return refuse({403, "Origin: pages of other sites may not call this server", "Origin",
                    "forbidden_origin"});
   const bool open = request.path == "/" || request.path == "/health";
-  const std::string given = request.get_header_value("Authorization");
-  if (!open && !options_.api_key.empty() && !same_secret(given, "Bearer " + options_.api_key))
+  const std::string given = bearer_key(request.get_header_value("Authorization"));
+  if (!open && !options_.api_key.empty() && !same_secret(given, options_.api_key))
     return refuse({401, "Authorization: the API key is missing or wrong", "", "invalid_api_key"});
   if (draining_ && !open) return refuse({503, "the server is stopping", "", "stopping"});
   return Answer::Unhandled;
@@ -214,7 +245,7 @@ void Server::routes() {
                         {"object", "model"},
                         {"created", created_},
                         {"owned_by", "mullion"},
-                        {"max_model_len", model_.context()},
+                        {"max_model_len", options_.context},
                         {"vocabulary", model_.vocabulary()},
                         {"chat", chat_.has_value()}};
     response.set_content(text_of({{"object", "list"}, {"data", Json::array({model})}}), kJson);
@@ -274,7 +305,7 @@ ReplyFacts Server::facts(const char* prefix) {
 
 Job Server::job(const Wanted& wanted, std::vector<int32_t> prompt, int64_t answer,
                 std::optional<int64_t> max_tokens) {
-  const int64_t context = model_.context();
+  const int64_t context = options_.context;
   const auto length = std::ssize(prompt);
   require_known(prompt, model_.vocabulary());
   const bool rolls = scheduler_.options().cache.positions == KvPositions::rolled;

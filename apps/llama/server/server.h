@@ -19,12 +19,21 @@ struct ServerOptions {
   std::string api_key = {};  // "": none is asked for
   std::string model = {};    // its name in replies
   uint64_t max_body = 8 << 20;
-  uint64_t seed = 42;  // requests without one take seed, seed + 1, ...
+  uint64_t seed = 42;   // requests without one take seed, seed + 1, ...
+  int64_t context = 0;  // tokens of a prompt and its answer; 0: the model's
   ConnectionLimits connections = {};
 };
 
 // Whether an address is reached from this machine alone.
 bool is_loopback(const std::string& host);
+
+// A port that is taken before the model is opened. Clients that come early wait for their answers.
+struct Place {
+  std::unique_ptr<BoundedServer> http;
+  int port = 0;
+};
+// Error(usage) where the address cannot be had, with the reason.
+Place take_place(const ServerOptions& options);
 
 class Reply;
 struct ReplyFacts;
@@ -33,13 +42,12 @@ class Server {
  public:
   // What answers; all must outlive it. Without a template, /v1/chat/completions is refused with
   // `no_template`.
-  Server(const ServerOptions& options, Scheduler& scheduler, const LanguageModel& model,
-         const Tokenizer& tokenizer, const std::optional<ChatTemplate>& chat,
-         std::string no_template);
+  Server(Place place, const ServerOptions& options, Scheduler& scheduler,
+         const LanguageModel& model, const Tokenizer& tokenizer,
+         const std::optional<ChatTemplate>& chat, std::string no_template);
   ~Server();
 
-  // Error(usage) where the address cannot be had, with the reason. Gives the port.
-  int listen();
+  void listen();
   // Answers 503 to what is new from now on, and /health says so.
   void drain() { draining_ = true; }
   int64_t active() const { return active_; }  // requests that are being answered
@@ -71,7 +79,8 @@ class Server {
   const std::optional<ChatTemplate>& chat_;
   std::string no_template_;
   int64_t created_;
-  BoundedServer http_;
+  Place place_;
+  BoundedServer& http_;
   std::thread listener_;
   std::atomic<bool> draining_{false};
   std::atomic<int64_t> active_{0};
