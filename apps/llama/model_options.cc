@@ -2,6 +2,7 @@
 
 #include <charconv>
 #include <cmath>
+#include <map>
 
 #include "apps/options/device.h"
 #include "apps/program/log.h"
@@ -105,14 +106,35 @@ std::string describe_rope(const LlamaConfig& config) {
                 original_context(config), " -> ", usable_context(config), " positions");
 }
 
+namespace {
+constexpr uint64_t kHeadValues = 1024;  // of each tensor; a whole number of blocks of any type
+
+std::vector<float> first_values(const TensorSource& weights, const TensorEntry& entry) {
+  const StoredLayout& layout = layout_of(entry.type);
+  std::vector<float> values(std::min(entry.count, kHeadValues));
+  std::vector<std::byte> bytes(values.size() / layout.block * layout.block_bytes);
+  weights.read_bytes(entry, 0, bytes);
+  to_f32(entry.type, bytes.data(), values.size(), values.data());
+  return values;
+}
+}  // namespace
+
 std::string fingerprint(const TensorSource& weights) {
+  std::map<std::string, std::vector<float>> heads;
+  for (const TensorEntry& entry : weights.entries())
+    if (converts_to_f32(entry.type) && !entry.name.ends_with("inv_freq"))
+      heads[entry.name + shape_text(entry.shape)] = first_values(weights, entry);
+  // A folder may have the head of a tied model or not.
+  if (const TensorEntry* head = weights.find("lm_head.weight")) {
+    const auto found = heads.find(head->name + shape_text(head->shape));
+    const auto tied = heads.find("model.embed_tokens.weight" + shape_text(head->shape));
+    if (found != heads.end() && tied != heads.end() && found->second == tied->second)
+      heads.erase(found);
+  }
   Sha256 hash;
-  std::vector<std::byte> head(4096);
-  for (const TensorEntry& entry : weights.entries()) {
-    hash.update(entry.name + shape_text(entry.shape));
-    const size_t size = std::min<uint64_t>(entry.bytes, head.size());
-    weights.read_bytes(entry, 0, std::span(head).first(size));
-    hash.update(head.data(), size);
+  for (const auto& [name, values] : heads) {
+    hash.update(name);
+    hash.update(values.data(), values.size() * sizeof(float));
   }
   return hash.hex();
 }

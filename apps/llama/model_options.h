@@ -54,7 +54,7 @@ std::filesystem::path adapter_path(const Options& options, const std::string& ke
 void check_base(const std::filesystem::path& adapter, const std::optional<LongContextNote>& note,
                 const std::string& base_fingerprint, const std::filesystem::path& base);
 
-// Fingerprint of the weights: names, shapes and the first bytes of each tensor.
+// Fingerprint of the weights: names, shapes, first values of each tensor, however they are stored.
 std::string fingerprint(const TensorSource& weights);
 
 // Whether a model, a folder or a GGUF file, has a tokenizer of its own.

@@ -3,7 +3,8 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
-#include <map>
+#include <set>
+#include <utility>
 
 #include "apps/llama/model_options.h"
 #include "apps/llama/tool_verbs.h"
@@ -96,7 +97,43 @@ std::string decimals(double value, int places) {
   return text;
 }
 
-// "llama 135M Q4_1": the type is that of most of its bytes.
+// What llama.cpp calls the values of general.file_type (llama_model_ftype_name, b4500).
+constexpr std::pair<uint64_t, const char*> kFileTypes[] = {{0, "all F32"},
+                                                           {1, "F16"},
+                                                           {2, "Q4_0"},
+                                                           {3, "Q4_1"},
+                                                           {7, "Q8_0"},
+                                                           {8, "Q5_0"},
+                                                           {9, "Q5_1"},
+                                                           {10, "Q2_K - Medium"},
+                                                           {11, "Q3_K - Small"},
+                                                           {12, "Q3_K - Medium"},
+                                                           {13, "Q3_K - Large"},
+                                                           {14, "Q4_K - Small"},
+                                                           {15, "Q4_K - Medium"},
+                                                           {16, "Q5_K - Small"},
+                                                           {17, "Q5_K - Medium"},
+                                                           {18, "Q6_K"},
+                                                           {21, "Q2_K - Small"},
+                                                           {25, "IQ4_NL - 4.5 bpw"},
+                                                           {30, "IQ4_XS - 4.25 bpw"},
+                                                           {32, "BF16"}};
+
+// As the file says of itself; where it does not, the type of its matrices, or the types.
+std::string type_text(const LlamaCheckpoint& checkpoint) {
+  if (checkpoint.gguf)
+    if (const auto said = checkpoint.gguf->find_uint("general.file_type", UINT32_MAX))
+      for (const auto& [number, name] : kFileTypes)
+        if (number == *said) return name;
+  std::set<std::string> types;
+  for (const TensorEntry& entry : checkpoint.weights->entries())
+    if (entry.shape.size() > 1) types.emplace(name_of(entry.type));
+  std::string text;
+  for (const std::string& type : types) text += (text.empty() ? "" : "+") + type;
+  return types.size() > 1 ? "mixed " + text : text;
+}
+
+// "llama 135M Q4_1"
 struct ModelLine {
   std::string name;
   uint64_t bytes = 0, parameters = 0;
@@ -110,16 +147,12 @@ std::string rounded_count(uint64_t n) {
 
 ModelLine describe(const fs::path& path) {
   ModelLine line;
-  std::map<StoredType, uint64_t> bytes;
   const LlamaCheckpoint checkpoint = open_llama_checkpoint(path);
   for (const TensorEntry& entry : checkpoint.weights->entries()) {
-    bytes[entry.type] += entry.bytes;
     line.bytes += entry.bytes;
     line.parameters += entry.count;
   }
-  const auto most = std::max_element(
-      bytes.begin(), bytes.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
-  line.name = concat("llama ", rounded_count(line.parameters), " ", name_of(most->first));
+  line.name = concat("llama ", rounded_count(line.parameters), " ", type_text(checkpoint));
   return line;
 }
 

@@ -82,6 +82,29 @@ double perplexity_before(const ModelOut& m, const Tokenizer& tokenizer,
   return text_perplexity(*load_llama(checkpoint), tokenizer, ids, context).perplexity;
 }
 
+// What would be written: how many tensors of which types, and their bytes.
+void print_gguf_plan(const Options& options, const LlamaConfig& config, StoredType type,
+                     const fs::path& output, JsonObject& result) {
+  std::map<StoredType, std::pair<size_t, uint64_t>> types;  // tensors, bytes
+  uint64_t bytes = 0;
+  for (const GgufSpec& spec : gguf_tensors(config, type)) {
+    uint64_t count = 1;
+    for (const int64_t d : spec.shape) count *= static_cast<uint64_t>(d);
+    const uint64_t size =
+        stored_bytes(spec.type, count, static_cast<uint64_t>(spec.shape.back()), spec.name);
+    ++types[spec.type].first;
+    types[spec.type].second += size;
+    bytes += size;
+  }
+  std::string text;
+  for (const auto& [stored, sum] : types)
+    text += concat(text.empty() ? "" : ", ", sum.first, " in ", name_of(stored), " (", sum.second,
+                   " bytes)");
+  print_result(options, concat(output.string(), ": ", name_of(type), ", ", describe_rope(config),
+                               ", tensors of ", bytes, " bytes would be written: ", text));
+  result.set("tensor_bytes", bytes);
+}
+
 JsonObject export_gguf(const Options& options, ModelOut& m, const fs::path& output) {
   const StoredType type = type_named(options.get<std::string>("output.type"), m.config.dtype);
   warn_of_blocks(m, type);
@@ -95,7 +118,10 @@ JsonObject export_gguf(const Options& options, ModelOut& m, const fs::path& outp
     CHECK_AS(Fault::usage, tokenizer, "--check: the model has no tokenizer");
     ids = text_ids(*tokenizer, options.get<fs::path>("output.check"));
   }
-  if (options.dry_run) return result;
+  if (options.dry_run) {
+    print_gguf_plan(options, m.config, type, output, result);
+    return result;
+  }
   const double before = ids.empty() ? 0 : perplexity_before(m, *tokenizer, ids, context);
   std::vector<float> logits;
   if (options.get<bool>("output.verify")) logits = probe_logits_of(m);
@@ -137,11 +163,17 @@ JsonObject export_adapter(const Options& options, const ModelOut& m, const fs::p
   result.set("output", output.string()).set("format", format);
   if (format == "gguf-lora") {
     warn_of_rope(m);
-    if (options.dry_run) return result;
+    if (options.dry_run) {
+      print_result(options, output.string() + ": " + m.adapter.string() + " would be written");
+      return result;
+    }
     write_gguf_adapter(output, m.checkpoint.config, m.adapter);
   } else {
     AtomicFolder folder(output);
-    if (options.dry_run) return result;
+    if (options.dry_run) {
+      print_result(options, output.string() + ": " + m.adapter.string() + " would be written");
+      return result;
+    }
     write_peft_adapter(folder.place(), m.checkpoint.config, m.adapter);
     for (const char* name : {"README.md", "longctx.json"})
       if (fs::exists(m.adapter / name)) fs::copy_file(m.adapter / name, folder.place() / name);

@@ -164,16 +164,18 @@ std::string kind_of(const LlamaCheckpoint& checkpoint) {
 
 OptionTable info_table() {
   OptionTable table("tool_llama info", "Says what a model's file or folder, or an adapter, holds");
-  table
-      .add_optional<fs::path>("model.path", "MODEL",
-                              "Hugging Face folder, .gguf file, adapter, or a run's folder")
-      .required();
+  table.add_optional<fs::path>("model.path", "MODEL",
+                               "Hugging Face folder, .gguf file, adapter, or a run's folder");
+  table.add_optional<fs::path>("model.named", "-m,--model", "the same, as other verbs take it");
   table.add_common_without(true, true);
   return table;
 }
 
 Outcome model_info(const Options& options) {
-  const fs::path path = options.get<fs::path>("model.path");
+  CHECK_AS(Fault::usage, options.has("model.path") != options.has("model.named"),
+           options.has("model.path") ? "MODEL and --model: only one of them"
+                                     : "MODEL is required: a folder or a .gguf file");
+  const auto path = options.get<fs::path>(options.has("model.path") ? "model.path" : "model.named");
   Report report(options);
   const fs::path adapter = part_of_run(path, "adapter", "adapter_config.json");
   const bool is_adapter = fs::exists(adapter / "adapter_config.json");

@@ -146,6 +146,15 @@ void permute_rotary_rows(std::span<std::byte> bytes, int64_t rows, int64_t head_
     half_split_to_interleaved(bytes.subspan(at, head), head_dim);
 }
 
+std::vector<GgufSpec> gguf_tensors(const LlamaConfig& config, StoredType type) {
+  std::vector<GgufSpec> specs;
+  for (const auto& [name, shape] : llama_tensors(config))
+    specs.push_back({*gguf_name_of(name), type_of(name, shape, type), shape});
+  if (const auto factors = static_cast<int64_t>(rope_factors(config).size()); factors > 0)
+    specs.push_back({kRopeFactors, StoredType::f32, {factors}});
+  return specs;
+}
+
 std::vector<std::string> write_gguf(const std::filesystem::path& path, const LlamaConfig& config,
                                     const TensorSource& weights, const Tokenizer* tokenizer,
                                     const GgufExport& options) {
@@ -160,12 +169,8 @@ std::vector<std::string> write_gguf(const std::filesystem::path& path, const Lla
   }
   note_other_types(config, options.type, notes);
   const auto tensors = llama_tensors(config);
-  std::vector<GgufSpec> specs;
-  for (const auto& [name, shape] : tensors)
-    specs.push_back({*gguf_name_of(name), type_of(name, shape, options.type), shape});
+  const std::vector<GgufSpec> specs = gguf_tensors(config, options.type);
   const std::vector<float> factors = rope_factors(config);
-  if (!factors.empty())
-    specs.push_back({kRopeFactors, StoredType::f32, {static_cast<int64_t>(factors.size())}});
   GgufWriter writer(path, pairs, specs);
   for (size_t i = 0; i < tensors.size(); ++i) {
     const auto& [name, shape] = tensors[i];

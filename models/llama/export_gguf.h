@@ -28,6 +28,9 @@ std::vector<std::string> write_gguf(const std::filesystem::path& path, const Lla
                                     const TensorSource& weights, const Tokenizer* tokenizer,
                                     const GgufExport& options);
 
+// The tensors that such a file has, in its order.
+std::vector<GgufSpec> gguf_tensors(const LlamaConfig& config, StoredType type);
+
 // One tensor's bytes with the rows of each head in GGUF's order; `rows` as the shape has it.
 void permute_rotary_rows(std::span<std::byte> bytes, int64_t rows, int64_t head_dim);
 

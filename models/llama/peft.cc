@@ -59,7 +59,7 @@ void write_longctx(const std::filesystem::path& folder, const LongContextNote& n
                {"attention",
                 {{"preset", note.attention_preset}, {"group", note.group}, {"sinks", note.sinks}}},
                {"tokenizer_sha256", note.tokenizer_sha256},
-               {"base_sha256", note.base_sha256},
+               {"base_values_sha256", note.base_sha256},
                {"base_path", note.base_path},
                {"trained", note.trained}};
   if (!note.chat_template.empty()) json["template"] = note.chat_template;
@@ -89,7 +89,7 @@ std::optional<LongContextNote> read_longctx(const std::filesystem::path& folder)
   note.group = static_cast<int64_t>(get_uint(*attention, file, "group", kMaxSize));
   note.sinks = static_cast<int64_t>(get_uint(*attention, file, "sinks", kMaxSize));
   note.tokenizer_sha256 = get_string_or(json, file, "tokenizer_sha256", "");
-  note.base_sha256 = get_string_or(json, file, "base_sha256", "");
+  note.base_sha256 = get_string_or(json, file, "base_values_sha256", "");
   note.base_path = get_string_or(json, file, "base_path", "");
   note.chat_template = get_string_or(json, file, "template", "");
   note.trained = get_strings(json, file, "trained");

@@ -43,6 +43,23 @@ TEST_F(ToolLlamaBench, PrintsATable) {
   EXPECT_EQ(std::count(out.begin(), out.end(), '\n'), 3) << out;
 }
 
+// As llama.cpp names the file, whatever most of its bytes are: here those of the embedding.
+TEST_F(ToolLlamaBench, NamesTheTypeOfAFile) {
+  const auto label = [&](const std::string& model) -> std::string {
+    return result("tool_llama bench -p 8 -n 0 -r 1 --dry-run --json -m " + model)["model"];
+  };
+  for (const auto& [type, name] : {std::pair{"f32", "all F32"},
+                                   {"f16", "F16"},
+                                   {"q4_0", "Q4_0"},
+                                   {"q8_0", "Q8_0"},
+                                   {"bf16", "BF16"}}) {
+    ASSERT_EQ(run(concat("tool_llama quantize -m base --type ", type, " -o ", type, ".gguf")).code,
+              0);
+    EXPECT_TRUE(label(concat(type, ".gguf")).ends_with(concat(" ", name))) << type;
+  }
+  EXPECT_TRUE(label("base").ends_with(" F32")) << label("base");
+}
+
 TEST_F(ToolLlamaBench, RefusesWhatCannotBeTimed) {
   refused("tool_llama bench -m base -p 0 -n 0", 2, {"--n-prompt", "--n-gen"});
   refused("tool_llama bench -m base -p -1", 2, {"--n-prompt", "-1"});

@@ -132,6 +132,17 @@ TEST_F(ToolLlamaExport, QuantizeIsAnExport) {
   EXPECT_GT(made.value("perplexity_after", 0.0), 1.0);
   EXPECT_EQ(test::contents(at("quantize.gguf")), test::contents(at("export.gguf")));
   refused("tool_llama quantize -m base --type q4_1 -o quantize.gguf", 2, {"exists"});
+  // The plan is that of the file: its size is that of its tensors and a header.
+  const test::Answer plan = run("tool_llama quantize -m base --type q4_1 -o plan.gguf --dry-run");
+  EXPECT_EQ(plan.code, 0) << plan.log;
+  for (const char* word : {"plan.gguf: Q4_1", " in Q4_1 (", " in Q8_0 (", " in F32 (", "would"})
+    EXPECT_NE(plan.last.find(word), std::string::npos) << plan.last;
+  EXPECT_FALSE(std::filesystem::exists(at("plan.gguf")));
+  const auto planned =
+      result("tool_llama quantize -m base --type q4_1 -o plan.gguf --dry-run --json");
+  const auto size = std::filesystem::file_size(at("quantize.gguf"));
+  EXPECT_LT(planned["tensor_bytes"], size);
+  EXPECT_GT(planned["tensor_bytes"], size / 2);
   refused("tool_llama quantize -m base -o new.gguf", 2, {"--type"});
   refused("tool_llama quantize -m base --type q2_k -o new.gguf", 2, {"q2_k", "q4_k"});
 }

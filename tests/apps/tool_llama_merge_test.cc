@@ -78,6 +78,13 @@ TEST_F(ToolLlamaMerge, RefusesWhatDoesNotBelongTogether) {
   test::write_tiny_llama(at("other"), test::tiny_config(), 2);
   refused(merge + "other", 2, {"runs/a", "other weights", "other", "--force"});
   nothing_written();
+  // The same values in another file are the same weights; rounded ones are not.
+  ASSERT_EQ(run("tool_llama export -m base --format gguf --type f32 -o base.gguf").code, 0);
+  EXPECT_EQ(run(merge + "base.gguf").code, 0) << contents(at("log"));
+  fs::remove_all(at("out"));
+  ASSERT_EQ(run("tool_llama export -m base --format gguf --type f16 -o rounded.gguf").code, 0);
+  refused(merge + "rounded.gguf", 2, {"other weights", "rounded.gguf"});
+  nothing_written();
   EXPECT_EQ(run(merge + "other --force").code, 0);
   fs::remove_all(at("out"));
   // Another vocabulary: of other texts, of another size.
