@@ -18,6 +18,7 @@
 #include "apps/llama/show_instructions.h"
 #include "apps/llama/text_data.h"
 #include "apps/llama/token_rows.h"
+#include "apps/program/dry_run.h"
 #include "apps/program/log.h"
 #include "apps/program/main.h"
 #include "data/token_file.h"
@@ -128,7 +129,10 @@ Outcome tokenize(const Options& options) {
   const auto files = document_files(options.get<std::vector<path>>("data.files"));
   check_text_options(options, files.files, true);
   warn_of_repeats(files.files);
-  if (options.dry_run) return JsonObject().set("files", files.files.size());
+  if (options.dry_run) {
+    print_result(options, concat(files.files.size(), " files, to be written as ", output.string()));
+    return JsonObject().set("files", files.files.size());
+  }
 
   TokenFileWriter writer(output, plain.value_or(token_width(tokenizer->vocab_size())), notes,
                          !plain);
@@ -302,6 +306,11 @@ Outcome split(const Options& options) {
   }
   CHECK_AS(Fault::usage, cut > 0 && cut < file.size(), input.string(), ": ", file.size(),
            " tokens are too few for this --val-size");
+  if (options.dry_run) {
+    print_result(options, concat(train.string(), " would have ", cut, " tokens, ", val.string(),
+                                 " ", file.size() - cut));
+    return JsonObject().set("train_tokens", cut).set("val_tokens", file.size() - cut);
+  }
   copy_tokens(file, 0, cut, train);
   copy_tokens(file, cut, file.size(), val);
   log_info(train.string(), ": ", cut, " tokens; ", val.string(), ": ", file.size() - cut);
@@ -319,12 +328,12 @@ int main(int argc, char** argv) {
   using namespace mullion;
   return run_program(argc, argv, "Prepares text for the language models.",
                      {{tokenize_table(), tokenize},
-                      {info_table(), info},
-                      {check_table(), check},
-                      {show_table(), show},
+                      without_dry_run({info_table(), info}),
+                      without_dry_run({check_table(), check}),
+                      without_dry_run({show_table(), show}),
                       {split_table(), split},
                       {lexicon_table(), make_lexicon},
                       {lookups_table(), make_lookups},
-                      {instructions_table(), show_instructions},
+                      without_dry_run({instructions_table(), show_instructions}),
                       {compose_table(), compose}});
 }

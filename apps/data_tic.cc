@@ -3,6 +3,7 @@
 // folder of PNG files.
 #include <filesystem>
 
+#include "apps/program/dry_run.h"
 #include "apps/program/log.h"
 #include "apps/program/main.h"
 #include "apps/tic/data_verbs.h"
@@ -39,6 +40,8 @@ Outcome cue(const Options& options) {
 
 int main(int argc, char** argv) {
   using namespace mullion;
-  return run_program(argc, argv, "Prepares images.",
-                     {prepare_verb(), check_verb(), pack_verb(), stats_verb(), {cue_table(), cue}});
+  return run_program(
+      argc, argv, "Prepares images.",
+      without_dry_run(
+          {prepare_verb(), check_verb(), pack_verb(), stats_verb(), {cue_table(), cue}}));
 }

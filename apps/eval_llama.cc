@@ -2,8 +2,9 @@
 //   eval_llama ppl -m DIR --data book.bin --ctx-size 512,1024 --protocol longlora
 //   eval_llama choice -m DIR --task openbookqa --data test.jsonl --kv full,h2o --kv-budget 20%
 #include "apps/llama/evaluation/task.h"
+#include "apps/program/dry_run.h"
 
 int main(int argc, char** argv) {
   using namespace mullion;
-  return run_program(argc, argv, "Evaluates a LLaMA.", evaluation_tasks());
+  return run_program(argc, argv, "Evaluates a LLaMA.", without_dry_run(evaluation_tasks()));
 }

@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "apps/options/device.h"
+#include "apps/program/dry_run.h"
 #include "apps/program/log.h"
 #include "apps/program/main.h"
 #include "apps/program/signals.h"
@@ -287,5 +288,6 @@ Outcome run(const Options& options) {
 }  // namespace mullion
 
 int main(int argc, char** argv) {
-  return mullion::run_program(argc, argv, mullion::make_table(), mullion::run);
+  const mullion::Verb verb = mullion::without_dry_run({mullion::make_table(), mullion::run});
+  return mullion::run_program(argc, argv, verb.table, verb.body);
 }

@@ -6,6 +6,7 @@
 //   tool_llama compare A B --data TEXT
 //   tool_llama bench -m MODEL -p 512 -n 128
 #include "apps/llama/tool_verbs.h"
+#include "apps/program/dry_run.h"
 
 int main(int argc, char** argv) {
   using namespace mullion;
@@ -13,7 +14,7 @@ int main(int argc, char** argv) {
                      {{merge_table(), merge_adapter},
                       {export_table(), export_model},
                       {quantize_table(), quantize_model},
-                      {info_table(), model_info},
+                      without_dry_run({info_table(), model_info}),
                       {compare_table(), compare_models},
                       {bench_table(), bench_model}});
 }

@@ -3,6 +3,7 @@
 // (export).
 #include <cstdio>
 
+#include "apps/program/dry_run.h"
 #include "apps/program/main.h"
 #include "apps/tic/attention_picture.h"
 #include "apps/tic/bench.h"
@@ -71,10 +72,10 @@ Outcome info(const Options& options) {
 int main(int argc, char** argv) {
   using namespace mullion;
   return run_program(argc, argv, "Looks into a TiC: its size, its answers, what it looks at.",
-                     {{info_table(), info},
-                      {predict_table(), predict},
-                      attention_verb(),
-                      receptive_field_verb(),
-                      bench_verb(),
-                      export_verb()});
+                     without_dry_run({{info_table(), info},
+                                      {predict_table(), predict},
+                                      attention_verb(),
+                                      receptive_field_verb(),
+                                      bench_verb(),
+                                      export_verb()}));
 }

@@ -230,7 +230,12 @@ Outcome compose(const Options& options) {
            "?");
   fs::path sources = file.has_parent_path() ? file.parent_path() : fs::path(".");
   if (options.has("recipe.sources")) sources = options.get<fs::path>("recipe.sources");
-  if (options.dry_run) return JsonObject().set("rows", recipe.rows);
+  if (options.dry_run) {
+    for (const RecipeSource& source : recipe.sources)
+      print_result(options, concat(source.name, ": ", source.rows, " rows"));
+    print_result(options, concat(output.string(), ": ", recipe.rows, " rows would be written"));
+    return JsonObject().set("rows", recipe.rows);
+  }
   catch_stop_signals();
   Composer composer(recipe, tokenizer.get(), sources);
   for (const RecipeSource& source : recipe.sources) composer.draw(source);

@@ -124,7 +124,9 @@ void refuse_extras(const OptionTable& table, const std::vector<std::string>& ext
   throw Error("unexpected argument " + extras.front(), Fault::usage, table.program() + " --help");
 }
 
-void apply_preset(Options& options, const OptionTable& table, const std::string& name) {
+// `keys`: those that are set.
+void apply_preset(Options& options, const OptionTable& table, const std::string& name,
+                  const std::vector<std::string>& keys) {
   std::vector<std::string> names;
   for (const Preset& preset : table.presets()) {
     names.push_back(preset.name);
@@ -132,6 +134,7 @@ void apply_preset(Options& options, const OptionTable& table, const std::string&
     for (const auto& [key, text] : preset.values) {
       const OptionSpec* spec = table.find(key);
       CHECK(spec != nullptr, "preset ", name, ": no option is called ", key);
+      if (std::find(keys.begin(), keys.end(), key) == keys.end()) continue;
       options.set(key, parse_option(spec->kind, {text}, "preset " + name + ": " + key),
                   "preset " + name);
     }
@@ -140,6 +143,27 @@ void apply_preset(Options& options, const OptionTable& table, const std::string&
   const std::string nearest = nearest_name(name, names);
   throw Error("unknown preset " + name, Fault::usage,
               nearest.empty() ? "--list-presets" : "did you mean " + nearest + "?");
+}
+
+// Two numbers of which one stands in place of the other, such as steps and epochs: the flag of one
+// replaces what files and presets say of the other. Those that are replaced, with the flag that
+// does.
+std::vector<std::pair<std::string, std::string>> replaced_keys(
+    const OptionTable& table, const std::vector<std::pair<std::string, OptionValue>>& flags) {
+  const auto is_given = [&](const std::string& key) {
+    return std::any_of(flags.begin(), flags.end(), [&](const auto& f) { return f.first == key; });
+  };
+  std::vector<std::pair<std::string, std::string>> found;
+  for (const OptionSpec& spec : table.specs())
+    for (const UseRule& rule : spec.used_where) {
+      const OptionSpec* other = table.find(rule.key);
+      const bool numbers =
+          other && (other->kind == OptionKind::integer || other->kind == OptionKind::real);
+      if (numbers && rule.inverted && rule.values.empty() && is_given(spec.key) &&
+          !is_given(other->key))
+        found.emplace_back(other->key, shown_flag(spec));
+    }
+  return found;
 }
 
 std::string presets_text(const OptionTable& table) {
@@ -231,14 +255,24 @@ ParsedOptions parse_options(const OptionTable& declared,
   refuse_extras(*table, app.remaining());
 
   const std::vector<std::pair<std::string, OptionValue>> values = values_of(*table, flags);
-  const auto layered = [&](Options options) {
+  const auto with_keys = [&](Options options, const std::vector<std::string>& keys) {
     for (const std::string& file : controls.configs)
-      for (const std::string& name : presets_named_in(file)) apply_preset(options, *table, name);
-    for (const std::string& name : controls.presets) apply_preset(options, *table, name);
-    for (const std::string& file : controls.configs) apply_toml(options, *table, file);
+      for (const std::string& name : presets_named_in(file))
+        apply_preset(options, *table, name, keys);
+    for (const std::string& name : controls.presets) apply_preset(options, *table, name, keys);
+    for (const std::string& file : controls.configs) apply_toml(options, *table, file, &keys);
     for (const auto& [key, value] : values) options.set(key, value, "flag");
     return options;
   };
+  std::vector<std::string> keys = table->keys(), told;
+  const Options all = with_keys(Options(table), keys);
+  for (const auto& [key, flag] : replaced_keys(*table, values)) {
+    std::erase(keys, key);
+    if (!all.is_default(key))
+      told.push_back(concat(all.source(key), ": ", key, " = ", toml_text(all.value(key)),
+                            " gives way to ", flag));
+  }
+  const auto layered = [&](const Options& options) { return with_keys(options, keys); };
   Options options = layered(Options(table));
   if (Options below(table); table->base() && table->base()(options, below)) {
     options = layered(below);
@@ -249,6 +283,7 @@ ParsedOptions parse_options(const OptionTable& declared,
                                        ", which was ",
                                        below.has(spec.key) ? toml_text(then) : "unset"));
   }
+  options.notes.insert(options.notes.begin(), told.begin(), told.end());
   if (controls.print_config) return {std::nullopt, options.to_toml()};
   check_required(options, *table);
   check_used(options, *table);

@@ -47,6 +47,7 @@ void print(const std::string& text) {
   while (done < text.size()) {
     const ssize_t n = ::write(STDOUT_FILENO, text.data() + done, text.size() - done);
     if (n < 0 && errno == EINTR) continue;
+    if (n < 0 && errno == EPIPE) return;  // the reader has seen enough (`| head`)
     CHECK_AS(Fault::disk, n > 0, "stdout: cannot write the result: ", std::strerror(errno));
     done += static_cast<size_t>(n);
   }

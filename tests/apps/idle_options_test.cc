@@ -190,6 +190,48 @@ TEST_F(IdleOptions, WhatWasDerivedIsSaved) {
   const Answer again = run("train_llama sft -c runs/t/config.toml --name u --dry-run --json");
   EXPECT_EQ(again.code, 0) << again.log;
   EXPECT_NE(again.log.find("epochs     3 are"), std::string::npos) << again.log;
+  // A flag for the one replaces the file's value of the other, and says so.
+  const Answer steps =
+      run("train_llama sft -c runs/t/config.toml --name u --dry-run --json --max-steps 2");
+  EXPECT_EQ(steps.code, 0) << steps.log;
+  EXPECT_NE(steps.log.find("train.epochs = 3.0 gives way to --max-steps"), std::string::npos)
+      << steps.log;
+  EXPECT_EQ(steps.log.find("epochs     3 are"), std::string::npos) << steps.log;
+  const Answer printed = run("train_llama sft -c runs/t/config.toml --max-steps 2 --print-config");
+  EXPECT_EQ(printed.code, 0) << printed.log;
+  run("train_tic --data-dir cue --model tic-n --max-steps 3 --print-config > tic.toml");
+  const Answer epochs = run("train_tic -c tic.toml --epochs 2 --cue-count 16 -b 8 --dry-run");
+  EXPECT_EQ(epochs.code, 0) << epochs.log;
+  EXPECT_NE(epochs.log.find("max_steps = 3 gives way to --epochs"), std::string::npos)
+      << epochs.log;
+}
+
+// Who asks for a plan gets a plan or a refusal, and never the work.
+TEST_F(IdleOptions, DryRunsDoNothing) {
+  for (const std::string command :
+       {"data_llama info a.bin", "data_llama check a.bin", "data_llama show -m tiny --text a",
+        "data_tic cue --output made", "eval_llama ppl -m tiny --data a.bin --ctx-size 32",
+        "tool_llama info tiny", "tool_tic info --model tic-n"}) {
+    const Answer answer = run(command + " --dry-run");
+    EXPECT_EQ(answer.code, 2) << command << "\n" << answer.log;
+    EXPECT_NE(answer.log.find("no plan"), std::string::npos) << command << "\n" << answer.log;
+    EXPECT_EQ(answer.last, "") << command;
+  }
+  EXPECT_FALSE(std::filesystem::exists(at("made")));
+  const Answer split = run("data_llama split a.bin --val-size 0.5 --dry-run");
+  EXPECT_EQ(split.code, 0) << split.log;
+  EXPECT_NE(split.last.find("a-train.bin would have"), std::string::npos) << split.last;
+  EXPECT_FALSE(std::filesystem::exists(at("a-train.bin")));
+}
+
+// A reader that has seen enough is no error.
+TEST_F(IdleOptions, AReaderMayLeave) {
+  const Answer answer = run("tool_llama info -m tiny | head -n 1");
+  EXPECT_EQ(answer.log.find("error"), std::string::npos) << answer.log;
+  const Answer gone = run("(sleep 0.2; data_llama show -m tiny --text 'ba=KO' -v) | true");
+  EXPECT_EQ(gone.log.find("error"), std::string::npos) << gone.log;
+  EXPECT_EQ(run("tool_llama info tiny -m tiny").code, 2);
+  EXPECT_EQ(run("tool_llama info").code, 2);
 }
 
 // One file under two names is taken twice, and said.
