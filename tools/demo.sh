@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Both papers in miniature, from data made on the spot; `./run demo` builds the programs and calls it.
-#   tools/demo.sh [--all-arms] [--seed N] [--output DIR] [--part a|b] [--steps N]
+#   tools/demo.sh [--all-arms] [--chat] [--seed N] [--output DIR] [--part a|b] [--steps N]
 # --all-arms   also the ablations: S2 with sinks, S2 with S&R; the shift and the pooling each alone
+# --chat       instead: a model tuned on questions, merged, exported and asked
 # --steps N    of the base LLaMA's first lessons, where it learns to look values up (2000)
 # Leaves DIR (default: runs/demo, or runs/demo-2, ... where that is taken): the runs, results.json
 # and report.html. Everything it prints comes from the programs' own results.
@@ -12,11 +13,12 @@ seed=42 out="" all=false parts="a b" steps=2000
 while [ $# -gt 0 ]; do
   case "$1" in
     --all-arms) all=true ;;
+    --chat) parts=c ;;
     --seed) seed=$2; shift ;;
     --output) out=$2; shift ;;
     --part) parts=$2; shift ;;
     --steps) steps=$2; shift ;;
-    *) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 2 ;;
+    *) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 2 ;;
   esac
   shift
 done
@@ -239,6 +241,7 @@ part_b() {
   images=(--images "$data/val")
 }
 
+. tools/demo_chat.sh
 model_runs=() images=()
 for part in $parts; do "part_$part"; done
 
@@ -261,6 +264,12 @@ if [[ $parts == *b* ]]; then
   cat <<TEXT
   $bin/eval_tic --data-dir $out/data/cue --checkpoint $out/tic-both --img-size 32,64
   $bin/tool_tic predict --checkpoint $out/tic-both $out/data/cue/val/0-plus/00000.png
+TEXT
+fi
+if [[ $parts == *c* ]]; then
+  cat <<TEXT
+  $bin/chat_llama complete --model $out/tuned.gguf --jsonl $out/data/questions.jsonl -n 4
+  $bin/chat_llama serve --model $out/merged --port 8000
 TEXT
 fi
 echo "  tools/demo.sh --all-arms      # the ablations too, about twice the time"
