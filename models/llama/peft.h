@@ -73,7 +73,7 @@ struct LongContextNote {
   int64_t max_position_embeddings = 0;
   std::string attention_preset;
   int64_t group = 0, sinks = 0;
-  std::string tokenizer_sha256, base_sha256;  // the base's of values, however stored
+  std::string tokenizer_sha256, base_sha256;
   std::string base_path;             // where the base was, "" where not known
   std::string chat_template;         // of a tuning on instructions, "chatml"; "" where none
   std::vector<std::string> trained;  // of "lora", "embed", "norm"
