@@ -33,7 +33,7 @@ void classification(Plan& plan, const World& world) {
   std::vector<Row> fives;
   for (const TicTask& task : s.tasks) {
     TicArm arm{task.config.preset, "both", task.config};
-    if (world.scale != Scale::paper) arm.label += ", " + task.name;
+    if (world.scale != Scale::paper) arm.label += " on " + task.name;
     const std::vector<std::string> jobs = judged_jobs(plan, s, task, arm);
     plan.rows.push_back(accuracy_row(arm, kTop1, jobs, "top1"));
     fives.push_back(accuracy_row(arm, kTop5, jobs, "top5"));

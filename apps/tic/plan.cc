@@ -1,5 +1,7 @@
 #include "apps/tic/plan.h"
 
+#include <cmath>
+
 #include "apps/options/device.h"
 #include "apps/program/log.h"
 #include "apps/tic/image_data.h"
@@ -48,6 +50,9 @@ void describe_training(const Options& options, const TicConfig& config, const Ti
     start->tell(describe_tic(options, config, data));
   explain_cost(config, shape.height, shape.width);
   log_info(schedule.explanation);
+  if (const double decay = options.get<double>("optim.layer_decay"); decay != 1)
+    log_info("layer decay ", decay, ": the head's rate, ", decay, " of it in the last block, ",
+             std::pow(decay, static_cast<double>(config.blocks() + 1)), " in the stem");
   for (const std::string& warning : schedule.warnings) log_warning(warning);
 }
 

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <limits>
@@ -17,6 +18,7 @@
 #include "apps/program/progress.h"
 #include "apps/program/signals.h"
 #include "tensor/check.h"
+#include "tensor/parallel.h"
 
 namespace mullion {
 namespace {
@@ -83,6 +85,25 @@ TEST(RunProgram, Verbs) {
   EXPECT_TRUE(out.starts_with("{\"verb\": \"two\"}\n")) << out;
   EXPECT_NE(out.find("one"), std::string::npos);
   EXPECT_NE(err.find("did you mean one?"), std::string::npos);
+}
+
+TEST(RunProgram, ThreadsAreThoseOfOmpNumThreadsUnlessTheyAreGiven) {
+  const int before = num_threads();
+  const char* said = std::getenv("OMP_NUM_THREADS");
+  const std::string kept = said ? said : "";
+  ::setenv("OMP_NUM_THREADS", "3,1", 1);
+  set_num_threads(0);
+  EXPECT_EQ(num_threads(), 3);
+  set_num_threads(2);
+  EXPECT_EQ(num_threads(), 2);
+  ::setenv("OMP_NUM_THREADS", "nonsense", 1);
+  set_num_threads(0);
+  EXPECT_GE(num_threads(), 1);
+  if (said)
+    ::setenv("OMP_NUM_THREADS", kept.c_str(), 1);
+  else
+    ::unsetenv("OMP_NUM_THREADS");
+  set_num_threads(before);
 }
 
 TEST(JsonObject, NonFiniteNumbersStayVisibleAndLegal) {
