@@ -8,6 +8,7 @@
 #include "tensor/backend.h"
 #include "tensor/elementwise.h"
 #include "tensor/kernel_args/attention.h"
+#include "tensor/kernel_args/blocks.h"
 #include "tensor/kernel_args/elementwise.h"
 #include "tensor/kernel_args/linear.h"
 #include "tensor/kernel_args/msa_conv.h"
@@ -19,6 +20,7 @@
 #define MULLION_KERNELS(KERNEL)       \
   MULLION_ELEMENTWISE_KERNELS(KERNEL) \
   MULLION_LINEAR_KERNELS(KERNEL)      \
+  MULLION_BLOCK_KERNELS(KERNEL)       \
   MULLION_NORM_KERNELS(KERNEL)        \
   MULLION_ATTENTION_KERNELS(KERNEL)   \
   MULLION_MSA_CONV_KERNELS(KERNEL)    \

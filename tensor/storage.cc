@@ -219,6 +219,7 @@ void release_cached_memory(Device device) {
   for (auto& [capacity, block] : c.freed) std::free(block);
   c.freed.clear();
   c.cached = 0;
+  c.most_live = c.use.live;
 }
 
 ReleaseOnShortage::ReleaseOnShortage(Device device, std::function<void()> release) {

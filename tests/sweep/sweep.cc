@@ -359,8 +359,9 @@ std::string Case::near(const void* address) const {
 
 std::vector<Row> all_rows() {
   std::vector<Row> rows;
-  for (const auto& some : {elementwise_rows(), copy_rows(), product_rows(), row_rows(),
-                           attention_rows(), map_rows(), msa_conv_rows(), optimizer_rows()})
+  for (const auto& some :
+       {elementwise_rows(), copy_rows(), product_rows(), block_rows(), row_rows(), attention_rows(),
+        map_rows(), msa_conv_rows(), optimizer_rows()})
     rows.insert(rows.end(), some.begin(), some.end());
   return rows;
 }

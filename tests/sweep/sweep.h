@@ -46,6 +46,7 @@ constexpr size_t kSlots = sizeof(KernelTable) / sizeof(void (*)());
 std::vector<Row> elementwise_rows();
 std::vector<Row> copy_rows();
 std::vector<Row> product_rows();
+std::vector<Row> block_rows();
 std::vector<Row> row_rows();
 std::vector<Row> attention_rows();
 std::vector<Row> map_rows();

@@ -1,0 +1,31 @@
+// Blocks unpacked for integer products: up to 256 consecutive elements of a row as small unsigned
+// numbers with a scale for each 16 of them,
+//   x = scale (u - centre) - minimum.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "tensor/io/stored_type.h"
+
+namespace mullion::cpu {
+
+constexpr int kChunk = 256, kGroup = 32, kScaled = 16;
+
+struct BlockGroups {
+  alignas(64) uint8_t u[kChunk];
+  alignas(64) float scale[kChunk / kScaled];
+  alignas(64) float minimum[kChunk / kScaled];
+};
+
+// What a type's unpacked values have in common.
+struct GroupLayout {
+  int centre;        // 0 where there are minima
+  bool has_minimum;  // else all of them are 0, and not written
+};
+GroupLayout group_layout(StoredType type);
+
+// `groups` of 32 elements at src, 8 of a type of 256; the scales and minima of groups behind them
+// are 0, their values anything.
+void unpack_groups(StoredType type, const std::byte* src, int groups, BlockGroups& to);
+
+}  // namespace mullion::cpu

@@ -1,0 +1,148 @@
+// Products with matrices of blocks. Few rows of x are rounded to 8 bits and multiplied as integers
+// (block_dots.h): decoding reads W once, as it is stored. For many rows panels of W are widened
+// within the second-level cache, each thread's own, and multiplied by gemm().
+#include <algorithm>
+
+#include "tensor/cpu/block_dots.h"
+#include "tensor/cpu/dispatch.h"
+#include "tensor/cpu/gemm.h"
+#include "tensor/cpu/kernels.h"
+#include "tensor/parallel.h"
+#include "tensor/scratch.h"
+
+namespace mullion::cpu {
+namespace {
+
+constexpr int kPanelSlot = 6, kFloatSlot = 5, kRoundedSlot = 4;
+constexpr int64_t kPanelElements = 1 << 19;
+constexpr int64_t kPanelDepth = 1536;  // the inner size of a panel at most; a multiple of 256
+
+struct Blocks {
+  const std::byte* first;
+  StoredType type;
+  int64_t block, block_bytes, row_bytes;
+
+  Blocks(const void* data, StoredType stored, int64_t width)
+      : first(static_cast<const std::byte*>(data)),
+        type(stored),
+        block(static_cast<int64_t>(layout_of(stored).block)),
+        block_bytes(static_cast<int64_t>(layout_of(stored).block_bytes)),
+        row_bytes(width / block * block_bytes) {}
+  const std::byte* at(int64_t row, int64_t column) const {
+    return first + row * row_bytes + column / block * block_bytes;
+  }
+};
+
+void widen(const Blocks& w, int64_t row, int64_t column, int64_t n, float* y) {
+  to_f32(w.type, w.at(row, column), static_cast<uint64_t>(n), y);
+}
+void widen(const Blocks& w, int64_t row, int64_t column, int64_t n, double* y) {
+  float* floats = thread_scratch(static_cast<size_t>(n), kFloatSlot);
+  widen(w, row, column, n, floats);
+  std::copy(floats, floats + n, y);
+}
+
+// y = value + beta y + bias + residual, for one element of a forward product.
+template <typename T>
+struct Finish {
+  T alpha, beta;
+  const T *bias, *residual;
+
+  explicit Finish(const BlockMatmulArgs& args)
+      : alpha(static_cast<T>(args.alpha)),
+        beta(static_cast<T>(args.beta)),
+        bias(static_cast<const T*>(args.bias)),
+        residual(static_cast<const T*>(args.residual)) {}
+  bool adds() const { return bias || residual; }
+  T operator()(T value, const T* y, int64_t at, int64_t column) const {
+    if (beta != 0) value += beta * y[at];
+    if (bias) value += bias[column];
+    if (residual) value += residual[at];
+    return value;
+  }
+};
+
+void few_rows(const BlockMatmulArgs& args) {
+  const Blocks w(args.blocks, args.type, args.width);
+  const int64_t chunks = chunks_of(args.width);
+  const int m = static_cast<int>(args.m);
+  const auto* x = static_cast<const float*>(args.x);
+  auto* y = static_cast<float*>(args.y);
+  const auto bytes = static_cast<size_t>(args.m * chunks) * sizeof(RoundedChunk);
+  auto* rounded =
+      reinterpret_cast<RoundedChunk*>(thread_scratch(bytes / sizeof(float), kRoundedSlot));
+  for (int64_t i = 0; i < m; ++i) round_row(x + i * args.width, args.width, rounded + i * chunks);
+  const Finish<float> finish(args);
+  const DotKind kind = best_dot_kind();
+  parallel_for(args.rows, rows_of_grain(args.width), [&](int64_t begin, int64_t end) {
+    float dots[kFewBlockRows];
+    for (int64_t r = begin; r < end; ++r) {
+      block_dots(kind, args.type, w.at(r, 0), args.width, rounded, m, dots, 1);
+      for (int64_t i = 0; i < m; ++i) {
+        const int64_t at = i * args.rows + r;
+        y[at] = finish(finish.alpha * dots[i], y, at, r);
+      }
+    }
+  });
+}
+
+// y[:, 0:n] = alpha x op(W) + beta y in panels: op(W) = W^T has W's rows as columns, W its own,
+// which begin at whole blocks. The columns of y are split over the threads.
+template <typename T>
+void many_rows(const BlockMatmulArgs& args) {
+  const Blocks w(args.blocks, args.type, args.width);
+  const bool forward = !args.backward;
+  const int64_t n = forward ? args.rows : args.width, k = forward ? args.width : args.rows;
+  const auto* x = static_cast<const T*>(args.x);
+  auto* y = static_cast<T*>(args.y);
+  const Finish<T> finish(args);
+  const int64_t unit = forward ? 1 : w.block;
+  const int64_t deep = std::min(k, kPanelDepth);
+  const int64_t wide = std::max(unit, kPanelElements / deep / unit * unit);
+  const auto panel = [&](int64_t n0, int64_t columns, int64_t k0, int64_t depth) {
+    const int64_t rows = forward ? columns : depth, length = forward ? depth : columns;
+    const int64_t row = forward ? n0 : k0, column = forward ? k0 : n0;
+    auto* target = reinterpret_cast<T*>(thread_scratch(
+        static_cast<size_t>(rows * length) * (sizeof(T) / sizeof(float)), kPanelSlot));
+    for (int64_t r = 0; r < rows; ++r) widen(w, row + r, column, length, target + r * length);
+    gemm(Gemm<T>{false, forward, args.m, columns, depth, finish.alpha, x + k0, k, target, length,
+                 k0 > 0 ? T(1) : finish.beta, y + n0, n});
+  };
+  const double work = static_cast<double>(args.m) * static_cast<double>(k * unit);
+  const auto grain = static_cast<int64_t>(1 + 1e6 / work);
+  parallel_for(n / unit, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t n0 = begin * unit; n0 < end * unit; n0 += wide) {
+      const int64_t columns = std::min(wide, end * unit - n0);
+      for (int64_t k0 = 0; k0 < k; k0 += deep) panel(n0, columns, k0, std::min(deep, k - k0));
+      if (!finish.adds()) continue;
+      for (int64_t i = 0; i < args.m; ++i)
+        for (int64_t j = n0; j < n0 + columns; ++j) {
+          T& value = y[i * n + j];
+          if (finish.bias) value += finish.bias[j];
+          if (finish.residual) value += finish.residual[i * n + j];
+        }
+    }
+  });
+}
+
+}  // namespace
+
+void block_matmul(const BlockMatmulArgs& args) {
+  if (args.m == 0 || args.rows == 0 || args.width == 0) return;
+  DCHECK(!args.backward || (!args.bias && !args.residual));
+  if (args.dtype == DType::f32 && !args.backward && args.m <= kFewBlockRows) return few_rows(args);
+  dispatch_float("block_matmul", args.dtype, [&](auto zero) { many_rows<decltype(zero)>(args); });
+}
+
+void block_rows(const BlockRowsArgs& args) {
+  const Blocks w(args.blocks, args.type, args.width);
+  dispatch_float("block_rows", args.dtype, [&](auto zero) {
+    auto* y = static_cast<decltype(zero)*>(args.y);
+    parallel_for(args.count, rows_of_grain(args.width), [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i)
+        widen(w, args.ids[i], 0, args.width, y + i * args.width);
+    });
+  });
+}
+
+}  // namespace mullion::cpu
