@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "autograd/node.h"
+#include "autograd/weight.h"
 
 namespace mullion {
 
@@ -54,26 +55,28 @@ Tensor mean(const Tensor& x, int axis, bool keep_axis = false);
 // a (.., M, K) times b (.., K, N); the leading axes are equal, or b has none.
 Tensor matmul(const Tensor& a, const Tensor& b);
 // x (.., in) W^T + bias + residual; W (out, in), bias (out), residual (.., out), which is added
-// without a pass of its own; either may be undefined. W may be bf16 if it needs no gradient. Where
-// x is bf16, W is f32 or bf16 and what is trained (bias, W, LoRA's pair) f32.
-Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {},
+// without a pass of its own; either may be undefined. W may be bf16 or blocks if it needs no
+// gradient. Where x is bf16, a W of numbers is f32 or bf16 and what is trained (bias, W, LoRA's
+// pair) f32.
+Tensor linear(const Tensor& x, const Weight& weight, const Tensor& bias = {},
               const Tensor& residual = {});
 // gelu(x W^T + bias) without a pass of its own for GELU, or for the bias.
 Tensor linear_gelu(const Tensor& x, const Tensor& weight, const Tensor& bias = {});
 // Rows of a table (V, C) by ids (..) of type i64: (.., C). An id outside [0, V) is an error. Ids
 // may come on the CPU, where they are looked at, and follow the table to its device; ids on another
 // device are taken as looked at. The same goes for the targets of losses.
-Tensor embedding(const Tensor& table, const Tensor& ids);
+Tensor embedding(const Weight& table, const Tensor& ids);
 
 // --- ops/lora.cc --------------------------------------------------------------------------------
 // LoRA (Hu et al. 2021, eq. 3): x W^T + scale (x A^T) B^T + residual; W (out, in), A (r, in),
 // B (out, r).
-Tensor lora_linear(const Tensor& x, const Tensor& weight, const Tensor& lora_a,
+Tensor lora_linear(const Tensor& x, const Weight& weight, const Tensor& lora_a,
                    const Tensor& lora_b, double scale, const Tensor& residual = {});
 // The same for several projections of one x, some of which may have no pair. A that lie one below
 // the other in one storage are one product; B that do and are of one shape are one of batches.
 struct Projection {
-  Tensor weight, lora_a = {}, lora_b = {}, residual = {};
+  Weight weight;
+  Tensor lora_a = {}, lora_b = {}, residual = {};
   uint64_t dropout_seed = 0;
 };
 // PEFT's lora_dropout: each A sees dropout(x), by a mask of its own, W sees x. The stream is as
@@ -127,7 +130,7 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& targets, double scale);
 Tensor soft_cross_entropy(const Tensor& logits, const Tensor& probabilities, double scale);
 // cross_entropy(linear(x, weight), targets, scale) without logits of all N rows at once: rows go
 // through in chunks, and their gradients are made in the same pass. x (N, C), weight (V, C).
-Tensor linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor& targets,
+Tensor linear_cross_entropy(const Tensor& x, const Weight& weight, const Tensor& targets,
                             double scale, int64_t chunk_rows = 256);
 
 // --- ops/random.cc: y is a pure function of x and (seed, stream) --------------------------------

@@ -20,8 +20,8 @@ class LanguageModel : public Module {
   // With a dropout stream (one i64, another for each pass of a training) dropout acts.
   virtual Tensor hidden(const Tensor& ids, KvCache* cache = nullptr,
                         const Tensor& dropout_stream = {}) const = 0;
-  // The output projection (V, C), which may be the embedding's own tensor.
-  virtual const Tensor& head_weight() const = 0;
+  // The output projection (V, C), which may be the embedding's own.
+  virtual const Weight& head_weight() const = 0;
   virtual int64_t context() const = 0;  // tokens
   virtual KvCacheShape cache_shape() const = 0;
 

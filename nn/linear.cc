@@ -19,7 +19,9 @@ Tensor Linear::operator()(const Tensor& x, const Tensor& residual,
 }
 
 Tensor Linear::gelu(const Tensor& x) const {
-  return has_lora() ? mullion::gelu((*this)(x)) : linear_gelu(x, weight, bias);
+  return has_lora()           ? mullion::gelu((*this)(x))
+         : weight.is_blocks() ? mullion::gelu(linear(x, weight, bias))
+                              : linear_gelu(x, weight.tensor(), bias);
 }
 
 void Linear::fields(Fields& fields) {

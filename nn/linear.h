@@ -4,7 +4,8 @@
 
 namespace mullion {
 
-// y = x W^T + b; W (out, in). With LoRA (Hu et al. 2021): + scale (x A^T) B^T, scale = alpha / r.
+// y = x W^T + b; W (out, in), a tensor or, frozen, blocks. With LoRA (Hu et al. 2021):
+// + scale (x A^T) B^T, scale = alpha / r.
 class Linear : public Module {
  public:
   Linear(int64_t in, int64_t out, bool bias = false);
@@ -19,7 +20,8 @@ class Linear : public Module {
   void add_lora(int64_t rank, double alpha);
   bool has_lora() const { return lora_a.defined(); }
 
-  Tensor weight, bias;    // bias undefined where there is none
+  Weight weight;
+  Tensor bias;            // undefined where there is none
   Tensor lora_a, lora_b;  // "lora_A.weight", "lora_B.weight"
   double lora_scale = 0, lora_dropout = 0;
   uint64_t lora_seed = 0;  // of its masks
@@ -39,7 +41,7 @@ class Embedding : public Module {
   Embedding(int64_t rows, int64_t width);
   Tensor operator()(const Tensor& ids) const;  // (..) of i64 -> (.., width)
   void fields(Fields& fields) override;
-  Tensor weight;
+  Weight weight;
 };
 
 class RmsNorm : public Module {

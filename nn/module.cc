@@ -38,6 +38,33 @@ std::vector<NamedParameter> named_parameters(Module& module) {
   return result;
 }
 
+void for_each_weight(Module& module,
+                     const std::function<void(const std::string&, Weight&)>& visit) {
+  Fields fields;
+  module.fields(fields);
+  std::map<const Tensor::Impl*, Weight*> first;
+  std::vector<std::pair<Weight*, const Weight*>> aliases;
+  std::vector<std::pair<std::string, Weight*>> own;
+  for (const auto& [name, weight] : fields.weights) {
+    const Tensor& held = weight->is_blocks() ? weight->blocks().bytes() : weight->tensor();
+    const auto [known, fresh] = first.emplace(&held.impl(), weight);
+    if (fresh)
+      own.emplace_back(name, weight);
+    else
+      aliases.emplace_back(weight, known->second);
+  }
+  for (const auto& [name, weight] : own) visit(name, *weight);
+  for (const auto& [alias, weight] : aliases) *alias = *weight;
+}
+
+int64_t element_count(Module& module) {
+  int64_t count = parameter_count(named_parameters(module));
+  for_each_weight(module, [&](const std::string&, Weight& w) {
+    if (w.is_blocks()) count += w.numel();
+  });
+  return count;
+}
+
 namespace {
 // The whole storage of a tensor.
 Tensor bytes_of(const Tensor& x) {
@@ -62,6 +89,9 @@ void move_to(Module& module, Device device) {
     impl->grad_data = nullptr;
     parameter = Tensor(std::move(impl));
     if (trained) set_requires_grad(parameter, true);
+  });
+  for_each_weight(module, [&](const std::string&, Weight& w) {
+    if (w.is_blocks()) w = to_device(w.blocks(), device);
   });
 }
 

@@ -26,6 +26,19 @@ void load_tensor(const TensorSource& source, const std::string& name, const Tens
   if (!here) raw::copy_into(host, target);
 }
 
+BlockMatrix load_blocks(const TensorSource& source, const std::string& name, const Shape& shape,
+                        Device device) {
+  const TensorEntry& entry = source.at(name);
+  CHECK_AS(Fault::bad_file, entry.shape == std::vector<int64_t>(shape.begin(), shape.end()),
+           "loading ", name, ": ", shape_text(entry.shape), " in ", source.name(), ", ", shape,
+           " in the model");
+  const BlockMatrix host(entry.type, shape[0], shape[1]);
+  uint8_t* bytes = host.bytes().data<uint8_t>();
+  source.read_raw(name, {reinterpret_cast<std::byte*>(bytes), entry.bytes});
+  check_scales(host, concat(source.name(), ": ", name));
+  return to_device(host, device);
+}
+
 void load_tensors(const TensorSource& source, const std::vector<NamedParameter>& tensors) {
   std::set<std::string> expected;
   for (const NamedParameter& t : tensors) expected.insert(t.name);

@@ -13,6 +13,10 @@ namespace mullion {
 // Fills one f32 or bf16 tensor. Errors name source, tensor and both shapes:
 // "loading layers.3.q_proj.weight: [64, 64] in FILE, [64, 128] in the model".
 void load_tensor(const TensorSource& source, const std::string& name, const Tensor& target);
+// The same as a matrix of the blocks that the source has, on a device. Errors as above, and where a
+// scale is NaN or infinite.
+BlockMatrix load_blocks(const TensorSource& source, const std::string& name, const Shape& shape,
+                        Device device);
 // Fills every one of the tensors; one that the source lacks, or has beyond them, is an error.
 void load_tensors(const TensorSource& source, const std::vector<NamedParameter>& tensors);
 // Writes f32, bf16 and i64 tensors of any device, atomically.

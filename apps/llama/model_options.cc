@@ -71,10 +71,39 @@ void add_model_options(OptionTable& table) {
       .free_on_resume();
   table.add_optional<fs::path>("model.adapter", "--adapter",
                                "PEFT adapter folder to put on it, or a run's folder");
-  table.add("model.dtype", "--dtype", "f32", "how the matrices are held in memory: f32 or bf16")
-      .one_of({"f32", "bf16"});
+  add_weights_option(table);
   add_amp_option(table);
   add_rope_options(table);
+}
+
+void add_weights_option(OptionTable& table) {
+  table
+      .add("model.dtype", "--weights,--dtype", "auto",
+           "how frozen matrices are held: stored (the blocks of a quantised file), f32 or bf16; "
+           "auto: stored for a quantised file that is not trained whole, else f32")
+      .one_of({"auto", "stored", "f32", "bf16"});
+}
+
+LlamaLoadOptions held_weights(const Options& options, const TensorSource* weights,
+                              const std::string& trains_all) {
+  const auto how = options.get<std::string>("model.dtype");
+  CHECK_AS(Fault::usage, trains_all.empty() || how == "auto" || how == "f32", "--weights ", how,
+           ": only frozen matrices can be held so; ", trains_all, " trains all");
+  LlamaLoadOptions held;
+  if (how == "bf16") held.matrix_dtype = DType::bf16;
+  held.as_stored =
+      how == "stored" || (how == "auto" && trains_all.empty() && weights && is_quantised(*weights));
+  return held;
+}
+
+std::string held_name(const LlamaLoadOptions& held) {
+  return held.as_stored ? "stored" : std::string(name_of(held.matrix_dtype));
+}
+
+std::string describe_held(const TensorSource& weights, const LlamaLoadOptions& held) {
+  if (!held.as_stored) return held_name(held);
+  const std::string blocks = describe_blocks(weights);
+  return blocks.empty() ? "as stored, which is without blocks" : concat("as stored (", blocks, ")");
 }
 
 void apply_rope_options(LlamaConfig& config, const Options& options, int64_t context, bool extend,
@@ -230,9 +259,10 @@ OpenedModel open_model(const Options& options, int64_t context) {
       !rope_factor(options))
     options.tell_idle("context.rope_scaling", "without --rope-factor: no context is asked for");
   apply_rope_options(checkpoint.config, options, context, false, note);
-  const bool narrow = options.get<std::string>("model.dtype") == "bf16";
-  auto model = load_llama(checkpoint, {.matrix_dtype = narrow ? DType::bf16 : DType::f32,
-                                       .device = device_of(options)});
+  LlamaLoadOptions held = held_weights(options, checkpoint.weights.get());
+  held.device = device_of(options);
+  auto model = load_llama(checkpoint, held);
+  result.weights = held_name(held);
   model->set_compute_type(apply_amp(options, model->device()));
   result.positions = describe_rope(checkpoint.config);
   result.eos_ids = checkpoint.config.eos_token_ids;
@@ -245,7 +275,8 @@ OpenedModel open_model(const Options& options, int64_t context) {
   }
   set_trainable(*model, [](const std::string&) { return false; });
   log_info(result.path.string(), adapter.empty() ? "" : " + " + adapter.string(), ": ",
-           parameter_count(named_parameters(*model)), " parameters, ", result.positions);
+           element_count(*model), " parameters, weights ", describe_held(*checkpoint.weights, held),
+           ", ", result.positions);
   result.model = std::move(model);
   return result;
 }

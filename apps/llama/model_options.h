@@ -12,10 +12,21 @@
 
 namespace mullion {
 
-// --model --adapter --dtype --rope-scaling --rope-factor
+// --model --adapter --weights --rope-scaling --rope-factor
 void add_model_options(OptionTable& table);
 // --rope-scaling and --rope-factor alone.
 void add_rope_options(OptionTable& table);
+
+// --weights, which says how frozen matrices are held.
+void add_weights_option(OptionTable& table);
+// What it asks for: auto is as stored for a quantised file of which nothing but an embedding is
+// trained, else f32. `trains_all` refuses all but f32, and says what trains it.
+LlamaLoadOptions held_weights(const Options& options, const TensorSource* weights,
+                              const std::string& trains_all = "");
+// "f32", "bf16" or "stored".
+std::string held_name(const LlamaLoadOptions& held);
+// The same with the types of blocks: "as stored (Q4_K 193, Q6_K 33)".
+std::string describe_held(const TensorSource& weights, const LlamaLoadOptions& held);
 
 // Position Interpolation as the two options say, for `context` tokens (0: as many as the model
 // has). auto: as the model or `note` (its adapter's) says, and with `extend` as far as context
@@ -29,6 +40,7 @@ struct OpenedModel {
   std::unique_ptr<LanguageModel> model;  // full attention, nothing trainable
   std::filesystem::path path;            // of the base
   std::string positions;                 // describe_rope
+  std::string weights;                   // held_name
   std::vector<int64_t> eos_ids;          // of its configuration
 };
 // The model of --model with the adapter of --adapter, or its own.

@@ -196,7 +196,7 @@ Outcome bench_model(const Options& options) {
   const Device device = model.device();
   const std::string backend =
       device.type == DeviceType::cpu ? "cpu" : concat(name_of(device), ":", device.index);
-  const auto held = options.get<std::string>("model.dtype");
+  const std::string& held = opened.weights;
   JsonObject result;
   result.set("model", line.name).set("path", opened.path.string());
   result.set("bytes", line.bytes).set("parameters", line.parameters).set("backend", backend);

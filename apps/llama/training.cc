@@ -108,6 +108,7 @@ void LlamaTraining::open_model() {
     tokenizer_path_ = place.base;
     initial_adapter_ = place.adapter;
     base = open_llama_checkpoint(tokenizer_path_);
+    base_weights_ = base->weights;
     for (const std::string& note : base->notes) log_warning(note);
     config_ = base->config;
     base_name_ = tokenizer_path_.string();
@@ -145,9 +146,8 @@ void LlamaTraining::open_model() {
   } else {
     base_fingerprint_ = fingerprint(*base->weights);
     base->config = config_;
-    const bool narrow = options_.get<std::string>("model.dtype") == "bf16";
-    model_ =
-        load_llama(*base, {.matrix_dtype = narrow ? DType::bf16 : DType::f32, .device = device_});
+    held_.device = device_;
+    model_ = load_llama(*base, held_);
   }
   model_->set_compute_type(apply_amp(options_, device_));
   model_->set_pattern(pattern_);
@@ -204,10 +204,12 @@ void LlamaTraining::tell_result(const fs::path& run) const {
 }
 
 void LlamaTraining::choose_trained(const LlamaCheckpoint* base) {
-  const bool narrow = options_.get<std::string>("model.dtype") == "bf16";
-  if (!base || options_.get<bool>("lora.full")) {
-    CHECK_AS(Fault::usage, !narrow, "--dtype bf16: only frozen matrices can be held so; ",
-             base ? "--full" : "--model-config", " trains all");
+  const bool all = !base || options_.get<bool>("lora.full");
+  held_ = held_weights(options_, base_weights_.get(),
+                       !all   ? ""
+                       : base ? "--full"
+                              : "--model-config");
+  if (all) {
     CHECK_AS(Fault::usage, initial_adapter_.empty(), "every parameter is trained, so that nothing ",
              "can start from the adapter ", initial_adapter_.string(),
              " (of --initial-adapter or --model); without --full it can");
@@ -276,6 +278,10 @@ void LlamaTraining::print_banner() const {
            lora_ && lora_->dropout > 0 ? concat(", dropout ", lora_->dropout) : "",
            lora_ && lora_->train_embedding ? " + embedding" : "",
            lora_ && lora_->train_norms ? " + norms" : "");
+  if (base_weights_)
+    log_info(
+        "weights    ", describe_held(*base_weights_, held_),
+        held_.as_stored && lora_ && lora_->train_embedding ? "; the trained embedding in f32" : "");
   log_info("data       ", data_->describe());
   log_info("optimizer  AdamW, betas ", betas[0], " ", betas[1], ", lr ", schedule_.lr, " ",
            options_.get<std::string>("optim.schedule"), ", ", schedule_.warmup_steps,

@@ -71,7 +71,9 @@ class LlamaTraining {
   int64_t context_, batch_, accumulate_;
   LlamaConfig config_;
   AttentionPattern pattern_;
-  std::optional<LoraOptions> lora_;  // none: every parameter is trained
+  std::optional<LoraOptions> lora_;                   // none: every parameter is trained
+  LlamaLoadOptions held_;                             // how frozen matrices are
+  std::shared_ptr<const TensorSource> base_weights_;  // in the file; null from scratch
   std::string base_name_, base_fingerprint_, tokenizer_hash_;
   std::filesystem::path tokenizer_path_, initial_adapter_;  // "": start from fresh pairs
   std::string rope_lines_;  // Python that a reader of the adapter needs; "" where it needs none

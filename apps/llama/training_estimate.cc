@@ -21,9 +21,9 @@ int64_t LlamaTraining::pass_tokens() const {
 }
 
 LlamaCost LlamaTraining::cost() const {
-  const bool narrow = options_.get<std::string>("model.dtype") == "bf16";
   return llama_cost(config_, {.lora = lora_,
-                              .frozen_type = narrow ? DType::bf16 : DType::f32,
+                              .frozen_type = held_.matrix_dtype,
+                              .stored = held_.as_stored ? base_weights_.get() : nullptr,
                               .recompute = recompute(),
                               .pattern = pattern_,
                               .context = context_,

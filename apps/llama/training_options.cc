@@ -23,10 +23,7 @@ void add_model(OptionTable& table) {
       .add_optional<path>("model.config", "--model-config",
                           "config.json of a model to train from scratch, instead of --model")
       .free_on_resume();
-  table
-      .add("model.dtype", "--dtype", "f32",
-           "how frozen matrices are held: f32 or bf16; what is trained is f32")
-      .one_of({"f32", "bf16"});
+  add_weights_option(table);
   table.add("model.grad_checkpointing", "--grad-checkpointing", false,
             "recompute each block in the backward pass: a tenth of the memory, a third more time");
   table

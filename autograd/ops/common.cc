@@ -144,7 +144,14 @@ void check_axis(std::string_view op, const Tensor& x, int axis) {
   CHECK(axis >= -x.rank() && axis < x.rank(), op, ": axis ", axis, " of shape ", x.shape());
 }
 
-void check_weight_type(std::string_view op, const Tensor& x, const Tensor& weight) {
+void check_weight_type(std::string_view op, const Tensor& x, const Weight& given) {
+  if (given.is_blocks()) {
+    const Device device = x.device();
+    CHECK(is_float(x.dtype()) && x.dtype() != DType::f16, op, ": rows of ", name_of(x.dtype()),
+          " beside a weight of ", name_of(given.blocks().type()), " on ", name_of(device));
+    return;
+  }
+  const Tensor& weight = given.tensor();
   const auto mixes = [](const Tensor& t) {
     return t.dtype() == DType::f32 || t.dtype() == DType::bf16;
   };
@@ -153,11 +160,11 @@ void check_weight_type(std::string_view op, const Tensor& x, const Tensor& weigh
         ": a bf16 weight cannot be trained; load it as f32");
 }
 
-void check_weight(std::string_view op, const Tensor& x, const Tensor& weight) {
+void check_weight(std::string_view op, const Tensor& x, const Weight& weight) {
   CHECK(weight.rank() == 2, op, ": a weight of shape ", weight.shape(), ", expected (out, in)");
   CHECK(x.rank() >= 1 && x.dim(-1) == weight.dim(1), op, ": input of shape ", x.shape(),
         " for a weight of shape ", weight.shape());
-  check_same_device(op, x, weight);
+  check_same_device(op, x, weight.is_blocks() ? weight.blocks().bytes() : weight.tensor());
   check_weight_type(op, x, weight);
 }
 
@@ -212,6 +219,46 @@ void multiply(const Tensor& a, const Tensor& b, const Tensor& c, Product how) {
                    .residual = how.residual,
                    .gelu = how.gelu,
                    .before_gelu = how.before_gelu});
+}
+
+Weight kept(const Weight& w) {
+  return w.is_blocks() ? w : Weight(detached(raw::contiguous(w.tensor())));
+}
+
+namespace {
+void multiply_blocks(const Tensor& x, const BlockMatrix& w, const Tensor& y, bool backward,
+                     const WeightProduct& how) {
+  DCHECK(x.is_contiguous() && y.is_contiguous());
+  table(x).block_matmul({.x = x.data<void>(),
+                         .blocks = w.bytes().data<void>(),
+                         .y = y.data<void>(),
+                         .bias = how.bias,
+                         .residual = how.residual,
+                         .type = w.type(),
+                         .dtype = x.dtype(),
+                         .m = x.dim(0),
+                         .rows = w.rows(),
+                         .width = w.width(),
+                         .backward = backward,
+                         .alpha = how.alpha,
+                         .beta = how.beta,
+                         .allow_tf32 = product_precision().tf32});
+}
+}  // namespace
+
+void times_weight(const Tensor& x, const Weight& w, const Tensor& y, WeightProduct how) {
+  if (w.is_blocks()) return multiply_blocks(x, w.blocks(), y, false, how);
+  multiply(x, w.tensor(), y,
+           {.transpose_b = true,
+            .alpha = how.alpha,
+            .beta = how.beta,
+            .bias = how.bias,
+            .residual = how.residual});
+}
+
+void back_through_weight(const Tensor& g, const Weight& w, const Tensor& dx, WeightProduct how) {
+  if (w.is_blocks()) return multiply_blocks(g, w.blocks(), dx, true, how);
+  multiply(g, w.tensor(), dx, {.alpha = how.alpha, .beta = how.beta});
 }
 
 }  // namespace mullion::detail

@@ -1,6 +1,7 @@
 // What the op families share: calls of kernels on whole tensors. No gradients here.
 #pragma once
 #include "autograd/node.h"
+#include "autograd/weight.h"
 #include "tensor/kernel_table.h"
 #include "tensor/op_scope.h"
 
@@ -63,7 +64,7 @@ Tensor random_mask(Shape shape, const Tensor& like, double p, double kept, uint6
 Tensor scaled_by(const Tensor& d, const Tensor& g, double factor = 1);
 
 // Whether a weight suits rows of x: the same type, or f32 and bf16 mixed (kernel_args/linear.h).
-void check_weight_type(std::string_view op, const Tensor& x, const Tensor& weight);
+void check_weight_type(std::string_view op, const Tensor& x, const Weight& weight);
 void check_axis(std::string_view op, const Tensor& x, int axis);  // may be negative
 // x as a matrix of rows, and its shape with another last axis.
 inline Tensor as_rows(const Tensor& x) { return raw::reshape(x, {rows_of(x), x.dim(-1)}); }
@@ -71,7 +72,7 @@ inline Shape with_last(Shape shape, int64_t last) {
   shape[shape.rank() - 1] = last;
   return shape;
 }
-void check_weight(std::string_view op, const Tensor& x, const Tensor& weight);  // (out, in)
+void check_weight(std::string_view op, const Tensor& x, const Weight& weight);  // (out, in)
 // The residual as a product takes it; undefined where there is none.
 Tensor residual_of(std::string_view op, const Tensor& residual, const Tensor& x, int64_t out);
 inline Elements<void> pointer(const Tensor& x) { return x.defined() ? x.data<void>() : nullptr; }
@@ -87,5 +88,18 @@ struct Product {
   void* before_gelu = nullptr;  // of c's shape, or null
 };
 void multiply(const Tensor& a, const Tensor& b, const Tensor& c, Product how = {});
+
+// Products with a weight of a layer, on rows: y = alpha x W^T + beta y (+ bias, residual), and
+// dx = alpha g W + beta dx. All are contiguous.
+struct WeightProduct {
+  double alpha = 1, beta = 0;
+  const void* bias = nullptr;
+  const void* residual = nullptr;
+};
+void times_weight(const Tensor& x, const Weight& w, const Tensor& y, WeightProduct how = {});
+void back_through_weight(const Tensor& g, const Weight& w, const Tensor& dx,
+                         WeightProduct how = {});
+// W as a closure keeps it: contiguous, without part in gradients.
+Weight kept(const Weight& w);
 
 }  // namespace mullion::detail

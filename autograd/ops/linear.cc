@@ -56,7 +56,7 @@ Tensor matmul(const Tensor& a_in, const Tensor& b_in) {
 
 namespace {
 
-void check_linear(std::string_view op, const Tensor& x, const Tensor& weight, const Tensor& bias) {
+void check_linear(std::string_view op, const Tensor& x, const Weight& weight, const Tensor& bias) {
   check_weight(op, x, weight);
   if (!bias.defined()) return;
   check_exact_dtype(op, x, bias);
@@ -66,13 +66,14 @@ void check_linear(std::string_view op, const Tensor& x, const Tensor& weight, co
 
 // Of x, W and b in x W^T + b: dx = g W, dW = g^T x, db = sum of g over rows.
 struct LinearGradients {
-  Tensor kept, w;  // rows of x, undefined where W needs no gradient
-  Shape shape;     // of x
+  Tensor x_rows;  // undefined where W needs no gradient
+  Weight w;
+  Shape shape;  // of x
   bool need_x, need_bias;
 
-  LinearGradients(const Tensor& x, const Tensor& rows, const Tensor& weight, const Tensor& bias)
-      : kept(requires_grad(weight) ? detached(rows) : Tensor()),
-        w(detached(raw::contiguous(weight))),
+  LinearGradients(const Tensor& x, const Tensor& rows, const Weight& weight, const Tensor& bias)
+      : x_rows(requires_grad(weight) ? detached(rows) : Tensor()),
+        w(kept(weight)),
         shape(x.shape()),
         need_x(requires_grad(x)),
         need_bias(bias.defined() && requires_grad(bias)) {}
@@ -82,12 +83,12 @@ struct LinearGradients {
     Gradients result(3);
     if (need_x) {
       const Tensor dx = empty({grad_rows.dim(0), w.dim(1)}, g);
-      multiply(grad_rows, w, dx);
+      back_through_weight(grad_rows, w, dx);
       result[0] = raw::reshape(dx, shape);
     }
-    if (kept.defined()) {
-      result[1] = empty_like(w);
-      multiply(grad_rows, kept, result[1], {.transpose_a = true});
+    if (x_rows.defined()) {
+      result[1] = empty_like(w.tensor());
+      multiply(grad_rows, x_rows, result[1], {.transpose_a = true});
     }
     if (need_bias) result[2] = raw::reshape(sum_axis(grad_rows, 0, 1, true), {w.dim(0)});
     return result;
@@ -97,15 +98,15 @@ struct LinearGradients {
 }  // namespace
 
 // y = x W^T + b + r: dr = g
-Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& residual) {
+Tensor linear(const Tensor& x, const Weight& weight, const Tensor& bias, const Tensor& residual) {
   const OpScope scope("linear");
   check_linear("linear", x, weight, bias);
-  const Tensor rows = as_rows(x), w = raw::contiguous(weight);
+  const Tensor rows = as_rows(x);
   const Tensor r = residual_of("linear", residual, x, weight.dim(0));
   const Tensor y = empty({rows.dim(0), weight.dim(0)}, x);
-  multiply(rows, w, y, {.transpose_b = true, .bias = pointer(bias), .residual = pointer(r)});
+  times_weight(rows, kept(weight), y, {.bias = pointer(bias), .residual = pointer(r)});
   return record("linear", raw::reshape(y, with_last(x.shape(), weight.dim(0))),
-                {x, weight, bias, residual},
+                {x, weight.tensor(), bias, residual},
                 [gradients = LinearGradients(x, rows, weight, bias)](const Tensor& g) -> Gradients {
                   Gradients result = gradients(g);
                   result.push_back(g);
@@ -147,13 +148,32 @@ void check_ids(const Tensor& ids, int64_t V) {
     CHECK(id[i] >= 0 && id[i] < V, "embedding: id ", id[i], " at position ", i,
           " is outside the vocabulary of ", V);
 }
+
+Tensor rows_of_blocks(const BlockMatrix& blocks, const Tensor& ids_in) {
+  check_ids(ids_in, blocks.rows());
+  const Tensor ids = integers_beside("embedding", ids_in, blocks.bytes());
+  Shape shape = ids.shape();
+  shape.push_back(blocks.width());
+  const Tensor y = Tensor::empty(shape, DType::f32, blocks.device());
+  table(y).block_rows({.blocks = blocks.bytes().data<void>(),
+                       .ids = ids.data<int64_t>(),
+                       .y = y.data<void>(),
+                       .type = blocks.type(),
+                       .dtype = y.dtype(),
+                       .count = ids.numel(),
+                       .rows = blocks.rows(),
+                       .width = blocks.width()});
+  return y;
+}
 }  // namespace
 
 // y[i] = E[id_i]: dE[r] = sum of g[i] over the i with id_i = r
-Tensor embedding(const Tensor& table_in, const Tensor& ids_in) {
+Tensor embedding(const Weight& given, const Tensor& ids_in) {
   const OpScope scope("embedding");
-  CHECK(table_in.rank() == 2, "embedding: a table of shape ", table_in.shape());
+  CHECK(given.rank() == 2, "embedding: a table of shape ", given.shape());
   CHECK(ids_in.dtype() == DType::i64, "embedding: ids of type ", name_of(ids_in.dtype()));
+  if (given.is_blocks()) return rows_of_blocks(given.blocks(), ids_in);
+  const Tensor& table_in = given.tensor();
   const Tensor rows = raw::contiguous(table_in);
   const int64_t count = ids_in.numel(), V = rows.dim(0), C = rows.dim(1);
   check_ids(ids_in, V);

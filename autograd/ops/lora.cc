@@ -150,7 +150,7 @@ struct LoraGradients {
   std::function<Tensor()> again;
   double scale;
   Masks masks;
-  std::vector<Tensor> w;
+  std::vector<Weight> w;
   std::vector<Down> downs;
   std::vector<bool> need;  // by input
 
@@ -165,7 +165,7 @@ struct LoraGradients {
     for (const Down& down : downs) through_pairs(down, g, x, dx, result);
     for (size_t i = 0; i < w.size(); ++i) {
       if (need[place(i, weight)]) {
-        result[place(i, weight)] = empty_like(w[i]);
+        result[place(i, weight)] = empty_like(w[i].tensor());
         multiply(g[i], x, result[place(i, weight)], {.transpose_a = true});
       }
       if (need[place(i, residual)]) result[place(i, residual)] = given[i];
@@ -187,7 +187,8 @@ struct LoraGradients {
 
   Tensor through_weights(const std::vector<Tensor>& g) const {
     const Tensor dx = empty({g[0].dim(0), w[0].dim(1)}, g[0]);
-    for (size_t i = 0; i < w.size(); ++i) multiply(g[i], w[i], dx, {.beta = i == 0 ? 0.0 : 1.0});
+    for (size_t i = 0; i < w.size(); ++i)
+      back_through_weight(g[i], w[i], dx, {.beta = i == 0 ? 0.0 : 1.0});
     return dx;
   }
 
@@ -290,14 +291,14 @@ std::vector<Tensor> projected(std::string_view op, const Tensor& x,
   for (size_t i = 0; i < projections.size(); ++i) {
     const Projection& p = projections[i];
     const Tensor r = residual_of(op, p.residual, x, p.weight.dim(0));
-    gradients.w.push_back(detached(raw::contiguous(p.weight)));
+    gradients.w.push_back(kept(p.weight));
     if (!y[i].defined()) y[i] = empty({count, p.weight.dim(0)}, x);
-    multiply(rows, gradients.w[i], y[i], {.transpose_b = true, .residual = pointer(r)});
-    for (const Tensor& input : {p.weight, p.lora_a, p.lora_b, p.residual}) {
+    times_weight(rows, gradients.w[i], y[i], {.residual = pointer(r)});
+    for (const Tensor& input : {p.weight.tensor(), p.lora_a, p.lora_b, p.residual}) {
       inputs.push_back(input);
       gradients.need.push_back(is_trained(input));
     }
-    keep_x = keep_x || is_trained(p.weight) || is_trained(p.lora_a);
+    keep_x = keep_x || requires_grad(p.weight) || is_trained(p.lora_a);
   }
   size_t batch = 0;
   for (Down& down : gradients.downs) {
@@ -323,7 +324,7 @@ std::vector<Tensor> projected(std::string_view op, const Tensor& x,
 
 }  // namespace
 
-Tensor lora_linear(const Tensor& x, const Tensor& weight, const Tensor& lora_a,
+Tensor lora_linear(const Tensor& x, const Weight& weight, const Tensor& lora_a,
                    const Tensor& lora_b, double scale, const Tensor& residual) {
   const Projection projection{weight, lora_a, lora_b, residual};
   check("lora_linear", x, projection);

@@ -70,7 +70,7 @@ Tensor soft_cross_entropy(const Tensor& logits, const Tensor& probabilities, dou
 
 // As cross_entropy after linear: with e = s (softmax - onehot), dx = g e W, dW = g e^T x. Logits
 // exist for chunk_rows rows at a time, and their product is made once.
-Tensor linear_cross_entropy(const Tensor& x_in, const Tensor& weight, const Tensor& targets,
+Tensor linear_cross_entropy(const Tensor& x_in, const Weight& weight, const Tensor& targets,
                             double scale, int64_t chunk_rows) {
   const OpScope scope("linear_cross_entropy");
   const auto [N, C] = dims<2>("linear_cross_entropy", "x", x_in);
@@ -82,17 +82,18 @@ Tensor linear_cross_entropy(const Tensor& x_in, const Tensor& weight, const Tens
   check_weight_type("linear_cross_entropy", x_in, weight);
   const bool need_x = grad_enabled() && requires_grad(x_in);
   const bool need_w = grad_enabled() && requires_grad(weight);
-  const Tensor x = raw::contiguous(x_in), w = raw::contiguous(weight);
+  const Tensor x = raw::contiguous(x_in);
+  const Weight w = kept(weight);
   const Tensor t = integers_beside("linear_cross_entropy", targets, x);
   const Tensor loss = empty_exact({N}, x);
   const Tensor dx = need_x ? empty_like(x) : Tensor();
-  const Tensor dw = need_w ? Tensor::zeros(w.shape(), w.dtype(), w.device()) : Tensor();
+  const Tensor dw = need_w ? Tensor::zeros(w.shape(), w.tensor().dtype(), w.device()) : Tensor();
   const int64_t* target = t.data<int64_t>();
   for (int64_t begin = 0; begin < N; begin += chunk_rows) {
     const int64_t end = std::min(N, begin + chunk_rows);
     const Tensor rows = raw::slice(x, 0, begin, end), part = raw::slice(loss, 0, begin, end);
     const Tensor z = empty({end - begin, V}, x);
-    multiply(rows, w, z, {.transpose_b = true});
+    times_weight(rows, w, z);
     table(x).cross_entropy({.logits = z.data<void>(),
                             .targets = target + begin,
                             .loss = part.data<void>(),
@@ -100,10 +101,10 @@ Tensor linear_cross_entropy(const Tensor& x_in, const Tensor& weight, const Tens
                             .rows = end - begin,
                             .width = V,
                             .write_grad = need_x || need_w});
-    if (need_x) multiply(z, w, raw::slice(dx, 0, begin, end), {.alpha = scale});
+    if (need_x) back_through_weight(z, w, raw::slice(dx, 0, begin, end), {.alpha = scale});
     if (need_w) multiply(z, rows, dw, {.transpose_a = true, .alpha = scale, .beta = 1});
   }
-  return record("linear_cross_entropy", total(loss, scale), {x_in, weight},
+  return record("linear_cross_entropy", total(loss, scale), {x_in, weight.tensor()},
                 [dx, dw](const Tensor& g) -> Gradients {
                   const auto times = [&](const Tensor& d) {
                     return d.defined() ? scaled_by(d, g) : d;

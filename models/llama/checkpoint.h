@@ -14,7 +14,7 @@ namespace mullion {
 
 struct LlamaCheckpoint {
   LlamaConfig config;
-  std::unique_ptr<TensorSource> weights;
+  std::shared_ptr<const TensorSource> weights;
   std::shared_ptr<const GgufFile> gguf;  // null for a folder; its metadata hold the tokenizer
   std::vector<std::string> notes;        // what a user should be told, a line each
 };

@@ -1,6 +1,7 @@
 #include "models/llama/cost.h"
 
 #include "models/llama/checkpoint_names.h"
+#include "tensor/block_matrix.h"
 
 namespace mullion {
 
@@ -25,6 +26,23 @@ int64_t lora_elements(const LlamaConfig& config, const LoraOptions& lora) {
   return count;
 }
 
+// What is not trained, where matrices are held as they are stored. A head that was tied to a
+// trained embedding keeps the blocks.
+double stored_bytes(const LlamaConfig& config, const LlamaStep& step) {
+  double bytes = 0;
+  for (const auto& [name, shape] : llama_tensors(config)) {
+    const TensorEntry& entry = step.stored->at(name);
+    const bool is_embedding = name.find("embed") != std::string::npos;
+    const bool stays =
+        shape.size() == 2 && (is_block_type(entry.type) || entry.type == StoredType::bf16);
+    const bool trained = is_embedding ? step.lora->train_embedding && !config.tie_word_embeddings
+                                      : shape.size() == 1 && step.lora->train_norms;
+    if (!trained)
+      bytes += stays ? static_cast<double>(entry.bytes) : 4.0 * static_cast<double>(entry.count);
+  }
+  return bytes;
+}
+
 }  // namespace
 
 LlamaCost llama_cost(const LlamaConfig& c, const LlamaStep& step) {
@@ -39,8 +57,10 @@ LlamaCost llama_cost(const LlamaConfig& c, const LlamaStep& step) {
     trained =
         pairs + (step.lora->train_embedding ? embed : 0) + (step.lora->train_norms ? norms : 0);
   }
-  const auto frozen_bytes =
-      static_cast<double>(all + pairs - trained) * static_cast<double>(size_of(step.frozen_type));
+  const double frozen_bytes = step.stored && step.lora
+                                  ? stored_bytes(c, step)
+                                  : static_cast<double>(all + pairs - trained) *
+                                        static_cast<double>(size_of(step.frozen_type));
   // Kept for the backward pass of a block, in floats a token: the inputs of the norms and of the
   // projections with a pair, q, k, v and o, and three widths of the MLP; less what is recomputed,
   // but for one block at a time.

@@ -9,7 +9,8 @@ namespace mullion {
 
 struct LlamaStep {
   std::optional<LoraOptions> lora = {};  // none: every parameter is trained
-  DType frozen_type = DType::f32;
+  DType frozen_type = DType::f32;        // of matrices
+  const TensorSource* stored = nullptr;  // of whose matrices blocks and bf16 stay what they are
   Recompute recompute = Recompute::none;
   AttentionPattern pattern = {};  // for the heads of the model
   int64_t context = 0;            // that the pattern is for

@@ -49,6 +49,9 @@ constexpr const char* kEmbedding = "model.embed_tokens.weight";
 
 // A whole parameter that an adapter brings is held in f32, whatever the base's matrices are.
 void hold_in_f32(Llama& model, const std::string& weight) {
+  for_each_weight(model, [&](const std::string& name, Weight& w) {
+    if (name == weight && w.is_blocks()) w = raw::to_device(widened(w.blocks()), w.device());
+  });
   for_each_parameter(model, [&](const std::string& name, Tensor& p) {
     if (name == weight) p = raw::cast(p, DType::f32);
   });
@@ -155,16 +158,39 @@ std::unique_ptr<Llama> load_llama(const LlamaCheckpoint& checkpoint,
   LlamaConfig config = checkpoint.config;
   if (options.context) extend_context(config, options.context);
   auto model = std::make_unique<Llama>(config);
+  const TensorSource& weights = *checkpoint.weights;
+  if (options.as_stored)
+    for_each_weight(*model, [&](const std::string& name, Weight& w) {
+      if (is_block_type(weights.at(name).type))
+        w = load_blocks(weights, name, w.shape(), options.device);
+    });
   for_each_parameter(*model, [&](const std::string& name, Tensor& p) {
-    if (p.rank() == 2 && options.matrix_dtype != p.dtype())
-      p = Tensor::empty(p.shape(), options.matrix_dtype);
+    const bool stays = options.as_stored && weights.at(name).type == StoredType::bf16;
+    const DType held = stays ? DType::bf16 : options.matrix_dtype;
+    if (p.rank() == 2 && held != p.dtype()) p = Tensor::empty(p.shape(), held);
     load_tensor(*checkpoint.weights, name, p);
     p = raw::to_device(p, options.device);
   });
+  if (options.as_stored) release_cached_memory();  // of f32 that no matrix has been held in
   return model;
 }
 
+bool is_quantised(const TensorSource& weights) { return !describe_blocks(weights).empty(); }
+
+std::string describe_blocks(const TensorSource& weights) {
+  std::map<StoredType, int64_t> count;
+  for (const TensorEntry& entry : weights.entries())
+    if (entry.shape.size() == 2 && is_block_type(entry.type)) ++count[entry.type];
+  std::string text;
+  for (const auto& [type, n] : count)
+    text += concat(text.empty() ? "" : ", ", name_of(type), " ", n);
+  return text;
+}
+
 void save_llama(const std::filesystem::path& folder, Llama& model) {
+  for_each_weight(model, [](const std::string& name, Weight& w) {
+    CHECK(!w.is_blocks(), "saving a model: ", name, " is held as blocks");
+  });
   std::filesystem::create_directories(folder);
   LlamaConfig config = model.config();
   config.tie_word_embeddings = model.head_is_tied();

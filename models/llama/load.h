@@ -13,11 +13,16 @@ namespace mullion {
 
 struct LlamaLoadOptions {
   DType matrix_dtype = DType::f32;  // or bf16: how the matrices, frozen ones, are held
+  bool as_stored = false;           // blocks and bf16 stay what they are in the file
   int64_t context = 0;  // extended to this many tokens by Position Interpolation; 0: as is
   Device device = {};   // where the parameters go, one after another
 };
 std::unique_ptr<Llama> load_llama(const LlamaCheckpoint& checkpoint,
                                   const LlamaLoadOptions& options = {});
+// Whether the file has matrices in blocks.
+bool is_quantised(const TensorSource& weights);
+// "Q4_K 193, Q6_K 33": its matrices in blocks, by type; "" where there are none.
+std::string describe_blocks(const TensorSource& weights);
 // The weights as a Hugging Face folder: config.json and model.safetensors (one file).
 void save_llama(const std::filesystem::path& folder, Llama& model);
 

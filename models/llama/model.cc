@@ -90,7 +90,7 @@ Llama::Llama(const LlamaConfig& c)
       embed_tokens_(c.vocab_size, c.hidden_size),
       norm_(c.hidden_size, c.rms_norm_eps),
       head_(c.tie_word_embeddings ? embed_tokens_.weight
-                                  : Tensor::empty({c.vocab_size, c.hidden_size})),
+                                  : Weight(Tensor::empty({c.vocab_size, c.hidden_size}))),
       rope_(rope_inv_freq(c)) {
   for (int64_t i = 0; i < c.num_hidden_layers; ++i)
     layers_.push_back(std::make_unique<LlamaBlock>(c));
@@ -104,7 +104,8 @@ void Llama::fields(Fields& fields) {
 }
 
 void Llama::untie_head() {
-  if (head_is_tied()) head_ = raw::clone(embed_tokens_.weight);
+  if (!head_is_tied()) return;
+  head_ = head_.is_blocks() ? Weight(head_.blocks().alias()) : raw::clone(head_.tensor());
 }
 
 void Llama::initialize(uint64_t seed) {

@@ -65,7 +65,7 @@ class Llama : public LanguageModel {
   // The dropout is that of the LoRA pairs.
   Tensor hidden(const Tensor& ids, KvCache* cache = nullptr,
                 const Tensor& dropout_stream = {}) const override;
-  const Tensor& head_weight() const override { return head_; }
+  const Weight& head_weight() const override { return head_; }
   int64_t context() const override { return usable_context(config_); }
   KvCacheShape cache_shape() const override;
 
@@ -87,7 +87,7 @@ class Llama : public LanguageModel {
   Embedding embed_tokens_;
   std::vector<std::unique_ptr<LlamaBlock>> layers_;
   RmsNorm norm_;
-  Tensor head_;  // (V, C); the embedding's own tensor where tied
+  Weight head_;  // (V, C); the embedding's own where tied
   RopeTable rope_;
 };
 

@@ -33,14 +33,16 @@ std::vector<OpRow> elementwise_rows();
 std::vector<OpRow> shape_rows();
 std::vector<OpRow> linear_rows();
 std::vector<OpRow> lora_rows();
+std::vector<OpRow> block_weight_rows();
 std::vector<OpRow> norm_rows();
 std::vector<OpRow> attention_rows();
 std::vector<OpRow> map_rows();
 std::vector<OpRow> loss_rows();
 inline std::vector<OpRow> op_table() {
   std::vector<OpRow> all;
-  for (const auto& rows : {elementwise_rows(), shape_rows(), linear_rows(), lora_rows(),
-                           norm_rows(), attention_rows(), map_rows(), loss_rows()})
+  for (const auto& rows :
+       {elementwise_rows(), shape_rows(), linear_rows(), lora_rows(), block_weight_rows(),
+        norm_rows(), attention_rows(), map_rows(), loss_rows()})
     all.insert(all.end(), rows.begin(), rows.end());
   return all;
 }

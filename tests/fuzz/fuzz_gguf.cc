@@ -2,8 +2,10 @@
 // configuration and view on it.
 #include <nlohmann/json.hpp>
 
+#include "autograd/ops.h"
 #include "models/llama/checkpoint.h"
 #include "models/llama/checkpoint_names.h"
+#include "nn/state.h"
 #include "tensor/check.h"
 #include "tests/fuzz/use_tokenizer.h"
 
@@ -30,11 +32,30 @@ void read_values(const GgufFile& file) {
   }
 }
 
+// Blocks are taken where their values are finite, and those then multiply.
+void use_blocks(const mullion::TensorSource& source, const mullion::TensorEntry& entry,
+                bool readable) {
+  mullion::BlockMatrix blocks;
+  unless_refused([&] {
+    blocks = mullion::load_blocks(source, entry.name, {entry.shape[0], entry.shape[1]}, {});
+  });
+  if (blocks.defined() != readable) __builtin_trap();
+  if (!readable) return;
+  const mullion::Tensor x = mullion::Tensor::full({1, blocks.width()}, 1);
+  if (mullion::linear(x, blocks).numel() != blocks.rows()) __builtin_trap();
+}
+
 void read_tensors(const mullion::TensorSource& source, size_t size) {
   for (const mullion::TensorEntry& entry : source.entries()) {
     if (entry.bytes > size) __builtin_trap();  // a tensor never exceeds the file
     std::vector<float> values(entry.count);
-    unless_refused([&] { source.read_f32(entry.name, values.data()); });
+    bool readable = false;
+    unless_refused([&] {
+      source.read_f32(entry.name, values.data());
+      readable = true;
+    });
+    if (entry.shape.size() == 2 && mullion::is_block_type(entry.type) && entry.count > 0)
+      use_blocks(source, entry, readable);
   }
 }
 

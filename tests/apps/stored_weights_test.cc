@@ -1,0 +1,128 @@
+// A quantised file whose matrices stay in their blocks: evaluation, generation and LoRA on it
+// against the same file widened; what is announced and what refused.
+#include <cstring>
+#include <fstream>
+
+#include "tensor/io/gguf.h"
+#include "tests/apps/programs.h"
+#include "tests/apps/tiny_llama.h"
+
+namespace mullion {
+namespace {
+
+using test::Answer;
+
+class StoredWeights : public test::Programs {
+ protected:
+  StoredWeights() : Programs({"train_llama", "eval_llama", "chat_llama", "tool_llama"}) {}
+  // mixed.gguf: Q4_K and, as quantize chooses, other types beside it.
+  void SetUp() override {
+    Programs::SetUp();
+    if (IsSkipped()) return;
+    LlamaConfig config = test::tiny_config();
+    config.hidden_size = 256;
+    config.head_dim = 64;
+    config.num_attention_heads = 4;
+    config.num_key_value_heads = 2;
+    config.intermediate_size = 320;  // no whole number of blocks of 256: another type
+    config.initializer_range = 0.05;
+    test::write_tiny_llama(at("base"), config);
+    test::write_lexicon_tokens(at("t.bin"), 8);
+    ASSERT_EQ(run("tool_llama export -m base --format gguf -o f.gguf").code, 0);
+    ASSERT_EQ(run("tool_llama quantize -m f.gguf --type q4_k -o mixed.gguf").code, 0);
+  }
+
+  double perplexity(const std::string& how) {
+    return result("eval_llama ppl --data t.bin --ctx-size 32 --threads 1 --json " +
+                  how)["results"][0]["perplexity"];
+  }
+  // The loss of each of six steps.
+  std::vector<double> losses(const std::string& name, const std::string& how) {
+    const Answer trained = run(train_ + how + " --name " + name);
+    EXPECT_EQ(trained.code, 0) << trained.log;
+    std::vector<double> values;
+    std::ifstream lines(at("runs/" + name + "/metrics.jsonl"));
+    for (std::string line; std::getline(lines, line);) {
+      const auto json = nlohmann::json::parse(line);
+      if (json.contains("loss")) values.push_back(json["loss"]);
+    }
+    return values;
+  }
+  const std::string train_ =
+      "train_llama pretrain --data t.bin --ctx-size 32 --attn sf --output runs --warmup-steps 0 "
+      "--lr 1e-3 --grad-accum-steps 1 -b 2 --max-steps 6 --log-every 1 --threads 1 ";
+};
+
+TEST_F(StoredWeights, EvaluateAsTheWidenedDo) {
+  const Answer told = run("eval_llama ppl --data t.bin --ctx-size 32 --threads 1 -m mixed.gguf");
+  EXPECT_NE(told.log.find("weights as stored ("), std::string::npos) << told.log;
+  EXPECT_NE(told.log.find("Q4_K "), std::string::npos) << told.log;
+  const double stored = perplexity("-m mixed.gguf"),
+               f32 = perplexity("-m mixed.gguf --weights f32");
+  EXPECT_NEAR(stored / f32, 1, 1e-4);
+  EXPECT_NEAR(perplexity("-m mixed.gguf --weights stored") / stored, 1, 1e-12);
+  // A file without blocks has nothing to keep.
+  EXPECT_NEAR(perplexity("-m base --weights stored") / perplexity("-m base"), 1, 1e-12);
+}
+
+TEST_F(StoredWeights, GenerateAsTheWidenedDo) {
+  const auto said = [&](const std::string& how) {
+    return result("chat_llama complete -p 'ba=KO de=' -n 12 --threads 1 --json -m mixed.gguf " +
+                  how)["text"];
+  };
+  EXPECT_EQ(said("").get<std::string>().size(), said("--weights f32").get<std::string>().size());
+  EXPECT_EQ(result("tool_llama bench -m mixed.gguf -p 12 -n 2 -r 1 --threads 1 --json")["weights"],
+            "stored");
+}
+
+TEST_F(StoredWeights, CarryLoraAsTheWidenedDo) {
+  for (const std::string also : {"none", "embed,norm"}) {
+    const std::string how = "-m mixed.gguf --train-also " + also;
+    const std::vector<double> stored = losses("stored-" + also.substr(0, 4), how);
+    const std::vector<double> f32 = losses("f32-" + also.substr(0, 4), how + " --weights f32");
+    ASSERT_EQ(stored.size(), 6u);
+    ASSERT_EQ(f32.size(), 6u);
+    for (size_t i = 0; i < 6; ++i) EXPECT_NEAR(stored[i], f32[i], 1e-3) << also << ", step " << i;
+    EXPECT_LT(stored.back(), stored.front());
+  }
+  // The adapter goes on either form of the base.
+  const std::string adapter = "-m mixed.gguf --adapter runs/stored-embe/last/adapter";
+  EXPECT_NEAR(perplexity(adapter) / perplexity(adapter + " --weights f32"), 1, 1e-4);
+  const auto merged = run("tool_llama merge " + adapter + " -o merged");
+  ASSERT_EQ(merged.code, 0) << merged.log;
+  EXPECT_NEAR(perplexity("-m merged") / perplexity(adapter + " --weights f32"), 1, 1e-4);
+}
+
+TEST_F(StoredWeights, AreCountedAsTheyAre) {
+  const auto gib = [&](const std::string& how) {
+    return result(train_ + "--dry-run --json --train-also none -m mixed.gguf --name x " +
+                  how)["memory_gib"]
+        .get<double>();
+  };
+  double stored = 0;
+  const GgufFile file(at("mixed.gguf"));
+  for (const TensorEntry& entry : file.entries()) stored += static_cast<double>(entry.bytes);
+  double widened = 0;
+  for (const TensorEntry& entry : file.entries()) widened += 4 * static_cast<double>(entry.count);
+  EXPECT_NEAR((gib("--weights f32") - gib("")) * 0x1p30, widened - stored, 0.01 * widened);
+}
+
+TEST_F(StoredWeights, RefuseWhatCannotBe) {
+  refused(train_ + "-m mixed.gguf --full --weights stored", 2, {"stored", "--full"});
+  const Answer whole = run(train_ + "-m mixed.gguf --full --name whole");
+  EXPECT_EQ(whole.code, 0) << whole.log;
+  std::string bytes = test::contents(at("mixed.gguf"));
+  const GgufFile file(at("mixed.gguf"));
+  const TensorEntry& entry = file.at("blk.1.attn_q.weight");
+  for (const uint16_t scale : {0x7e00, 0xfc00}) {  // NaN, minus infinity
+    std::memcpy(bytes.data() + entry.offset, &scale, sizeof scale);
+    std::ofstream(at("bad.gguf"), std::ios::binary) << bytes;
+    refused("eval_llama ppl --data t.bin --ctx-size 32 -m bad.gguf", 3,
+            {"bad.gguf", "layers.1.self_attn.q_proj.weight", "Q4_K", "NaN or infinite"});
+  }
+  std::ofstream(at("short.gguf"), std::ios::binary) << bytes.substr(0, bytes.size() - 4000);
+  refused("eval_llama ppl --data t.bin --ctx-size 32 -m short.gguf", 3, {"short.gguf", "ends at"});
+}
+
+}  // namespace
+}  // namespace mullion
