@@ -1,60 +1,101 @@
-// The bits are those of k_blocks.cc and stored_type.cc, which describe each type. Loops over bytes
-// have fixed trip counts, which the compiler vectorises.
+// The bits are those of k_blocks.cc and stored_type.cc, which describe each type. Compiled without
+// fused multiply-adds (CMakeLists.txt), as those are.
 #include "tensor/cpu/block_groups.h"
 
 #include <algorithm>
+#include <bit>
+#include <cstring>
 
-#include "tensor/check.h"
+#include "tensor/cpu/simd.h"
 #include "tensor/io/block_bytes.h"
 
 namespace mullion::cpu {
 namespace {
 
+typedef uint8_t Bytes16 __attribute__((vector_size(16)));
+typedef uint8_t Bytes32 __attribute__((vector_size(32)));
+typedef float Floats8 __attribute__((vector_size(32)));
+typedef float Floats16 __attribute__((vector_size(64)));
+
 const uint8_t* bytes_at(const std::byte* src) { return reinterpret_cast<const uint8_t*>(src); }
 
-// 16 bytes of nibbles: the low ones are the first half of 32.
-void nibbles(const std::byte* src, uint8_t* u) {
-  const uint8_t* b = bytes_at(src);
-  for (int i = 0; i < 16; ++i) u[i] = b[i] & 15;
-  for (int i = 0; i < 16; ++i) u[16 + i] = b[i] >> 4;
+template <typename V>
+[[gnu::always_inline]] inline V vector_at(const void* src) {
+  V v;
+  std::memcpy(&v, src, sizeof v);
+  return v;
+}
+template <typename V>
+[[gnu::always_inline]] inline void store(uint8_t* to, V v) {
+  std::memcpy(to, &v, sizeof v);
 }
 
-// The fifth bits of 32 elements, from a u32.
-void add_fifth_bits(const std::byte* src, uint8_t* u) {
-  constexpr uint8_t kBit[8] = {1, 2, 4, 8, 16, 32, 64, 128};
-  const uint8_t* high = bytes_at(src);
-  for (int i = 0; i < 32; ++i)
-    u[i] = static_cast<uint8_t>(u[i] | ((high[i / 8] & kBit[i % 8]) ? 16 : 0));
+// 16 bytes of nibbles: the low ones are the first half of 32.
+struct Halves {
+  Bytes16 first, second;
+  void store_to(uint8_t* u) const {
+    store(u, first);
+    store(u + 16, second);
+  }
+};
+[[gnu::always_inline]] inline Halves nibbles(const std::byte* src) {
+  const auto both = vector_at<Bytes16>(src);
+  return {both & 15, both >> 4};
+}
+
+// 16 where bit i of two bytes is set, for each of 16 elements; else 0.
+[[gnu::always_inline]] inline Bytes16 fifth_bits(const std::byte* src) {
+  constexpr Bytes16 kBit = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
+  constexpr Bytes16 kFrom = {0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1};
+  const Bytes16 pair = {bytes_at(src)[0], bytes_at(src)[1]};
+  const Bytes16 bits = __builtin_shuffle(pair, kFrom) & kBit;
+  return static_cast<Bytes16>(bits != 0) & 16;
+}
+[[gnu::always_inline]] inline Halves five_bits(const std::byte* high, const std::byte* low) {
+  const Halves h = nibbles(low);
+  return {h.first | fifth_bits(high), h.second | fifth_bits(high + 2)};
 }
 
 // Values of iq4's table plus 128.
-void from_table(const std::byte* src, uint8_t* u) {
-  constexpr uint8_t kTable[16] = {1,   24,  45,  63,  79,  93,  106, 118,
-                                  129, 141, 153, 166, 181, 197, 217, 241};
-  nibbles(src, u);
-  for (int i = 0; i < 32; ++i) u[i] = kTable[u[i]];
+[[gnu::always_inline]] inline Halves from_table(const std::byte* src) {
+  constexpr Bytes16 kValues = {1,   24,  45,  63,  79,  93,  106, 118,
+                               129, 141, 153, 166, 181, 197, 217, 241};
+  const Halves h = nibbles(src);
+  return {__builtin_shuffle(kValues, h.first), __builtin_shuffle(kValues, h.second)};
+}
+
+// Eight scales, each for two neighbouring places.
+[[gnu::always_inline]] inline void store_twice(float* to, Floats8 v) {
+  constexpr
+      typename simd::VectorOf<16>::Int kPlaces = {0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7};
+  Floats16 wide{};
+  std::memcpy(&wide, &v, sizeof v);
+  wide = __builtin_shuffle(wide, kPlaces);
+  std::memcpy(to, &wide, sizeof wide);
+}
+[[gnu::always_inline]] inline Floats8 floats_of(uint64_t eight_bytes) {
+  typedef uint8_t Bytes8 __attribute__((vector_size(8)));
+  return __builtin_convertvector(std::bit_cast<Bytes8>(eight_bytes), Floats8);
 }
 
 // Types of 32 elements: one scale, and a minimum of the other sign where they have one.
-void small_block(StoredType type, const std::byte* src, uint8_t* u, float& minimum) {
+[[gnu::always_inline]] inline void small_block(StoredType type, const std::byte* src, uint8_t* u,
+                                               float& minimum) {
   switch (type) {
     case StoredType::q4_0:
-      return nibbles(src + 2, u);
+      return nibbles(src + 2).store_to(u);
     case StoredType::q4_1:
       minimum = -load_f16(src + 2);
-      return nibbles(src + 4, u);
+      return nibbles(src + 4).store_to(u);
     case StoredType::q5_0:
-      nibbles(src + 6, u);
-      return add_fifth_bits(src + 2, u);
+      return five_bits(src + 2, src + 6).store_to(u);
     case StoredType::q5_1:
       minimum = -load_f16(src + 2);
-      nibbles(src + 8, u);
-      return add_fifth_bits(src + 4, u);
+      return five_bits(src + 4, src + 8).store_to(u);
     case StoredType::q8_0:
-      for (int i = 0; i < 32; ++i) u[i] = bytes_at(src)[2 + i] ^ 0x80;
-      return;
+      return store(u, vector_at<Bytes32>(src + 2) ^ 0x80);
     default:
-      return from_table(src + 2, u);
+      return from_table(src + 2).store_to(u);
   }
 }
 
@@ -73,60 +114,66 @@ void small_blocks(StoredType type, const std::byte* src, int groups, BlockGroups
 
 void q2_block(const std::byte* src, BlockGroups& to) {
   const float d = load_f16(src + 80), m = load_f16(src + 82);
-  const uint8_t* b = bytes_at(src);
-  for (int i = 0; i < 16; ++i) {
-    to.scale[i] = d * static_cast<float>(b[i] & 15);
-    to.minimum[i] = m * static_cast<float>(b[i] >> 4);
+  const auto both = vector_at<Bytes16>(src);
+  const Floats16 scale = d * __builtin_convertvector(both & 15, Floats16);
+  const Floats16 minimum = m * __builtin_convertvector(both >> 4, Floats16);
+  std::memcpy(to.scale, &scale, sizeof scale);
+  std::memcpy(to.minimum, &minimum, sizeof minimum);
+  for (int half = 0; half < 2; ++half) {
+    const auto q = vector_at<Bytes32>(src + 16 + 32 * half);
+    for (int g = 0; g < 4; ++g) store(to.u + 128 * half + 32 * g, (q >> (2 * g)) & 3);
   }
-  for (int c = 0; c < 8; ++c)
-    for (int i = 0; i < 32; ++i) to.u[32 * c + i] = (b[16 + 32 * (c / 4) + i] >> (2 * (c % 4))) & 3;
 }
 
 void q3_block(const std::byte* src, BlockGroups& to) {
-  const uint8_t* b = bytes_at(src);
-  const uint8_t* packed = b + 96;
+  const uint8_t* packed = bytes_at(src) + 96;
   const float d = load_f16(src + 108);
   for (int j = 0; j < 16; ++j) {
     const int low = (packed[j % 8] >> (4 * (j / 8))) & 15;
     const int high = (packed[8 + j % 4] >> (2 * (j / 4))) & 3;
     to.scale[j] = d * static_cast<float>((low | high << 4) - 32);
   }
-  for (int c = 0; c < 8; ++c)
-    for (int i = 0; i < 32; ++i) {
-      const int low = (b[32 + 32 * (c / 4) + i] >> (2 * (c % 4))) & 3;
-      to.u[32 * c + i] = static_cast<uint8_t>(low | ((b[i] >> c) & 1) << 2);
-    }
+  const auto high = vector_at<Bytes32>(src);
+  for (int half = 0; half < 2; ++half) {
+    const auto low = vector_at<Bytes32>(src + 32 + 32 * half);
+    for (int g = 0; g < 4; ++g)
+      store(to.u + 128 * half + 32 * g, ((low >> (2 * g)) & 3) | ((high >> (4 * half + g)) & 1)
+                                                                     << 2);
+  }
 }
 
-void q4_or_q5_block(const std::byte* src, const uint8_t* high, const uint8_t* q, BlockGroups& to) {
+// The 6 bits of eight scales and eight minima, a byte each, as scale_and_minimum() has them.
+void q4_or_q5_block(const std::byte* src, const std::byte* high, const std::byte* q,
+                    BlockGroups& to) {
   const float d = load_f16(src), m = load_f16(src + 2);
-  for (int c = 0; c < 8; ++c) {
-    const ScaleAndMinimum packed = scale_and_minimum(src + 4, c);
-    to.scale[2 * c] = to.scale[2 * c + 1] = d * static_cast<float>(packed.scale);
-    to.minimum[2 * c] = to.minimum[2 * c + 1] = m * static_cast<float>(packed.minimum);
+  const auto a = load<uint32_t>(src + 4), b = load<uint32_t>(src + 8), c = load<uint32_t>(src + 12);
+  const uint32_t low_scales = a & 0x3f3f3f3f, low_minima = b & 0x3f3f3f3f;
+  const uint32_t high_scales = (c & 0x0f0f0f0f) | ((a >> 6) & 0x03030303) << 4;
+  const uint32_t high_minima = ((c >> 4) & 0x0f0f0f0f) | ((b >> 6) & 0x03030303) << 4;
+  store_twice(to.scale, d * floats_of(low_scales | uint64_t{high_scales} << 32));
+  store_twice(to.minimum, m * floats_of(low_minima | uint64_t{high_minima} << 32));
+  const Bytes32 fifth = high ? vector_at<Bytes32>(high) : Bytes32{};
+  for (int g = 0; g < 8; g += 2) {
+    const auto both = vector_at<Bytes32>(q + 16 * g);
+    store(to.u + 32 * g, (both & 15) | ((fifth >> g) & 1) << 4);
+    store(to.u + 32 * g + 32, (both >> 4) | ((fifth >> (g + 1)) & 1) << 4);
   }
-  for (int c = 0; c < 8; c += 2, q += 32) {
-    for (int i = 0; i < 32; ++i) to.u[32 * c + i] = q[i] & 15;
-    for (int i = 0; i < 32; ++i) to.u[32 * c + 32 + i] = q[i] >> 4;
-  }
-  if (!high) return;
-  for (int c = 0; c < 8; ++c)
-    for (int i = 0; i < 32; ++i)
-      to.u[32 * c + i] = static_cast<uint8_t>(to.u[32 * c + i] | ((high[i] >> c) & 1) << 4);
 }
 
 void q6_block(const std::byte* src, BlockGroups& to) {
-  const uint8_t* b = bytes_at(src);
+  typedef int8_t Signed16 __attribute__((vector_size(16)));
   const float d = load_f16(src + 208);
-  for (int i = 0; i < 16; ++i)
-    to.scale[i] = d * static_cast<float>(static_cast<int8_t>(b[192 + i]));
-  for (int half = 0; half < 2; ++half)
-    for (int g = 0; g < 4; ++g)
-      for (int i = 0; i < 32; ++i) {
-        const int low = (b[64 * half + 32 * (g % 2) + i] >> (4 * (g / 2))) & 15;
-        const int high = (b[128 + 32 * half + i] >> (2 * g)) & 3;
-        to.u[128 * half + 32 * g + i] = static_cast<uint8_t>(low | high << 4);
-      }
+  const Floats16 scale = d * __builtin_convertvector(vector_at<Signed16>(src + 192), Floats16);
+  std::memcpy(to.scale, &scale, sizeof scale);
+  for (int half = 0; half < 2; ++half) {
+    const auto high = vector_at<Bytes32>(src + 128 + 32 * half);
+    for (int g = 0; g < 2; ++g) {
+      const auto low = vector_at<Bytes32>(src + 64 * half + 32 * g);
+      uint8_t* u = to.u + 128 * half + 32 * g;
+      store(u, (low & 15) | ((high >> (2 * g)) & 3) << 4);
+      store(u + 64, (low >> 4) | ((high >> (2 * g + 4)) & 3) << 4);
+    }
+  }
 }
 
 void iq4_xs_block(const std::byte* src, BlockGroups& to) {
@@ -137,7 +184,7 @@ void iq4_xs_block(const std::byte* src, BlockGroups& to) {
     const int low = (b[4 + c / 2] >> (4 * (c % 2))) & 15;
     const int scale = (low | ((high >> (2 * c)) & 3) << 4) - 32;
     to.scale[2 * c] = to.scale[2 * c + 1] = d * static_cast<float>(scale);
-    from_table(src + 8 + 16 * c, to.u + 32 * c);
+    from_table(src + 8 + 16 * c).store_to(to.u + 32 * c);
   }
 }
 
@@ -169,15 +216,31 @@ void unpack_groups(StoredType type, const std::byte* src, int groups, BlockGroup
     case StoredType::q3_k:
       return q3_block(src, to);
     case StoredType::q4_k:
-      return q4_or_q5_block(src, nullptr, bytes_at(src) + 16, to);
+      return q4_or_q5_block(src, nullptr, src + 16, to);
     case StoredType::q5_k:
-      return q4_or_q5_block(src, bytes_at(src) + 16, bytes_at(src) + 48, to);
+      return q4_or_q5_block(src, src + 16, src + 48, to);
     case StoredType::q6_k:
       return q6_block(src, to);
     case StoredType::iq4_xs:
       return iq4_xs_block(src, to);
     default:
       return small_blocks(type, src, groups, to);
+  }
+}
+
+void widen_blocks(StoredType type, const std::byte* src, int64_t n, float* y) {
+  const StoredLayout& stored = layout_of(type);
+  const auto chunk_bytes = static_cast<int64_t>(kChunk / stored.block * stored.block_bytes);
+  const GroupLayout layout = group_layout(type);
+  BlockGroups w;
+  for (int64_t done = 0; done < n; done += kChunk, src += chunk_bytes) {
+    const int scaled = static_cast<int>(std::min<int64_t>(kChunk, n - done) / kScaled);
+    unpack_groups(type, src, scaled * kScaled / kGroup, w);
+    for (int s = 0; s < scaled; ++s, y += kScaled)
+      for (int i = 0; i < kScaled; ++i) {
+        const float x = w.scale[s] * static_cast<float>(w.u[kScaled * s + i] - layout.centre);
+        y[i] = layout.has_minimum ? x - w.minimum[s] : x;
+      }
   }
 }
 

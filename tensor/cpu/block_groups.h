@@ -28,4 +28,7 @@ GroupLayout group_layout(StoredType type);
 // are 0, their values anything.
 void unpack_groups(StoredType type, const std::byte* src, int groups, BlockGroups& to);
 
+// `n` elements, whole blocks, in f32: the bits of to_f32, several times as fast.
+void widen_blocks(StoredType type, const std::byte* src, int64_t n, float* y);
+
 }  // namespace mullion::cpu

@@ -34,7 +34,7 @@ struct Blocks {
 };
 
 void widen(const Blocks& w, int64_t row, int64_t column, int64_t n, float* y) {
-  to_f32(w.type, w.at(row, column), static_cast<uint64_t>(n), y);
+  widen_blocks(w.type, w.at(row, column), n, y);
 }
 void widen(const Blocks& w, int64_t row, int64_t column, int64_t n, double* y) {
   float* floats = thread_scratch(static_cast<size_t>(n), kFloatSlot);
