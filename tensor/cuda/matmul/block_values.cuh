@@ -23,7 +23,7 @@ __device__ __forceinline__ int fifth_bit(const uint8_t* high, int i) {
 }
 __device__ __forceinline__ float of_table(int index) {
   constexpr int8_t kValues[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
-                                 1,    13,   25,  38,  53,  69,  89,  113};
+                                  1,    13,   25,  38,  53,  69,  89,  113};
   return static_cast<float>(kValues[index]);
 }
 
