@@ -44,7 +44,8 @@ TEST_P(BlockKernels, ProductsOfFewAndOfManyRows) {
         SCOPED_TRACE(concat(name_of(type), ", ", m, " rows", backward ? ", backward" : ""));
         const int64_t n = backward ? width() : kRows, k = backward ? kRows : width();
         const Floats x = activations(m * k), y = activations(m * n);
-        compare_sides(type, 0, type == DType::bf16 ? 4e-2f : 2e-5f, [&](Side& side) {
+        // Made-up weights are as large as 80: in bf16 their sums cancel.
+        compare_sides(type, 0, type == DType::bf16 ? 1e-1f : 2e-5f, [&](Side& side) {
           BlockMatmulArgs args{.x = side.in(x),
                                .blocks = w.on(side),
                                .y = side.in_out(y),
