@@ -150,6 +150,14 @@ TEST(ContextParallel, BytesOfSfAreTheFormula) {
     EXPECT_EQ(bytes, s.config.num_hidden_layers * (half + sinks));
 }
 
+TEST(ContextParallel, TwoRunsHaveTheSameBits) {
+  const Sequences s{.batch = made_batch(2, 61), .pattern = pattern_of("sf", 61, 16)};
+  const Summed a = summed_over_ranks(s, 2), b = summed_over_ranks(s, 2);
+  EXPECT_EQ(a.all.loss, b.all.loss);
+  for (const auto& [name, gradient] : a.all.gradients)
+    EXPECT_EQ(gradient.to_vector<float>(), b.all.gradients.at(name).to_vector<float>()) << name;
+}
+
 // What the comparison can see: keys that do not come.
 TEST(ContextParallel, ARankThatSeesItsOwnKeysAloneIsAnotherModel) {
   Sequences s{.batch = made_batch(1, 64), .pattern = pattern_of("sf", 64, 16)};
