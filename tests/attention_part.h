@@ -19,6 +19,7 @@ struct PartCase {
   Device device = {};
   DType dtype = DType::f64;
   double bound = 1e-11;  // of what differs
+  std::vector<int64_t> numbers_of_ranks = {2, 3, 4};
 };
 
 inline Tensor random_tensor(const PartCase& c, Shape shape, unsigned seed) {
@@ -86,12 +87,12 @@ inline double difference(const std::vector<double>& a, const std::vector<double>
 
 inline void check_parts(const PartCase& c, const std::string& what) {
   SCOPED_TRACE(what);
-  const auto& [pattern, sizes, width, device, dtype, bound] = c;
+  const auto& [pattern, sizes, width, device, dtype, bound, numbers_of_ranks] = c;
   const PartProblem problem(c);
   const Tensor whole = problem.whole();
   backward(sum(mul(whole, problem.weight)));
   const auto wanted = problem.take_gradients();
-  for (const int64_t ranks : {2, 3, 4}) {
+  for (const int64_t ranks : numbers_of_ranks) {
     std::vector<ContextLayout> layouts = {contiguous_layout(sizes.tokens, ranks)};
     if (pattern.documents.empty()) layouts.push_back(zigzag_layout(sizes.tokens, ranks));
     for (const ContextLayout& layout : layouts) {

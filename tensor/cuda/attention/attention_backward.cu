@@ -272,7 +272,8 @@ struct KeyGradient {
     const float c = static_cast<float>(args.size.scale) * kLog2E;
     const auto start = [&](int buffer) {
       const KeySpan span = walk.now();
-      start_tile(args, scratch, row_block(plan, walk.group, span.q0, span.q1, 0), walk.row0,
+      start_tile(args, scratch,
+                 row_block(plan, walk.group, span.q0, span.q1, args.size.query_offset), walk.row0,
                  buffer);
     };
     if (!walk.done()) start(0);

@@ -37,6 +37,8 @@ uint32_t reciprocal_of(int64_t heads) {
 // Refuses what has too many rows for the kernels' indices or too many blocks for a plan, before
 // anything of that size is made: panes can only add to the blocks that are counted here.
 void check_plan(const AttentionSizes& size, const PlanShape& shape) {
+  CHECK_AS(Fault::usage, size.pattern->held.empty() || size.pattern->kind != PatternKind::strided,
+           "attention: cuda has no strided pattern over a part of the keys");
   CHECK(size.H <= kMostHeadsOfAll && size.B <= INT32_MAX / size.H, "attention: ", size.B,
         " sequences of ", size.H, " heads are too many");
   AttentionSizes one = size;

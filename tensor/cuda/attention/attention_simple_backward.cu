@@ -186,11 +186,12 @@ __global__ __launch_bounds__(kSimpleThreads,
         plan.span_first + plan.groups[g].view * plan.blocks + work.key / plan.keys_per_block;
     for (int i = span_first[0]; i < span_first[1]; ++i) {
       const KeySpan span = plan.spans[i];
-      sum.add_rows(row_block(plan, g, span.q0, span.q1, 0), [&](int position, int r) {
-        const int key = work.key + r;
-        return key >= span.begin && key < span.end &&
-               sees_by_rule(span.rule, plan.stride, position, key);
-      });
+      sum.add_rows(row_block(plan, g, span.q0, span.q1, args.size.query_offset),
+                   [&](int position, int r) {
+                     const int key = work.key + r;
+                     return key >= span.begin && key < span.end &&
+                            sees_by_rule(span.rule, plan.stride, position, key);
+                   });
     }
   }
 #pragma unroll
@@ -239,7 +240,8 @@ __global__ __launch_bounds__(kSimpleThreads) void simple_list_gradient_kernel(
   };
   load_rows<T>(sum.k, sum.stride, sum.D, kSimpleRows, count, 1, k_row);
   load_rows<T>(sum.v, sum.stride, sum.D, kSimpleRows, count, 1, v_row);
-  sum.add_rows(row_block(plan, work.group, pane.q0, pane.q1, 0), [](int, int) { return true; });
+  sum.add_rows(row_block(plan, work.group, pane.q0, pane.q1, args.size.query_offset),
+               [](int, int) { return true; });
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     const int i = sum.first_key + r * kSimpleRows / 2;
