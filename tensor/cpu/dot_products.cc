@@ -1,6 +1,6 @@
 // Dot products of blocks of 4 x 4 rows: 16 running registers, 8 loads for 16 multiply-adds. The
-// longer side is split over the threads; a row of B is read once for up to four rows of A, which
-// for a row vector means at the speed of memory.
+// longer side is split over the threads. Where A has few rows, those of B are streamed past four of
+// them at a time, and stay in cache for the next four: a row vector goes at the speed of memory.
 #include "tensor/cpu/dot_products.h"
 
 #include <algorithm>
@@ -118,6 +118,29 @@ void stream(const DotProducts<B>& p, int64_t j0, int64_t j1) {
   }
 }
 
+// The product of at most kSide rows of A, from row i on.
+template <typename B>
+DotProducts<B> rows_from(DotProducts<B> p, int64_t i) {
+  p.a += i * p.lda;
+  p.c += i * p.ldc;
+  p.m = std::min<int64_t>(kSide, p.m - i);
+  return p;
+}
+
+template <typename B>
+void stream_rows(const DotProducts<B>& p, int64_t j0, int64_t j1) {
+  switch (p.m) {
+    case 1:
+      return stream<1>(p, j0, j1);
+    case 2:
+      return stream<2>(p, j0, j1);
+    case 3:
+      return stream<3>(p, j0, j1);
+    case 4:
+      return stream<4>(p, j0, j1);
+  }
+}
+
 // By columns of C where A has few rows, whatever their number: stream() takes columns.
 template <typename B>
 void split(const DotProducts<B>& p) {
@@ -127,20 +150,12 @@ void split(const DotProducts<B>& p) {
   const int64_t grain = rows_of_grain(p.k * kSide * std::max<int64_t>(1, other / kSide));
   parallel_for(units, grain, [&](int64_t begin, int64_t end) {
     const int64_t first = begin * kSide, last = std::min(size, end * kSide);
-    switch (p.m) {
-      case 1:
-        return stream<1>(p, first, last);
-      case 2:
-        return stream<2>(p, first, last);
-      case 3:
-        return stream<3>(p, first, last);
-      case 4:
-        return stream<4>(p, first, last);
-    }
     if (by_rows) return part(p, first, last, 0, p.n);
-    // Rows of B that stay in cache while all rows of A pass over them.
+    // Rows of B that stay in cache while all rows of A pass over them, four at a time.
     const int64_t tile = std::max<int64_t>(1, kTileFloats / (p.k * kSide + 1)) * kSide;
-    for (int64_t j = first; j < last; j += tile) part(p, 0, p.m, j, std::min(last, j + tile));
+    for (int64_t j = first; j < last; j += tile)
+      for (int64_t i = 0; i < p.m; i += kSide)
+        stream_rows(rows_from(p, i), j, std::min(last, j + tile));
   });
 }
 
