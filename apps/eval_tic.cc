@@ -8,6 +8,7 @@
 #include "apps/program/log.h"
 #include "apps/program/main.h"
 #include "apps/program/signals.h"
+#include "apps/run/ranks.h"
 #include "apps/tic/class_names.h"
 #include "apps/tic/evaluate.h"
 #include "apps/tic/image_data.h"
@@ -17,7 +18,6 @@
 #include "data/cue_task.h"
 #include "data/image_subset.h"
 #include "tensor/io/file.h"
-#include "tensor/parallel.h"
 
 namespace mullion {
 namespace {
@@ -106,6 +106,7 @@ OptionTable make_table() {
   tie_to_scenes(
       table, {"data.cue_count", "data.cue_seed"},
       {"data.val_split", "data.crop_pct", "data.exif", "data.follow_links", "data.class_names"});
+  add_rank_options(table);
   table.add_common_without(true, false);
   return table;
 }
@@ -174,6 +175,7 @@ void add_judgement(const Options& options, JsonObject& result, const Accuracy& a
     print_result(options, concat("   ReaL: Acc@1 ", real.accuracy, ", ", real.count, " images"));
   }
   if (options.get<bool>("log.per_class")) add_classes(options, result, a, d);
+  if (!is_first_rank()) return;  // who writes the files
   std::vector<std::string> names;
   for (size_t i = 0; i < d.classes.size(); ++i) names.push_back(d.shown(i));
   if (options.has("log.confusion"))
@@ -214,7 +216,6 @@ JsonObject result_of(const Accuracy& a, const Size& size) {
 }
 
 Outcome run(const Options& options) {
-  set_num_threads(options.threads());
   LoadedTic loaded = load_tic(options.get<std::string>("model.checkpoint"),
                               options.get<bool>("model.use_ema"), device_of(options));
   if (options.has("data.crop_pct"))
@@ -276,7 +277,7 @@ Outcome run(const Options& options) {
     add_judgement(options, results.back(), a, description, real_labels);
     rows.push_back({description.config.name(), size.text(), a.top1, a.top5, millions,
                     description.crop_pct, to_name(description.interpolation)});
-    if (options.has("log.results_file"))
+    if (options.has("log.results_file") && is_first_rank())
       write_whole_file(options.get<Path>("log.results_file"),
                        results_text(results_format(options), rows));
   }

@@ -4,14 +4,12 @@
 #include "apps/tic/initial_checkpoint.h"
 #include "apps/tic/plan.h"
 #include "apps/tic/trainer.h"
-#include "tensor/parallel.h"
 
 namespace mullion {
 namespace {
 
 Outcome train(const Options& given) {
   Options options = given;
-  set_num_threads(options.threads());
   derive_crop(options);
   TicData data = open_tic_data(options);
   const TicSchedule schedule = tic_schedule_of(options, data.train->size());

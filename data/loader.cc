@@ -42,8 +42,14 @@ class Loader::Pipeline {
         options.first_epoch >= 0 && options.first_batch >= 0 && options.first_batch <= per_epoch_,
         "loader: start at epoch ", options.first_epoch, ", batch ", options.first_batch, " of ",
         per_epoch_);
-    delivered_ = assigned_ = options.first_epoch * per_epoch_ + options.first_batch;
-    end_ = options.epochs < 0 ? INT64_MAX : (options.first_epoch + options.epochs) * per_epoch_;
+    own_ = (options.dealt - options.rank + options.world - 1) / options.world;
+    const int64_t first = options.first_epoch * per_epoch_ + options.first_batch;
+    CHECK_AS(Fault::usage, options.dealt >= options.world && first % options.dealt == 0,
+             "loader: start at batch ", first, ", of which ", options.dealt,
+             " at a time are dealt to ", options.world, " ranks");
+    delivered_ = assigned_ = own_before(first);
+    end_ = options.epochs < 0 ? INT64_MAX
+                              : own_before((options.first_epoch + options.epochs) * per_epoch_);
     slots_.resize(options.workers == 0 ? 1 : static_cast<size_t>(options.prefetch));
     for (int i = 0; i < options.workers; ++i) threads_.emplace_back([this] { work(); });
   }
@@ -97,7 +103,7 @@ class Loader::Pipeline {
     std::string message;
   };
   struct Slot {
-    int64_t number = -1;  // of the batch, counted over all epochs; −1: free
+    int64_t number = -1;  // of the batch among this process's, over all epochs; −1: free
     int taken = 0, finished = 0;
     bool complete = false;  // mixed and ready
     Batch batch;
@@ -105,6 +111,17 @@ class Loader::Pipeline {
     std::vector<uint8_t> missing;
     std::exception_ptr error;
   };
+
+  // This process counts its own batches; which of all it is, and how many of its own are before
+  // one.
+  int64_t number_among_all(int64_t own) const {
+    return own / own_ * options_.dealt + options_.rank + own % own_ * options_.world;
+  }
+  int64_t own_before(int64_t batch) const {
+    const int64_t place = batch % options_.dealt;  // in its row
+    const int64_t taken = (place - options_.rank + options_.world - 1) / options_.world;
+    return batch / options_.dealt * own_ + std::max<int64_t>(0, taken);
+  }
 
   bool is_done(const Slot& slot) const { return slot.number == delivered_ && slot.complete; }
 
@@ -128,8 +145,9 @@ class Loader::Pipeline {
     slot.bad.clear();
     slot.error = nullptr;
     Batch& batch = slot.batch;
-    batch.epoch = number / per_epoch_;
-    batch.index = number % per_epoch_;
+    const int64_t among_all = number_among_all(number);
+    batch.epoch = among_all / per_epoch_;
+    batch.index = among_all % per_epoch_;
     const int64_t first = batch.index * options_.batch_size;
     batch.count = static_cast<int>(std::min<int64_t>(options_.batch_size, dataset_.size() - first));
     const size_t n = static_cast<size_t>(batch.count);
@@ -263,8 +281,8 @@ class Loader::Pipeline {
   const Dataset& dataset_;
   const LoaderOptions options_;
   const SampleShape shape_;
-  int64_t per_epoch_ = 0, end_ = 0;
-  int64_t delivered_ = 0, assigned_ = 0;  // numbers of the next batch to deliver, to begin
+  int64_t per_epoch_ = 0, end_ = 0, own_ = 1;  // own_: of `dealt` batches
+  int64_t delivered_ = 0, assigned_ = 0;       // numbers of the next batch to deliver, to begin
   std::vector<Slot> slots_;
   std::optional<SampleOrder> order_;
   std::set<int64_t> bad_;

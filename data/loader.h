@@ -43,6 +43,9 @@ struct LoaderOptions {
   // Training: each sample stands so many times in a row, differently augmented, and an epoch has a
   // part of the samples (repeated augmentation, Hoffer et al. 2020).
   int repeats = 1;
+  // Several processes share the batches: of each `dealt` batches in a row this one delivers the
+  // places rank, rank + world, ... Where to start is then at such a row's begin.
+  int64_t rank = 0, world = 1, dealt = 1;
 };
 
 struct LoaderReport {

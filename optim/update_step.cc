@@ -1,6 +1,8 @@
 #include "optim/update_step.h"
 
+#include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -15,6 +17,31 @@ namespace {
 constexpr char kOptimizerFile[] = "optimizer.safetensors";
 constexpr char kAverageFile[] = "model_ema.safetensors";
 constexpr char kStateFile[] = "train_state.json";
+constexpr char kOptimizerPart[] = "optimizer.rank-%03d.safetensors";
+
+// From one file, or the parts of as many ranks as there were. `some`: there are more moments than
+// these.
+void load_moments(const std::filesystem::path& folder, const std::vector<NamedParameter>& moments,
+                  bool some) {
+  if (!some && std::filesystem::exists(folder / kOptimizerFile))
+    return load_tensors(*open_safetensors(folder / kOptimizerFile), moments);
+  std::vector<std::unique_ptr<TensorSource>> parts;
+  if (std::filesystem::exists(folder / kOptimizerFile))
+    parts.push_back(open_safetensors(folder / kOptimizerFile));
+  for (int rank = 0;; ++rank) {
+    char name[64];
+    std::snprintf(name, sizeof name, kOptimizerPart, rank);
+    if (!std::filesystem::exists(folder / name)) break;
+    parts.push_back(open_safetensors(folder / name));
+  }
+  for (const NamedParameter& m : moments) {
+    const auto holds = [&](const auto& part) { return part->find(m.name) != nullptr; };
+    const auto part = std::find_if(parts.begin(), parts.end(), holds);
+    CHECK_AS(Fault::bad_file, part != parts.end(), folder.string(), ": ", m.name,
+             " is in none of the files of the optimizer");
+    load_tensor(**part, m.name, m.value);
+  }
+}
 
 Device device_of(const std::vector<NamedParameter>& parameters) {
   CHECK(!parameters.empty(), "update: nothing is trained");
@@ -47,18 +74,14 @@ void UpdateStep::accumulate(int64_t micro_batches, const std::function<Inputs()>
 }
 
 UpdateReport UpdateStep::apply(double lr) {
-  const std::vector<Tensor> losses = std::exchange(losses_, {});
+  std::vector<Tensor> losses = std::exchange(losses_, {});
   CHECK(!losses.empty(), "update: apply() before accumulate()");
-  if (options_.sum_over_ranks) {
-    std::vector<Tensor> sums = losses;
-    for (const NamedParameter& p : parameters_)
-      if (const Tensor g = grad(p.value); g.defined()) sums.push_back(g);
-    options_.sum_over_ranks(sums);
-  }
+  if (options_.sum_over_ranks) options_.sum_over_ranks(losses, parameters_);
   const Tensor squares = grad_sum_squares(parameters_, losses);
   optimizer_->step(lr, squares, options_.max_norm);
   clear_grads(parameters_);
   if (options_.average) options_.average->update(squares);
+  if (options_.shard) options_.shard->share();
   UpdateReport report;
   report.message = graph_.take_message();
   // Only now does the host wait for what it has queued.
@@ -86,15 +109,40 @@ int64_t UpdateStep::count_nonfinite() const {
   return mullion::count_nonfinite(parameters_) + mullion::count_nonfinite(optimizer_->state());
 }
 
+void UpdateStep::swap_average() const {
+  options_.average->swap();
+  if (options_.shard) options_.shard->share();
+}
+
+std::vector<std::string> UpdateStep::save_part(const std::filesystem::path& folder) const {
+  char name[64];
+  std::snprintf(name, sizeof name, kOptimizerPart, static_cast<int>(options_.shard->rank()));
+  save_tensors(folder / name, optimizer_->state());
+  std::vector<std::string> names = {name};
+  if (!options_.average) return names;
+  swap_average();  // so that the first rank, too, has all averages
+  if (options_.shard->rank() == 0) {
+    save_tensors(folder / kAverageFile, parameters_);
+    names.emplace_back(kAverageFile);
+  }
+  swap_average();
+  return names;
+}
+
 std::vector<std::string> UpdateStep::save(const std::filesystem::path& folder) const {
   nlohmann::json state = {{"optimizer_steps", optimizer_->steps()},
                           {"loss_sum", loss_sum_},
                           {"loss_steps", loss_steps_}};
-  std::vector<std::string> names = {kOptimizerFile, kStateFile};
-  save_tensors(folder / kOptimizerFile, optimizer_->state());
+  std::vector<std::string> names = {kStateFile};
+  if (!options_.shard) {
+    save_tensors(folder / kOptimizerFile, optimizer_->state());
+    names.emplace_back(kOptimizerFile);
+  }
   if (options_.average) {
-    save_tensors(folder / kAverageFile, options_.average->averages());
-    names.emplace_back(kAverageFile);
+    if (!options_.shard) {
+      save_tensors(folder / kAverageFile, options_.average->averages());
+      names.emplace_back(kAverageFile);
+    }
     state["ema_updates"] = options_.average->updates();
   }
   write_json_file(folder / kStateFile, state);
@@ -102,7 +150,7 @@ std::vector<std::string> UpdateStep::save(const std::filesystem::path& folder) c
 }
 
 void UpdateStep::load(const std::filesystem::path& folder) {
-  load_tensors(*open_safetensors(folder / kOptimizerFile), optimizer_->state());
+  load_moments(folder, optimizer_->state(), options_.shard != nullptr);
   const nlohmann::json state = read_json_file(folder / kStateFile);
   const std::string file = (folder / kStateFile).string();
   const auto count = [&](const char* key) {
@@ -112,7 +160,9 @@ void UpdateStep::load(const std::filesystem::path& folder) {
   loss_sum_ = get_number(state, file, "loss_sum");
   loss_steps_ = count("loss_steps");
   if (!options_.average) return;
-  load_tensors(*open_safetensors(folder / kAverageFile), options_.average->averages());
+  const auto averages = open_safetensors(folder / kAverageFile);
+  for (const NamedParameter& p : options_.average->averages())
+    load_tensor(*averages, p.name, p.value);
   options_.average->set_updates(count("ema_updates"));
 }
 

@@ -19,6 +19,7 @@
 #include "autograd/step_graph.h"
 #include "optim/ema.h"
 #include "optim/optimizer.h"
+#include "optim/parallel/shard.h"
 
 namespace mullion {
 
@@ -26,8 +27,12 @@ struct UpdateOptions {
   double max_norm = 0;  // of all gradients together, beyond which they are clipped; 0: never
   GraphUse graph = GraphUse::off;
   std::unique_ptr<Ema> average = nullptr;  // of the same parameters
-  // Adds up, in place, the gradients and losses of all ranks, before anyone looks at them.
-  std::function<void(const std::vector<Tensor>&)> sum_over_ranks = nullptr;
+  // Between backward and norm: puts the losses of all ranks' passes in the place of this one's, and
+  // adds up all ranks' gradients (optim/parallel/rank_sum.h).
+  std::function<void(std::vector<Tensor>& losses, const std::vector<NamedParameter>&)>
+      sum_over_ranks = nullptr;
+  // Where set, the optimizer and the average are of the parameters that this rank owns.
+  std::shared_ptr<OptimizerShard> shard = nullptr;
 };
 
 struct UpdateReport {
@@ -55,13 +60,20 @@ class UpdateStep {
   std::optional<double> take_mean_loss();
   const std::vector<NamedParameter>& parameters() const { return parameters_; }
   Ema* average() const { return options_.average.get(); }  // or null
+  // Exchanges averages and live values (Ema::swap), on all ranks at once.
+  void swap_average() const;
   int64_t replays() const { return graph_.replays(); }
   // Values of parameters and moments that are not finite.
   int64_t count_nonfinite() const;
 
   // Writes optimizer.safetensors, train_state.json and, where there is an average,
   // model_ema.safetensors: all but the parameters, whose file is the model's. Returns the names.
+  // With a shard, without the first and the last of these, which are in the ranks' parts:
+  // optimizer.rank-000.safetensors, ... and the whole average. All ranks write them at once.
   std::vector<std::string> save(const std::filesystem::path& folder) const;
+  std::vector<std::string> save_part(const std::filesystem::path& folder) const;
+  bool sharded() const { return options_.shard != nullptr; }
+  // Files of either kind, and of any number of ranks.
   void load(const std::filesystem::path& folder);
 
  private:

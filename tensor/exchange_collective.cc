@@ -1,6 +1,7 @@
 #include "tensor/exchange_collective.h"
 
 #include <algorithm>
+#include <chrono>
 #include <condition_variable>
 #include <cstring>
 #include <deque>
@@ -14,6 +15,8 @@
 
 namespace mullion {
 namespace {
+
+constexpr std::chrono::milliseconds kHeartbeat(500);
 
 // Runs tasks in the order in which they were given. After one has failed the others fail likewise.
 class Worker {
@@ -60,7 +63,13 @@ class Worker {
   void run() {
     std::unique_lock lock(mutex_);
     while (true) {
-      changed_.wait(lock, [&] { return ending_ || (!tasks_.empty() && !failure_); });
+      const auto ready = [&] { return ending_ || (!tasks_.empty() && !failure_); };
+      while (!changed_.wait_for(lock, kHeartbeat, ready)) {
+        if (failure_) continue;
+        lock.unlock();
+        transport_->keep_alive();
+        lock.lock();
+      }
       if (ending_) return;
       const auto task = std::move(tasks_.front());
       tasks_.pop_front();

@@ -41,6 +41,10 @@ class Transport {
   // Lets the others know that this rank ends, and why; their exchanges fail with that reason.
   virtual void abandon(const std::string& why) noexcept = 0;
 
+  // Called now and then while nothing is exchanged: tells the others that this rank lives, so that
+  // they wait for it while it computes, reads or saves for long.
+  virtual void keep_alive() {}
+
   // From any thread: an exchange under way ends soon, with an error.
   void stop() { stopped_ = true; }
 

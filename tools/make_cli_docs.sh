@@ -17,7 +17,7 @@ Made from `--help` by `tools/make_cli_docs.sh`. Values in parentheses are defaul
 stand in a TOML file for `-c`; `--print-config` shows where each value came from. Results go to
 stdout (with `--json` as one object in the last line), progress to stderr. Exit codes: 0 done, 1 any
 other error, 2 usage or configuration, 3 bad input file, 4 disk or permission, 5 diverged, 6 out of
-memory or device fault, 7 reserved for a lost peer (several devices), 75 stopped on request, saved and
+memory or device fault, 7 another rank is lost (docs/many.md), 75 stopped on request, saved and
 resumable, 130 second Ctrl-C.
 TEXT
   local program verb

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "apps/llama/perplexity_sums.h"
 #include "autograd/node.h"
 #include "data/text_rows.h"
 
@@ -64,22 +65,22 @@ Perplexity perplexity(const LanguageModel& model, int64_t length, const ReadIds&
                       const std::function<bool(int64_t, double)>& progress) {
   NoGrad no_grad;
   const std::vector<int64_t> starts = perplexity_windows(length, o);
-  Perplexity result;
-  double sum = 0;
+  PerplexitySums sums;
+  bool complete = true;
   for (size_t begin = 0; begin < starts.size(); begin += static_cast<size_t>(o.batch)) {
     const size_t end = std::min(starts.size(), begin + static_cast<size_t>(o.batch));
+    if (!sums.takes_next()) continue;
     const Windows windows = read_windows({starts.begin() + static_cast<std::ptrdiff_t>(begin),
                                           starts.begin() + static_cast<std::ptrdiff_t>(end)},
                                          read, o, model.vocabulary());
-    sum += model.loss(windows.ids, windows.targets, 1).item();
-    result.windows = static_cast<int64_t>(end);
-    result.tokens += windows.scored;
-    result.nll = sum / static_cast<double>(result.tokens);
-    result.complete = end == starts.size();
-    if (progress && !progress(result.windows, result.nll)) break;
+    sums.add(model.loss(windows.ids, windows.targets, 1).item(), windows.scored,
+             static_cast<int64_t>(end - begin));
+    if (progress && !progress(static_cast<int64_t>(end), sums.mean())) {
+      complete = end == starts.size();
+      break;
+    }
   }
-  result.perplexity = std::exp(result.nll);
-  return result;
+  return sums.total(complete);
 }
 
 }  // namespace mullion

@@ -1,8 +1,9 @@
 // Perplexity by stretches that overlap: transformers' sliding window and lm-eval's rolling one.
 #include <algorithm>
-#include <cmath>
+#include <utility>
 
 #include "apps/llama/perplexity.h"
+#include "apps/llama/perplexity_sums.h"
 #include "autograd/node.h"
 #include "data/text_rows.h"
 
@@ -38,16 +39,23 @@ Perplexity stretch_perplexity(const LanguageModel& model, std::span<const Scored
                               const ReadIds& read, int64_t batch,
                               const std::function<bool(int64_t, double)>& progress) {
   const NoGrad no_grad;
-  Perplexity result;
-  double sum = 0;
+  PerplexitySums sums;
+  bool complete = true;
   for (size_t begin = 0; begin < stretches.size();) {
     const ScoredStretch& first = stretches[begin];
     const int64_t T = first.end - first.begin - 1;
+    const auto is_like_first = [&](const ScoredStretch& s) {
+      return s.end - s.begin - 1 == T && s.scored == first.scored;
+    };
     size_t end = begin;
+    while (end < stretches.size() && static_cast<int64_t>(end - begin) < batch &&
+           is_like_first(stretches[end]))
+      ++end;
+    const size_t start = std::exchange(begin, end);
+    if (!sums.takes_next()) continue;
     std::vector<int64_t> ids, targets;
-    for (; end < stretches.size() && static_cast<int64_t>(end - begin) < batch; ++end) {
-      const ScoredStretch& s = stretches[end];
-      if (s.end - s.begin - 1 != T || s.scored != first.scored) break;
+    for (size_t i = start; i < end; ++i) {
+      const ScoredStretch& s = stretches[i];
       std::vector<int32_t> row(static_cast<size_t>(T + 1));
       read(s.begin, row);
       for (int64_t t = 0; t <= T; ++t) {
@@ -58,17 +66,15 @@ Perplexity stretch_perplexity(const LanguageModel& model, std::span<const Scored
         if (t > 0) targets.push_back(t > T - s.scored ? id : kNoTarget);
       }
     }
-    const auto rows = static_cast<int64_t>(end - begin);
-    sum += model.loss(Tensor::from(ids, {rows, T}), Tensor::from(targets, {rows, T}), 1).item();
-    result.tokens += rows * first.scored;
-    result.windows = static_cast<int64_t>(end);
-    result.nll = sum / static_cast<double>(result.tokens);
-    result.complete = end == stretches.size();
-    begin = end;
-    if (progress && !progress(result.windows, result.nll)) break;
+    const auto rows = static_cast<int64_t>(end - start);
+    sums.add(model.loss(Tensor::from(ids, {rows, T}), Tensor::from(targets, {rows, T}), 1).item(),
+             rows * first.scored, rows);
+    if (progress && !progress(static_cast<int64_t>(end), sums.mean())) {
+      complete = end == stretches.size();
+      break;
+    }
   }
-  result.perplexity = std::exp(result.nll);
-  return result;
+  return sums.total(complete);
 }
 
 }  // namespace mullion

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <utility>
 
 #include "apps/llama/adapter_card.h"
@@ -13,8 +14,10 @@
 #include "apps/options/nearest.h"
 #include "apps/options/schedule_check.h"
 #include "apps/program/log.h"
+#include "apps/run/ranks.h"
 #include "autograd/ops.h"
 #include "nn/state.h"
+#include "optim/parallel/rank_sum.h"
 #include "tensor/backend.h"
 #include "tensor/io/file.h"
 #include "tensor/io/json.h"
@@ -244,12 +247,19 @@ void LlamaTraining::make_update() {
   const auto betas = options_.get<std::vector<double>>("optim.betas");
   // Documents are data that a recorded step would repeat.
   const GraphUse graph = data_->packed() ? GraphUse::off : graph_use(options_, device_);
+  UpdateOptions update{.max_norm = options_.get<double>("optim.clip_grad"), .graph = graph};
+  if (ranks()) {
+    update.sum_over_ranks = RankSum(*ranks(), accumulate_);
+    update.graph = GraphUse::off;  // gradients move into buckets
+  }
+  std::vector<ParameterGroup> groups = {norms, embedding, others};
+  if (shards_optimizer(options_)) {
+    update.shard = std::make_shared<OptimizerShard>(*ranks(), trained);
+    groups = update.shard->own(groups);
+  }
   update_ = std::make_unique<UpdateStep>(
-      trained,
-      make_adamw({norms, embedding, others},
-                 {betas[0], betas[1], options_.get<double>("optim.eps")}),
-      [this](const UpdateStep::Inputs& in) { return loss(in); },
-      UpdateOptions{.max_norm = options_.get<double>("optim.clip_grad"), .graph = graph});
+      trained, make_adamw(groups, {betas[0], betas[1], options_.get<double>("optim.eps")}),
+      [this](const UpdateStep::Inputs& in) { return loss(in); }, std::move(update));
 }
 
 // Of one micro-batch: {ids, targets}, then what the training has of one over the step's targets
@@ -316,22 +326,28 @@ RunSettings LlamaTraining::settings() const {
 
 StepReport LlamaTraining::step(int64_t step) {
   const auto begin = Clock::now();
-  const std::vector<TextBatch> batches = data_->step(step);
+  const std::vector<TextBatch> batches = data_->step(step, rank(), rank_count());
   const double data_seconds = std::chrono::duration<double>(Clock::now() - begin).count();
   int64_t targets = 0, tokens = 0;
   for (const TextBatch& batch : batches) {
     targets += batch.learned;
     tokens += batch.real;
   }
+  if (ranks()) {  // of the whole step
+    const auto sums = sum_over_ranks({static_cast<double>(targets), static_cast<double>(tokens)});
+    targets = std::llround(sums[0]);
+    tokens = std::llround(sums[1]);
+  }
   const auto scale = static_cast<float>(1.0 / static_cast<double>(targets));
-  int64_t pass = step * accumulate_;
+  int64_t pass = step * accumulate_ + rank();
   auto batch = batches.begin();
-  update_->accumulate(accumulate_, [&]() -> UpdateStep::Inputs {
+  update_->accumulate(std::ssize(batches), [&]() -> UpdateStep::Inputs {
     UpdateStep::Inputs inputs = {tensor_of(batch->ids, *batch), tensor_of(batch->targets, *batch)};
     if (data_->varies()) inputs.push_back(Tensor::from(std::vector<float>{scale}, {}));
     // A number for each pass of the run: the same masks whether it was interrupted or not.
     if (lora_ && lora_->dropout > 0)
-      inputs.push_back(Tensor::from(std::vector<int64_t>{pass++}, {1}));
+      inputs.push_back(Tensor::from(std::vector<int64_t>{pass}, {1}));
+    pass += rank_count();
     if (data_->packed())
       inputs.push_back(Tensor::from(batch->documents, {std::ssize(batch->documents)}));
     ++batch;
@@ -346,6 +362,7 @@ StepReport LlamaTraining::step(int64_t step) {
 }
 
 void LlamaTraining::start(const fs::path& run, int64_t step) {
+  if (!is_first_rank()) return;
   summary_.emplace(
       run, step + 1,
       std::vector<std::string>{"step", "train_loss", "eval_loss", "eval_perplexity", "lr"});
@@ -357,7 +374,7 @@ Evaluation LlamaTraining::evaluate(int64_t step) {
   std::optional<double> loss, ppl;
   if (result.present) loss = result.loss, ppl = std::exp(result.loss);
   result.train_loss = update_->take_mean_loss();
-  summary_->row(step, {result.train_loss, loss, ppl, schedule_.at(step - 1)});
+  if (summary_) summary_->row(step, {result.train_loss, loss, ppl, schedule_.at(step - 1)});
   return result;
 }
 
@@ -369,16 +386,24 @@ Evaluation LlamaTraining::validate() {
   model_->set_pattern(AttentionPattern{});
   const auto limit = options_.get<int64_t>("eval.max_rows");
   const int64_t all = data_->validation()->size(), rows = limit > 0 ? std::min(limit, all) : all;
-  double sum = 0;
-  int64_t targets = 0;
-  for (int64_t row = 0; row < rows && result.complete; row += batch_) {
+  // The ranks take the batches in turn; sums are made in the batches' order, whoever computed them.
+  const auto batches = static_cast<size_t>((rows + batch_ - 1) / batch_);
+  std::vector<double> losses(batches), targets(batches);
+  for (auto i = static_cast<size_t>(rank()); i < batches && result.complete;
+       i += static_cast<size_t>(rank_count())) {
+    const int64_t row = static_cast<int64_t>(i) * batch_;
     const TextBatch batch = data_->validation_batch(row, std::min(batch_, rows - row));
-    sum += model_->loss(tensor_of(batch.ids, batch), tensor_of(batch.targets, batch), 1).item();
-    targets += batch.learned;
-    result.complete = !stop_requested() || row + batch_ >= rows;
+    losses[i] =
+        model_->loss(tensor_of(batch.ids, batch), tensor_of(batch.targets, batch), 1).item();
+    targets[i] = static_cast<double>(batch.learned);
+    result.complete = !stop_requested() || i + static_cast<size_t>(rank_count()) >= batches;
   }
   model_->set_pattern(pattern_);
-  result.loss = result.metric = sum / static_cast<double>(targets);
+  result.complete = all_ranks(result.complete);
+  const auto sum = [](const std::vector<double>& values) {
+    return std::accumulate(values.begin(), values.end(), 0.0);
+  };
+  result.loss = result.metric = sum(sum_over_ranks(losses)) / sum(sum_over_ranks(targets));
   result.fields = {{"perplexity", std::exp(result.loss)}};
   return result;
 }
@@ -412,11 +437,16 @@ void LlamaTraining::write_weights(CheckpointWriter& writer) {
 }
 
 TrainingState LlamaTraining::state() {
-  return {update_->count_nonfinite(), [this](CheckpointWriter& writer) {
-            write_weights(writer);
-            // Order and random numbers are functions of the seed and the step.
-            writer.add_files([this](const fs::path& folder) { return update_->save(folder); });
-          }};
+  TrainingState state;
+  state.non_finite = update_->count_nonfinite();
+  state.write = [this](CheckpointWriter& writer) {
+    write_weights(writer);
+    // Order and random numbers are functions of the seed and the step.
+    writer.add_files([this](const fs::path& folder) { return update_->save(folder); });
+  };
+  if (update_->sharded())
+    state.write_part = [this](const fs::path& folder) { return update_->save_part(folder); };
+  return state;
 }
 
 void LlamaTraining::restore(const CheckpointInfo& checkpoint) {

@@ -7,6 +7,7 @@
 #include "apps/llama/text_data.h"
 #include "apps/llama/token_rows.h"
 #include "apps/program/log.h"
+#include "apps/run/ranks.h"
 #include "data/token_rows.h"
 #include "tensor/check.h"
 
@@ -54,9 +55,12 @@ TrainingData::TrainingData(const Options& options, Learns learns, int64_t vocab_
 }
 
 std::unique_ptr<TextRows> TrainingData::open_texts(const char* key) {
-  const auto files = token_files(
-      options_, options_.get<std::vector<std::string>>(key),
-      [&] { return open_tokenizer(tokenizer_path_, vocab_size_); }, text_facts_);
+  std::vector<std::string> files;
+  first_rank_first([&] {  // what it tokenizes, the others find
+    files = token_files(
+        options_, options_.get<std::vector<std::string>>(key),
+        [&] { return open_tokenizer(tokenizer_path_, vocab_size_); }, text_facts_);
+  });
   auto rows =
       std::make_unique<TokenRows>(files, token_file_options(options_, vocab_size_), context_);
   for (const auto& file : rows->files()) require_same_tokenizer(*file, tokenizer_hash_);
@@ -91,10 +95,10 @@ TextBatch TrainingData::batch_of(const std::vector<TextRow>& rows, bool packed) 
   return collate(rows, context_, kPadTo, packed);
 }
 
-std::vector<TextBatch> TrainingData::step(int64_t step) {
+std::vector<TextBatch> TrainingData::step(int64_t step, int64_t first, int64_t stride) {
   std::vector<TextBatch> batches;
-  int64_t position = step * rows_a_step();
-  for (int64_t pass = 0; pass < accumulate_; ++pass) {
+  for (int64_t pass = first; pass < accumulate_; pass += stride) {
+    int64_t position = step * rows_a_step() + pass * batch_;
     std::vector<TextRow> rows;
     for (int64_t i = 0; i < batch_; ++i) rows.push_back(rows_->read(order_->at(position++)));
     batches.push_back(batch_of(rows, packed_));

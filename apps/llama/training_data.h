@@ -36,8 +36,9 @@ class TrainingData {
   // Rows a step, and how many such are an epoch.
   int64_t rows_a_step() const { return batch_ * accumulate_; }
   double steps_an_epoch() const;
-  // The micro-batches of a step, each of batch_size rows.
-  std::vector<TextBatch> step(int64_t step);
+  // The micro-batches of a step, each of batch_size rows: passes `first`, `first` + `stride`, ...
+  // of it.
+  std::vector<TextBatch> step(int64_t step, int64_t first = 0, int64_t stride = 1);
   // Validation rows [first, first + count).
   TextBatch validation_batch(int64_t first, int64_t count) const;
   // For env.json and --json: the texts tokenized, or what the instructions are.

@@ -1,5 +1,7 @@
 #include "apps/options/device.h"
 
+#include "apps/program/rank_lines.h"
+
 #include <sys/sysinfo.h>
 
 #include <charconv>
@@ -11,9 +13,15 @@
 
 namespace mullion {
 
+namespace {
+int default_index = 0;
+}
+
+void set_default_device_index(int index) { default_index = index; }
+
 Device device_of(const Options& options) {
   const std::string text = options.device(), kind = text.substr(0, text.find(':'));
-  int index = 0;
+  int index = kind == "cpu" ? 0 : default_index;
   if (kind.size() < text.size()) {
     const char* const end = text.data() + text.size();
     const auto [stop, error] = std::from_chars(text.data() + kind.size() + 1, end, index);

@@ -1,5 +1,7 @@
 #include "apps/program/log.h"
 
+#include "apps/program/rank_lines.h"
+
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -12,6 +14,7 @@ namespace {
 struct Log {
   std::mutex mutex;
   int level = 0;
+  std::string rank;  // "" of the first
   int file = -1;
   size_t status_width = 0;  // columns of the bar that stands on the terminal's last line
 };
@@ -41,6 +44,8 @@ std::string erased(size_t width) {
 
 void set_log_level(int level) { log().level = level; }
 
+void set_log_rank(const std::string& name) { log().rank = name; }
+
 void log_to_file(const std::filesystem::path& file) {
   const std::lock_guard lock(log().mutex);
   if (log().file >= 0) ::close(log().file);
@@ -54,13 +59,17 @@ void log_line(LogLevel level, const std::string& text) {
   const std::lock_guard lock(log().mutex);
   if (log().file >= 0) put(log().file, text + "\n");
   if (static_cast<int>(level) > log().level) return;
+  if (!log().rank.empty()) {
+    if (text.starts_with("error: ")) put(STDERR_FILENO, log().rank + ": " + text + "\n");
+    return;
+  }
   put(STDERR_FILENO, erased(log().status_width) + text + "\n");
   log().status_width = 0;
 }
 
 void log_status(const std::string& text) {
   const std::lock_guard lock(log().mutex);
-  if (log().level < 0) return;
+  if (log().level < 0 || !log().rank.empty()) return;
   put(STDERR_FILENO, erased(log().status_width) + text);
   log().status_width = text.size();
 }

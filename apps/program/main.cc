@@ -15,6 +15,7 @@
 #include "apps/options/nearest.h"
 #include "apps/program/log.h"
 #include "apps/program/signals.h"
+#include "apps/run/ranks.h"
 #include "tensor/check.h"
 #include "tensor/parallel.h"
 
@@ -56,22 +57,24 @@ void print(const std::string& text) {
 }  // namespace
 
 void print_text(const Options& options, const std::string& text) {
-  if (!options.json) print(text);
+  if (!options.json && is_first_rank()) print(text);
 }
 
 void print_result(const Options& options, const std::string& line) {
   if (options.json)
     log_info(line);
-  else
+  else if (is_first_rank())
     print(line + "\n");
 }
 
 namespace {
+bool muted = false;  // another rank than the first gives no result
+
 int report(const std::string& what, const std::string& hint, Fault fault, bool json) {
   const int code = static_cast<int>(fault);
   log_line(LogLevel::quiet, "error: " + what);
   if (!hint.empty()) log_line(LogLevel::quiet, "  try: " + hint);
-  if (json) {
+  if (json && !muted) {
     try {
       print(JsonObject().set("error", what).set("exit_code", code).text() + "\n");
     } catch (const Error&) {
@@ -104,10 +107,20 @@ int run_options(const Options& options, const ProgramBody& body) {
   set_log_level(options.verbosity);
   for (const std::string& note : options.notes) log_info(note);
   set_num_threads(options.threads());
+  if (options.table().find("run.launcher") && !options.dry_run) join_ranks(options);
   if (!options.device().starts_with("auto")) device_of(options);  // said before any work
-  const Outcome outcome = body(options);
-  if (options.json) print(outcome.result.text() + "\n");
-  return outcome.exit_code;
+  try {
+    const Outcome outcome = body(options);
+    const bool first = is_first_rank();
+    leave_ranks();
+    if (options.json && first) print(outcome.result.text() + "\n");
+    return outcome.exit_code;
+  } catch (const std::exception& error) {
+    if (!ranks()) throw;
+    muted = !is_first_rank();
+    abandon_ranks(error.what());
+    throw;
+  }
 }
 
 std::string verb_of(const OptionTable& table) {

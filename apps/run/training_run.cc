@@ -3,9 +3,11 @@
 #include <cmath>
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "apps/program/command_text.h"
 #include "apps/program/log.h"
+#include "apps/run/ranks.h"
 #include "tensor/check.h"
 #include "tensor/io/json.h"
 #include "tensor/storage.h"
@@ -31,10 +33,25 @@ Identity identity_of(const Options& options, const RunSettings& settings) {
   identity.insert(identity.end(), settings.identity.begin(), settings.identity.end());
   return identity;
 }
+
+// Every option must be the same but for what belongs to a machine; so must what the data and the
+// model are, and the program.
+NamedTexts shared_by_ranks(const Options& options, const RunSettings& settings) {
+  NamedTexts fields = {{"version", MULLION_VERSION}};
+  for (const auto& [name, value] : settings.identity) fields.emplace_back(name, value);
+  for (const OptionSpec& spec : options.table().specs())
+    if (!spec.is_path && spec.key != "data.workers" && !spec.key.starts_with("run."))
+      fields.emplace_back(spec.key, toml_text(options.value(spec.key)));
+  return fields;
+}
 }  // namespace
 
 void add_training_options(OptionTable& table, const RunDefaults& defaults) {
   add_run_options(table, defaults);
+  add_rank_options(table);
+  add_shard_option(table);
+  table.add("log.ranks", "--log-ranks", false, "the other ranks' lines into RUN/rank-N.log")
+      .free_on_resume();
   table
       .add("train.max_skipped", "--max-skipped", 10,
            "steps in a row that may fail by a loss or gradient that is not finite")
@@ -49,29 +66,43 @@ void add_training_options(OptionTable& table, const RunDefaults& defaults) {
 TrainingRun::TrainingRun(const Options& options, RunSettings settings)
     : options_(options),
       settings_(std::move(settings)),
-      choice_(choose_run(options, settings_.what)),
-      folder_(choice_.folder, choice_.resume),
-      store_(folder_.path(), folder_.run_id(),
-             {options.get<int64_t>("save.keep"), options.get<int64_t>("save.keep_every"), 3},
-             [this] { folder_.check_owned(); }),
-      switches_(folder_.path()) {
+      choice_(is_first_rank() ? choose_run(options, settings_.what) : RunChoice()) {
+  require_same_on_all_ranks(shared_by_ranks(options, settings_));
+  if (is_first_rank()) open_folder();
+  path_ = text_of_first_rank(choice_.folder.string());
   catch_stop_signals(options.get<std::vector<std::string>>("save.signals"));
-  log_to_file(folder_.path() / "train.log");
-  if (choice_.resume != Resume::no) {
-    checkpoint_ = choice_.checkpoint.empty() ? store_.recover()
-                                             : std::optional(verify_checkpoint(choice_.checkpoint));
-  }
+  if (is_first_rank())
+    log_to_file(path_ / "train.log");
+  else if (options.get<bool>("log.ranks"))
+    log_to_file(path_ / concat("rank-", rank(), ".log"));
+  const std::string found =
+      text_of_first_rank(checkpoint_ ? checkpoint_->folder.string() : std::string());
+  if (!is_first_rank() && !found.empty()) checkpoint_ = verify_checkpoint(found);
   if (checkpoint_) restore();
-  folder_.record(options_, settings_.facts);
   settings_.plan.checkpoints = options.get<int64_t>("save.keep");
-  folder_.preflight(settings_.plan.checkpoint_bytes, options.get<int64_t>("save.keep") + 1);
-  metrics_.emplace(folder_.path(), step_);
-  events_.emplace(folder_.path(), checkpoint_ ? step_ + 1 : 0);
+  if (is_first_rank()) {
+    folder_->record(options_, settings_.facts);
+    folder_->preflight(settings_.plan.checkpoint_bytes, options.get<int64_t>("save.keep") + 1);
+    metrics_.emplace(path_, step_);
+    events_.emplace(path_, checkpoint_ ? step_ + 1 : 0);
+  }
   if (step_ >= settings_.plan.total_steps) {
-    log_info(folder_.path().string(), ": complete already, ", step_, " steps");
+    log_info(path_.string(), ": complete already, ", step_, " steps");
   }
   begin_ = step_begin_ = shown_ = Clock::now();
   first_step_ = step_;
+}
+
+void TrainingRun::open_folder() {
+  folder_.emplace(choice_.folder, choice_.resume);
+  store_.emplace(folder_->path(), folder_->run_id(),
+                 CheckpointPolicy{options_.get<int64_t>("save.keep"),
+                                  options_.get<int64_t>("save.keep_every"), 3},
+                 [this] { folder_->check_owned(); });
+  switches_.emplace(folder_->path());
+  if (choice_.resume == Resume::no) return;
+  checkpoint_ = choice_.checkpoint.empty() ? store_->recover()
+                                           : std::optional(verify_checkpoint(choice_.checkpoint));
 }
 
 void TrainingRun::restore() {
@@ -102,10 +133,10 @@ double TrainingRun::epoch() const {
 
 bool TrainingRun::more() {
   if (step_ >= settings_.plan.total_steps) return false;
-  if (stop_requested()) {
+  if (ranks() ? stopping_ : stop_requested()) {
     progress_.reset();
-    CHECK_AS(Fault::disk, saved_step_ == step_ || step_ == 0, folder_.path().string(),
-             ": stopped by ", stop_reason(), " at step ", step_, ", which could not be saved");
+    CHECK_AS(Fault::disk, saved_step_ == step_ || step_ == 0, path_.string(), ": stopped by ",
+             stop_reason(), " at step ", step_, ", which could not be saved");
     log_info("stopped by ", stop_reason(), " at step ", step_,
              saved_step_ == step_ ? ", saved" : ", before the first step");
     return false;
@@ -199,6 +230,7 @@ StepReport TrainingRun::make(const std::function<StepReport(int64_t)>& step) {
   try {
     return step(step_);
   } catch (const Error& error) {
+    if (error.fault() == Fault::peer_lost) throw error.in(name);
     if (error.fault() != Fault::memory) throw;
     throw Error(concat(name, ": ", error.what()), Fault::memory,
                 error.hint().empty() ? hint : error.hint());
@@ -223,14 +255,14 @@ void TrainingRun::record(const StepReport& r) {
   fields.set("mem_gib", gib(memory_use(settings_.device).peak));
   for (const auto& [name, value] : r.extra) fields.set(name, value);
   if (!r.applied) fields.set("skipped", true);
-  metrics_->write(fields);
+  if (metrics_) metrics_->write(fields);
   const bool due =
       every(step_, options_.get<int64_t>("log.every")) || step_ == settings_.plan.total_steps;
   if (step_ > first_step_ + 1) measured_seconds_ += seconds;
   tell_time();
   if (due || show_due(Clock::now())) show(r, rate);
   if (r.applied) watch_loss(r.loss);
-  if (due) {
+  if (due && events_) {
     events_->scalar("train/loss", r.loss, step_);
     events_->scalar("train/lr", r.lr, step_);
     events_->scalar("train/grad_norm", r.grad_norm, step_);
@@ -270,9 +302,9 @@ void TrainingRun::evaluate(const std::function<Evaluation()>& evaluation,
     record_evaluation(evaluation());
   } catch (const Error& error) {
     evaluation_pending_ = true;
-    if (saved_step_ != step_) {
+    if (saved_step_ != step_ && is_first_rank() && !state().write_part) {
       log_warning("the evaluation after step ", step_, " failed; the step is saved first");
-      save(state());
+      save_files(state());
     }
     throw;
   }
@@ -287,9 +319,10 @@ void TrainingRun::record_evaluation(const Evaluation& e) {
   JsonObject fields = line("val");
   fields.set("loss", e.loss);
   for (const auto& [name, value] : e.fields) fields.set(name, value);
-  metrics_->write(fields);
-  events_->scalar("eval/loss", e.loss, step_);
-  for (const auto& [name, value] : e.fields) events_->scalar("eval/" + name, value, step_);
+  if (metrics_) metrics_->write(fields);
+  if (events_) events_->scalar("eval/loss", e.loss, step_);
+  for (const auto& [name, value] : e.fields)
+    if (events_) events_->scalar("eval/" + name, value, step_);
   history_.log_history.push_back(
       JsonObject().set("step", step_).set("eval_loss", e.loss).set("epoch", epoch()).text());
   const bool first = !history_.best_metric;
@@ -298,7 +331,7 @@ void TrainingRun::record_evaluation(const Evaluation& e) {
     history_.best_metric = e.metric;
     history_.best_model_checkpoint = checkpoint_name(step_);
     best_step_ = step_;
-    if (saved_step_ == step_ && checkpoint_) store_.mark_best(*checkpoint_);
+    if (store_ && saved_step_ == step_ && checkpoint_) store_->mark_best(*checkpoint_);
   }
   std::string text = concat("step ", step_);
   if (const TrainingPlan& plan = settings_.plan; plan.steps_per_epoch > 0)
@@ -311,9 +344,22 @@ void TrainingRun::record_evaluation(const Evaluation& e) {
   watch_metric(e);
 }
 
+// A signal to one rank stops all at the same step.
+bool TrainingRun::stop_agreed() {
+  const bool mine = switches_ ? switches_->stop_requested() : stop_requested();
+  if (stopping_ || !any_rank(mine)) return stopping_;
+  stopping_ = true;
+  if (!ranks()) return true;
+  const auto reasons = texts_of_ranks(mine ? stop_reason() : "");
+  for (size_t r = 0; r < reasons.size(); ++r)
+    if (!reasons[r].empty() && !mine)
+      request_stop(concat(reasons[r], " to ", ranks()->name(static_cast<int64_t>(r))));
+  return true;
+}
+
 bool TrainingRun::save_due() {
-  const bool asked = switches_.save_requested();
-  const bool stopping = switches_.stop_requested();
+  const bool asked = any_rank(switches_ && switches_->save_requested());
+  const bool stopping = stop_agreed();
   if (saved_step_ == step_ || step_ == 0) return false;
   return asked || stopping || every(step_, options_.get<int64_t>("save.every")) ||
          step_ == settings_.plan.total_steps;
@@ -327,7 +373,42 @@ std::string TrainingRun::state_text() const {
   return state.text() + "\n";
 }
 
+namespace {
+// In the save of the first rank: the files of the ranks' parts, in `folder`; "" where there will be
+// none. The others call it as well, and write theirs.
+std::vector<std::string> write_parts(const TrainingState& training, const std::string& folder) {
+  const std::string place = text_of_first_rank(folder);
+  if (place.empty()) return {};
+  std::string names;
+  for (const std::string& name : training.write_part(place)) names += name + "\n";
+  std::vector<std::string> all;
+  for (const std::string& text : texts_of_ranks(names)) {
+    std::istringstream lines(text);
+    for (std::string name; std::getline(lines, name);) all.push_back(name);
+  }
+  return all;
+}
+}  // namespace
+
 void TrainingRun::save(const TrainingState& training) {
+  std::optional<CheckpointInfo> saved;
+  TrainingState whole = training;
+  if (training.write_part)
+    whole.non_finite = std::llround(sum_over_ranks({static_cast<double>(training.non_finite)})[0]);
+  if (is_first_rank())
+    saved = save_files(whole);
+  else if (training.write_part)
+    write_parts(training, "");
+  if (!any_rank(saved.has_value())) return;
+  saved_step_ = step_;
+  if (!saved) return;
+  saved_bytes_ = 0;
+  for (const auto& [name, file] : saved->files) saved_bytes_ += file.bytes;
+  if (best_step_ == step_) store_->mark_best(*saved);
+  log_verbose("saved ", saved->folder.string());
+}
+
+std::optional<CheckpointInfo> TrainingRun::save_files(const TrainingState& training) {
   metrics_->sync();
   history_.global_step = step_;
   history_.max_steps = settings_.plan.total_steps;
@@ -336,25 +417,28 @@ void TrainingRun::save(const TrainingState& training) {
   request.step = step_;
   request.identity = identity_of(options_, settings_);
   request.non_finite = training.non_finite;
+  bool parts_written = !training.write_part;
   request.write = [&](CheckpointWriter& writer) {
+    if (training.write_part)
+      writer.add_files([&](const std::filesystem::path& folder) {
+        parts_written = true;
+        return write_parts(training, folder.string());
+      });
     training.write(writer);
     writer.add_file(kStateFile, state_text());
     writer.add_file(kHistoryFile, trainer_state_text(history_));
   };
-  const auto saved = store_.try_save(request);
-  if (!saved) return;
-  saved_step_ = step_;
-  saved_bytes_ = 0;
-  for (const auto& [name, file] : saved->files) saved_bytes_ += file.bytes;
-  if (best_step_ == step_) store_.mark_best(*saved);
-  log_verbose("saved ", saved->folder.string());
+  const auto saved = store_->try_save(request);
+  if (!parts_written) write_parts(training, "");
+  return saved;
 }
 
 void TrainingRun::tell_end(
     const std::function<std::vector<std::string>(const std::filesystem::path&)>& commands) const {
-  const std::filesystem::path run = folder_.path();
+  if (!is_first_rank()) return;
+  const std::filesystem::path& run = path_;
   if (saved_step_ < 0) return log_info("saved      nothing: no checkpoint was due before the end");
-  const auto best = store_.best();
+  const auto best = store_->best();
   std::string text = concat((run / "last").string(), " (step ", saved_step_, ", ",
                             bytes_in_words(static_cast<double>(saved_bytes_)), ")");
   if (best && history_.best_metric)
@@ -374,7 +458,7 @@ void TrainingRun::tell_end(
 Outcome TrainingRun::outcome() const {
   JsonObject result;
   result.set("steps", step_).set("final_loss", last_loss_);
-  result.set("run", folder_.path().string()).set("skipped_steps", skipped_);
+  result.set("run", path_.string()).set("skipped_steps", skipped_);
   if (evaluation_) {
     result.set("eval_loss", evaluation_->loss);
     for (const auto& [name, value] : evaluation_->fields) result.set(name, value);

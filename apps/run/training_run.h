@@ -13,6 +13,9 @@
 //
 // A step is a function of its number and of what a checkpoint holds, so a resumed run repeats the
 // bits of one that was never interrupted.
+//
+// Of several ranks (apps/run/ranks.h) each makes the same calls; the first one has the folder, and
+// writes. All stop at the same step.
 #pragma once
 #include <chrono>
 #include <functional>
@@ -65,6 +68,8 @@ struct Evaluation {
 struct TrainingState {
   int64_t non_finite = 0;  // values in weights and moments that are not finite
   std::function<void(CheckpointWriter&)> write;
+  // Where ranks hold different parts of the state: this rank's files into the folder; their names.
+  std::function<std::vector<std::string>(const std::filesystem::path&)> write_part = nullptr;
 };
 
 struct RunSettings {
@@ -89,7 +94,7 @@ class TrainingRun {
   void tell_plan() const { settings_.plan.tell(); }
   // What to restore weights, moments and counters from; none: a new run.
   const std::optional<CheckpointInfo>& checkpoint() const { return checkpoint_; }
-  const std::filesystem::path& path() const { return folder_.path(); }
+  const std::filesystem::path& path() const { return path_; }
   int64_t step() const { return step_; }  // steps done: the number of the next one, from 0
   int64_t skipped() const { return skipped_; }
 
@@ -118,7 +123,10 @@ class TrainingRun {
   Outcome outcome() const;
 
  private:
+  void open_folder();
   void restore();
+  bool stop_agreed();
+  std::optional<CheckpointInfo> save_files(const TrainingState& training);
   bool evaluation_due() const;
   void record_evaluation(const Evaluation& evaluation);
   std::string state_text() const;
@@ -135,9 +143,10 @@ class TrainingRun {
   Options options_;
   RunSettings settings_;
   RunChoice choice_;
-  RunFolder folder_;
-  CheckpointStore store_;
-  RunSwitches switches_;
+  std::filesystem::path path_;
+  std::optional<RunFolder> folder_;  // of the first rank alone, as are the files below
+  std::optional<CheckpointStore> store_;
+  std::optional<RunSwitches> switches_;
   std::optional<CheckpointInfo> checkpoint_;
   std::optional<MetricsLog> metrics_;
   std::optional<EventWriter> events_;
@@ -154,6 +163,7 @@ class TrainingRun {
   int64_t skipped_ = 0, skipped_in_a_row_ = 0;
   double last_loss_ = 0;
   bool evaluation_pending_ = false;
+  bool stopping_ = false;                 // as all ranks have agreed
   std::optional<Evaluation> evaluation_;  // the last one
 };
 

@@ -6,6 +6,7 @@
 
 #include "apps/program/progress.h"
 #include "apps/program/signals.h"
+#include "apps/run/ranks.h"
 #include "autograd/ops.h"
 
 namespace mullion {
@@ -30,6 +31,29 @@ Judged judge(int64_t sample, int64_t label, const float* scores, int64_t classes
   for (int64_t c = 0; c < classes; ++c) sum += std::exp(static_cast<double>(scores[c]) - *best);
   return {sample, label, rank_of(scores, classes, label), best - scores, 1 / sum};
 }
+struct BatchLoss {
+  int64_t batch;
+  double loss;  // of its images, added up
+};
+
+// What all ranks have scored, in the order of the data set.
+void gather_scores(Accuracy& total, std::vector<BatchLoss>& losses) {
+  if (!ranks()) return;
+  losses = items_of_ranks(losses);
+  std::sort(losses.begin(), losses.end(),
+            [](const BatchLoss& a, const BatchLoss& b) { return a.batch < b.batch; });
+  total.judged = items_of_ranks(total.judged);
+  std::stable_sort(total.judged.begin(), total.judged.end(),
+                   [](const Judged& a, const Judged& b) { return a.sample < b.sample; });
+  total.complete = all_ranks(total.complete);
+  total.unreadable = std::llround(sum_over_ranks({static_cast<double>(total.unreadable)})[0]);
+  std::string mine;
+  for (const std::string& message : total.messages) mine += message + '\0';
+  total.messages.clear();
+  for (const std::string& text : texts_of_ranks(mine))
+    for (size_t at = 0; at < text.size(); at = text.find('\0', at) + 1)
+      total.messages.emplace_back(text.c_str() + at);
+}
 }  // namespace
 
 Accuracy evaluate(const Tic& model, const Dataset& data, int batch_size, int workers,
@@ -39,22 +63,25 @@ Accuracy evaluate(const Tic& model, const Dataset& data, int batch_size, int wor
   options.batch_size = batch_size;
   options.workers = workers;
   options.bad_sample = BadSample::leave_out;
+  options.rank = rank();  // batches are dealt out to the ranks in turn
+  options.world = options.dealt = rank_count();
   Loader loader(data, options);
   std::optional<Progress> progress;
   if (!label.empty()) progress.emplace(label, data.size());
   Accuracy total;
-  int64_t first = 0, five = 0, seen = 0;
+  std::vector<BatchLoss> losses;
+  int64_t first = 0, seen = 0, scored = 0;
   Batch batch;
   while (loader.next(batch)) {
     if (stop_requested()) {
       total.complete = false;
       break;
     }
-    seen += batch_size;
+    seen += batch_size * rank_count();
     if (batch.count == 0) continue;
     const Tensor logits = model(images_of(batch, data.shape(), model.device()));
     const Tensor labels = Tensor::from(batch.labels, {batch.count});
-    total.loss += cross_entropy(logits, labels, 1).item();
+    losses.push_back({batch.index, cross_entropy(logits, labels, 1).item()});
     const auto host = logits.to_vector<float>();
     const float* scores = host.data();
     for (int64_t i = 0; i < batch.count; ++i) {
@@ -62,22 +89,27 @@ Accuracy evaluate(const Tic& model, const Dataset& data, int batch_size, int wor
       total.judged.push_back(
           judge(batch.samples[at], batch.labels[at], scores + i * logits.dim(1), logits.dim(1)));
       first += total.judged.back().rank < 1;
-      five += total.judged.back().rank < 5;
     }
-    total.count += batch.count;
+    scored += batch.count;
     if (progress)
       progress->update(
           std::min(seen, data.size()),
-          concat("top-1 ", 100.0 * static_cast<double>(first) / static_cast<double>(total.count),
-                 " %"));
+          concat("top-1 ", 100.0 * static_cast<double>(first) / static_cast<double>(scored), " %"));
   }
+  const LoaderReport report = loader.report();
+  total.unreadable = report.bad_samples;
+  total.messages = report.bad_messages;
+  gather_scores(total, losses);
+  // In the order of the batches, so that sums have the same bits for any number of ranks.
+  for (const BatchLoss& batch_loss : losses) total.loss += batch_loss.loss;
+  int64_t five = 0;
+  first = 0;
+  for (const Judged& one : total.judged) first += one.rank < 1, five += one.rank < 5;
+  total.count = std::ssize(total.judged);
   const double count = static_cast<double>(std::max<int64_t>(total.count, 1));
   total.top1 = 100.0 * static_cast<double>(first) / count;
   total.top5 = 100.0 * static_cast<double>(five) / count;
   total.loss /= count;
-  const LoaderReport report = loader.report();
-  total.unreadable = report.bad_samples;
-  total.messages = report.bad_messages;
   return total;
 }
 

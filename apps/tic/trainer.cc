@@ -1,13 +1,16 @@
 #include "apps/tic/trainer.h"
 
 #include <cmath>
+#include <utility>
 
 #include "apps/options/device.h"
 #include "apps/program/command_text.h"
 #include "apps/program/log.h"
+#include "apps/run/ranks.h"
 #include "apps/tic/evaluate.h"
 #include "apps/tic/plan.h"
 #include "nn/state.h"
+#include "optim/parallel/rank_sum.h"
 #include "tensor/backend.h"
 #include "tensor/io/safetensors.h"
 
@@ -19,13 +22,13 @@ constexpr char kWeightsFile[] = "model.safetensors";
 // The averages stand in the place of the weights for as long as this lives.
 class Averaged {
  public:
-  explicit Averaged(Ema& ema) : ema_(ema) { ema_.swap(); }
-  ~Averaged() { ema_.swap(); }
+  explicit Averaged(const UpdateStep& update) : update_(update) { update_.swap_average(); }
+  ~Averaged() { update_.swap_average(); }
   Averaged(const Averaged&) = delete;
   Averaged& operator=(const Averaged&) = delete;
 
  private:
-  Ema& ema_;
+  const UpdateStep& update_;
 };
 }  // namespace
 
@@ -69,10 +72,13 @@ void TicTrainer::restore(const CheckpointInfo& c) {
 void TicTrainer::start(const std::filesystem::path& run, int64_t step) {
   batches_ = std::make_unique<TicBatches>(*data_.train,
                                           train_loader_options(options_, schedule_, step), device_);
+  if (!is_first_rank()) return;
   summary_.emplace(run, step / schedule_.steps_per_epoch);
   if (const int shown = options_.get<int>("log.dataset_preview"); shown > 0) {
     LoaderOptions options = train_loader_options(options_, schedule_, 0);
     options.workers = 0;
+    options.rank = 0;
+    options.world = options.dealt = 1;
     options.batch_size = static_cast<int>(std::min<int64_t>(shown, data_.train->size()));
     Batch batch;
     Loader(*data_.train, options).next(batch);
@@ -90,11 +96,12 @@ void TicTrainer::tell(const std::vector<std::string>& messages) {
 StepReport TicTrainer::step(int64_t number) {
   const double waited = batches_->report().seconds_waited;
   const auto micro = options_.get<int64_t>("train.grad_accum_steps");
-  auto draw = static_cast<uint64_t>(number * micro);
-  update_->accumulate(micro, [&]() -> UpdateStep::Inputs {
+  int64_t pass = number * micro + rank();
+  update_->accumulate(passes_of_rank(micro, rank(), rank_count()), [&]() -> UpdateStep::Inputs {
     TicBatch batch = batches_->next();
+    const auto draw = static_cast<uint64_t>(std::exchange(pass, pass + rank_count()));
     return {batch.images, batch.targets.defined() ? batch.targets : batch.labels,
-            drop_path_streams(config_, draw++)};
+            drop_path_streams(config_, draw)};
   });
   batches_->send_ahead();
   StepReport r{update_->apply(schedule_.schedule.at(number)), schedule_.schedule.at(number)};
@@ -120,7 +127,7 @@ Evaluation TicTrainer::evaluate(int64_t step) {
   e.loss = a.loss;
   e.fields = {{"top1", a.top1}, {"top5", a.top5}};
   if (update_->average() && a.complete) {
-    const Averaged averaged(*update_->average());
+    const Averaged averaged(*update_);
     a = score("eval of the average");
     e.complete = a.complete;
     e.fields.insert(e.fields.end(), {{"ema_top1", a.top1}, {"ema_top5", a.top5}});
@@ -135,8 +142,10 @@ Evaluation TicTrainer::evaluate(int64_t step) {
       100 * (chance + 2 * std::sqrt(chance * (1 - chance) /
                                     static_cast<double>(std::max<int64_t>(a.count, 1))));
   e.train_loss = update_->take_mean_loss();
-  summary_->row((step - 1) / schedule_.steps_per_epoch, {e.train_loss.value_or(0), a.loss, a.top1,
-                                                         a.top5, schedule_.schedule.at(step - 1)});
+  if (summary_)
+    summary_->row(
+        (step - 1) / schedule_.steps_per_epoch,
+        {e.train_loss.value_or(0), a.loss, a.top1, a.top5, schedule_.schedule.at(step - 1)});
   return e;
 }
 
@@ -163,7 +172,10 @@ std::vector<std::string> TicTrainer::next_commands(const std::filesystem::path& 
 }
 
 TrainingState TicTrainer::state() const {
-  return {update_->count_nonfinite(), [this](CheckpointWriter& writer) { write(writer); }};
+  TrainingState state{update_->count_nonfinite(), [this](CheckpointWriter& w) { write(w); }};
+  if (update_->sharded())
+    state.write_part = [this](const std::filesystem::path& f) { return update_->save_part(f); };
+  return state;
 }
 
 void TicTrainer::write(CheckpointWriter& writer) const {

@@ -2,6 +2,7 @@
 
 #include "apps/options/device.h"
 #include "apps/program/log.h"
+#include "apps/run/ranks.h"
 #include "apps/tic/augment_options.h"
 #include "apps/tic/class_names.h"
 #include "apps/tic/evaluate.h"
@@ -10,6 +11,7 @@
 #include "apps/tic/parameter_groups.h"
 #include "autograd/ops.h"
 #include "data/cue_task.h"
+#include "optim/parallel/rank_sum.h"
 
 namespace mullion {
 namespace {
@@ -103,6 +105,9 @@ LoaderOptions train_loader_options(const Options& o, const TicSchedule& s, int64
   const int64_t batch = step * o.get<int64_t>("train.grad_accum_steps");
   l.first_epoch = batch / s.batches_per_epoch;
   l.first_batch = batch % s.batches_per_epoch;
+  l.rank = rank();
+  l.world = rank_count();
+  l.dealt = o.get<int64_t>("train.grad_accum_steps");
   l.bad_sample = BadSample::substitute;
   l.repeats = std::max(1, o.get<int>("augment.repeats"));
   l.mix = mix_options(augment_settings(o, 1, Interpolation::bicubic, {}));
@@ -122,19 +127,31 @@ std::unique_ptr<Tic> make_tic_model(const Options& o, const TicConfig& config,
 
 std::unique_ptr<UpdateStep> make_tic_update(const Options& o, Tic& model, Device device) {
   const std::vector<NamedParameter> parameters = trainable_parameters(model);
-  const std::vector<ParameterGroup> groups =
+  std::vector<ParameterGroup> groups =
       tic_parameter_groups(parameters, model.config(), o.get<double>("optim.weight_decay"),
                            o.get<double>("optim.layer_decay"));
   const auto betas = o.get<std::vector<double>>("optim.betas");
   CHECK_AS(Fault::usage, betas.size() == 2, "--opt-betas: ", betas.size(), " numbers, expected 2");
+  std::shared_ptr<OptimizerShard> shard;
+  if (shards_optimizer(o)) {
+    shard = std::make_shared<OptimizerShard>(*ranks(), parameters);
+    groups = shard->own(groups);
+  }
   auto optimizer = o.get<std::string>("optim.name") == "sgd"
                        ? make_sgd(groups, {o.get<double>("optim.momentum"), false})
                        : make_adamw(groups, {betas[0], betas[1], o.get<double>("optim.eps")});
   UpdateOptions options{.max_norm = o.get<double>("optim.clip_grad"),
                         .graph = graph_use(o, device)};
+  const auto passes = o.get<int64_t>("train.grad_accum_steps");
+  if (ranks()) {
+    options.sum_over_ranks = RankSum(*ranks(), passes);
+    options.graph = GraphUse::off;  // gradients move into buckets
+  }
+  options.shard = shard;
   if (o.get<bool>("model.ema"))
-    options.average = std::make_unique<Ema>(parameters, o.get<double>("model.ema_decay"),
-                                            o.get<bool>("model.ema_warmup"));
+    options.average =
+        std::make_unique<Ema>(shard ? shard->own(parameters) : parameters,
+                              o.get<double>("model.ema_decay"), o.get<bool>("model.ema_warmup"));
   const auto images_a_step =
       o.get<int64_t>("train.batch_size") * o.get<int64_t>("train.grad_accum_steps");
   return std::make_unique<UpdateStep>(

@@ -30,9 +30,9 @@ std::unique_ptr<Transport> connect_mpi(double) {
 
 namespace {
 using Clock = std::chrono::steady_clock;
-constexpr int kData = 1, kEnds = 2;         // tags
-constexpr int64_t kLargestPiece = 1 << 30;  // bytes; MPI counts in int
-constexpr int kSpins = 200;                 // looks before a rank lets others compute
+constexpr int kData = 1, kEnds = 2, kAlive = 3;  // tags
+constexpr int64_t kLargestPiece = 1 << 30;       // bytes; MPI counts in int
+constexpr int kSpins = 200;                      // looks before a rank lets others compute
 
 class MpiTransport : public Transport {
  public:
@@ -50,6 +50,7 @@ class MpiTransport : public Transport {
     MPI_Get_processor_name(mine.data(), &length);
     check(MPI_Allgather(mine.data(), kName, MPI_CHAR, all.data(), kName, MPI_CHAR, MPI_COMM_WORLD),
           "MPI_Allgather");
+    heard_.resize(static_cast<size_t>(size_));
     for (int r = 0; r < size_; ++r)
       nodes_.emplace_back(all.data() + static_cast<size_t>(r) * kName);
   }
@@ -88,6 +89,18 @@ class MpiTransport : public Transport {
     whole_ = true;
   }
 
+  void keep_alive() override {
+    hear_signs();
+    for (int r = 0; r < size_; ++r) {
+      if (r == rank_) continue;
+      MPI_Request request;
+      static const char sign = 0;
+      MPI_Isend(&sign, 1, MPI_BYTE, r, kAlive, MPI_COMM_WORLD, &request);
+      MPI_Request_free(&request);
+    }
+    said_ = Clock::now();
+  }
+
   void abandon(const std::string& why) noexcept override {
     whole_ = false;
     try {
@@ -122,10 +135,23 @@ class MpiTransport : public Transport {
     fail(Fault::peer_lost, what, ": ", text);
   }
 
+  // Of the ranks that live, since the last look.
+  void hear_signs() {
+    while (true) {
+      int flag = 0;
+      MPI_Status status;
+      check(MPI_Iprobe(MPI_ANY_SOURCE, kAlive, MPI_COMM_WORLD, &flag, &status), "MPI_Iprobe");
+      if (!flag) return;
+      char sign;
+      MPI_Recv(&sign, 1, MPI_BYTE, status.MPI_SOURCE, kAlive, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+      heard_[static_cast<size_t>(status.MPI_SOURCE)] = Clock::now();
+    }
+  }
+
   void finish(std::vector<MPI_Request>& requests) {
     std::vector<bool> done(requests.size(), false);
     size_t left = requests.size();
-    auto heard = Clock::now();
+    std::fill(heard_.begin(), heard_.end(), Clock::now());
     for (int looks = 0; left > 0; ++looks) {
       for (size_t i = 0; i < requests.size(); ++i) {
         if (done[i]) continue;
@@ -147,13 +173,14 @@ class MpiTransport : public Transport {
                  " bytes where ", piece.bytes, " were expected: the ranks' calls differ");
         done[i] = true;
         --left;
-        heard = Clock::now();
+        heard_[static_cast<size_t>(piece.peer)] = Clock::now();
       }
-      if (left > 0 && looks > kSpins) pause(done, heard);
+      if (left > 0 && looks > kSpins) pause(done);
     }
   }
 
-  void pause(const std::vector<bool>& done, Clock::time_point heard) {
+  void pause(const std::vector<bool>& done) {
+    hear_signs();
     int flag = 0;
     MPI_Status status;
     check(MPI_Iprobe(MPI_ANY_SOURCE, kEnds, MPI_COMM_WORLD, &flag, &status), "MPI_Iprobe");
@@ -166,23 +193,26 @@ class MpiTransport : public Transport {
       fail(Fault::peer_lost, text);
     }
     CHECK_AS(Fault::peer_lost, !stopped(), "the collective was given up");
-    if (std::chrono::duration<double>(Clock::now() - heard).count() > peer_seconds_) {
-      std::string silent;
-      for (size_t i = 0; i < done.size(); ++i) {
-        const std::string who = name(pieces_[i].peer);
-        if (!done[i] && silent.find(who) == std::string::npos)
-          silent += (silent.empty() ? "" : ", ") + who;
-      }
-      fail(Fault::peer_lost, silent, " does not answer: nothing in ", peer_seconds_,
-           " s (--peer-timeout)");
+    if (Clock::now() - said_ > std::chrono::milliseconds(500)) keep_alive();
+    std::string silent;
+    for (size_t i = 0; i < done.size(); ++i) {
+      const std::chrono::duration<double> quiet =
+          Clock::now() - heard_[static_cast<size_t>(pieces_[i].peer)];
+      if (done[i] || quiet.count() < peer_seconds_) continue;
+      const std::string who = name(pieces_[i].peer);
+      if (silent.find(who) == std::string::npos) silent += (silent.empty() ? "" : ", ") + who;
     }
+    CHECK_AS(Fault::peer_lost, silent.empty(), silent, " does not answer: nothing in ",
+             peer_seconds_, " s (--peer-timeout)");
     std::this_thread::sleep_for(std::chrono::microseconds(50));
   }
 
   double peer_seconds_;
   int rank_ = 0, size_ = 1;
   std::vector<std::string> nodes_;
-  std::vector<Piece> pieces_;  // of the exchange under way
+  std::vector<Clock::time_point> heard_;   // by rank
+  Clock::time_point said_ = Clock::now();  // that this rank lives
+  std::vector<Piece> pieces_;              // of the exchange under way
   std::string reason_;
   bool whole_ = true;  // no exchange has failed
 };

@@ -19,7 +19,8 @@
 namespace mullion {
 namespace {
 using Clock = std::chrono::steady_clock;
-constexpr uint32_t kData = 0x6d756c01, kEnds = 0x6d756c02;  // kinds of frames
+constexpr uint32_t kData = 0x6d756c01, kEnds = 0x6d756c02, kAlive = 0x6d756c03;  // kinds of frames
+constexpr std::chrono::milliseconds kHeartbeat(500);
 constexpr uint64_t kLongestReason = 4096;
 
 struct Header {
@@ -75,8 +76,27 @@ class SocketTransport : public Transport {
       if (waited.empty()) return;
       CHECK_AS(Fault::peer_lost, !stopped(), "the collective was given up");
       ::poll(waited.data(), waited.size(), 50);
+      if (Clock::now() - said_ > kHeartbeat) keep_alive();
       check_deadline(whose);
     }
+  }
+
+  void keep_alive() override {
+    const Header header = {kAlive, 0, 0};
+    for (Lane& lane : lanes_)
+      if (lane.socket && lane.out_done == 0) {
+        const auto* bytes = reinterpret_cast<const char*>(&header);
+        size_t done = 0;
+        while (done < sizeof header) {
+          const ssize_t n = ::send(lane.socket.fd(), bytes + done, sizeof header - done,
+                                   MSG_NOSIGNAL | MSG_DONTWAIT);
+          if (n > 0) done += static_cast<size_t>(n);
+          // A part of a header must be followed by the rest; who is gone is found when it is
+          // needed.
+          if (n < 0 && (done == 0 || (errno != EAGAIN && errno != EINTR))) break;
+        }
+      }
+    said_ = Clock::now();
   }
 
   void abandon(const std::string& why) noexcept override {
@@ -169,6 +189,10 @@ class SocketTransport : public Transport {
       }
       lane.heard = Clock::now();
       lane.in_done += n;
+      if (lane.in_done == kHead && lane.in_header.kind == kAlive) {
+        lane.in_done = 0;
+        continue;
+      }
       if (lane.in_done == kHead) check_header(lane, r, m.bytes);
       if (lane.in_done == kHead + m.bytes) ++lane.in_at, lane.in_done = 0;
     }
@@ -202,14 +226,17 @@ class SocketTransport : public Transport {
   // Where a rank cannot be written to, it may have said why.
   static void hear_why(Lane& lane) {
     if (lane.in_done != 0) return;
-    const ssize_t n = ::recv(lane.socket.fd(), &lane.in_header, sizeof lane.in_header, 0);
-    if (n == sizeof lane.in_header && lane.in_header.kind == kEnds)
-      fail(Fault::peer_lost, reason(lane));
+    while (::recv(lane.socket.fd(), &lane.in_header, sizeof lane.in_header, 0) ==
+           sizeof lane.in_header) {
+      if (lane.in_header.kind == kEnds) fail(Fault::peer_lost, reason(lane));
+      if (lane.in_header.kind != kAlive) return;
+    }
   }
 
   SocketGroup group_;
   std::vector<Lane> lanes_;  // by rank; the own one has no socket
   std::vector<std::string> nodes_;
+  Clock::time_point said_ = Clock::now();  // that this rank lives
 };
 
 // ------------------------------------------------------------------------------------ rendez-vous

@@ -4,14 +4,19 @@
 
 #include <gtest/gtest.h>
 
+#include <unistd.h>
+
 #include <cmath>
 #include <filesystem>
 #include <limits>
+#include <utility>
 
 #include "autograd/engine.h"
 #include "autograd/ops.h"
 #include "nn/init.h"
 #include "nn/linear.h"
+#include "optim/parallel/rank_sum.h"
+#include "tensor/local_collective.h"
 
 namespace mullion {
 namespace {
@@ -47,6 +52,9 @@ struct Task {
         std::move(options));
   }
   UpdateStep update() { return update({.max_norm = kNorm, .average = average()}); }
+  UpdateStep rank_update(RankSum sum) {
+    return update({.max_norm = kNorm, .average = average(), .sum_over_ranks = std::move(sum)});
+  }
 };
 
 UpdateReport step(UpdateStep& update, int64_t number) {
@@ -129,29 +137,125 @@ TEST(UpdateStep, AStepThatIsNotFiniteChangesNothing) {
   EXPECT_EQ(update.take_mean_loss(), plain.take_mean_loss());
 }
 
-// Two ranks with a micro-batch each make the step that one makes of two. The other rank is computed
-// where its sums are asked for.
-TEST(UpdateStep, SumsOverRanksComeBeforeTheNormAndTheUpdate) {
-  Task alone, rank, other;
+// Ranks share the passes of a step: the same losses to the bit, gradients and parameters but for
+// the order of their sums, which is the same in each run and on all ranks.
+TEST(UpdateStep, RanksShareThePassesOfAStep) {
+  constexpr int64_t kPasses = 5;
+  const auto batch_of = [](int64_t step, int64_t pass) {
+    return Task::batch(kPasses * step + pass);
+  };
+  Task alone;
   UpdateStep expected = alone.update();
-  const auto add_the_other = [&](const std::vector<Tensor>& sums) {
-    const Tensor loss = other.loss(Task::batch(1));
-    backward(loss);
-    std::vector<Tensor> theirs = {detached(loss)};
-    for (const NamedParameter& p : other.parameters) theirs.push_back(grad(p.value));
-    ASSERT_EQ(sums.size(), theirs.size());
-    for (size_t i = 0; i < sums.size(); ++i) {
-      NoGrad no_grad;
-      raw::copy_into(add(sums[i], theirs[i]), sums[i]);
+  std::vector<UpdateReport> reports;
+  for (int64_t n = 0; n < 3; ++n) {
+    int64_t pass = 0;
+    expected.accumulate(kPasses, [&] { return batch_of(n, pass++); });
+    reports.push_back(expected.apply(kRate));
+  }
+  for (const int64_t count : {1, 2, 3, 5}) {
+    std::vector<std::vector<float>> runs;
+    for (int run = 0; run < 2; ++run)
+      run_ranks(count, [&](Communicator& ranks) {
+        Task task;
+        // Buckets of 64 bytes: several of them.
+        UpdateStep update = task.rank_update(RankSum(ranks, kPasses, 64));
+        for (int64_t n = 0; n < 3; ++n) {
+          int64_t pass = ranks.rank();
+          update.accumulate(passes_of_rank(kPasses, ranks.rank(), count),
+                            [&] { return batch_of(n, std::exchange(pass, pass + count)); });
+          const UpdateReport report = update.apply(kRate);
+          const UpdateReport& whole = reports[static_cast<size_t>(n)];
+          ASSERT_NEAR(report.loss, whole.loss, 1e-6 * std::abs(whole.loss));
+          ASSERT_NEAR(report.grad_norm, whole.grad_norm, 1e-5 * whole.grad_norm);
+          if (n == 0) {
+            ASSERT_EQ(report.loss, whole.loss);
+          }
+        }
+        std::vector<float> values;
+        for (const NamedParameter& p : task.parameters)
+          for (const float x : p.value.to_vector<float>()) values.push_back(x);
+        const std::string bytes(reinterpret_cast<const char*>(values.data()), 4 * values.size());
+        for (const std::string& other : gather_texts(ranks, bytes)) ASSERT_EQ(other, bytes);
+        if (ranks.rank() == 0) runs.push_back(values);
+      });
+    EXPECT_EQ(runs[0], runs[1]) << count;
+  }
+}
+
+TEST(UpdateStep, ANaNOfOneRankSkipsTheStepOnAll) {
+  run_ranks(2, [](Communicator& ranks) {
+    Task task;
+    const auto before = task.parameters[0].value.to_vector<float>();
+    UpdateStep update = task.rank_update(RankSum(ranks, 2));
+    UpdateStep::Inputs batch = Task::batch(ranks.rank());
+    if (ranks.rank() == 1) batch[0] = Tensor::full({4, 5}, std::numeric_limits<double>::infinity());
+    update.accumulate(1, [&] { return batch; });
+    ASSERT_FALSE(update.apply(kRate).applied);
+    ASSERT_EQ(task.parameters[0].value.to_vector<float>(), before);
+  });
+}
+
+// The moments of a parameter on one rank: the same values, and parts that any number of ranks
+// reads.
+TEST(UpdateStep, AShardedOptimizerHasTheSameBits) {
+  const auto folder = std::filesystem::temp_directory_path() / concat("shards-", ::getpid());
+  const auto two_steps = [](UpdateStep& update, Communicator& ranks, int64_t first) {
+    for (int64_t n = first; n < first + 2; ++n) {
+      int64_t pass = ranks.rank();
+      update.accumulate(passes_of_rank(2, ranks.rank(), ranks.size()), [&] {
+        return Task::batch(2 * n + std::exchange(pass, pass + ranks.size()));
+      });
+      update.apply(kRate);
     }
   };
-  UpdateStep update =
-      rank.update({.max_norm = kNorm, .average = rank.average(), .sum_over_ranks = add_the_other});
-  update.accumulate(1, [] { return Task::batch(0); });
-  const UpdateReport report = update.apply(kRate), whole = step(expected, 0);
-  EXPECT_FLOAT_EQ(static_cast<float>(report.loss), static_cast<float>(whole.loss));
-  EXPECT_EQ(report.grad_norm, whole.grad_norm);
-  expect_same(alone.parameters, rank.parameters);
+  const auto sharded = [](Task& task, Communicator& ranks) {
+    const auto shard = std::make_shared<OptimizerShard>(ranks, task.parameters);
+    return UpdateStep(task.parameters, make_adamw(shard->own({{task.parameters, 1, 0.1}})),
+                      [&task](const UpdateStep::Inputs& in) { return task.loss(in); },
+                      {.max_norm = kNorm,
+                       .average = std::make_unique<Ema>(shard->own(task.parameters), 0.9, true),
+                       .sum_over_ranks = RankSum(ranks, 2),
+                       .shard = shard});
+  };
+  run_ranks(2, [&](Communicator& ranks) {
+    Task task, plain;
+    UpdateStep update = sharded(task, ranks), without = plain.rank_update(RankSum(ranks, 2));
+    two_steps(update, ranks, 0);
+    two_steps(without, ranks, 0);
+    expect_same(task.parameters, plain.parameters);
+    // A matrix of 15 on one rank, a bias of 3 on the other, two moments of each.
+    ASSERT_EQ(OptimizerShard(ranks, task.parameters).elements(), ranks.rank() == 0 ? 15 : 3);
+    if (ranks.rank() == 0) std::filesystem::create_directories(folder);
+    ranks.barrier();
+    const auto names = update.save_part(folder);
+    ASSERT_EQ(names.size(), ranks.rank() == 0 ? 2U : 1U);
+    if (ranks.rank() == 0) update.save(folder);
+    expect_same(task.parameters, plain.parameters);  // the averages have been there meanwhile
+    ranks.barrier();
+    two_steps(update, ranks, 2);
+    two_steps(without, ranks, 2);
+    expect_same(task.parameters, plain.parameters);
+  });
+  // Parts of two ranks, read by one process and by two again.
+  run_ranks(1, [&](Communicator& ranks) {
+    Task one;
+    UpdateStep update = one.rank_update(RankSum(ranks, 2));
+    update.load(folder);
+    ASSERT_EQ(update.average()->updates(), 2);
+  });
+  run_ranks(2, [&](Communicator& ranks) {
+    Task again;
+    UpdateStep update = sharded(again, ranks);
+    update.load(folder);
+    ASSERT_EQ(update.average()->updates(), 2);
+  });
+  std::filesystem::remove_all(folder);
+}
+
+TEST(UpdateStep, MoreRanksThanPassesAreRefused) {
+  EXPECT_EQ(passes_of_rank(7, 0, 3), 3);
+  EXPECT_EQ(passes_of_rank(7, 1, 3), 2);
+  EXPECT_THROW(passes_of_rank(3, 0, 4), Error);
 }
 
 TEST(UpdateStep, AScaleThatDiffersFromStepToStepIsAnInput) {

@@ -12,6 +12,7 @@
 #include "apps/program/log.h"
 #include "apps/program/progress.h"
 #include "apps/program/signals.h"
+#include "apps/run/ranks.h"
 #include "data/utf8.h"
 
 namespace mullion {
@@ -47,6 +48,7 @@ OptionTable ppl_table() {
       .not_with("eval.protocol", {"rolling"})
       .refused_idle();
   add_attention_options(table, "full");
+  add_rank_options(table);
   table.add_common();
   table.at("run.seed").only_with("attention.kind", {"random"});
   return table;
@@ -264,9 +266,9 @@ Outcome ppl(const Options& options) {
   for (const int64_t context : sizes) {
     const auto score_by = rolling || protocol == "sliding" ? score_stretches : score;
     results.push_back(score_by(options, model, ids, context, bos));
-    if (stop_requested()) break;
+    if (any_rank(stop_requested())) break;
   }
-  const int code = stop_requested() ? kExitStopped : 0;
+  const int code = any_rank(stop_requested()) ? kExitStopped : 0;
   if (results.size() == 1) return {results[0], code};
   return {JsonObject().set("results", results), code};
 }

@@ -1,0 +1,168 @@
+#include "apps/run/launch.h"
+
+#include <charconv>
+#include <vector>
+
+#include "tensor/check.h"
+
+namespace mullion {
+namespace {
+
+enum Kind { kEnv, kPmi, kSlurm, kOmpi };
+
+struct Variables {
+  Kind kind;
+  const char *rank, *size, *local_rank, *local_size;
+};
+
+constexpr Variables kTable[] = {
+    {kEnv, "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"},
+    {kPmi, "PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"},
+    {kSlurm, "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", nullptr},
+    {kOmpi, "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK",
+     "OMPI_COMM_WORLD_LOCAL_SIZE"},
+};
+
+int64_t number(const Environment& variable, const char* name, int64_t unset) {
+  const std::string text = name ? variable(name) : "";
+  if (text.empty()) return unset;
+  int64_t value = 0;
+  const char* end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(text.data(), end, value);
+  CHECK_AS(Fault::usage, error == std::errc() && stop == end && value >= 0, name, "=", text,
+           ": not a number of ranks");
+  return value;
+}
+
+// What a launcher says; nothing where it did not start this process.
+std::optional<Launch> read(const Variables& names, const Environment& variable) {
+  if (names.kind == kSlurm) {
+    // The rank of a batch script and of a shell in an allocation is there as well: without a step,
+    // srun has not started this process, and the tasks of the job are not its ranks.
+    const std::string job = variable("SLURM_JOB_NAME");
+    if (variable(names.size).empty() || job == "bash" || job == "interactive") return std::nullopt;
+  }
+  if (variable(names.rank).empty() && variable(names.size).empty()) return std::nullopt;
+  Launch launch;
+  launch.source = names.rank;
+  launch.rank = number(variable, names.rank, -1);
+  launch.size = number(variable, names.size, -1);
+  CHECK_AS(Fault::usage, launch.rank >= 0 && launch.size >= 1,
+           launch.rank < 0 ? names.rank : names.size, " is unset or 0, ",
+           launch.rank < 0 ? names.size : names.rank, " is ",
+           variable(launch.rank < 0 ? names.size : names.rank),
+           "; --launcher none takes this process as alone");
+  CHECK_AS(Fault::usage, launch.rank < launch.size, names.rank, "=", launch.rank, " of ",
+           names.size, "=", launch.size);
+  launch.local_rank = number(variable, names.local_rank, launch.rank);
+  launch.local_size = number(variable, names.local_size, 0);
+  launch.by_mpi = names.kind == kPmi || names.kind == kOmpi;
+  return launch;
+}
+
+bool is_here(const std::string& host) {
+  return host == "localhost" || host.starts_with("127.") || host == "::1";
+}
+
+void find_address_of_env(Launch& launch, const Environment& variable) {
+  const std::string host = variable("MASTER_ADDR"), run = variable("TORCHELASTIC_RUN_ID");
+  int64_t port = number(variable, "MASTER_PORT", 0);
+  launch.key = run;
+  const bool one_node =
+      launch.local_size == launch.size || (launch.local_size == 0 && is_here(host));
+  if (one_node) {
+    launch.local_size = launch.size;
+    CHECK_AS(Fault::usage, port > 0 || !run.empty(), "RANK=", launch.rank,
+             ": MASTER_PORT is unset: a number that the processes of this run alone share");
+    launch.address = concat("unix:mullion-", port, "-", run);
+    return;
+  }
+  CHECK_AS(Fault::usage, !host.empty() && port > 0, "RANK=", launch.rank, " of ", launch.size,
+           ": MASTER_ADDR and MASTER_PORT, where rank 0 is, are needed");
+  // torchrun listens at its port itself.
+  if (variable("TORCHELASTIC_USE_AGENT_STORE") == "True") ++port;
+  launch.address = concat(host, ":", port);
+}
+
+void find_address_of_slurm(Launch& launch, const Environment& variable) {
+  const std::string job = variable("SLURM_JOB_ID"), step = variable("SLURM_STEP_ID");
+  const int64_t nodes =
+      number(variable, "SLURM_STEP_NUM_NODES", number(variable, "SLURM_NNODES", 1));
+  launch.key = job + "." + step;
+  if (nodes <= 1) {
+    launch.local_size = launch.size;
+    launch.address = concat("unix:mullion-", job, "-", step);
+    return;
+  }
+  std::string list = variable("SLURM_STEP_NODELIST");
+  if (list.empty()) list = variable("SLURM_NODELIST");
+  CHECK_AS(Fault::usage, !list.empty(), "SLURM_PROCID=", launch.rank,
+           ": SLURM_STEP_NODELIST is unset");
+  const int64_t number_of_run =
+      13 * number(variable, "SLURM_JOB_ID", 0) + number(variable, "SLURM_STEP_ID", 0);
+  const int64_t port = number(variable, "MASTER_PORT", 20000 + number_of_run % 20000);
+  const std::string host = variable("MASTER_ADDR");
+  launch.address = concat(host.empty() ? first_host(list) : host, ":", port);
+}
+
+// Of two that differ, whether the first is started by (within) the second.
+bool is_inner(const Launch& inner, Kind kind, Kind outer, const Environment& variable) {
+  if (outer != kSlurm) return false;
+  return kind == kOmpi || kind == kPmi ||
+         (kind == kEnv && !variable("TORCHELASTIC_RUN_ID").empty() && inner.size > 0);
+}
+
+}  // namespace
+
+std::string first_host(const std::string& nodes) {
+  const size_t bracket = nodes.find('['), comma = nodes.find(',');
+  if (bracket == std::string::npos || comma < bracket) return nodes.substr(0, comma);
+  const size_t end = nodes.find_first_of("-,]", bracket);
+  return nodes.substr(0, bracket) + nodes.substr(bracket + 1, end - bracket - 1);
+}
+
+std::optional<Launch> find_launch(const std::string& launcher, const Environment& variable,
+                                  std::string* note) {
+  if (launcher == "none") return std::nullopt;
+  std::vector<std::pair<Kind, Launch>> found;
+  for (const Variables& names : kTable) {
+    const bool asked = launcher == "auto" || (launcher == "env" && names.kind == kEnv) ||
+                       (launcher == "slurm" && names.kind == kSlurm) ||
+                       (launcher == "mpi" && (names.kind == kPmi || names.kind == kOmpi));
+    if (!asked) continue;
+    if (const auto launch = read(names, variable)) found.emplace_back(names.kind, *launch);
+  }
+  if (found.empty()) {
+    const int64_t tasks = number(variable, "SLURM_NTASKS", 1);
+    if (launcher == "auto" && tasks > 1 && note)
+      *note = concat("launch     SLURM_NTASKS is ", tasks,
+                     ", but no srun has started this process: it computes alone");
+    CHECK_AS(Fault::usage, launcher == "auto", "--launcher ", launcher,
+             ": its variables are not there (",
+             launcher == "env"     ? "RANK, WORLD_SIZE"
+             : launcher == "slurm" ? "SLURM_PROCID, SLURM_STEP_NUM_TASKS"
+                                   : "OMPI_COMM_WORLD_RANK, or PMI_RANK: mpirun sets them",
+             ")");
+    return std::nullopt;
+  }
+  auto chosen = found.front();
+  for (const auto& other : found) {
+    const bool same =
+        other.second.rank == chosen.second.rank && other.second.size == chosen.second.size;
+    if (same || is_inner(chosen.second, chosen.first, other.first, variable)) continue;
+    if (is_inner(other.second, other.first, chosen.first, variable)) {
+      chosen = other;
+      continue;
+    }
+    fail(Fault::usage, chosen.second.source, " says rank ", chosen.second.rank, " of ",
+         chosen.second.size, ", ", other.second.source, " rank ", other.second.rank, " of ",
+         other.second.size, ": --launcher env, slurm, mpi or none says which holds");
+  }
+  Launch launch = chosen.second;
+  if (launch.size == 1) return std::nullopt;
+  if (chosen.first == kEnv) find_address_of_env(launch, variable);
+  if (chosen.first == kSlurm) find_address_of_slurm(launch, variable);
+  return launch;
+}
+
+}  // namespace mullion

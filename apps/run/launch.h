@@ -1,0 +1,41 @@
+// Which rank this process is, by the variables that launchers leave in its environment:
+//
+//   launcher              rank                   ranks                 place on its node, how many
+//   there torchrun, and others  RANK                   WORLD_SIZE            LOCAL_RANK,
+//   LOCAL_WORLD_SIZE MPICH, Intel MPI      PMI_RANK               PMI_SIZE MPI_LOCALRANKID,
+//   MPI_LOCALNRANKS srun                  SLURM_PROCID           SLURM_STEP_NUM_TASKS SLURM_LOCALID
+//   mpirun of OpenMPI     OMPI_COMM_WORLD_RANK   OMPI_COMM_WORLD_SIZE  OMPI_COMM_WORLD_LOCAL_RANK,
+//   _LOCAL_SIZE
+//
+// The first of them that is there holds, in this order, but what an inner launcher says holds
+// before an outer one: torchrun and mpirun within a job of Slurm. Others that say something else
+// are an error.
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+
+namespace mullion {
+
+struct Launch {
+  int64_t rank = 0, size = 1;
+  int64_t local_rank = 0, local_size = 1;  // on this node
+  std::string source;                      // the variable that says the rank
+  bool by_mpi = false;                     // else by sockets:
+  std::string address, key;                // SocketGroup's
+};
+
+// `variable` gives the value of one, "" where it is unset.
+using Environment = std::function<std::string(const char*)>;
+
+// `launcher`: auto, none, env, slurm or mpi. Nothing: this process is alone. `note` is set where
+// that needs a word. Error(usage) names variables that are missing, contradict each other or are no
+// numbers.
+std::optional<Launch> find_launch(const std::string& launcher, const Environment& variable,
+                                  std::string* note);
+
+// The first host of a list as Slurm writes it: "n[007-012,15],m1" -> "n007".
+std::string first_host(const std::string& nodes);
+
+}  // namespace mullion

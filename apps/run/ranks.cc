@@ -1,0 +1,203 @@
+#include "apps/run/ranks.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <sstream>
+
+#include "apps/options/device.h"
+#include "apps/program/log.h"
+#include "apps/program/rank_lines.h"
+#include "apps/run/launch.h"
+#include "tensor/backend.h"
+#include "tensor/check.h"
+#include "tensor/cpu/mpi_collective.h"
+#include "tensor/cpu/socket_transport.h"
+#include "tensor/exchange_collective.h"
+#include "tensor/parallel.h"
+
+namespace mullion {
+namespace {
+
+std::unique_ptr<Communicator>& group() {
+  static std::unique_ptr<Communicator> the_group;
+  return the_group;
+}
+
+std::string variable(const char* name) {
+  const char* value = std::getenv(name);
+  return value ? value : "";
+}
+
+std::string device_text(const Options& options) {
+  const Device device = device_of(options);
+  return device.type == DeviceType::cpu ? "cpu" : concat(name_of(device), ":", device.index);
+}
+
+// "node device" of each rank; two on one device slow each other down, or run out of memory.
+void check_devices(const std::vector<std::string>& places, bool share) {
+  for (size_t a = 0; a < places.size(); ++a)
+    for (size_t b = 0; b < a; ++b)
+      CHECK_AS(Fault::usage, share || places[a] != places[b] || places[a].ends_with(" cpu"),
+               "ranks ", b, " and ", a, " compute on the same device (", places[a],
+               "); --share-device allows that");
+}
+}  // namespace
+
+void add_rank_options(OptionTable& table) {
+  table
+      .add(
+          "run.launcher", "--launcher", "auto",
+          "who started the ranks: by the variables of torchrun (env), srun (slurm) or mpirun (mpi)")
+      .one_of({"auto", "none", "env", "slurm", "mpi"})
+      .free_on_resume();
+  table
+      .add("run.peer_timeout", "--peer-timeout", 120.0,
+           "seconds without a sign of a rank that is waited for, after which all end")
+      .range(0.1, 1e6)
+      .free_on_resume();
+  table
+      .add("run.rendezvous_timeout", "--rendezvous-timeout", 120.0,
+           "seconds for all ranks to come, after which the missing are named")
+      .range(0.1, 1e6)
+      .free_on_resume();
+  table.add("run.share_device", "--share-device", false, "several ranks may have one GPU")
+      .free_on_resume();
+}
+
+void add_shard_option(OptionTable& table) {
+  table
+      .add("train.shard", "--shard", "none",
+           "optimizer: moments and averages of a parameter live on one rank")
+      .one_of({"none", "optimizer", "full"})
+      .free_on_resume();
+}
+
+bool shards_optimizer(const Options& options) {
+  const auto shard = options.get<std::string>("train.shard");
+  if (shard == "full")
+    throw Error("--shard full: weights spread over ranks are not built", Fault::usage,
+                "--shard optimizer");
+  if (shard == "optimizer" && !group())
+    options.tell_idle("train.shard", "in a process that is alone");
+  return shard == "optimizer" && group();
+}
+
+void join_ranks(const Options& options) {
+  std::string note;
+  const auto launcher = options.get<std::string>("run.launcher");
+  const auto launch = find_launch(launcher, variable, &note);
+  if (!note.empty()) log_info(note);
+  if (!launch) {
+    for (const char* key : {"run.peer_timeout", "run.rendezvous_timeout", "run.share_device"})
+      if (!options.is_default(key)) options.tell_idle(key, "in a process that is alone");
+    return;
+  }
+  const auto patience = options.get<double>("run.peer_timeout");
+  std::unique_ptr<Transport> transport;
+  if (launch->by_mpi) {
+    transport = connect_mpi(patience);
+    CHECK_AS(Fault::usage, transport->rank() == launch->rank && transport->size() == launch->size,
+             launch->source, " says rank ", launch->rank, " of ", launch->size, ", MPI rank ",
+             transport->rank(), " of ", transport->size(),
+             ": this program's MPI is not the one of mpirun");
+  } else {
+    transport =
+        connect_sockets({.rank = launch->rank,
+                         .size = launch->size,
+                         .address = launch->address,
+                         .key = launch->key,
+                         .rendezvous_seconds = options.get<double>("run.rendezvous_timeout"),
+                         .peer_seconds = patience});
+  }
+  const std::string node = transport->node(launch->rank);
+  group() = make_communicator(std::move(transport));
+  if (rank() > 0) set_log_rank(concat("rank ", rank(), " of ", rank_count(), " (node ", node, ")"));
+  try {
+    const bool share = options.get<bool>("run.share_device");
+    const int devices = device_count(DeviceType::cuda);
+    const auto local = static_cast<int>(launch->local_rank);
+    set_default_device_index(share && devices > 0 ? local % devices : local);
+    const auto everywhere = gather_texts(*group(), node);
+    const int64_t here = std::count(everywhere.begin(), everywhere.end(), node);
+    const std::string device = device_text(options);
+    check_devices(gather_texts(*group(), node + " " + device), share);
+    if (options.threads() == 0 && variable("OMP_NUM_THREADS").empty() && here > 1) {
+      set_num_threads(0);
+      set_num_threads(std::max<int>(1, num_threads() / static_cast<int>(here)));
+    }
+    const auto banners =
+        gather_texts(*group(), concat("rank ", launch->rank, " of ", launch->size, " from ",
+                                      launch->source, ", node ", node, ", device ", device, ", ",
+                                      num_threads(), num_threads() == 1 ? " thread" : " threads"));
+    for (const std::string& banner : banners) {
+      constexpr int64_t kShown = 32;
+      if (&banner - banners.data() < kShown) log_info("launch     ", banner);
+    }
+  } catch (const Error& error) {
+    abandon_ranks(error.what());
+    throw;
+  }
+}
+
+void leave_ranks() {
+  if (group()) group()->barrier();
+  group().reset();
+}
+
+void abandon_ranks(const std::string& why) {
+  if (group()) group()->abandon(why);
+  group().reset();
+}
+
+Communicator* ranks() { return group().get(); }
+int64_t rank() { return group() ? group()->rank() : 0; }
+int64_t rank_count() { return group() ? group()->size() : 1; }
+
+void first_rank_first(const std::function<void()>& work) {
+  if (!group()) return work();
+  if (is_first_rank()) work();
+  group()->barrier();
+  if (!is_first_rank()) work();
+}
+
+std::string text_of_first_rank(const std::string& mine) {
+  return group() ? gather_texts(*group(), is_first_rank() ? mine : "").front() : mine;
+}
+
+std::vector<double> sum_over_ranks(std::vector<double> values) {
+  if (!group()) return values;
+  Tensor x = Tensor::from(values, {std::ssize(values)});
+  group()->all_reduce(x);
+  return x.to_vector<double>();
+}
+
+std::vector<std::string> texts_of_ranks(const std::string& mine) {
+  return group() ? gather_texts(*group(), mine) : std::vector<std::string>{mine};
+}
+
+void require_same_on_all_ranks(const NamedTexts& fields) {
+  if (!group()) return;
+  // Names have no line ends; of values only a hash would be as long as the others'.
+  std::string lines;
+  for (const auto& [name, value] : fields) {
+    std::string line = name + "=" + value;
+    std::replace(line.begin(), line.end(), '\n', ' ');
+    lines += line + "\n";
+  }
+  const auto texts = gather_texts(*group(), lines);
+  for (size_t r = 1; r < texts.size(); ++r) {
+    if (texts[r] == texts[0]) continue;
+    std::istringstream first(texts[0]), other(texts[r]);
+    std::string a, b;
+    while (std::getline(first, a) && std::getline(other, b) && a == b) {
+    }
+    const std::string field = a.substr(0, a.find('='));
+    fail(Fault::usage, group()->name(static_cast<int64_t>(r)), " differs from ", group()->name(0),
+         " in ", field, ": ", b.substr(b.find('=') + 1), " and ", a.substr(a.find('=') + 1));
+  }
+}
+
+bool any_rank(bool mine) { return sum_over_ranks({mine ? 1.0 : 0.0})[0] > 0; }
+bool all_ranks(bool mine) { return !any_rank(!mine); }
+
+}  // namespace mullion

@@ -1,0 +1,61 @@
+// The ranks of this program: one process and one device each, started by mpirun, srun or torchrun
+// (launch.h). A process that nobody has started so is alone, and everything is as ever.
+#pragma once
+#include <cstring>
+#include <functional>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "apps/options/options.h"
+#include "tensor/collective.h"
+
+namespace mullion {
+
+// --launcher, --peer-timeout, --rendezvous-timeout, --share-device. A program whose table has them
+// joins its ranks before its body runs (run_program).
+void add_rank_options(OptionTable& table);
+
+// --shard none|optimizer, and whether it asks for something here.
+void add_shard_option(OptionTable& table);
+bool shards_optimizer(const Options& options);
+
+// For run_program: joins the others where there are any, says who is there, and gives each process
+// its part of the cores. From now on only rank 0 writes lines and results.
+void join_ranks(const Options& options);
+// The end of all ranks: without an error when each has come here, or with the reason of one.
+void leave_ranks();
+void abandon_ranks(const std::string& why);
+
+Communicator* ranks();  // null: this process is alone
+int64_t rank();         // 0 then
+int64_t rank_count();   // and 1
+inline bool is_first_rank() { return rank() == 0; }
+
+// Rank 0 does it, then the others: what leaves a file behind that they find.
+void first_rank_first(const std::function<void()>& work);
+// Error(usage) that names the rank and the field, where a rank has other values than rank 0.
+using NamedTexts = std::vector<std::pair<std::string, std::string>>;
+void require_same_on_all_ranks(const NamedTexts& fields);
+// The text of rank 0, on all.
+std::string text_of_first_rank(const std::string& mine);
+// Element by element over all ranks; the values themselves where this process is alone.
+std::vector<double> sum_over_ranks(std::vector<double> values);
+// The items of all ranks, those of rank 0 first.
+std::vector<std::string> texts_of_ranks(const std::string& mine);
+template <typename T>
+std::vector<T> items_of_ranks(const std::vector<T>& mine) {
+  static_assert(std::is_trivially_copyable_v<T>);
+  std::vector<T> all;
+  for (const std::string& text : texts_of_ranks(
+           std::string(reinterpret_cast<const char*>(mine.data()), mine.size() * sizeof(T)))) {
+    const size_t before = all.size();
+    all.resize(before + text.size() / sizeof(T));
+    std::memcpy(all.data() + before, text.data(), text.size());
+  }
+  return all;
+}
+bool all_ranks(bool mine);  // whether it holds on all
+bool any_rank(bool mine);
+
+}  // namespace mullion

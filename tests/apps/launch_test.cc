@@ -1,0 +1,136 @@
+// Which rank a process is, by what launchers leave in its environment; contradictions are refused.
+#include "apps/run/launch.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "tensor/check.h"
+
+namespace mullion {
+namespace {
+
+using Variables = std::map<std::string, std::string>;
+
+std::optional<Launch> launch(const Variables& variables, const std::string& launcher = "auto",
+                             std::string* note = nullptr) {
+  return find_launch(
+      launcher,
+      [&](const char* name) {
+        const auto found = variables.find(name);
+        return found == variables.end() ? std::string() : found->second;
+      },
+      note);
+}
+
+std::string refusal(const Variables& variables, const std::string& launcher = "auto") {
+  try {
+    launch(variables, launcher);
+  } catch (const Error& error) {
+    EXPECT_EQ(error.fault(), Fault::usage);
+    return error.what();
+  }
+  return "";
+}
+
+// As torchrun --nproc-per-node 4 --nnodes 2 sets them on its second node.
+const Variables kTorchrun = {{"RANK", "5"},
+                             {"WORLD_SIZE", "8"},
+                             {"LOCAL_RANK", "1"},
+                             {"LOCAL_WORLD_SIZE", "4"},
+                             {"MASTER_ADDR", "n1"},
+                             {"MASTER_PORT", "29500"},
+                             {"TORCHELASTIC_RUN_ID", "none"},
+                             {"TORCHELASTIC_USE_AGENT_STORE", "True"}};
+const Variables kSrun = {{"SLURM_PROCID", "3"},
+                         {"SLURM_STEP_NUM_TASKS", "8"},
+                         {"SLURM_LOCALID", "1"},
+                         {"SLURM_JOB_ID", "77"},
+                         {"SLURM_STEP_ID", "2"},
+                         {"SLURM_STEP_NUM_NODES", "4"},
+                         {"SLURM_STEP_NODELIST", "n[007-009,12]"},
+                         {"SLURM_NTASKS", "8"}};
+const Variables kMpirun = {{"OMPI_COMM_WORLD_RANK", "1"},
+                           {"OMPI_COMM_WORLD_SIZE", "2"},
+                           {"OMPI_COMM_WORLD_LOCAL_RANK", "1"},
+                           {"OMPI_COMM_WORLD_LOCAL_SIZE", "2"}};
+
+Variables with(Variables variables, const Variables& more) {
+  for (const auto& [name, value] : more) variables[name] = value;
+  return variables;
+}
+
+TEST(Launch, WithoutALauncherAProcessIsAlone) {
+  EXPECT_FALSE(launch({}));
+  EXPECT_FALSE(launch(kTorchrun, "none"));
+  EXPECT_FALSE(launch({{"RANK", "0"}, {"WORLD_SIZE", "1"}}));
+}
+
+TEST(Launch, OfTorchrun) {
+  const auto found = launch(kTorchrun);
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->rank, 5);
+  EXPECT_EQ(found->size, 8);
+  EXPECT_EQ(found->local_rank, 1);
+  EXPECT_EQ(found->source, "RANK");
+  EXPECT_FALSE(found->by_mpi);
+  EXPECT_EQ(found->address, "n1:29501");  // torchrun itself listens at 29500
+  const auto one_node = launch(with(kTorchrun, {{"LOCAL_WORLD_SIZE", "8"}}));
+  EXPECT_EQ(one_node->address, "unix:mullion-29500-none");
+}
+
+TEST(Launch, OfSrun) {
+  const auto found = launch(kSrun);
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->rank, 3);
+  EXPECT_EQ(found->size, 8);
+  EXPECT_EQ(found->source, "SLURM_PROCID");
+  EXPECT_EQ(found->address, "n007:21003");
+  EXPECT_EQ(launch(with(kSrun, {{"SLURM_STEP_NUM_NODES", "1"}}))->address, "unix:mullion-77-2");
+}
+
+TEST(Launch, OfMpirun) {
+  const auto found = launch(kMpirun);
+  ASSERT_TRUE(found);
+  EXPECT_TRUE(found->by_mpi);
+  EXPECT_EQ(found->rank, 1);
+}
+
+// The tasks of an allocation are no ranks of what its shell starts.
+TEST(Launch, AShellInAnAllocationIsAlone) {
+  const Variables shell = {{"SLURM_JOB_ID", "77"}, {"SLURM_NTASKS", "8"}, {"SLURM_PROCID", "0"}};
+  std::string note;
+  EXPECT_FALSE(launch(shell, "auto", &note));
+  EXPECT_NE(note.find("no srun has started this process"), std::string::npos) << note;
+  EXPECT_FALSE(launch(with(kSrun, {{"SLURM_JOB_NAME", "bash"}})));
+  EXPECT_FALSE(launch(with(kSrun, {{"SLURM_JOB_NAME", "interactive"}})));
+}
+
+TEST(Launch, AnInnerLauncherHoldsBeforeAnOuterOne) {
+  EXPECT_EQ(launch(with(kSrun, kTorchrun))->rank, 5);
+  EXPECT_EQ(launch(with(kSrun, kMpirun))->rank, 1);
+  EXPECT_EQ(launch(with(kSrun, kMpirun), "slurm")->rank, 3);
+}
+
+TEST(Launch, ContradictionsAreNamed) {
+  const std::string text = refusal(with(kMpirun, {{"RANK", "0"}, {"WORLD_SIZE", "2"}}));
+  EXPECT_NE(text.find("RANK says rank 0 of 2, OMPI_COMM_WORLD_RANK rank 1 of 2"), std::string::npos)
+      << text;
+  EXPECT_NE(refusal({{"RANK", "2"}, {"WORLD_SIZE", "2"}}).find("RANK=2 of WORLD_SIZE=2"),
+            std::string::npos);
+  EXPECT_NE(refusal({{"RANK", "2"}}).find("WORLD_SIZE is unset"), std::string::npos);
+  EXPECT_NE(refusal({{"RANK", "two"}, {"WORLD_SIZE", "2"}}).find("RANK=two"), std::string::npos);
+  EXPECT_NE(refusal({{"RANK", "1"}, {"WORLD_SIZE", "2"}}).find("MASTER_ADDR"), std::string::npos);
+  EXPECT_NE(refusal({}, "slurm").find("--launcher slurm"), std::string::npos);
+  EXPECT_NE(refusal(kSrun, "mpi").find("OMPI_COMM_WORLD_RANK"), std::string::npos);
+}
+
+TEST(Launch, FirstHostOfAList) {
+  EXPECT_EQ(first_host("n1"), "n1");
+  EXPECT_EQ(first_host("n1,n2"), "n1");
+  EXPECT_EQ(first_host("n[007-012,15],m1"), "n007");
+  EXPECT_EQ(first_host("a[3,5]"), "a3");
+}
+
+}  // namespace
+}  // namespace mullion

@@ -1,0 +1,169 @@
+// Trainings of several ranks as a user starts them: the losses of one process for any number of
+// ranks, the same bits in each run, stops and faults that end all of them.
+#include <cmath>
+#include <sstream>
+
+#include "tests/apps/rank_programs.h"
+#include "tests/apps/tiny_llama.h"
+
+namespace mullion {
+namespace {
+
+namespace fs = std::filesystem;
+using test::contents;
+using test::kTinyContext;
+
+class RanksTest : public test::RankPrograms {
+ protected:
+  RanksTest() : RankPrograms({"train_llama", "train_tic", "eval_tic", "eval_llama"}) {}
+  void SetUp() override {
+    Programs::SetUp();
+    if (IsSkipped()) return;
+    test::write_tiny_llama(at("base"));
+    test::write_lexicon_tokens(at("train.bin"), 40);
+    test::write_lexicon_tokens(at("val.bin"), 6, kTinyContext, 1000);
+  }
+  const std::string llama_ =
+      "train_llama pretrain --data train.bin --val-data val.bin --eval-max-rows 5 --ctx-size 64 "
+      "--output runs --warmup-steps 0 --lr 3e-3 --threads 1 --json -m base --lora-rank 4 -b 1 "
+      "--grad-accum-steps 12 --lora-dropout 0.1 --save-every 5 ";
+  const std::string tic_ =
+      "train_tic --data-dir cue --model tic-n --img-size 32 --output runs --threads 1 --json -b 1 "
+      "--grad-accum-steps 12 --cue-count 480 --warmup-epochs 0 --workers 1 "
+      "--drop-path 0.1 --model-ema ";
+};
+
+TEST_F(RanksTest, LlamaHasTheLossesOfOneProcess) {
+  started(1, llama_ + "--max-steps 10 --name one");
+  const auto expected = losses("runs/one");
+  ASSERT_EQ(expected.size(), 10U);
+  for (const int n : {2, 3, 4}) {
+    const std::string name = std::to_string(n);
+    const auto ranks = started(n, llama_ + "--max-steps 10 --name " + name);
+    expect_near(expected, losses("runs/" + name), 1e-6);
+    expect_near(losses("runs/one", "val"), losses("runs/" + name, "val"), 1e-6);
+    EXPECT_NE(ranks.logs[0].find("rank 1 of " + name + " from RANK, node "), std::string::npos)
+        << ranks.logs[0];
+    EXPECT_EQ(ranks.logs[1], "");
+  }
+  started(2, llama_ + "--max-steps 10 --name again");
+  EXPECT_EQ(losses("runs/again"), losses("runs/2"));
+  const auto weights = [&](const std::string& run) {
+    return contents(at("runs/" + run + "/last/adapter/adapter_model.safetensors"));
+  };
+  EXPECT_EQ(weights("again"), weights("2"));
+}
+
+TEST_F(RanksTest, UnderMpirun) {
+  // By the variables alone: a build without MPI says so, another one that there is no mpirun.
+  const auto alone =
+      run("OMPI_COMM_WORLD_RANK=0 OMPI_COMM_WORLD_SIZE=2 " + llama_ + "--max-steps 2 --name x");
+  EXPECT_EQ(alone.code, 2) << alone.log;
+  if (alone.log.find("this build has no MPI") != std::string::npos)
+    GTEST_SKIP() << "needs a build with OpenMPI (libopenmpi-dev)";
+  EXPECT_NE(alone.log.find("is not the one of mpirun"), std::string::npos) << alone.log;
+  if (run("command -v mpirun").code != 0) GTEST_SKIP() << "needs mpirun (openmpi-bin)";
+  started(1, llama_ + "--max-steps 4 --name one");
+  const auto ranks = run("timeout 120 mpirun --allow-run-as-root --oversubscribe -np 2 " + llama_ +
+                         "--max-steps 4 --name two");
+  EXPECT_EQ(ranks.code, 0) << ranks.log;
+  EXPECT_NE(ranks.log.find("rank 1 of 2 from OMPI_COMM_WORLD_RANK"), std::string::npos)
+      << ranks.log;
+  expect_near(losses("runs/one"), losses("runs/two"), 1e-6);
+}
+
+TEST_F(RanksTest, EvaluationsHaveTheFiguresOfOneProcess) {
+  const std::string ppl =
+      "eval_llama ppl -m base --data val.bin --ctx-size 64 --stride 16 --threads 1 --json";
+  const auto one = started(1, ppl), three = started(3, ppl);
+  EXPECT_EQ(one.json(), three.json());
+  started(1, tic_ + "--max-steps 1 --name tic");
+  const std::string tic =
+      "eval_tic --data-dir cue --cue-count 50 --checkpoint runs/tic -b 8 --threads 1 --json";
+  EXPECT_EQ(started(1, tic).json(), started(2, tic).json());
+}
+
+TEST_F(RanksTest, TicHasTheLossesOfOneProcess) {
+  started(1, tic_ + "--max-steps 10 --name one");
+  const auto expected = losses("runs/one");
+  for (const int n : {2, 3}) {
+    const std::string name = std::to_string(n);
+    started(n, tic_ + "--max-steps 10 --name " + name);
+    expect_near(expected, losses("runs/" + name), 1e-5);
+  }
+}
+
+TEST_F(RanksTest, AResumedRunMayHaveAnotherNumberOfRanks) {
+  started(1, llama_ + "--max-steps 10 --name whole");
+  started(2, llama_ + "--max-steps 5 --lr-schedule constant_with_warmup --name a");
+  started(3, llama_ + "--max-steps 8 --lr-schedule constant_with_warmup --name a --resume auto");
+  started(1, llama_ + "--max-steps 10 --lr-schedule constant_with_warmup --name a --resume auto");
+  started(1, llama_ + "--max-steps 10 --lr-schedule constant_with_warmup --name b");
+  expect_near(losses("runs/b"), losses("runs/a"), 1e-6);
+}
+
+TEST_F(RanksTest, WhatDiffersBetweenRanksIsNamed) {
+  auto ranks = start(2, llama_ + "--max-steps 2 --name x", "", "--weight-decay 0.$R");
+  EXPECT_EQ(ranks.codes, (std::vector<int>{2, 2})) << ranks.logs[0];
+  EXPECT_NE(ranks.logs[0].find("rank 1 of 2"), std::string::npos) << ranks.logs[0];
+  EXPECT_NE(ranks.logs[0].find("in optim.weight_decay: 0.1 and 0"), std::string::npos)
+      << ranks.logs[0];
+  // Twelve passes are not enough for thirteen ranks.
+  ranks = start(2, llama_ + "--max-steps 2 --name x --grad-accum-steps 1");
+  EXPECT_EQ(ranks.codes[0], 2) << ranks.logs[0];
+  EXPECT_NE(ranks.logs[0].find("2 ranks for 1 pass a step"), std::string::npos) << ranks.logs[0];
+}
+
+// --shard optimizer: the losses and files of a run without, and resumed with any number of ranks.
+TEST_F(RanksTest, AShardedOptimizerChangesNothing) {
+  started(2, tic_ + "--max-steps 4 --name plain --save-every 2");
+  started(2, tic_ + "--max-steps 4 --name shard --save-every 2 --shard optimizer");
+  EXPECT_EQ(losses("runs/plain"), losses("runs/shard"));
+  for (const char* file : {"model.safetensors", "model_ema.safetensors"})
+    EXPECT_EQ(contents(at(std::string("runs/plain/last/") + file)),
+              contents(at(std::string("runs/shard/last/") + file)));
+  EXPECT_TRUE(fs::exists(at("runs/shard/last/optimizer.rank-001.safetensors")));
+  EXPECT_FALSE(fs::exists(at("runs/shard/last/optimizer.safetensors")));
+  refused("train_tic --data-dir cue --shard full --max-steps 1", 2, {"--shard full"});
+}
+
+// Waits until the run has made some steps.
+const char* const kUnderWay =
+    "for i in $(seq 200); do [ -e runs/x/last ] && break; sleep 0.1; done; ";
+
+TEST_F(RanksTest, ASignalToOneRankStopsAllAtTheSameStep) {
+  const auto ranks =
+      start(2, llama_ + "--max-steps 100000 --name x", std::string(kUnderWay) + "kill -TERM $p1");
+  EXPECT_EQ(ranks.codes, (std::vector<int>{75, 75})) << ranks.logs[0] << ranks.logs[1];
+  EXPECT_NE(ranks.logs[0].find("stopped by SIGTERM to rank 1 of 2"), std::string::npos)
+      << ranks.logs[0];
+  EXPECT_NE(ranks.logs[0].find(", saved"), std::string::npos) << ranks.logs[0];
+}
+
+TEST_F(RanksTest, ARankThatDiesOrHangsEndsTheOthers) {
+  auto ranks = start(3, llama_ + "--max-steps 100000 --name x",
+                     std::string(kUnderWay) + "kill -KILL $(pgrep -P $p1 || echo $p1)");
+  EXPECT_EQ(ranks.codes[0], 7) << ranks.logs[0];
+  EXPECT_EQ(ranks.codes[2], 7) << ranks.logs[2];
+  EXPECT_NE(ranks.logs[0].find("step "), std::string::npos) << ranks.logs[0];
+  EXPECT_NE(ranks.logs[0].find("rank 1 of 3 (node "), std::string::npos) << ranks.logs[0];
+  ranks = start(2, llama_ + "--max-steps 100000 --name x --resume auto --peer-timeout 2",
+                "sleep 3; victim=$(pgrep -P $p1 || echo $p1); kill -STOP $victim; wait $p0; kill "
+                "-KILL $victim");
+  EXPECT_NE(ranks.logs[0].find("rank 1 of 2 (node "), std::string::npos) << ranks.logs[0];
+  EXPECT_NE(ranks.logs[0].find("does not answer: nothing in 2 s"), std::string::npos)
+      << ranks.logs[0];
+  // What was saved is whole.
+  started(1, llama_ + "--max-steps 1 --name x --resume auto");
+}
+
+TEST_F(RanksTest, ARankThatDoesNotComeIsNamed) {
+  const auto ranks =
+      run("RANK=0 WORLD_SIZE=2 LOCAL_WORLD_SIZE=2 MASTER_PORT=" + std::to_string(::getpid()) + " " +
+          llama_ + "--name x --max-steps 2 --rendezvous-timeout 0.5");
+  EXPECT_EQ(ranks.code, 7) << ranks.log;
+  EXPECT_NE(ranks.log.find("within 0.5 s: 1"), std::string::npos) << ranks.log;
+}
+
+}  // namespace
+}  // namespace mullion
