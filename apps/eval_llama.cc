@@ -6,5 +6,8 @@
 
 int main(int argc, char** argv) {
   using namespace mullion;
-  return run_program(argc, argv, "Evaluates a LLaMA.", without_dry_run(evaluation_tasks()));
+  std::vector<Verb> verbs = evaluation_verbs();
+  for (Verb& verb : verbs)  // all prints its list of calls
+    if (verb.table.program() != "eval_llama all") verb = without_dry_run(std::move(verb));
+  return run_program(argc, argv, "Evaluates a LLaMA.", verbs);
 }

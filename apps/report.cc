@@ -50,6 +50,7 @@ Outcome run(const Options& options) {
     add_overview(document, *runs);
     add_curves(document, *runs, decay);
     add_evaluations(document, *runs);
+    add_evaluation_pictures(document, *runs);
   }
   if (!texts.empty()) add_attention(document, texts);
   if (options.has("report.images")) {

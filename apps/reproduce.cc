@@ -35,6 +35,12 @@ OptionTable make_table() {
             "folder for ID/SCALE/{report.html,table.md,results.json} and arms/");
   table.add_optional<std::vector<std::string>>(
       "reproduce.only", "--only", "only these arms, by the names in the tables, e.g. sf,s2+global");
+  table
+      .add("reproduce.limit", "--limit", 0,
+           "the first so many questions of each evaluation that has such, said in the heading; 0: "
+           "all")
+      .at_least(0)
+      .not_with("reproduce.smoke");
   table.add("reproduce.smoke", "--smoke", false,
             "two steps of each training, a sample of each evaluation: whether all of it runs");
   table.add_common();
@@ -54,6 +60,7 @@ World world_of(const Options& options) {
   world.scale = scale_of(options.get<std::string>("reproduce.scale"));
   world.smoke = options.get<bool>("reproduce.smoke");
   world.seeds = options.get<size_t>("reproduce.seeds");
+  world.limit = options.get<int64_t>("reproduce.limit");
   for (const auto& [key, flag] :
        {std::pair{"reproduce.models", "--models"}, {"reproduce.data", "--data"}})
     CHECK_AS(Fault::usage, world.scale != Scale::mini || !options.has(key), flag,
@@ -81,34 +88,46 @@ std::string plain_name(const std::string& name) {
   return plain;
 }
 
-std::vector<Row> chosen_rows(const Options& options, const Plan& plan) {
-  if (!options.has("reproduce.only")) return plan.rows;
-  std::vector<Row> rows;
-  for (const Row& row : plan.rows)
-    for (const std::string& arm : options.get<std::vector<std::string>>("reproduce.only"))
-      if (plain_name(arm) == plain_name(row.arm)) {
-        rows.push_back(row);
-        break;
-      }
-  return rows;
-}
-
-void check_only(const Options& options, const std::vector<const Experiment*>& chosen,
-                const World& world) {
-  if (!options.has("reproduce.only")) return;
+// The arms of --only by their plain names. Names may have commas of their own, at which the option
+// was split: as many parts as make a name are one. Error(usage) for what names no arm.
+std::vector<std::string> chosen_arms(const Options& options,
+                                     const std::vector<const Experiment*>& chosen,
+                                     const World& world) {
+  std::vector<std::string> arms, plain;
+  if (!options.has("reproduce.only")) return arms;
   std::string names;
-  std::vector<std::string> plain;
   for (const Experiment* e : chosen) {
     if (!e->unavailable(world.scale).empty()) continue;
     for (const Row& row : plan_of(*e, world).rows) {
       if (std::find(plain.begin(), plain.end(), plain_name(row.arm)) != plain.end()) continue;
       plain.push_back(plain_name(row.arm));
-      names += (names.empty() ? "" : ", ") + row.arm;
+      names += (names.empty() ? "" : "; ") + row.arm;
     }
   }
-  for (const std::string& arm : options.get<std::vector<std::string>>("reproduce.only"))
-    CHECK_AS(Fault::usage, std::find(plain.begin(), plain.end(), plain_name(arm)) != plain.end(),
-             "--only ", arm, ": no arm of what was asked for, which are: ", names);
+  const auto parts = options.get<std::vector<std::string>>("reproduce.only");
+  for (size_t begin = 0; begin < parts.size();) {
+    size_t end = parts.size();
+    std::string name;
+    for (; end > begin; --end) {
+      name.clear();
+      for (size_t i = begin; i < end; ++i) name += plain_name(parts[i]);
+      if (std::find(plain.begin(), plain.end(), name) != plain.end()) break;
+    }
+    CHECK_AS(Fault::usage, end > begin, "--only ", parts[begin],
+             ": no arm of what was asked for, which are: ", names);
+    arms.push_back(name);
+    begin = end;
+  }
+  return arms;
+}
+
+// All of them where no arm is named.
+std::vector<Row> chosen_rows(const Plan& plan, const std::vector<std::string>& arms) {
+  if (arms.empty()) return plan.rows;
+  std::vector<Row> rows;
+  for (const Row& row : plan.rows)
+    if (std::find(arms.begin(), arms.end(), plain_name(row.arm)) != arms.end()) rows.push_back(row);
+  return rows;
 }
 
 // What the jobs read beneath --models and --data and is not there.
@@ -185,14 +204,15 @@ Outcome list_experiments(const Options& options) {
 
 // Every command, and what it takes.
 Outcome dry_run(const Options& options, const std::vector<const Experiment*>& chosen,
-                const World& world, const fs::path& arms) {
+                const World& world, const fs::path& arms,
+                const std::vector<std::string>& arms_asked) {
   Plan all;
   std::string text;
   std::vector<std::pair<const Experiment*, std::vector<Job>>> each;
   for (const Experiment* e : chosen) {
     if (!e->unavailable(world.scale).empty()) continue;
     const Plan plan = plan_of(*e, world);
-    each.emplace_back(e, Runner::order(plan, chosen_rows(options, plan)));
+    each.emplace_back(e, Runner::order(plan, chosen_rows(plan, arms_asked)));
     for (const Job& job : each.back().second) all.add(job);
   }
   const Rate here = measured_rate(world.scale, all.jobs, arms), usual = usual_rate(world.scale);
@@ -236,14 +256,17 @@ Outcome run(const Options& options) {
   CHECK_AS(Fault::usage, options.has("reproduce.ids"), "which experiments? --list shows them");
   const World world = world_of(options);
   const auto chosen = chosen_experiments(options.get<std::vector<std::string>>("reproduce.ids"));
-  check_only(options, chosen, world);
+  for (const Experiment* e : chosen)
+    CHECK_AS(Fault::usage, world.limit == 0 || e->id.starts_with("sinklora/"), "--limit: ", e->id,
+             " asks no questions");
+  const std::vector<std::string> arms_asked = chosen_arms(options, chosen, world);
   const auto output = options.get<fs::path>("reproduce.output");
-  const std::string scale =
-      options.get<std::string>("reproduce.scale") + (world.smoke ? "-smoke" : "");
+  std::string scale = options.get<std::string>("reproduce.scale") + (world.smoke ? "-smoke" : "");
   const fs::path arms = output / "arms" / scale;
-  if (options.dry_run) return dry_run(options, chosen, world, arms);
+  scale = limited_name(world, scale);
+  if (options.dry_run) return dry_run(options, chosen, world, arms, arms_asked);
   catch_stop_signals();
-  Runner runner(arms);
+  std::optional<Runner> runner;  // of the first experiment that can be run
   std::vector<JsonObject> done;
   std::vector<std::string> lost;
   bool goes_on = true;
@@ -254,7 +277,7 @@ Outcome run(const Options& options) {
       continue;
     }
     const Plan plan = plan_of(*e, world);
-    const std::vector<Row> rows = chosen_rows(options, plan);
+    const std::vector<Row> rows = chosen_rows(plan, arms_asked);
     const std::vector<Job> jobs = Runner::order(plan, rows);
     if (const std::vector<Need> needs = missing(*e, jobs, world); !needs.empty()) {
       for (const Need& need : needs) log_warning(e->id, ": missing ", described(need));
@@ -262,14 +285,15 @@ Outcome run(const Options& options) {
       continue;
     }
     log_info("== ", e->id, ": ", e->paper, ", ", e->what, " (", scale, ", ", jobs.size(), " jobs)");
-    if (!runner.run(jobs)) goes_on = false;
+    if (!runner) runner.emplace(arms);
+    if (!runner->run(jobs)) goes_on = false;
     const bool complete = rows.size() == plan.rows.size() &&
                           std::all_of(jobs.begin(), jobs.end(),
-                                      [&](const Job& job) { return runner.is_complete(job); });
+                                      [&](const Job& job) { return runner->is_complete(job); });
     const fs::path folder = output / e->id / scale;
     const std::string heading =
         e->background(world).heading + (world.smoke ? " (smoke: figures mean nothing)" : "");
-    const std::vector<Measured> measured = measure(plan, rows, runner.answers());
+    const std::vector<Measured> measured = measure(plan, rows, runner->answers());
     const bool any = std::any_of(measured.begin(), measured.end(),
                                  [](const Measured& m) { return m.ours.has_value(); });
     if (!goes_on && !any) continue;
@@ -277,7 +301,7 @@ Outcome run(const Options& options) {
       if (complete && !m.ours)
         log_warning(e->id, ": ", m.row.arm, ", ", m.row.metric, ": there is no figure");
     write_page({*e, plan, scale, heading, world.scale == Scale::paper && !world.smoke, complete},
-               measured, jobs, runner, folder);
+               measured, jobs, *runner, folder);
     print_result(options, concat(e->id, ": ", (folder / "report.html").string(),
                                  complete ? "" : " (not complete)"));
     done.push_back(JsonObject()
@@ -286,16 +310,17 @@ Outcome run(const Options& options) {
                        .set("results", (folder / "results.json").string())
                        .set("report", (folder / "report.html").string()));
   }
+  const auto failures = runner ? runner->failures() : std::vector<std::string>();
   JsonObject json;
-  json.set("experiments", done).set("not_available", lost).set("failures", runner.failures());
-  json.set("scale", scale).set("complete", goes_on && runner.failures().empty() && lost.empty());
+  json.set("experiments", done).set("not_available", lost).set("failures", failures);
+  json.set("scale", scale).set("complete", goes_on && failures.empty() && lost.empty());
   if (!goes_on) return {json, kExitStopped};
   // An experiment that a group brings along may be unavailable; one that was named may not.
   const auto ids = options.get<std::vector<std::string>>("reproduce.ids");
   const bool named = std::any_of(lost.begin(), lost.end(), [&](const std::string& id) {
     return std::find(ids.begin(), ids.end(), id) != ids.end();
   });
-  const int code = runner.failures().empty() ? 0 : runner.failure_code();
+  const int code = failures.empty() ? 0 : runner->failure_code();
   return {json, code != 0 ? code : named || done.empty() ? static_cast<int>(Fault::usage) : 0};
 }
 

@@ -40,8 +40,10 @@ SlotCache::SlotCache(const KvCacheOptions& options, const KvCacheShape& shape)
 }
 
 void SlotCache::begin_block(int64_t tokens) {
-  CHECK(tokens > 0 && expected_ == 0, "KV cache: a block of ", tokens, " tokens begins with ",
-        expected_, " of the last one to come");
+  const int64_t fed = layers_.back().block;
+  CHECK(tokens > fed && (expected_ == 0 || fed > 0), "KV cache: a block of ", tokens,
+        " tokens begins after ", fed, " tokens of one of ", expected_);
+  if (fed > 0 && fed == position()) limit_ = 0;  // of the first block, whose length decides
   expected_ = tokens;
 }
 
@@ -220,6 +222,14 @@ std::vector<int64_t> SlotCache::kept_of(const Layer& l, size_t h, int64_t tokens
 
 void SlotCache::evict_block(Layer& l) {
   const int64_t tokens = l.held + l.block, before = l.seen - l.block, heads = shape_.kv_heads;
+  if (tokens <= limit_) {  // it began as a longer one
+    reserve(l, tokens);
+    raw::copy_into(l.block_k, tokens_of(l.k, l.held, tokens));
+    raw::copy_into(l.block_v, tokens_of(l.v, l.held, tokens));
+    l.held = tokens;
+    l.block_k = l.block_v = {};
+    return;
+  }
   std::vector<int64_t> rows(static_cast<size_t>(limit_ * heads));
   std::vector<Head> fresh(static_cast<size_t>(heads));
   for (size_t h = 0; h < fresh.size(); ++h) {

@@ -12,6 +12,8 @@ class SlotCache final : public KvCache {
   SlotCache(const KvCacheOptions& options, const KvCacheShape& shape);
   Tensor attend(int64_t layer, const Tensor& q, const Tensor& k, const Tensor& v,
                 const AttentionCall& call) override;
+  // Also while a block is under way: it then has so many tokens. What has been fed of it is shared
+  // by clones, which so continue one beginning each to an end of its own.
   void begin_block(int64_t tokens) override;
   int64_t position() const override { return layers_.back().seen; }
   int64_t held() const override { return layers_.back().held; }

@@ -35,7 +35,9 @@ std::string state_of(const fs::path& path) {
   return state;
 }
 
-std::string identity_line(const Options& options, const std::string& what) {
+}  // namespace
+
+std::string run_identity(const Options& options, const std::string& what) {
   JsonObject values, files;
   for (const auto& [key, value] : options.identity()) values.set(key, value);
   for (const auto& [key, path] : options.identity_paths()) files.set(key, state_of(path));
@@ -45,11 +47,9 @@ std::string identity_line(const Options& options, const std::string& what) {
   return JsonObject().set("task", what).set("options", values).set("files", files).text();
 }
 
-}  // namespace
-
 PartLog::PartLog(fs::path file, const Options& options, const std::string& what)
     : file_(std::move(file)) {
-  const std::string identity = identity_line(options, what);
+  const std::string identity = run_identity(options, what);
   if (!fs::exists(file_)) {
     write_whole_file(file_, identity + "\n");
     return;

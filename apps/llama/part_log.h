@@ -11,6 +11,9 @@
 
 namespace mullion {
 
+// What decides the lines, as it stands in front. Not the options that may change on resuming.
+std::string run_identity(const Options& options, const std::string& what);
+
 class PartLog {
  public:
   // Goes on with the lines that are there. Error(usage) where they are of other options, of files

@@ -1,6 +1,7 @@
 #include "apps/llama/passkey.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "models/llama/generate.h"
 
@@ -60,13 +61,14 @@ int64_t passkey_garbage(int64_t i, int64_t interval) {
   return static_cast<int64_t>(3.75 * static_cast<double>((i + 1) * interval)) / 1024 * 1024;
 }
 
-PasskeyCase passkey_case(int64_t garbage, uint32_t seed) {
+PasskeyCase passkey_case(int64_t garbage, uint32_t seed, std::optional<double> depth) {
   CHECK_AS(Fault::usage, garbage > 0, "passkey: an interval so short that there is no filler");
   NumpyRandom random(seed);
   PasskeyCase result;
   result.garbage = garbage;
   result.prefix = random.randint(0, garbage);
   result.key = random.randint(1, 50000);
+  if (depth) result.prefix = std::llround(*depth * static_cast<double>(garbage));
   const std::string key = std::to_string(result.key);
   result.prompt = std::string(kTask) + "\n" + filler(result.prefix) + "\nThe pass key is " + key +
                   ". Remember it. " + key + " is the pass key.\n" +
@@ -90,8 +92,9 @@ PasskeyTokens passkey_tokens(const PasskeyCase& passkey, const Tokenizer& tokeni
 }
 
 PasskeyTrial passkey_trial(const LanguageModel& model, const Tokenizer& tokenizer, int64_t garbage,
-                           uint32_t seed, bool bos, const KvCacheOptions& cache) {
-  const PasskeyCase passkey = passkey_case(garbage, seed);
+                           uint32_t seed, bool bos, const KvCacheOptions& cache,
+                           std::optional<double> depth) {
+  const PasskeyCase passkey = passkey_case(garbage, seed, depth);
   const PasskeyTokens tokens = passkey_tokens(passkey, tokenizer, bos);
   GenerateOptions how;
   how.max_tokens = static_cast<int64_t>(tokens.answer.size());

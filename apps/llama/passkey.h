@@ -4,6 +4,7 @@
 // and rejection.
 #pragma once
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -32,7 +33,8 @@ struct PasskeyCase {
 };
 // Filler of the i-th length, i from 0, in characters: floor(3.75 (i + 1) interval / 1024) 1024.
 int64_t passkey_garbage(int64_t i, int64_t interval);
-PasskeyCase passkey_case(int64_t garbage, uint32_t seed);
+// `depth`: of the key, from 0 to 1, instead of a random one; the key is the same.
+PasskeyCase passkey_case(int64_t garbage, uint32_t seed, std::optional<double> depth = {});
 
 struct PasskeyTokens {
   std::vector<int32_t> prompt, answer;
@@ -47,6 +49,7 @@ struct PasskeyTrial {
   bool correct = false;
 };
 PasskeyTrial passkey_trial(const LanguageModel& model, const Tokenizer& tokenizer, int64_t garbage,
-                           uint32_t seed, bool bos, const KvCacheOptions& cache = {});
+                           uint32_t seed, bool bos, const KvCacheOptions& cache = {},
+                           std::optional<double> depth = {});
 
 }  // namespace mullion

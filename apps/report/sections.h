@@ -1,6 +1,7 @@
 // The parts of a report, each from what runs left behind.
 #pragma once
 #include <filesystem>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,11 @@ void add_overview(Document& document, const std::vector<RunRecord>& runs);
 void add_curves(Document& document, const std::vector<RunRecord>& runs, double decay);
 // Results of eval/: perplexity by context, accuracy by size, and everything as tables.
 void add_evaluations(Document& document, const std::vector<RunRecord>& runs);
+// The same as pictures: passkey by length and depth, LongBench's categories, caches by budget.
+void add_evaluation_pictures(Document& document, const std::vector<RunRecord>& runs);
+// Of an answer of eval_llama choice: the tokens that each cache that evicts held.
+std::vector<Picture> kept_pictures(const nlohmann::json& answer, const std::string& name);
+extern const char kKeptStrips[];
 // Who sees whom under full, S2 and SF attention, and under what the runs used beside them.
 void add_attention(Document& document, const std::vector<RunRecord>& runs);
 // Who sees whom under one preset: a picture for each group of heads that see the same.

@@ -99,6 +99,7 @@ struct World {
   Scale scale = Scale::mini;
   bool smoke = false;  // every training two steps, every evaluation a sample or two
   size_t seeds = 1;
+  int64_t limit = 0;                   // questions of each evaluation that has such; 0: all
   std::filesystem::path models, data;  // "" where not given
 };
 

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "apps/report/chart.h"
+#include "apps/report/maps.h"
 #include "apps/report/run_record.h"
 #include "apps/report/sections.h"
 #include "data/decode.h"
@@ -80,42 +81,13 @@ std::string loss_chart(const std::vector<Job>& jobs, const Runner& runner) {
   return svg_chart(chart);
 }
 
-// Accuracy by length (across) and depth (down), from red for 0 to blue for 1.
-Picture heat_map(const std::vector<Measured>& rows, const std::string& arm,
-                 const std::string& metric) {
-  constexpr int kCell = 24;
-  constexpr double kNone[3] = {213, 94, 0}, kAll[3] = {0, 92, 150};
-  std::vector<double> lengths, depths;
-  const auto add = [](std::vector<double>& list, double value) {
-    if (std::find(list.begin(), list.end(), value) == list.end()) list.push_back(value);
-  };
-  for (const Measured& m : rows) {
-    if (m.row.arm != arm || m.row.metric != metric || !m.row.depth || !m.row.x) continue;
-    add(lengths, *m.row.x);
-    add(depths, *m.row.depth);
-  }
-  Picture picture;
-  picture.image.resize(kCell * static_cast<int>(lengths.size()),
-                       kCell * static_cast<int>(depths.size()));
-  for (const Measured& m : rows) {
-    if (m.row.arm != arm || m.row.metric != metric || !m.row.depth || !m.row.x) continue;
-    const auto column = std::find(lengths.begin(), lengths.end(), *m.row.x) - lengths.begin();
-    const auto line = std::find(depths.begin(), depths.end(), *m.row.depth) - depths.begin();
-    for (int y = 0; y < kCell; ++y)
-      for (int x = 0; x < kCell; ++x)
-        for (int c = 0; c < 3; ++c) {
-          const double value = m.ours ? m.ours->mean : 0;
-          const double colour = m.ours ? kNone[c] + value * (kAll[c] - kNone[c]) : 240;
-          picture.image.row(static_cast<int>(line) * kCell +
-                            y)[3 * (static_cast<int>(column) * kCell + x) + c] =
-              static_cast<uint8_t>(std::lround(colour));
-        }
-  }
-  std::string across, down;
-  for (const double length : lengths) across += (across.empty() ? "" : ", ") + short_number(length);
-  for (const double depth : depths) down += (down.empty() ? "" : ", ") + short_number(depth);
-  picture.caption = arm + ": across " + across + " tokens; down: depth " + down + " %";
-  return picture;
+Picture heat_map_of(const std::vector<Measured>& rows, const std::string& arm,
+                    const std::string& metric) {
+  std::vector<MapCell> cells;
+  for (const Measured& m : rows)
+    if (m.row.arm == arm && m.row.metric == metric && m.row.depth && m.row.x)
+      cells.push_back({*m.row.x, *m.row.depth, m.ours ? m.ours->mean : 0, m.ours.has_value()});
+  return heat_map(arm, cells);
 }
 
 void add_heat_maps(Document& document, const std::vector<Measured>& rows) {
@@ -125,9 +97,26 @@ void add_heat_maps(Document& document, const std::vector<Measured>& rows) {
   std::vector<Picture> pictures;
   for (const std::string& metric : metrics_of(deep))
     for (const std::string& arm : arms_of(deep, metric))
-      pictures.push_back(heat_map(deep, arm, metric));
-  document.pictures(pictures, 288,
-                    "Accuracy by length and depth: blue is 1, orange is 0, grey was not measured.");
+      pictures.push_back(heat_map_of(deep, arm, metric));
+  document.pictures(pictures, 288, kHeatMapColours);
+}
+
+// A metric that is over nothing: a bar an arm.
+std::string metric_bars(const std::vector<Measured>& rows, const std::string& metric) {
+  std::vector<Bar> bars;
+  for (const Measured& m : rows)
+    if (m.row.metric == metric && !m.row.x && m.ours) bars.push_back({m.row.arm, m.ours->mean});
+  return bars.size() > 1 ? svg_bars(metric, bars) : "";
+}
+
+// The tokens that caches held, of the jobs that say so.
+void add_kept(Document& document, const std::vector<Job>& jobs, const Runner& runner) {
+  std::vector<Picture> strips;
+  for (const Job& job : jobs)
+    if (job.seed <= 1 && runner.is_complete(job))
+      for (Picture& strip : kept_pictures(runner.answers().at(job.name), job.name))
+        strips.push_back(std::move(strip));
+  document.pictures(strips, 480, kKeptStrips);
 }
 
 }  // namespace
@@ -148,7 +137,9 @@ nlohmann::json write_page(const Page& page, const std::vector<Measured>& rows,
       "seeds by Student's t.");
   std::vector<std::string> charts;
   for (const std::string& metric : metrics_of(rows))
-    charts.push_back(svg_chart(metric_chart(page.plan, rows, metric)));
+    for (const std::string& svg :
+         {svg_chart(metric_chart(page.plan, rows, metric)), metric_bars(rows, metric)})
+      charts.push_back(svg);
   const std::string caption = "Our figures, " + page.heading + ".";
   document.charts(charts, "Means over seeds. " + caption);
   add_heat_maps(document, rows);
@@ -157,6 +148,7 @@ nlohmann::json write_page(const Page& page, const std::vector<Measured>& rows,
     if (const fs::path file = runner.folder(p.job) / p.file; fs::exists(file))
       pictures.push_back({read_image(file.string()), p.caption});
   if (!pictures.empty()) document.pictures(pictures, 224, caption);
+  add_kept(document, jobs, runner);
   document.charts({loss_chart(jobs, runner)}, "Of the first seed, smoothed. " + caption);
   if (!page.plan.patterns.empty()) {
     document.heading(2, "Who sees whom");

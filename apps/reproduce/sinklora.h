@@ -52,6 +52,10 @@ std::vector<std::string> model_flags(const Setting& s, const std::string& extend
 std::string perplexity(Plan& plan, const Setting& s, const std::string& extended, bool full,
                        int64_t context, const std::vector<int64_t>& lengths);
 
+// The name of an evaluation, and its --limit, where not all samples are asked for.
+std::string limited_name(const World& world, const std::string& name);
+std::vector<std::string> limit_flags(const World& world);
+
 Cost reading_cost(const LlamaConfig& config, double tokens, int64_t context);
 void append(std::vector<std::string>& words, const std::vector<std::string>& more);
 std::string list_of(const std::vector<int64_t>& numbers);  // "5,10"

@@ -31,7 +31,7 @@ std::string topic_job(Plan& plan, const Setting& s, const std::string& name,
                       const std::vector<std::string>& model, const std::string& data,
                       const std::vector<int64_t>& topics, double tokens) {
   const bool is_mini = s.world.scale == Scale::mini;
-  Job job{.name = name,
+  Job job{.name = limited_name(s.world, name),
           .program = "eval_llama",
           .arguments = {"topic"},
           .cost = reading_cost(s.config, tokens, is_mini ? s.longest : s.most)};
@@ -41,8 +41,8 @@ std::string topic_job(Plan& plan, const Setting& s, const std::string& name,
   if (is_mini) append(job.arguments, {"--max-tokens", "1"});
   if (s.world.scale == Scale::small) append(job.arguments, {"--template", "chatml"});
   if (s.world.scale == Scale::paper) append(job.arguments, {"--template", "llama2"});
-  if (s.world.smoke) append(job.arguments, {"--limit", "1"});
-  append(job.arguments, {"--output", "@" + name + "/samples"});
+  append(job.arguments, limit_flags(s.world));
+  append(job.arguments, {"--output", "@" + job.name + "/samples"});
   return plan.add(job);
 }
 
@@ -63,7 +63,7 @@ std::string tune(Plan& plan, const Setting& s, const std::string& extended, int6
           job.arguments,
           {"--data",
            "@" +
-               lookups(plan, concat("tune-text-s", seed), "prompts", {40, 200, 450},
+               lookups(plan, concat("tune-text-s", seed), "prompts", {20, 100, 230},
                        s.world.smoke ? 8 : 160, 6'000'000 + static_cast<int64_t>(seed) * 1000) +
                "/rows/*.jsonl",
            "--template", "none", "--batch-size", "8", "--grad-accum-steps", "1", "--lr", "1e-3"});
@@ -104,11 +104,11 @@ Topics topics_of(Plan& plan, const Setting& s) {
   if (s.world.scale == Scale::paper)
     return {(s.world.data / "longchat_topics").string(), {5, 10, 15, 20, 25}, 50 * 47520.0, s.most};
   test_text(plan, s, s.longest);  // the language comes first
-  const std::vector<int64_t> sizes = {60, 120, 240, 360, 480};
+  const std::vector<int64_t> sizes = {30, 60, 120, 180, 240};
   const int64_t count = s.world.smoke ? 1 : 50;
   return {
       "@" + lookups(plan, "topics", "topics", sizes, count, 5'000'000, {"--depth", "0"}) + "/rows",
-      sizes, static_cast<double>(count * 1260 * kPairTokens), s.longest};
+      sizes, static_cast<double>(count * 630 * kPairTokens), s.longest};
 }
 
 void topic(Plan& plan, const World& world) {
@@ -148,7 +148,7 @@ void topic(Plan& plan, const World& world) {
 
 // In the made-up language: pairs of all lengths, the asked one at five depths.
 void made_up_passkey(Plan& plan, const Setting& s) {
-  const std::vector<int64_t> pairs = {31, 63, 127, 255, 383, 510};
+  const std::vector<int64_t> pairs = {15, 31, 63, 127, 191, 254};
   const int64_t count = s.world.smoke ? 1 : 10;
   test_text(plan, s, s.longest);
   std::vector<std::string> arms = {""};
@@ -164,7 +164,7 @@ void made_up_passkey(Plan& plan, const Setting& s) {
       jobs[a].push_back(topic_job(plan, s,
                                   concat("keys-", depth, "-", arms[a].empty() ? "base" : arms[a]),
                                   model_flags(s, arms[a], false, s.longest), "@" + data + "/rows",
-                                  pairs, static_cast<double>(count * 1369 * kPairTokens)));
+                                  pairs, static_cast<double>(count * 681 * kPairTokens)));
   }
   for (const bool is_base : {true, false})
     for (const int64_t size : pairs) {
@@ -211,31 +211,47 @@ void passkey(Plan& plan, const World& world) {
   const bool is_paper = world.scale == Scale::paper;
   const int64_t context = is_paper ? 32768 : s.most;
   const int64_t interval = 1000, longest = world.smoke ? 1000 : is_paper ? 33000 : 7000;
-  const int64_t trials = world.smoke ? 1 : 10, lengths = longest / interval;
+  // At the paper's scale keys stand where LongLoRA's script puts them; else at every depth.
+  const std::vector<int64_t> depths =
+      is_paper ? std::vector<int64_t>{} : std::vector<int64_t>{0, 25, 50, 75, 100};
+  const int64_t trials = world.smoke ? 1 : is_paper ? 10 : 2, lengths = longest / interval;
+  const auto prompts =
+      static_cast<double>(trials * lengths * std::max<int64_t>(1, std::ssize(depths)));
   const auto job_for = [&](const std::string& arm) {
     const std::string name = "passkey-" + (arm.empty() ? std::string("base") : arm);
     Job job{.name = name,
             .program = "eval_llama",
             .arguments = {"passkey"},
-            .cost = reading_cost(s.config, static_cast<double>(trials * lengths * longest) / 2,
-                                 context)};
+            .cost = reading_cost(s.config, prompts * static_cast<double>(longest) / 2, context)};
     append(job.arguments, model_flags(s, arm, false, context));
     append(job.arguments, {"--max-tokens", std::to_string(longest), "--trials",
                            std::to_string(trials), "--csv", "@" + name + "/trials.csv"});
+    if (!depths.empty()) append(job.arguments, {"--depth", list_of(depths)});
     return plan.add(job);
+  };
+  // Accuracy in `list` of the answer, where its fields are those of the row.
+  const auto accuracy_row = [](const std::string& label, const std::vector<std::string>& jobs,
+                               const std::string& list, int64_t garbage,
+                               std::optional<double> depth) {
+    Row row{.arm = label, .metric = "accuracy", .depth = depth, .jobs = jobs};
+    row.value = [=](const Answers& answers, size_t seed) -> std::optional<double> {
+      if (seed >= jobs.size() || !answers.contains(jobs[seed])) return std::nullopt;
+      for (const auto& entry : answers.at(jobs[seed]).at(list))
+        if (entry.at("garbage") == garbage && (!depth || entry.at("depth") == *depth))
+          return entry.at("accuracy").get<double>();
+      return std::nullopt;
+    };
+    return row;
   };
   const auto rows_for = [&](const std::string& label, const std::vector<std::string>& jobs) {
     for (int64_t i = 0; i < lengths; ++i) {
       const int64_t garbage = passkey_garbage(i, interval);
-      Row row{.arm = label, .metric = "accuracy", .paper = unknown(), .jobs = jobs};
-      row.x = static_cast<double>((i + 1) * interval);
-      row.value = [jobs, garbage](const Answers& answers, size_t seed) -> std::optional<double> {
-        if (seed >= jobs.size() || !answers.contains(jobs[seed])) return std::nullopt;
-        for (const auto& length : answers.at(jobs[seed]).at("lengths"))
-          if (length.at("garbage") == garbage) return length.at("accuracy").get<double>();
-        return std::nullopt;
-      };
-      plan.rows.push_back(row);
+      std::vector<Row> rows = {accuracy_row(label, jobs, "lengths", garbage, std::nullopt)};
+      rows[0].paper = unknown();
+      for (const int64_t depth : depths)
+        rows.push_back(accuracy_row(label, jobs, "depths", garbage, static_cast<double>(depth)));
+      for (Row& row : rows) row.x = static_cast<double>((i + 1) * interval);
+      append(plan, rows);
     }
   };
   rows_for("base, interpolated, untrained", {job_for("")});
@@ -254,7 +270,7 @@ void longbench(Plan& plan, const World& world) {
   std::vector<std::string> jobs;
   for (size_t seed = 1; seed <= plan.seeds; ++seed) {
     const std::string arm = tune(plan, s, extend(plan, s, kSf, s.most, seed), s.most, seed);
-    const std::string name = "longbench-" + arm;
+    const std::string name = limited_name(world, "longbench-" + arm);
     Job job{.name = name,
             .program = "eval_llama",
             .arguments = {"longbench"},
@@ -264,7 +280,7 @@ void longbench(Plan& plan, const World& world) {
            {"--data", (world.data / (is_paper ? "LongBench" : "longctx/longbench")).string(),
             "--tasks", is_paper ? "en" : "multi_news", "--template", is_paper ? "llama2" : "chatml",
             "--output", "@" + name + "/samples"});
-    if (world.smoke) append(job.arguments, {"--limit", "1"});
+    append(job.arguments, limit_flags(world));
     jobs.push_back(plan.add(job));
   }
   if (!is_paper) {

@@ -13,8 +13,9 @@
 namespace mullion {
 namespace {
 
-constexpr int64_t kPrefillTokens = 2048;      // of a prompt at a time: bounds the activations
-constexpr uint64_t kStream = 0x73616d706c65;  // of random numbers, apart from those of others
+constexpr int64_t kPrefillTokens = 2048;          // of a prompt at a time: bounds the activations
+constexpr uint64_t kStream = 0x73616d706c65;      // of random numbers, apart from those of others
+constexpr int64_t kOpenBlock = int64_t{1} << 40;  // tokens of a block whose end is not known yet
 
 Tensor ids_tensor(std::span<const int32_t> ids) {
   return Tensor::from(std::vector<int64_t>(ids.begin(), ids.end()),
@@ -111,10 +112,10 @@ Generation::Row Generation::place(Sequence sequence) {
 }
 
 Generation::Row Generation::add() {
-  return place({make_kv_cache(options_, model_.cache_shape()), {}});
+  return place({make_kv_cache(options_, model_.cache_shape()), {}, 0});
 }
 Generation::Row Generation::fork(Row row) {
-  return place({at(row).cache->clone(), at(row).logits});
+  return place({at(row).cache->clone(), at(row).logits, at(row).begun});
 }
 void Generation::remove(Row row) { at(row) = {}; }
 
@@ -122,13 +123,24 @@ int64_t Generation::room(Row row) const { return at(row).cache->room(model_.cont
 
 void Generation::feed(Row row, std::span<const int32_t> ids) {
   Sequence& s = at(row);
+  feed_part(s, ids, std::exchange(s.begun, 0) + std::ssize(ids));
+}
+
+void Generation::feed_beginning(Row row, std::span<const int32_t> ids) {
+  Sequence& s = at(row);
+  CHECK(s.begun == 0, "generate: a block begins within another");
+  feed_part(s, ids, kOpenBlock);
+  s.begun = std::ssize(ids);
+}
+
+void Generation::feed_part(Sequence& s, std::span<const int32_t> ids, int64_t block) {
   const auto length = static_cast<int64_t>(ids.size());
   const int64_t context = model_.context();
   CHECK_AS(Fault::usage, length > 0, "generate: the prompt is empty and there is no BOS");
   CHECK_AS(Fault::usage, s.cache->reach(length) <= context, "generate: a prompt of ",
            s.cache->reach(length), " tokens, but the model's context is ", context);
   const NoGrad no_grad;
-  s.cache->begin_block(length);
+  s.cache->begin_block(block);
   // A cache that evicts takes a block layer by layer, so that no layer holds all of it for long.
   const int64_t chunk = options_.kind == KvKind::full ? kPrefillTokens : length;
   for (int64_t begin = 0; begin < length; begin += chunk) {

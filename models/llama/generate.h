@@ -55,6 +55,9 @@ class Generation {
   void remove(Row row);
   // A block: a prompt, or a later turn. Error(usage) where it is empty or does not fit the context.
   void feed(Row row, std::span<const int32_t> ids);
+  // The beginning of a block: the next feed() of the sequence, or of one forked from it, completes
+  // it, and only then is anything evicted. For prompts that begin alike.
+  void feed_beginning(Row row, std::span<const int32_t> ids);
   // One more token for each of several sequences.
   struct Next {
     Row row;
@@ -80,10 +83,12 @@ class Generation {
   struct Sequence {
     std::unique_ptr<KvCache> cache;  // null: removed
     std::vector<float> logits;
+    int64_t begun = 0;  // tokens of a block whose end has not been fed
   };
   const Sequence& at(Row row) const;
   Sequence& at(Row row);
   Row place(Sequence sequence);
+  void feed_part(Sequence& s, std::span<const int32_t> ids, int64_t block);
 
   const LanguageModel& model_;
   KvCacheOptions options_;

@@ -107,6 +107,32 @@ TEST(ChoiceScorer, EqualsAModelWithoutACache) {
     }
 }
 
+// What questions begin with is read once; caches that evict hold the same as if it were not.
+TEST(ChoiceScorer, ASharedBeginningChangesNothing) {
+  Llama model(byte_config());
+  model.initialize(3);
+  const auto tokenizer = byte_tokenizer();
+  const std::string shots = "what that\n\nwhen then\n\n";
+  for (const KvKind kind : {KvKind::h2o, KvKind::local, KvKind::sink})
+    for (const auto& [percent, tokens] :
+         {std::pair{50.0, 0}, {100.0, 0}, {40.0, 0}, {0.0, 9}, {0.0, 30}}) {
+      KvCacheOptions cache;
+      cache.kind = kind;
+      cache.budget_percent = percent;
+      cache.budget_tokens = tokens;
+      ChoiceScorer shared(model, *tokenizer, cache, shots), alone(model, *tokenizer, cache, "");
+      for (const char* text : {"why", "why not, what else", "w"}) {
+        const ChoiceQuestion apart = question(text, {"because of it", "never"});
+        const ChoiceQuestion whole = question(shots + text, {"because of it", "never"});
+        const auto a = shared(std::span(&apart, 1)), b = alone(std::span(&whole, 1));
+        for (size_t k = 0; k < 2; ++k)
+          EXPECT_NEAR(a[0].sum[k], b[0].sum[k], 1e-5) << describe(cache) << ", " << text;
+      }
+      EXPECT_EQ(shared.kept(), alone.kept()) << describe(cache);
+      EXPECT_EQ(shared.kept().empty(), kind != KvKind::h2o);
+    }
+}
+
 class Choice : public test::Programs {
  protected:
   Choice() : Programs({"eval_llama"}) {}

@@ -126,6 +126,18 @@ TEST_F(PasskeyProgram, OneLineATrialAndAnAccuracyALength) {
   EXPECT_EQ(csv.rfind("garbage_chars,tokens,seed,position,expected,answered,correct\n1024,", 0),
             0u);
   EXPECT_NE(csv.find(",43568,"), std::string::npos);  // the key of seed 0
+  const std::string short_one =
+      "eval_llama passkey -m m --interval 280 --max-tokens 280 --trials 2 --threads 2 --json ";
+  const auto deep = result(short_one + "--depth 0,50,100 --csv d.csv");
+  ASSERT_EQ(deep["depths"].size(), 3u);
+  EXPECT_EQ(deep["depths"][1]["depth"], 50);
+  EXPECT_EQ(deep["depths"][1]["trials"], 2);
+  EXPECT_EQ(deep["lengths"][0]["trials"], 6);
+  EXPECT_EQ(deep["accuracy_by_length"].size(), 1u);
+  const std::string places = test::contents(at("d.csv"));
+  for (const char* place : {",0,0,43568,", ",0,0.5,43568,", ",0,1,43568,"})
+    EXPECT_NE(places.find(place), std::string::npos) << places;
+  refused(short_one + "--depth 0,101", 2, {"--depth", "101"});
   refused("eval_llama passkey -m m --max-tokens 3000 --interval 1000", 2, {"tokens", "2560"});
   refused("eval_llama passkey -m m --max-tokens 10 --interval 1000", 2,
           {"--max-tokens", "--interval"});

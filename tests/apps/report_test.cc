@@ -85,6 +85,26 @@ TEST_F(Report, TablesFromOutside) {
   EXPECT_THROW(add_extra(document, folder_ / "extra.json"), Error);
 }
 
+TEST_F(Report, EvaluationsAsPictures) {
+  const auto page_with = [&](const std::string& answer) {
+    write_whole_file(folder_ / "first/eval/more.json", answer);
+    Document document("A title");
+    add_evaluation_pictures(document, {read_run(folder_ / "first")});
+    return document.markdown() + document.html();
+  };
+  EXPECT_NE(page_with(R"({"depths": [{"tokens": 900, "depth": 50, "accuracy": 0.5}]})")
+                .find("across 900 tokens; down: depth 50 %"),
+            std::string::npos);
+  EXPECT_NE(page_with(R"({"categories": [{"category": "code", "score": 59.2}]})").find(">59.2<"),
+            std::string::npos);
+  const std::string caches = page_with(
+      R"({"results": [{"kv": "full", "kv_budget": null, "acc": 0.5, "tok_s": 9},
+                      {"kv": "h2o", "kv_budget": "20%", "acc": 0.4, "tok_s": 12,
+                       "kept": {"kv_heads": 2, "by_layer": [[2, 1, 0], [0, 2, 2]]}}]})");
+  EXPECT_NE(caches.find("first more, accuracy"), std::string::npos);
+  EXPECT_NE(caches.find("first more, h2o 20%"), std::string::npos);
+}
+
 TEST(ReportChart, TicksAreRoundAndCoverTheRange) {
   EXPECT_EQ(chart_ticks(0, 10, 5, false), (std::vector<double>{0, 2, 4, 6, 8, 10}));
   EXPECT_EQ(chart_ticks(3, 70, 5, true), (std::vector<double>{5, 10, 20, 50}));

@@ -235,7 +235,15 @@ TEST_F(ReproduceRuns, AProgramThatIsStoppedGoesOn) {
 
 TEST_F(ReproduceRuns, WhatWouldBeIgnoredIsRefused) {
   refused("reproduce sinklora/pilot --models x", 2, {"--models", "mini"});
-  refused("reproduce sinklora/pilot --only nonsense", 2, {"nonsense", "Full, S2, SF"});
+  refused("reproduce sinklora/pilot --only nonsense", 2, {"nonsense", "Full; S2; SF"});
+  // A name with commas is one.
+  const auto some = result(
+      "reproduce sinklora/shift-ablation --only 'S2, shift up only,s2+s&r' --dry-run --json");
+  std::string all;
+  for (const auto& command : some["experiments"][0]["commands"]) all += command;
+  for (const char* there : {"shift-up-only", "s2-sr"})
+    EXPECT_NE(all.find(there), std::string::npos) << all;
+  EXPECT_EQ(all.find("shift-back-only"), std::string::npos) << all;
   refused("reproduce sinklora/pilots", 2, {"did you mean sinklora/pilot?"});
   refused("reproduce", 2, {"which experiments"});
   const test::Answer absent =
@@ -244,6 +252,9 @@ TEST_F(ReproduceRuns, WhatWouldBeIgnoredIsRefused) {
   EXPECT_NE(absent.log.find("missing m/SmolLM2-135M-Instruct.Q4_1.gguf"), std::string::npos)
       << absent.log;
   EXPECT_NE(absent.log.find("93 MB"), std::string::npos) << absent.log;
+  EXPECT_FALSE(std::filesystem::exists(at("o"))) << "nothing was begun";
+  refused("reproduce sinklora/longbench --output o", 2, {"not available"});
+  EXPECT_FALSE(std::filesystem::exists(at("o")));
 }
 
 }  // namespace

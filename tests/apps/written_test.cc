@@ -139,5 +139,76 @@ TEST_F(Written, LEvalComparesExamsAndWords) {
   refused(leval + "--tasks gsm100", 3, {"evaluation: f1"});
 }
 
+TEST_F(Written, AllRunsASuiteOnOneModelAndGoesOn) {
+  for (const char* folder : {"l", "t"}) std::filesystem::create_directory(at(folder));
+  write_whole_file(at("l/2_lines.jsonl"),
+                   "{\"prompt\": \"a?\", \"expected_number\": 7}\n"
+                   "{\"prompt\": \"b?\", \"expected_number\": 8}\n");
+  write_whole_file(at("t/5_topics.jsonl"), "{\"prompt\": \"a\"}\n");
+  write_whole_file(at("t.txt"), "77777777 77777");
+  write_whole_file(at("s.toml"),
+                   "[text]\nverb = \"ppl\"\nprotocol = \"rolling\"\ndata = \"DATA/t.txt\"\n"
+                   "ctx-size = [8]\n"
+                   "[lines]\ndata = \"DATA/l\"\nlines = [2]\nmax-tokens = 1\n"
+                   "[topic]\ndata = \"DATA/t\"\ntopics = 5\n"
+                   "[rest]\nverb = \"topic\"\ndata = \"DATA/absent\"\n");
+  const std::string all =
+      "eval_llama all -m m --suite s.toml --data . --threads 1 --output out --json ";
+  // A task that fails does not take the others down.
+  const test::Answer first = run(all);
+  EXPECT_EQ(first.code, 3) << first.log;
+  for (const char* words : {"rest: left out, ./absent is not there", "5_topics.jsonl: line 1"})
+    EXPECT_NE(first.log.find(words), std::string::npos) << first.log;
+  size_t opened = 0;
+  for (size_t at = 0; (at = first.log.find(" parameters, ", at)) != std::string::npos; ++at)
+    ++opened;
+  EXPECT_EQ(opened, 1u) << first.log;
+  EXPECT_EQ(first.json()["failed"], nlohmann::json({"topic"}));
+  // What was complete is not run again.
+  write_whole_file(at("t/5_topics.jsonl"), "{\"prompt\": \"a\", \"topics\": [\"77\"]}\n");
+  const test::Answer second = run(all);
+  EXPECT_EQ(second.code, 0) << second.log;
+  for (const char* words : {"lines: is complete", "text: is complete"})
+    EXPECT_NE(second.log.find(words), std::string::npos) << second.log;
+  const nlohmann::json answer = second.json();
+  EXPECT_EQ(answer["results"]["lines_2"]["accuracy,none"], 0.5);
+  EXPECT_EQ(answer["results"]["topic_5"]["accuracy,none"], 1.0);
+  EXPECT_GT(answer["results"]["text"]["word_perplexity,none"], 1.0);
+  // One file of results in lm-eval's layout, and the samples of each task.
+  size_t results = 0, samples = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(at("out/m"))) {
+    results += entry.path().filename().string().starts_with("results_");
+    samples += entry.path().filename().string().starts_with("samples_");
+  }
+  EXPECT_EQ(results, 1u);
+  EXPECT_EQ(samples, 2u);
+  const auto file = nlohmann::json::parse(test::contents(at(answer["file"].get<std::string>())));
+  EXPECT_EQ(file["results"], answer["results"]);
+  EXPECT_EQ(file["n-samples"]["lines_2"]["original"], 2);
+  EXPECT_EQ(result(all + "--tasks lines")["results"].size(), 1u);
+  refused(all + "--tasks rest", 2, {"rest", "absent"});
+  refused(all + "--tasks line", 2, {"line", "did you mean lines?"});
+  refused("eval_llama all -m m --suite s.toml --data . --tasks lines", 2, {"--output"});
+  write_whole_file(at("bad.toml"), "[x]\nverb = \"lined\"\n");
+  refused("eval_llama all -m m --suite bad.toml --output o", 2, {"lined", "topic"});
+  write_whole_file(at("bad.toml"), "[lines]\nlinez = 3\n");
+  refused("eval_llama all -m m --suite bad.toml --output o", 2, {"suite: lines", "--linez"});
+  write_whole_file(at("bad.toml"), "lines = 3\n");
+  refused("eval_llama all -m m --suite bad.toml --output o", 2, {"bad.toml:1", "lines"});
+}
+
+TEST_F(Written, LongBenchAsksTheFileForTheChosenSetsAlone) {
+  write_whole_file(at("lcc.jsonl"),
+                   "{\"input\": \"Q\", \"context\": \"C\", \"answers\": [\"7\"]}\n");
+  write_whole_file(at("p.json"), "{\"lcc\": \"{context}{input}\"}");
+  const std::string longbench =
+      "eval_llama longbench -m m --data . --threads 1 --json --prompts p.json ";
+  EXPECT_EQ(result(longbench + "--tasks lcc")["prompts"], "p.json");
+  write_whole_file(at("trec.jsonl"),
+                   "{\"input\": \"Q\", \"context\": \"C\", \"answers\": [\"7\"], "
+                   "\"all_classes\": [\"7\"]}\n");
+  refused(longbench + "--tasks lcc,trec", 3, {"p.json", "trec"});
+}
+
 }  // namespace
 }  // namespace mullion

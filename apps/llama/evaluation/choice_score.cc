@@ -83,10 +83,9 @@ std::vector<ChoiceScores> ChoiceScorer::operator()(std::span<const ChoiceQuestio
         if (i > 0 && texts[i].context == texts[i - 1].context) {
           rows.push_back(session_.fork(rows.back()));
         } else {
-          rows.push_back(session_.add());
-          session_.feed(rows.back(), texts[i].context);
+          rows.push_back(read(texts[i].context));
+          cache_bytes_ = std::max(cache_bytes_, session_.cache(rows.back()).bytes());
         }
-        peak_bytes_ = std::max(peak_bytes_, session_.cache(rows.back()).peak_bytes());
         ids.push_back(texts[i].continuation);
       }
     }
@@ -98,6 +97,36 @@ std::vector<ChoiceScores> ChoiceScorer::operator()(std::span<const ChoiceQuestio
     for (size_t i = 0; i < s.tokens.size(); ++i) s.sum.push_back(sum_of(found[row++]));
   for (const Generation::Row done : rows) session_.remove(done);
   return scores;
+}
+
+// A sequence that has read a context under a cache that evicts: the few shots that the last one
+// began with as well are not read again.
+Generation::Row ChoiceScorer::read(const std::vector<int32_t>& context) {
+  if (!shared_ && !few_shots_.empty()) {
+    const std::vector<int32_t> shots = tokenizer_.encode(few_shots_, {.bos = tokenizer_.add_bos()});
+    // Where they end a text may be split otherwise.
+    const size_t most = std::min(shots.size(), context.size() - 1);
+    const auto end = shots.begin() + static_cast<std::ptrdiff_t>(most);
+    shared_ids_.assign(shots.begin(), std::mismatch(shots.begin(), end, context.begin()).first);
+  }
+  if (!shared_ && !shared_ids_.empty()) {
+    shared_ = session_.add();
+    session_.feed_beginning(*shared_, shared_ids_);
+  }
+  const bool begins = shared_ && shared_ids_.size() < context.size() &&
+                      std::equal(shared_ids_.begin(), shared_ids_.end(), context.begin());
+  const Generation::Row row = begins ? session_.fork(*shared_) : session_.add();
+  session_.feed(row, std::span(context).subspan(begins ? shared_ids_.size() : 0));
+  if (cache_.kind == KvKind::h2o && kept_.empty()) {
+    const KvCacheShape shape = model_.cache_shape();
+    for (int64_t layer = 0; layer < shape.layers; ++layer) {
+      std::vector<int>& heads = kept_.emplace_back(context.size());
+      for (int64_t head = 0; head < shape.kv_heads; ++head)
+        for (const int64_t position : session_.cache(row).kept(layer, head))
+          ++heads[static_cast<size_t>(position)];
+    }
+  }
+  return row;
 }
 
 // Nothing is lost in a full cache, so that it goes back to what texts share.
@@ -113,8 +142,8 @@ ChoiceScores ChoiceScorer::full(const std::vector<ScoredText>& texts) {
         shared_ids_.begin());
     session_.cache(*shared_).rewind(static_cast<int64_t>(same));
     session_.feed(*shared_, std::span(text.context).subspan(same));
+    cache_bytes_ = std::max(cache_bytes_, session_.cache(*shared_).bytes());
     scores.sum.push_back(sum_of(session_.score(*shared_, text.continuation)));
-    peak_bytes_ = std::max(peak_bytes_, session_.cache(*shared_).peak_bytes());
     session_.cache(*shared_).rewind(std::ssize(text.context));
     shared_ids_ = text.context;
   }

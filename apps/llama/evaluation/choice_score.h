@@ -27,27 +27,32 @@ struct ChoiceScores {
 
 class ChoiceScorer {
  public:
-  // `few_shots`: the text that the contexts begin with; a full cache keeps it between questions.
+  // `few_shots`: the text that the contexts begin with, which is read once for all questions.
   ChoiceScorer(const LanguageModel& model, const Tokenizer& tokenizer, const KvCacheOptions& cache,
                std::string few_shots);
   // Of several questions at a time; the results do not depend on which.
   std::vector<ChoiceScores> operator()(std::span<const ChoiceQuestion> questions);
   // ln p of a choice without any question.
   double alone(const std::string& choice);
-  int64_t peak_bytes() const { return peak_bytes_; }
+  // Of a question's cache, once its prompt has been read; at most so far.
+  int64_t cache_bytes() const { return cache_bytes_; }
+  // h2o: of the first prompt, how many KV heads of each layer hold each of its tokens.
+  const std::vector<std::vector<int>>& kept() const { return kept_; }
 
  private:
   std::vector<double> one_pass(const ScoredText& text);
   ChoiceScores full(const std::vector<ScoredText>& texts);
+  Generation::Row read(const std::vector<int32_t>& context);
 
   const LanguageModel& model_;
   const Tokenizer& tokenizer_;
   KvCacheOptions cache_;
   std::string few_shots_;
   Generation session_;
-  std::optional<Generation::Row> shared_;  // full: what the last question began with
+  std::optional<Generation::Row> shared_;  // what questions begin with; full: the last one
   std::vector<int32_t> shared_ids_;
-  int64_t peak_bytes_ = 0;
+  int64_t cache_bytes_ = 0;
+  std::vector<std::vector<int>> kept_;
 };
 
 }  // namespace mullion

@@ -15,7 +15,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::string time_text() {
+}  // namespace
+
+std::string results_time() {
   const auto time = std::chrono::system_clock::now();
   const std::time_t now = std::chrono::system_clock::to_time_t(time);
   const auto since = std::chrono::duration_cast<std::chrono::microseconds>(time.time_since_epoch());
@@ -27,8 +29,6 @@ std::string time_text() {
   std::snprintf(fraction, sizeof fraction, ".%06d", static_cast<int>(since.count() % 1000000));
   return concat(text, fraction);
 }
-
-}  // namespace
 
 void add_evaluation_options(OptionTable& table) {
   table
@@ -98,7 +98,7 @@ void SampleLog::add(const JsonObject& sample) {
 fs::path SampleLog::finish(const std::vector<std::pair<std::string, JsonObject>>& results,
                            int64_t few_shots) {
   if (!part_) return {};
-  const std::string time = time_text();
+  const std::string time = results_time();
   JsonObject by_name, counts, shots, versions, hashes, better, configs, groups;
   std::string all;
   for (const nlohmann::json& sample : samples_) all += sample.value("doc_hash", "");
@@ -131,13 +131,18 @@ fs::path SampleLog::finish(const std::vector<std::pair<std::string, JsonObject>>
       std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count());
   file.set("model_name", model_).set("model_name_sanitized", sanitized_name(model_));
   file.set_null("chat_template").set_null("chat_template_sha").set("task_hashes", hashes);
-  const fs::path path = folder_ / concat("results_", time, ".json");
-  write_whole_file(path, file.text() + "\n");
   if (options_.get<bool>("eval.log_samples")) {
     std::string lines;
     for (const nlohmann::json& sample : samples_) lines += sample.dump() + "\n";
     write_whole_file(folder_ / concat("samples_", task_, "_", time, ".jsonl"), lines);
   }
+  return finish_with(file.text() + "\n", time);
+}
+
+fs::path SampleLog::finish_with(const std::string& results, const std::string& time) {
+  if (!part_) return {};
+  const fs::path path = folder_ / concat("results_", time, ".json");
+  write_whole_file(path, results);
   part_->remove();
   return path;
 }

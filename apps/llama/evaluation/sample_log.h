@@ -29,6 +29,8 @@ class SampleLog {
   // without --output.
   std::filesystem::path finish(const std::vector<std::pair<std::string, JsonObject>>& results,
                                int64_t few_shots);
+  // The same file with this text; the samples so far are then no run to go on with.
+  std::filesystem::path finish_with(const std::string& results, const std::string& time);
 
  private:
   const Options& options_;
@@ -38,6 +40,8 @@ class SampleLog {
   std::vector<nlohmann::json> samples_;
 };
 
+// Now, in UTC, as lm-eval's files are named: "2026-11-29T19-40-00.123456".
+std::string results_time();
 // "/a/b:c" -> "__a__b__c", as lm-eval names folders.
 std::string sanitized_name(const std::string& name);
 // Mean and the standard error of it, sqrt(s^2 / n) with s^2 over n - 1.

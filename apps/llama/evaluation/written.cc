@@ -168,9 +168,9 @@ JsonObject with_mean(JsonObject named, const WrittenGroup& group, const std::vec
       .set("stderr", means[0].error);
 }
 
-Outcome run_written(const Options& options, const WrittenTask& task) {
+Outcome run_written(const Options& options, SharedModel& shared, const WrittenTask& task) {
   const KvCacheOptions cache = cache_options(options);
-  const OpenedModel opened = open_model(options, 0);
+  const OpenedModel& opened = shared.open(options, 0);
   const auto tokenizer = open_tokenizer(options, opened.model->vocabulary());
   const std::vector<const WrittenQuestion*> questions = limited(options, task);
   const PromptWriter writer(options.get<std::string>("eval.template"), std::nullopt, *tokenizer);

@@ -5,8 +5,7 @@
 
 #include "apps/llama/cache_options.h"
 #include "apps/llama/evaluation/sample_log.h"
-#include "apps/llama/model_options.h"
-#include "apps/program/main.h"
+#include "apps/llama/evaluation/task.h"
 
 namespace mullion {
 
@@ -50,7 +49,7 @@ JsonObject with_mean(JsonObject named, const WrittenGroup& group, const std::vec
 void add_written_options(OptionTable& table);
 // Runs the questions (--limit: the first of each group), greedily, and returns {results: [...]}.
 // Error(usage) before any work where a prompt with its answer does not fit the model.
-Outcome run_written(const Options& options, const WrittenTask& task);
+Outcome run_written(const Options& options, SharedModel& shared, const WrittenTask& task);
 
 // The rows of a .jsonl file, each with where it stands.
 struct JsonRow {

@@ -134,7 +134,7 @@ Summary summarize(const std::string& task, const KvCacheOptions& cache,
   return s;
 }
 
-Outcome choice(const Options& options) {
+Outcome choice(const Options& options, SharedModel& shared) {
   const auto task = options.get<std::string>("choice.task");
   const std::vector<KvCacheOptions> caches = cache_list(options);
   const auto shots = options.get<int64_t>("choice.shots");
@@ -150,7 +150,7 @@ Outcome choice(const Options& options) {
     few_shots = few_shot_text(read_choice_questions(task, file), shots, file);
   }
   show(options, questions, few_shots);
-  const OpenedModel opened = open_model(options, 0);
+  const OpenedModel& opened = shared.open(options, 0);
   const auto tokenizer = open_tokenizer(options, opened.model->vocabulary());
   SampleLog log(options, "choice_" + task);
   catch_stop_signals();
@@ -201,7 +201,11 @@ Outcome choice(const Options& options) {
       s.ours.set("tok_s", static_cast<double>(scored) / std::max(time.count(), 1e-9));
     else
       s.ours.set_null("tok_s");
-    s.ours.set("cache_bytes", scorer.peak_bytes());
+    s.ours.set("cache_bytes", scorer.cache_bytes());
+    if (!scorer.kept().empty())
+      s.ours.set("kept", JsonObject()
+                             .set("kv_heads", opened.model->cache_shape().kv_heads)
+                             .set("by_layer", scorer.kept()));
     print_result(options, concat(task, ", ", describe(cache), ", ", shots, " shots, ", count,
                                  " questions: ", s.line));
     results.push_back(s.ours);
@@ -230,6 +234,6 @@ Outcome choice(const Options& options) {
 
 }  // namespace
 
-Verb choice_task() { return {choice_table(), choice}; }
+EvaluationTask choice_task() { return {choice_table(), choice}; }
 
 }  // namespace mullion

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "apps/llama/evaluation/exam_answers.h"
+#include "apps/llama/evaluation/set_files.h"
 #include "apps/llama/evaluation/task.h"
 #include "apps/llama/evaluation/text_metrics.h"
 #include "apps/llama/evaluation/written.h"
@@ -83,59 +84,23 @@ OptionTable leval_table() {
   return table;
 }
 
-// The file of a task in the folder or in those inside it; empty: none.
-fs::path file_of(const fs::path& data, const std::string& name) {
-  std::vector<fs::path> folders = {data};
-  for (const auto& entry : fs::directory_iterator(data))
-    if (entry.is_directory()) folders.push_back(entry.path());
-  fs::path found;
-  for (const fs::path& folder : folders) {
-    const fs::path file = folder / (name + ".jsonl");
-    if (!fs::exists(file)) continue;
-    CHECK_AS(Fault::usage, found.empty(), "--data: ", found.string(), " and ", file.string(),
-             ": which of them?");
-    found = file;
-  }
-  return found;
-}
-
 struct Chosen {
   const Task* task;
   fs::path file;
 };
 
 std::vector<Chosen> chosen_tasks(const Options& options) {
-  const auto data = options.get<fs::path>("leval.data");
-  CHECK_AS(Fault::bad_file, fs::is_directory(data), data.string(), ": is no folder");
+  SetCollection collection{.name = "leval", .sets = {}, .groups = {}};
+  for (const Task& task : kTasks) collection.sets.emplace_back(task.name);
+  const auto is_open = [](size_t set) { return kTasks[set].kind == Kind::open; };
+  collection.groups = {{"closed", [=](size_t set) { return !is_open(set); }},
+                       {"open", is_open},
+                       {"all", [](size_t) { return true; }}};
   std::vector<Chosen> chosen;
-  std::string absent;
-  const auto take = [&](const Task& task, bool asked) {
-    for (const Chosen& c : chosen)
-      if (c.task == &task) return;
-    const fs::path file = file_of(data, task.name);
-    CHECK_AS(Fault::bad_file, !asked || !file.empty(), data.string(), ": has no ", task.name,
-             ".jsonl");
-    if (file.empty())
-      absent += concat(absent.empty() ? "" : ", ", task.name);
-    else
-      chosen.push_back({&task, file});
-  };
-  for (const std::string& name : options.get<std::vector<std::string>>("leval.tasks")) {
-    if (name == "closed" || name == "open" || name == "all") {
-      for (const Task& task : kTasks)
-        if (name == "all" || (name == "open") == (task.kind == Kind::open)) take(task, false);
-      continue;
-    }
-    const auto found = std::find_if(std::begin(kTasks), std::end(kTasks),
-                                    [&](const Task& task) { return task.name == name; });
-    std::string known = "closed, open, all";
-    for (const Task& task : kTasks) known += concat(", ", task.name);
-    CHECK_AS(Fault::usage, found != std::end(kTasks), "--tasks: ", name, " is not one of ", known);
-    take(*found, true);
-  }
-  CHECK_AS(Fault::bad_file, !chosen.empty(), data.string(), ": has none of L-Eval's files (",
-           absent, ", each with .jsonl)");
-  if (!absent.empty()) log_warning("leval: not in ", data.string(), ": ", absent);
+  for (const SetFile& found :
+       chosen_sets(collection, options.get<std::vector<std::string>>("leval.tasks"),
+                   options.get<fs::path>("leval.data")))
+    chosen.push_back({&kTasks[found.set], found.file});
   return chosen;
 }
 
@@ -307,7 +272,7 @@ std::vector<double> graded(Kind kind, const WrittenGroup& group, const std::stri
   return {rouge.one, rouge.two, rouge.l};
 }
 
-Outcome leval(const Options& options) {
+Outcome leval(const Options& options, SharedModel& shared) {
   WrittenTask task;
   task.name = "leval";
   Questions questions(task, options.get<int64_t>("leval.max_tokens"));
@@ -336,11 +301,11 @@ Outcome leval(const Options& options) {
     }
     return row.set("metric", "rouge").set("score", std::cbrt(product)).set("n", means[0].n);
   };
-  return run_written(options, task);
+  return run_written(options, shared, task);
 }
 
 }  // namespace
 
-Verb leval_task() { return {leval_table(), leval}; }
+EvaluationTask leval_task() { return {leval_table(), leval}; }
 
 }  // namespace mullion

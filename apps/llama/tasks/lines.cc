@@ -33,7 +33,7 @@ std::string first_number(const std::string& text) {
   return zeros == end && begin < end ? "0" : text.substr(zeros, end - zeros);
 }
 
-Outcome lines(const Options& options) {
+Outcome lines(const Options& options, SharedModel& shared) {
   WrittenTask task;
   task.name = "lines";
   for (const int64_t count : options.get<std::vector<int64_t>>("lines.lines")) {
@@ -54,11 +54,11 @@ Outcome lines(const Options& options) {
   task.result = [](const WrittenGroup& group, const std::vector<Mean>& means) {
     return with_mean(JsonObject().set("lines", std::stoll(group.name)), group, means);
   };
-  return run_written(options, task);
+  return run_written(options, shared, task);
 }
 
 }  // namespace
 
-Verb lines_task() { return {lines_table(), lines}; }
+EvaluationTask lines_task() { return {lines_table(), lines}; }
 
 }  // namespace mullion

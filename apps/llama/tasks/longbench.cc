@@ -5,9 +5,9 @@
 // for the same in this project's words.
 #include <algorithm>
 #include <cmath>
-#include <map>
 
 #include "apps/llama/evaluation/longbench_sets.h"
+#include "apps/llama/evaluation/set_files.h"
 #include "apps/llama/evaluation/task.h"
 #include "apps/llama/evaluation/written.h"
 #include "apps/program/log.h"
@@ -40,62 +40,31 @@ OptionTable longbench_table() {
   return table;
 }
 
-const LongbenchSet& set_named(const std::string& name) {
-  for (const LongbenchSet& set : longbench_sets())
-    if (set.name == name) return set;
-  std::string known;
-  for (const LongbenchSet& set : longbench_sets())
-    known += concat(known.empty() ? "" : ", ", set.name);
-  CHECK_AS(Fault::usage,
-           std::find(std::begin(kChinese), std::end(kChinese), name) == std::end(kChinese),
-           "--tasks: ", name,
-           ": scores of Chinese sets count words that a dictionary finds, which "
-           "this program does not have; it has ",
-           known);
-  fail(Fault::usage, "--tasks: ", name, " is not one of ", known);
+SetCollection collection() {
+  SetCollection c{.name = "longbench", .sets = {}, .groups = {}};
+  for (const LongbenchSet& set : longbench_sets()) c.sets.emplace_back(set.name);
+  for (const char* name : {"en", "all"}) c.groups.push_back({name, [](size_t) { return true; }});
+  for (const char* name : kChinese)
+    c.refused[name] =
+        "scores of Chinese sets count words that a dictionary finds, which this program does not "
+        "have";
+  return c;
 }
 
-// In the order of the list; en and all stand for the sets whose files are there.
-std::vector<const LongbenchSet*> chosen_sets(const Options& options) {
-  const auto data = options.get<fs::path>("longbench.data");
-  const auto path_of = [&](const std::string& name) { return data / (name + ".jsonl"); };
-  std::vector<const LongbenchSet*> sets;
-  std::string absent;
-  const auto take = [&](const LongbenchSet& set) {
-    if (std::find(sets.begin(), sets.end(), &set) == sets.end()) sets.push_back(&set);
-  };
-  for (const std::string& name : options.get<std::vector<std::string>>("longbench.tasks")) {
-    if (name != "en" && name != "all") {
-      take(set_named(name));
-      continue;
-    }
-    for (const LongbenchSet& set : longbench_sets()) {
-      if (fs::exists(path_of(set.name)))
-        take(set);
-      else
-        absent += concat(absent.empty() ? "" : ", ", set.name);
-    }
-    for (const char* chinese : kChinese)
-      if (fs::exists(path_of(chinese)))
-        log_warning(path_of(chinese).string(), ": Chinese sets are not evaluated");
-  }
-  CHECK_AS(Fault::usage, !sets.empty(), data.string(), ": has none of LongBench's files (", absent,
-           ", each with .jsonl)");
-  if (!absent.empty()) log_warning("longbench: not in ", data.string(), ": ", absent);
-  return sets;
-}
-
-// Name of a set -> its prompt, and where they come from.
-std::pair<std::map<std::string, std::string>, std::string> prompts_of(const Options& options) {
-  std::map<std::string, std::string> prompts;
-  for (const LongbenchSet& set : longbench_sets()) prompts[set.name] = set.prompt;
+// The prompts of the sets, in their order, and where they come from.
+std::pair<std::vector<std::string>, std::string> prompts_of(
+    const Options& options, const std::vector<const LongbenchSet*>& sets) {
+  std::vector<std::string> prompts;
   fs::path file = options.get<fs::path>("longbench.data") / "dataset2prompt.json";
-  if (options.has("longbench.prompts"))
-    file = options.get<fs::path>("longbench.prompts");
-  else if (!fs::exists(file))
+  const bool is_named = options.has("longbench.prompts");
+  if (is_named) file = options.get<fs::path>("longbench.prompts");
+  if (!is_named && !fs::exists(file)) {
+    for (const LongbenchSet* set : sets) prompts.emplace_back(set->prompt);
     return {prompts, "this project's"};
+  }
   const nlohmann::json json = read_json_file(file);
-  for (auto& [name, prompt] : prompts) prompt = get_string(json, file.string(), name.c_str());
+  for (const LongbenchSet* set : sets)
+    prompts.push_back(get_string(json, file.string(), set->name));
   return {prompts, file.string()};
 }
 
@@ -158,9 +127,13 @@ void add_categories(JsonObject& json, const WrittenTask& task,
     json.set("average", total / static_cast<double>(rows.size()));
 }
 
-Outcome longbench(const Options& options) {
-  const std::vector<const LongbenchSet*> sets = chosen_sets(options);
-  const auto [prompts, source] = prompts_of(options);
+Outcome longbench(const Options& options, SharedModel& shared) {
+  const std::vector<SetFile> files =
+      chosen_sets(collection(), options.get<std::vector<std::string>>("longbench.tasks"),
+                  options.get<fs::path>("longbench.data"));
+  std::vector<const LongbenchSet*> sets;
+  for (const SetFile& file : files) sets.push_back(&longbench_sets()[file.set]);
+  const auto [prompts, source] = prompts_of(options, sets);
   log_info(
       "prompts    ", source,
       source == "this project's"
@@ -168,15 +141,14 @@ Outcome longbench(const Options& options) {
           : "");
   WrittenTask task;
   task.name = "longbench";
-  for (const LongbenchSet* set : sets) {
+  for (size_t s = 0; s < sets.size(); ++s) {
+    const LongbenchSet* set = sets[s];
     task.groups.push_back({.name = set->name,
                            .metrics = {set->metric},
                            .max_tokens = set->max_tokens,
                            .chat = set->chat,
                            .one_line = set->one_line});
-    const fs::path file =
-        options.get<fs::path>("longbench.data") / (std::string(set->name) + ".jsonl");
-    for (const JsonRow& row : read_json_rows(file)) {
+    for (const JsonRow& row : read_json_rows(files[s].file)) {
       const std::vector<std::string> answers = get_strings(row.json, row.where, "answers");
       CHECK_AS(Fault::bad_file, !answers.empty(), row.where, ": answers: is empty");
       if (set->name == std::string_view("passage_retrieval_en"))
@@ -185,7 +157,7 @@ Outcome longbench(const Options& options) {
                    row.where, ": answers: ", answer, " names no paragraph");
       task.questions.push_back(
           {.group = task.groups.size() - 1,
-           .prompt = filled(prompts.at(set->name), get_string(row.json, row.where, "context"),
+           .prompt = filled(prompts[s], get_string(row.json, row.where, "context"),
                             get_string(row.json, row.where, "input")),
            .targets = answers,
            .json = row.json.dump()});
@@ -216,11 +188,11 @@ Outcome longbench(const Options& options) {
     json.set("prompts", source);
     add_categories(json, task, means);
   };
-  return run_written(options, task);
+  return run_written(options, shared, task);
 }
 
 }  // namespace
 
-Verb longbench_task() { return {longbench_table(), longbench}; }
+EvaluationTask longbench_task() { return {longbench_table(), longbench}; }
 
 }  // namespace mullion

@@ -21,6 +21,12 @@ OptionTable passkey_table() {
   table.add("passkey.interval", "--interval", 1000, "between lengths").at_least(1);
   table.add("passkey.trials", "--trials,--num-tests", 10, "keys a length, seeds 0, 1, ...")
       .at_least(1);
+  table
+      .add_optional<std::vector<double>>(
+          "passkey.depth", "--depth",
+          "where the key stands, % of the filler before it, a list: each key at each (unset: "
+          "anywhere, as LongLoRA's script draws it)")
+      .range(0, 100);
   table.add("passkey.bos", "--bos", "auto", "auto: as the tokenizer does; on, off")
       .one_of({"auto", "on", "off"});
   table.add_optional<std::filesystem::path>("passkey.csv", "--csv",
@@ -41,8 +47,8 @@ std::string csv_line(const PasskeyTrial& t) {
                 answered, "\",", t.correct ? 1 : 0, "\n");
 }
 
-Outcome passkey(const Options& options) {
-  const OpenedModel opened = open_model(options, 0);
+Outcome passkey(const Options& options, SharedModel& shared) {
+  const OpenedModel& opened = shared.open(options, 0);
   const LanguageModel& model = *opened.model;
   const auto tokenizer = open_tokenizer(options, model.vocabulary());
   const auto policy = options.get<std::string>("passkey.bos");
@@ -62,30 +68,57 @@ Outcome passkey(const Options& options) {
     AtomicFile probe(options.get<std::filesystem::path>("passkey.csv"));
   const KvCacheOptions cache = cache_options(options);
   catch_stop_signals();
+  std::vector<std::optional<double>> depths = {std::nullopt};
+  if (options.has("passkey.depth")) {
+    depths.clear();
+    CHECK_AS(Fault::usage, !options.get<std::vector<double>>("passkey.depth").empty(),
+             "--depth: no depth");
+    for (const double depth : options.get<std::vector<double>>("passkey.depth"))
+      depths.emplace_back(depth);
+  }
+  // `tokens`: of all prompts of this length together.
+  const auto row_of = [](int64_t garbage, int64_t tokens, int64_t correct, int64_t tried) {
+    return JsonObject()
+        .set("garbage", garbage)
+        .set("tokens", tokens)
+        .set("correct", correct)
+        .set("trials", tried)
+        .set("accuracy", static_cast<double>(correct) / static_cast<double>(tried));
+  };
   std::string csv = "garbage_chars,tokens,seed,position,expected,answered,correct\n";
-  std::vector<JsonObject> table;
-  Progress progress("passkey", lengths * trials);
+  std::vector<JsonObject> table, by_depth;
+  JsonObject by_length;
+  Progress progress("passkey", lengths * trials * std::ssize(depths));
   int64_t right = 0, done = 0;
   for (int64_t i = 0; i < lengths && !stop_requested(); ++i) {
     int64_t correct = 0, tried = 0, tokens = 0;
     const int64_t garbage = passkey_garbage(i, interval);
-    for (int64_t seed = 0; seed < trials && !stop_requested(); ++seed, ++tried) {
-      const PasskeyTrial t =
-          passkey_trial(model, *tokenizer, garbage, static_cast<uint32_t>(seed), bos, cache);
-      csv += csv_line(t);
-      correct += t.correct;
-      tokens += t.tokens;
-      progress.update(++done, concat(t.tokens, " tokens: ", correct, " of ", tried + 1));
+    struct AtDepth {
+      double depth;
+      int64_t correct, tried;
+    };
+    std::vector<AtDepth> here;
+    for (const std::optional<double> depth : depths) {
+      const int64_t correct_before = correct, tried_before = tried;
+      for (int64_t seed = 0; seed < trials && !stop_requested(); ++seed, ++tried) {
+        const PasskeyTrial t =
+            passkey_trial(model, *tokenizer, garbage, static_cast<uint32_t>(seed), bos, cache,
+                          depth ? std::optional(*depth / 100) : std::nullopt);
+        csv += csv_line(t);
+        correct += t.correct;
+        tokens += t.tokens;
+        progress.update(++done, concat(t.tokens, " tokens: ", correct, " of ", tried + 1));
+      }
+      if (depth && tried > tried_before)
+        here.push_back({*depth, correct - correct_before, tried - tried_before});
     }
     if (tried == 0) break;
     right += correct;
-    table.push_back(
-        JsonObject()
-            .set("garbage", garbage)
-            .set("tokens", tokens / tried)
-            .set("correct", correct)
-            .set("trials", tried)
-            .set("accuracy", static_cast<double>(correct) / static_cast<double>(tried)));
+    table.push_back(row_of(garbage, tokens / tried, correct, tried));
+    for (const AtDepth& d : here)
+      by_depth.push_back(row_of(garbage, tokens / tried, d.correct, d.tried).set("depth", d.depth));
+    by_length.set(std::to_string(tokens / tried),
+                  static_cast<double>(correct) / static_cast<double>(tried));
   }
   progress.finish();
   if (options.has("passkey.csv"))
@@ -95,14 +128,16 @@ Outcome passkey(const Options& options) {
   JsonObject result;
   result.set("cache", cache_json(cache))
       .set("lengths", table)
+      .set("accuracy_by_length", by_length)
       .set("correct", right)
       .set("trials", done);
+  if (!by_depth.empty()) result.set("depths", by_depth);
   result.set("accuracy", done ? static_cast<double>(right) / static_cast<double>(done) : 0.0);
   return {result.set("rope", opened.positions), stop_requested() ? kExitStopped : 0};
 }
 
 }  // namespace
 
-Verb passkey_task() { return {passkey_table(), passkey}; }
+EvaluationTask passkey_task() { return {passkey_table(), passkey}; }
 
 }  // namespace mullion

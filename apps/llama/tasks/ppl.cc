@@ -59,6 +59,7 @@ struct Ids {
   ReadIds read;
   std::vector<int64_t> documents = {};  // rolling: where they begin
   int64_t words = 0, bytes = 0;         // of their texts
+  std::optional<int32_t> first = {};    // rolling: what stands before each
   JsonObject text = {};                 // what was tokenized; empty for a token file
 };
 
@@ -114,6 +115,7 @@ Ids open_rolling(const Options& options, int64_t vocabulary) {
            "--protocol rolling: the tokenizer has neither BOS nor EOS to stand in front");
   const auto ids = std::make_shared<std::vector<int32_t>>();
   Ids found;
+  found.first = first;
   const DocumentFiles files = document_files({path});
   warn_of_repeats(files.files);
   const DocumentCounts counts =
@@ -178,6 +180,10 @@ std::string line_of(const Perplexity& p, int64_t context, const std::string& how
                 p.complete ? "" : "; stopped before the end");
 }
 
+std::string bos_text(std::optional<int32_t> bos, const std::string& where) {
+  return bos ? concat(", BOS ", *bos, where) : ", BOS none put in front";
+}
+
 // `bos`: what stands in front, of each window (llamacpp) or of a text.
 JsonObject score(const Options& options, LanguageModel& model, const Ids& ids, int64_t context,
                  std::optional<int32_t> bos) {
@@ -194,9 +200,8 @@ JsonObject score(const Options& options, LanguageModel& model, const Ids& ids, i
   });
   const std::string stride = how.llamacpp ? "disjoint" : std::to_string(how.stride);
   const std::string front =
-      bos ? concat(*bos, how.llamacpp ? " first in each window" : " before the text")
-          : "none put in front";
-  print_result(options, line_of(p, context, concat("stride ", stride, ", BOS ", front)));
+      bos_text(bos, how.llamacpp ? " first in each window" : " before the text");
+  print_result(options, line_of(p, context, concat("stride ", stride, front)));
   JsonObject result = result_of(options, p, context, stride);
   if (!ids.text.empty()) result.set("text", ids.text);
   return result.set("bos", bos.has_value()).set("complete", p.complete);
@@ -239,15 +244,18 @@ JsonObject score_stretches(const Options& options, LanguageModel& model, const I
     more = concat(", word perplexity ", word, ", byte perplexity ", std::exp(by_byte), ", ",
                   by_byte / std::log(2.0), " bits a byte");
   }
-  print_result(options, line_of(p, context, protocol + more));
+  const std::string front = rolling
+                                ? concat(", token ", *ids.first, " before each document")
+                                : concat(", stride ", stride, bos_text(bos, " before the text"));
+  print_result(options, line_of(p, context, protocol + front + more));
   if (!ids.text.empty()) result.set("text", ids.text);
   return result.set("bos", rolling || bos.has_value()).set("complete", p.complete);
 }
 
-Outcome ppl(const Options& options) {
+Outcome ppl(const Options& options, SharedModel& shared) {
   const auto sizes = options.get<std::vector<int64_t>>("eval.ctx_size");
   CHECK_AS(Fault::usage, !sizes.empty(), "--ctx-size: no size");
-  const OpenedModel opened = open_model(options, *std::max_element(sizes.begin(), sizes.end()));
+  const OpenedModel& opened = shared.open(options, *std::max_element(sizes.begin(), sizes.end()));
   LanguageModel& model = *opened.model;
   const auto protocol = options.get<std::string>("eval.protocol");
   const bool llamacpp = protocol == "llamacpp", rolling = protocol == "rolling";
@@ -275,6 +283,6 @@ Outcome ppl(const Options& options) {
 
 }  // namespace
 
-Verb ppl_task() { return {ppl_table(), ppl}; }
+EvaluationTask ppl_task() { return {ppl_table(), ppl}; }
 
 }  // namespace mullion

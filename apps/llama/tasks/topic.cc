@@ -39,7 +39,7 @@ std::string plain(const std::string& text) {
   return out.starts_with("the ") ? out.substr(4) : out;
 }
 
-Outcome topic(const Options& options) {
+Outcome topic(const Options& options, SharedModel& shared) {
   WrittenTask task;
   task.name = "topic";
   for (const int64_t topics : options.get<std::vector<int64_t>>("topic.topics")) {
@@ -63,11 +63,11 @@ Outcome topic(const Options& options) {
   task.result = [](const WrittenGroup& group, const std::vector<Mean>& means) {
     return with_mean(JsonObject().set("topics", std::stoll(group.name)), group, means);
   };
-  return run_written(options, task);
+  return run_written(options, shared, task);
 }
 
 }  // namespace
 
-Verb topic_task() { return {topic_table(), topic}; }
+EvaluationTask topic_task() { return {topic_table(), topic}; }
 
 }  // namespace mullion
