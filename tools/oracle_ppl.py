@@ -2,7 +2,7 @@
 """Perplexity by transformers' sliding window and by lm-eval's rolling one, on texts that
 eval_llama ppl reads as well.
 
-    tools/oracle_ppl.py pages WIKI.txt PAGES.jsonl --pages 5       a row a page, {"text": ...}
+    tools/oracle_ppl.py pages WIKI.txt PAGES.jsonl --pages 3       a row a page; PAGES.txt: as one text
     tools/oracle_ppl.py sliding MODEL_FOLDER TEXT.txt --ctx-size 1024 --stride 512
     tools/oracle_ppl.py rolling MODEL_FOLDER PAGES.jsonl --ctx-size 1024
 
@@ -38,9 +38,11 @@ def pages(o):
     text = open(o.text, encoding="utf-8", newline="").read()
     starts = [m.start() for m in re.finditer(r"^ = [^=\n]+ = *$", text, re.M)]
     ends = starts[1:] + [len(text)]
+    chosen = [text[begin:end] for begin, end in zip(starts, ends)][:o.pages]
     with open(o.output, "w", encoding="utf-8") as f:
-        for begin, end in list(zip(starts, ends))[:o.pages]:
-            f.write(json.dumps({"text": text[begin:end]}, ensure_ascii=False) + "\n")
+        f.writelines(json.dumps({"text": page}, ensure_ascii=False) + "\n" for page in chosen)
+    with open(os.path.splitext(o.output)[0] + ".txt", "w", encoding="utf-8", newline="") as f:
+        f.write("".join(chosen))
 
 
 def sliding(o):
@@ -92,7 +94,7 @@ def main():
         verb.set_defaults(run=run)
         verb.add_argument(first)
         verb.add_argument("output" if run is pages else "text")
-        verb.add_argument("--pages", type=int, default=5)
+        verb.add_argument("--pages", type=int, default=3)
         verb.add_argument("--ctx-size", type=int, default=1024)
         verb.add_argument("--stride", type=int, default=512)
     o = parser.parse_args()

@@ -49,8 +49,8 @@ std::vector<std::string> choice_jobs(Plan& plan, const Setting& s, const CacheAr
               data.string() + "train.jsonl", "--num-fewshot", "5", "--batch-size", "8"});
       const double questions =
           s.world.limit > 0 ? std::min(500.0, static_cast<double>(s.world.limit)) : 500;
-      // The few shots are read once; a question has four choices.
-      job.cost = reading_cost(s.config, questions * 45, 200);
+      // Of 45 tokens that are read for a question most come a few at a time, which costs more.
+      job.cost = reading_cost(s.config, questions * 130, 200);
     }
     append(job.arguments, limit_flags(s.world));
     append(job.arguments,

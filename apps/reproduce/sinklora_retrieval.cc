@@ -49,11 +49,17 @@ std::string topic_job(Plan& plan, const Setting& s, const std::string& name,
 // Tunes an extended model on questions with answers.
 std::string tune(Plan& plan, const Setting& s, const std::string& extended, int64_t context,
                  size_t seed) {
+  const int64_t steps = s.world.scale == Scale::paper && !s.world.smoke ? 3000 : s.steps;
+  // About a step of the extension each; rows are shorter than the context, if not by much.
+  Cost cost;
+  for (const Job& before : plan.jobs)
+    if (before.name == extended) cost = before.cost;
+  cost.tflop *= static_cast<double>(steps) / static_cast<double>(s.steps);
   Job job{.name = concat("tune-", extended),
           .program = "train_llama",
           .arguments = {"sft", "--model", s.base, "--initial-adapter",
                         "@" + extended + "/last/adapter"},
-          .cost = plan.jobs.back().cost,
+          .cost = cost,
           .seed = static_cast<int64_t>(seed),
           .trains = true,
           .arm = "tuned"};
@@ -85,8 +91,7 @@ std::string tune(Plan& plan, const Setting& s, const std::string& extended, int6
   }
   append(job.arguments,
          {"--ctx-size", std::to_string(context), "--attn", "sf", "--max-steps",
-          std::to_string(s.world.scale == Scale::paper && !s.world.smoke ? 3000 : s.steps),
-          "--seed", std::to_string(seed), "--save-every", "20"});
+          std::to_string(steps), "--seed", std::to_string(seed), "--save-every", "20"});
   return plan.add(job);
 }
 

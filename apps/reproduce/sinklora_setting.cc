@@ -43,7 +43,7 @@ Setting mini(const World& world) {
   s.longest_lengths = {256, 384, 512};
   s.most = 640;
   s.most_lengths = {128, 256, 384, 512, 640};
-  s.steps = world.smoke ? 2 : 60;
+  s.steps = world.smoke ? 2 : 120;
   s.tokens_a_step = world.smoke ? 2048 : 4096;
   s.windows = world.smoke ? 1 : 32;
   s.alpha = 64;
