@@ -12,6 +12,7 @@
 #include "apps/reproduce/child.h"
 #include "apps/reproduce/estimate.h"
 #include "apps/reproduce/page.h"
+#include "apps/reproduce/sinklora.h"
 #include "tensor/check.h"
 
 namespace mullion {
