@@ -321,6 +321,8 @@ std::vector<std::string> model_flags(const Setting& s, const std::string& extend
                       : std::vector<std::string>{"--adapter", "@" + extended + "/last/adapter"});
   }
   if (s.world.scale == Scale::paper) append(words, {"--dtype", "bf16"});
+  // As other programs compute with the file's weights.
+  if (s.world.scale == Scale::small) append(words, {"--dtype", "f32"});
   append(words, s.device);
   return words;
 }
