@@ -78,6 +78,7 @@ LlamaTraining::LlamaTraining(const Options& options, Learns learns)
     : options_(options),
       learns_(learns),
       device_(device_of(options)),
+      context_ranks_(options),
       context_(options.get<int64_t>("context.size")),
       batch_(options.get<int64_t>("train.batch_size")),
       accumulate_(options.get<int64_t>("train.grad_accum_steps")) {
@@ -134,6 +135,7 @@ void LlamaTraining::open_model() {
   CHECK_AS(Fault::usage, learns_ == Learns::texts || pattern_.wrap == Wrap::split, "--attn ",
            options_.get<std::string>("attention.kind"),
            ": holds for rows of --ctx-size tokens alone, and instructions are of all lengths");
+  context_ranks_.check(pattern_, context_);
   open_data();
   choose_trained(base ? &*base : nullptr);
   if (!lora_) config_.dtype = DType::f32;  // what is trained and saved
@@ -155,6 +157,7 @@ void LlamaTraining::open_model() {
   model_->set_compute_type(apply_amp(options_, device_));
   model_->set_pattern(pattern_);
   model_->set_recompute(recompute());
+  model_->set_context_parallel(context_ranks_.parallel());
   if (lora_)
     add_lora(*model_, *lora_, options_.seed());
   else
@@ -223,6 +226,10 @@ void LlamaTraining::choose_trained(const LlamaCheckpoint* base) {
   lora.rank = options_.get<int64_t>("lora.rank");
   lora.alpha = options_.get<double>("lora.alpha");
   lora.dropout = options_.get<double>("lora.dropout");
+  CHECK_AS(Fault::usage, lora.dropout == 0 || context_ranks_.size() == 1, "--lora-dropout ",
+           lora.dropout,
+           ": its masks are drawn by the place in a whole row, which no rank has with "
+           "--context-parallel");
   lora.targets = options_.get<std::vector<std::string>>("lora.targets");
   const auto also = options_.get<std::vector<std::string>>("lora.train_also");
   CHECK_AS(Fault::usage, also.size() == 1 || !contains(also, "none"),
@@ -245,11 +252,13 @@ void LlamaTraining::make_update() {
     (norm ? norms : embed ? embedding : others).parameters.push_back(p);
   }
   const auto betas = options_.get<std::vector<double>>("optim.betas");
-  // Documents are data that a recorded step would repeat.
-  const GraphUse graph = data_->packed() ? GraphUse::off : graph_use(options_, device_);
+  // Documents are data that a recorded step would repeat, and an exchange is not recorded.
+  const bool recorded = !data_->packed() && context_ranks_.size() == 1;
+  const GraphUse graph = recorded ? graph_use(options_, device_) : GraphUse::off;
   UpdateOptions update{.max_norm = options_.get<double>("optim.clip_grad"), .graph = graph};
   if (ranks()) {
-    update.sum_over_ranks = RankSum(*ranks(), accumulate_);
+    update.sum_over_ranks =
+        RankSum(*ranks(), accumulate_, RankSum::kBucketBytes, context_ranks_.size());
     update.graph = GraphUse::off;  // gradients move into buckets
   }
   std::vector<ParameterGroup> groups = {norms, embedding, others};
@@ -284,6 +293,12 @@ void LlamaTraining::print_banner() const {
   log_info("model      ", base_name_, options_.has("model.config") ? " (from scratch)" : "");
   log_info("context    ", context_, " tokens, ", describe_rope(config_));
   log_info("attention  ", options_.get<std::string>("attention.kind"), ": ", describe(pattern_));
+  if (context_ranks_.size() > 1) {
+    const bool narrow =
+        options_.get<std::string>("run.amp") == "bf16" && device_.type != DeviceType::cpu;
+    log_info("divided    ", context_ranks_.describe(pattern_, config_, context_,
+                                                    narrow ? DType::bf16 : DType::f32));
+  }
   log_info("trained    ", lora_ ? concat("LoRA r ", lora_->rank, ", alpha ", lora_->alpha) : "all",
            lora_ && lora_->dropout > 0 ? concat(", dropout ", lora_->dropout) : "",
            lora_ && lora_->train_embedding ? " + embedding" : "",
@@ -326,7 +341,8 @@ RunSettings LlamaTraining::settings() const {
 
 StepReport LlamaTraining::step(int64_t step) {
   const auto begin = Clock::now();
-  const std::vector<TextBatch> batches = data_->step(step, rank(), rank_count());
+  const std::vector<TextBatch> batches =
+      data_->step(step, context_ranks_.group(), context_ranks_.groups());
   const double data_seconds = std::chrono::duration<double>(Clock::now() - begin).count();
   int64_t targets = 0, tokens = 0;
   for (const TextBatch& batch : batches) {
@@ -335,11 +351,11 @@ StepReport LlamaTraining::step(int64_t step) {
   }
   if (ranks()) {  // of the whole step
     const auto sums = sum_over_ranks({static_cast<double>(targets), static_cast<double>(tokens)});
-    targets = std::llround(sums[0]);
-    tokens = std::llround(sums[1]);
+    targets = std::llround(sums[0]) / context_ranks_.size();
+    tokens = std::llround(sums[1]) / context_ranks_.size();
   }
   const auto scale = static_cast<float>(1.0 / static_cast<double>(targets));
-  int64_t pass = step * accumulate_ + rank();
+  int64_t pass = step * accumulate_ + context_ranks_.group();
   auto batch = batches.begin();
   update_->accumulate(std::ssize(batches), [&]() -> UpdateStep::Inputs {
     UpdateStep::Inputs inputs = {tensor_of(batch->ids, *batch), tensor_of(batch->targets, *batch)};
@@ -347,7 +363,7 @@ StepReport LlamaTraining::step(int64_t step) {
     // A number for each pass of the run: the same masks whether it was interrupted or not.
     if (lora_ && lora_->dropout > 0)
       inputs.push_back(Tensor::from(std::vector<int64_t>{pass}, {1}));
-    pass += rank_count();
+    pass += context_ranks_.groups();
     if (data_->packed())
       inputs.push_back(Tensor::from(batch->documents, {std::ssize(batch->documents)}));
     ++batch;
@@ -389,14 +405,15 @@ Evaluation LlamaTraining::validate() {
   // The ranks take the batches in turn; sums are made in the batches' order, whoever computed them.
   const auto batches = static_cast<size_t>((rows + batch_ - 1) / batch_);
   std::vector<double> losses(batches), targets(batches);
-  for (auto i = static_cast<size_t>(rank()); i < batches && result.complete;
-       i += static_cast<size_t>(rank_count())) {
+  for (auto i = static_cast<size_t>(context_ranks_.group()); i < batches && result.complete;
+       i += static_cast<size_t>(context_ranks_.groups())) {
     const int64_t row = static_cast<int64_t>(i) * batch_;
     const TextBatch batch = data_->validation_batch(row, std::min(batch_, rows - row));
     losses[i] =
         model_->loss(tensor_of(batch.ids, batch), tensor_of(batch.targets, batch), 1).item();
-    targets[i] = static_cast<double>(batch.learned);
-    result.complete = !stop_requested() || i + static_cast<size_t>(rank_count()) >= batches;
+    if (context_ranks_.speaks()) targets[i] = static_cast<double>(batch.learned);
+    result.complete = !context_ranks_.any(stop_requested()) ||
+                      i + static_cast<size_t>(context_ranks_.groups()) >= batches;
   }
   model_->set_pattern(pattern_);
   result.complete = all_ranks(result.complete);

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "apps/llama/context_ranks.h"
 #include "apps/llama/training_data.h"
 #include "apps/run/training_run.h"
 #include "models/llama/cost.h"
@@ -68,6 +69,7 @@ class LlamaTraining {
   Options options_;
   const Learns learns_;
   Device device_;
+  ContextRanks context_ranks_;
   int64_t context_, batch_, accumulate_;
   LlamaConfig config_;
   AttentionPattern pattern_;

@@ -15,9 +15,10 @@ Recompute LlamaTraining::recompute() const {
   return on ? Recompute::mlp : Recompute::none;
 }
 
-// The most tokens of one pass.
+// The most tokens of one pass on one rank.
 int64_t LlamaTraining::pass_tokens() const {
-  return batch_ * std::min(context_, (data_->longest() + 63) / 64 * 64);
+  const int64_t all = batch_ * std::min(context_, (data_->longest() + 63) / 64 * 64);
+  return (all + context_ranks_.size() - 1) / context_ranks_.size();
 }
 
 LlamaCost LlamaTraining::cost() const {

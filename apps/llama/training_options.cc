@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "apps/llama/attention_options.h"
+#include "apps/llama/context_ranks.h"
 #include "apps/llama/instruction_options.h"
 #include "apps/llama/model_options.h"
 #include "apps/llama/text_data.h"
@@ -195,6 +196,7 @@ OptionTable pretrain_table() {
   add_optimizer(table, "steps");
   add_amp_option(table);
   add_graph_option(table);
+  add_context_parallel_option(table);
   add_training_options(table);
   add_pretraining_presets(table);
   return table;
@@ -217,6 +219,7 @@ OptionTable sft_table() {
             return !o.get<bool>("data.pack") || o.get<std::string>("run.cuda_graph") != "on";
           },
           "with --pack, whose steps are not recorded");
+  add_context_parallel_option(table);
   add_training_options(table);
   add_tuning_presets(table);
   return table;

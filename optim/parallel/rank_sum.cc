@@ -45,14 +45,18 @@ int64_t passes_of_rank(int64_t passes, int64_t rank, int64_t ranks) {
   return (passes - rank + ranks - 1) / ranks;
 }
 
-RankSum::RankSum(Communicator& ranks, int64_t passes, int64_t bucket_bytes)
-    : ranks_(ranks), passes_(passes), bucket_bytes_(bucket_bytes) {
-  passes_of_rank(passes, ranks.rank(), ranks.size());  // there are enough
+RankSum::RankSum(Communicator& ranks, int64_t passes, int64_t bucket_bytes, int64_t ranks_a_pass)
+    : ranks_(ranks),
+      passes_(passes),
+      bucket_bytes_(bucket_bytes),
+      group_(ranks.rank() / ranks_a_pass),
+      groups_(ranks.size() / ranks_a_pass) {
+  passes_of_rank(passes, group_, groups_);  // there are enough
 }
 
 void RankSum::operator()(std::vector<Tensor>& losses,
                          const std::vector<NamedParameter>& parameters) const {
-  CHECK(std::ssize(losses) == passes_of_rank(passes_, ranks_.rank(), ranks_.size()), losses.size(),
+  CHECK(std::ssize(losses) == passes_of_rank(passes_, group_, groups_), losses.size(),
         " passes on rank ", ranks_.rank());
   const Device device = losses.front().device();
   Tensor all_losses = Tensor::zeros({passes_}, DType::f32, device);
@@ -60,8 +64,7 @@ void RankSum::operator()(std::vector<Tensor>& losses,
     return raw::reshape(raw::slice(all_losses, 0, pass, pass + 1), {});
   };
   for (int64_t i = 0; i < std::ssize(losses); ++i)
-    raw::copy_into(raw::reshape(losses[static_cast<size_t>(i)], {}),
-                   loss_of(ranks_.rank() + i * ranks_.size()));
+    raw::copy_into(raw::reshape(losses[static_cast<size_t>(i)], {}), loss_of(group_ + i * groups_));
   auto loss_sum = ranks_.start_all_reduce(all_losses);
 
   std::vector<Bucket> buckets;
