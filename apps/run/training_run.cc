@@ -26,6 +26,17 @@ double seconds_since(Clock::time_point begin) {
 
 double gib(int64_t bytes) { return static_cast<double>(bytes) / (int64_t{1} << 30); }
 
+// What is agreed upon between steps: a rank that is lost there is told with the step before.
+template <typename Agreement>
+auto after_step(int64_t step, const Agreement& agreement) {
+  try {
+    return agreement();
+  } catch (const Error& error) {
+    if (error.fault() == Fault::peer_lost) throw error.in(concat("after step ", step));
+    throw;
+  }
+}
+
 bool every(int64_t step, int64_t interval) { return interval > 0 && step % interval == 0; }
 
 Identity identity_of(const Options& options, const RunSettings& settings) {
@@ -358,8 +369,9 @@ bool TrainingRun::stop_agreed() {
 }
 
 bool TrainingRun::save_due() {
-  const bool asked = any_rank(switches_ && switches_->save_requested());
-  const bool stopping = stop_agreed();
+  const bool asked =
+      after_step(step_, [&] { return any_rank(switches_ && switches_->save_requested()); });
+  const bool stopping = after_step(step_, [&] { return stop_agreed(); });
   if (saved_step_ == step_ || step_ == 0) return false;
   return asked || stopping || every(step_, options_.get<int64_t>("save.every")) ||
          step_ == settings_.plan.total_steps;
@@ -399,7 +411,7 @@ void TrainingRun::save(const TrainingState& training) {
     saved = save_files(whole);
   else if (training.write_part)
     write_parts(training, "");
-  if (!any_rank(saved.has_value())) return;
+  if (!after_step(step_, [&] { return any_rank(saved.has_value()); })) return;
   saved_step_ = step_;
   if (!saved) return;
   saved_bytes_ = 0;
