@@ -4,6 +4,7 @@
 #include <atomic>
 
 #include "tensor/io/block_bytes.h"
+#include "tensor/op_scope.h"
 #include "tensor/parallel.h"
 
 namespace mullion {
@@ -55,6 +56,7 @@ BlockMatrix BlockMatrix::alias() const {
 }
 
 BlockMatrix to_device(const BlockMatrix& x, Device device) {
+  const OpScope scope("to_device");
   BlockMatrix result = x;
   result.bytes_ = raw::to_device(x.bytes_, device);
   return result;

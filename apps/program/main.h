@@ -2,7 +2,7 @@
 // code, two lines on stderr, and with --json one object as the last line of stdout.
 //
 //   0 done · 1 any other error · 2 usage or config · 3 bad input file · 4 disk or permission ·
-//   5 diverged · 6 out of memory or device fault · 7 never yet (reserved for several devices) ·
+//   5 diverged · 6 out of memory or device fault · 7 another rank of the run is lost ·
 //   75 stopped, saved, resumable · 130 second Ctrl-C
 #pragma once
 #include <functional>

@@ -91,7 +91,7 @@ Json parse_json(std::string_view text, const std::string& file, const JsonLimits
   CHECK_AS(Fault::bad_file, text.size() <= limits.max_bytes, file, ": ", text.size(),
            " bytes of JSON, at most ", limits.max_bytes, " are read");
   CHECK_AS(Fault::bad_file, !text.starts_with("\xEF\xBB\xBF"), file,
-           ": begins with a byte-order mark, which JSON has not; save it as UTF-8 without one");
+           ": byte 0: a byte-order mark, which JSON has not; save it as UTF-8 without one");
   JsonReader reader(text, file, limits.max_depth);
   Json value = value_of(reader);
   reader.finish();
