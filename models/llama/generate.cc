@@ -9,6 +9,7 @@
 #include "autograd/node.h"
 #include "models/llama/likeliest_first.h"
 #include "tensor/random.h"
+#include "tensor/rounded_products.h"
 
 namespace mullion {
 namespace {
@@ -156,6 +157,7 @@ void Generation::feed_part(Sequence& s, std::span<const int32_t> ids, int64_t bl
 
 void Generation::step(std::span<const Next> next) {
   const NoGrad no_grad;
+  const RoundedProducts rounded;
   std::vector<KvCache*> caches;
   std::vector<int64_t> ids;
   for (const Next& n : next) {

@@ -1,6 +1,7 @@
-// Products with matrices of blocks. Few rows of x are rounded to 8 bits and multiplied as integers
-// (block_dots.h): decoding reads W once, as it is stored. For many rows panels of W are widened
-// within the second-level cache, each thread's own, and multiplied by gemm().
+// Products with matrices of blocks. Where they may be rounded (tensor/rounded_products.h), rows of
+// x are, to 8 bits, and are multiplied as integers (block_dots.h): decoding reads W once, as it is
+// stored. Elsewhere panels of W are widened within the second-level cache, each thread's own, and
+// multiplied by gemm().
 #include <algorithm>
 
 #include "tensor/cpu/block_dots.h"
@@ -8,6 +9,7 @@
 #include "tensor/cpu/gemm.h"
 #include "tensor/cpu/kernels.h"
 #include "tensor/parallel.h"
+#include "tensor/rounded_products.h"
 #include "tensor/scratch.h"
 
 namespace mullion::cpu {
@@ -62,34 +64,37 @@ struct Finish {
   }
 };
 
-void few_rows(const BlockMatmulArgs& args) {
+void rounded_rows(const BlockMatmulArgs& args) {
   const Blocks w(args.blocks, args.type, args.width);
   const int64_t chunks = chunks_of(args.width);
-  const int m = static_cast<int>(args.m);
   const auto* x = static_cast<const float*>(args.x);
   auto* y = static_cast<float*>(args.y);
   const auto bytes = static_cast<size_t>(args.m * chunks) * sizeof(RoundedChunk);
   auto* rounded =
       reinterpret_cast<RoundedChunk*>(thread_scratch(bytes / sizeof(float), kRoundedSlot));
-  for (int64_t i = 0; i < m; ++i) round_row(x + i * args.width, args.width, rounded + i * chunks);
+  for (int64_t i = 0; i < args.m; ++i)
+    round_row(x + i * args.width, args.width, rounded + i * chunks);
   const Finish<float> finish(args);
   const DotKind kind = best_dot_kind();
   parallel_for(args.rows, rows_of_grain(args.width), [&](int64_t begin, int64_t end) {
     float dots[kFewBlockRows];
-    for (int64_t r = begin; r < end; ++r) {
-      block_dots(kind, args.type, w.at(r, 0), args.width, rounded, m, dots, 1);
-      for (int64_t i = 0; i < m; ++i) {
-        const int64_t at = i * args.rows + r;
-        y[at] = finish(finish.alpha * dots[i], y, at, r);
+    for (int64_t r = begin; r < end; ++r)
+      for (int64_t i0 = 0; i0 < args.m; i0 += kFewBlockRows) {
+        const int64_t m = std::min(kFewBlockRows, args.m - i0);
+        block_dots(kind, args.type, w.at(r, 0), args.width, rounded + i0 * chunks,
+                   static_cast<int>(m), dots, 1);
+        for (int64_t i = 0; i < m; ++i) {
+          const int64_t at = (i0 + i) * args.rows + r;
+          y[at] = finish(finish.alpha * dots[i], y, at, r);
+        }
       }
-    }
   });
 }
 
 // y[:, 0:n] = alpha x op(W) + beta y in panels: op(W) = W^T has W's rows as columns, W its own,
 // which begin at whole blocks. The columns of y are split over the threads.
 template <typename T>
-void many_rows(const BlockMatmulArgs& args) {
+void exact_rows(const BlockMatmulArgs& args) {
   const Blocks w(args.blocks, args.type, args.width);
   const bool forward = !args.backward;
   const int64_t n = forward ? args.rows : args.width, k = forward ? args.width : args.rows;
@@ -130,8 +135,9 @@ void many_rows(const BlockMatmulArgs& args) {
 void block_matmul(const BlockMatmulArgs& args) {
   if (args.m == 0 || args.rows == 0 || args.width == 0) return;
   DCHECK(!args.backward || (!args.bias && !args.residual));
-  if (args.dtype == DType::f32 && !args.backward && args.m <= kFewBlockRows) return few_rows(args);
-  dispatch_float("block_matmul", args.dtype, [&](auto zero) { many_rows<decltype(zero)>(args); });
+  if (args.dtype == DType::f32 && !args.backward && RoundedProducts::allowed())
+    return rounded_rows(args);
+  dispatch_float("block_matmul", args.dtype, [&](auto zero) { exact_rows<decltype(zero)>(args); });
 }
 
 void block_rows(const BlockRowsArgs& args) {

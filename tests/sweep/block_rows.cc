@@ -1,8 +1,12 @@
-// Sweeps of the products with matrices of blocks (kernel_args/blocks.h), with every type, on both
-// sides of the number of rows from which W is widened. Rows of x are whole numbers of 64ths of
-// which each group of 32 has one of 127: the kernel's rounding to 8 bits changes none of them.
+// Sweeps of the products with matrices of blocks (kernel_args/blocks.h), with every type, exact and
+// where they may be rounded, on both sides of the rows that these take at once. Rows of x are whole
+// numbers of 64ths of which each group of 32 has one of 127: the kernel's rounding to 8 bits
+// changes none of them.
+#include <optional>
+
 #include "tensor/io/stored_type.h"
 #include "tensor/random.h"
+#include "tensor/rounded_products.h"
 #include "tests/block_bytes.h"
 #include "tests/sweep/sweep.h"
 
@@ -48,6 +52,8 @@ void multiply(Case& c) {
   const Array& bias = c.in_if(has_bias, "bias", rows);
   const Array& residual = c.in_if(has_residual, "residual", m * n);
   Array& y = beta == 0 ? c.out("y", m * n) : c.in_out("y", m * n);
+  std::optional<RoundedProducts> rounded;
+  if (c["rounded"]) rounded.emplace();
   c.call(&KernelTable::block_matmul, BlockMatmulArgs{.x = x,
                                                      .blocks = w.bytes,
                                                      .y = y,
@@ -116,20 +122,21 @@ std::vector<Row> block_rows() {
               {MULLION_SLOT(block_matmul)},
               floats,
               {{"block_type", types},
-               {"m", {1, 3, kFewBlockRows, kFewBlockRows + 1}},
+               {"m", {1, 3, kFewBlockRows, kFewBlockRows + 1, 2 * kFewBlockRows + 3}},
                {"rows", {1, 5, 33}},
                {"blocks", {1, 3, 9}},
-               {"backward", {0, 1}}},
+               {"backward", {0, 1}},
+               {"rounded", {0, 1}}},
               multiply,
               {{"alpha", {2, 1}}, {"beta", {0, 2, -3}}, {"bias", {0, 1}}, {"residual", {0, 1}}},
               1};
   // Around the depth of a panel, 1536.
   for (const int64_t rows : {1535, 1536, 1537})
-    product.more_sizes.push_back({static_cast<int64_t>(StoredType::q4_1), 9, rows, 2, 1});
+    product.more_sizes.push_back({static_cast<int64_t>(StoredType::q4_1), 9, rows, 2, 1, 0});
   for (const int64_t blocks : {6, 7})
     for (const int64_t backward : {0, 1})
       product.more_sizes.push_back(
-          {static_cast<int64_t>(StoredType::q4_k), 9, 343, blocks, backward});
+          {static_cast<int64_t>(StoredType::q4_k), 9, 343, blocks, backward, 0});
   return {
       product,
       {"block_rows",
