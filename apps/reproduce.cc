@@ -70,6 +70,10 @@ World world_of(const Options& options) {
                                                  : fs::path("MODELS");
   world.data =
       options.has("reproduce.data") ? options.get<fs::path>("reproduce.data") : fs::path("DATA");
+  // "data/" is "data": paths of jobs are compared with them (missing()).
+  for (fs::path* folder : {&world.models, &world.data})
+    if (!folder->has_filename() && folder->has_parent_path() && *folder != folder->root_path())
+      *folder = folder->parent_path();
   return world;
 }
 
@@ -301,7 +305,8 @@ Outcome run(const Options& options) {
     for (const Measured& m : measured)
       if (complete && !m.ours)
         log_warning(e->id, ": ", m.row.arm, ", ", m.row.metric, ": there is no figure");
-    write_page({*e, plan, scale, heading, world.scale == Scale::paper && !world.smoke, complete},
+    write_page({*e, plan, scale, heading,
+                world.scale == Scale::paper && !world.smoke && world.limit == 0, complete},
                measured, jobs, *runner, folder);
     print_result(options, concat(e->id, ": ", (folder / "report.html").string(),
                                  complete ? "" : " (not complete)"));

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <exception>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -117,15 +118,25 @@ void UpdateStep::swap_average() const {
 std::vector<std::string> UpdateStep::save_part(const std::filesystem::path& folder) const {
   char name[64];
   std::snprintf(name, sizeof name, kOptimizerPart, static_cast<int>(options_.shard->rank()));
-  save_tensors(folder / name, optimizer_->state());
   std::vector<std::string> names = {name};
-  if (!options_.average) return names;
-  swap_average();  // so that the first rank, too, has all averages
-  if (options_.shard->rank() == 0) {
-    save_tensors(folder / kAverageFile, parameters_);
-    names.emplace_back(kAverageFile);
+  std::exception_ptr refused;  // by the disk, told when all ranks have done their part
+  const auto write = [&](const std::string& file, const auto& tensors) {
+    try {
+      save_tensors(folder / file, tensors);
+    } catch (const Error&) {
+      refused = std::current_exception();
+    }
+  };
+  write(name, optimizer_->state());
+  if (options_.average) {
+    swap_average();  // so that the first rank, too, has all averages
+    if (options_.shard->rank() == 0) {
+      write(kAverageFile, parameters_);
+      names.emplace_back(kAverageFile);
+    }
+    swap_average();
   }
-  swap_average();
+  if (refused) std::rethrow_exception(refused);
   return names;
 }
 

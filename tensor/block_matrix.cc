@@ -32,6 +32,8 @@ constexpr std::array<int, 2> scales_of(StoredType type) {
 bool is_finite_f16(const std::byte* src) { return (load<uint16_t>(src) & 0x7c00) != 0x7c00; }
 
 const std::byte* first_byte(const BlockMatrix& x) {
+  CHECK(x.bytes().device().type == DeviceType::cpu,
+        "a matrix of blocks: read on the host, but on a device");
   const uint8_t* bytes = x.bytes().data<uint8_t>();
   return reinterpret_cast<const std::byte*>(bytes);
 }
@@ -62,7 +64,8 @@ BlockMatrix to_device(const BlockMatrix& x, Device device) {
   return result;
 }
 
-Tensor widened(const BlockMatrix& x) {
+Tensor widened(const BlockMatrix& given) {
+  const BlockMatrix x = to_device(given, Device{});
   const Tensor y = Tensor::empty({x.rows(), x.width()});
   float* target = y.data<float>();
   const std::byte* source = first_byte(x);

@@ -78,6 +78,12 @@ class RowWriter {
   RowWriter(const Options& options, size_t rows) : lines_(rows) {
     if (!options.has("output.file")) return;
     file_ = options.get<std::filesystem::path>("output.file");
+    const auto rows_file = options.get<std::filesystem::path>("prompt.rows");
+    std::error_code ignored;
+    CHECK_AS(Fault::usage, !std::filesystem::is_directory(file_), "--output ", file_.string(),
+             ": is a folder");
+    CHECK_AS(Fault::usage, !std::filesystem::equivalent(file_, rows_file, ignored), "--output ",
+             file_.string(), ": is the file of the questions");
     std::filesystem::path beside = file_;
     beside += ".part.jsonl";
     log_.emplace(beside, options, "complete");

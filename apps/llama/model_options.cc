@@ -91,6 +91,9 @@ LlamaLoadOptions held_weights(const Options& options, const TensorSource* weight
            ": only frozen matrices can be held so; ", trains_all, " trains all");
   LlamaLoadOptions held;
   if (how == "bf16") held.matrix_dtype = DType::bf16;
+  if (how == "bf16" && weights && is_quantised(*weights))
+    log_warning("--weights bf16 (", options.source("model.dtype"),
+                "): a quantised file is widened and rounded; auto keeps its blocks");
   held.as_stored =
       how == "stored" || (how == "auto" && trains_all.empty() && weights && is_quantised(*weights));
   return held;

@@ -13,13 +13,17 @@ h1{font-size:1.6rem}h2{margin-top:2.2rem;border-bottom:1px solid #ddd}h3{margin-
 text-align:right}th:first-child,td:first-child{text-align:left}td{overflow-wrap:anywhere;min-width:3rem}
 caption{text-align:left;font-weight:600}
 pre{background:#f6f6f4;padding:.7rem;overflow-x:auto;font-size:13px}.note{color:#666;font-size:13px}
-.charts{display:flex;flex-wrap:wrap;gap:1rem}svg{max-width:100%;background:#fff}
-svg text{font:11px system-ui,sans-serif;fill:#444}svg .title{font-weight:600;font-size:13px}
-svg .end{text-anchor:end}svg .mid{text-anchor:middle}svg .grid{stroke:#e6e6e6}
-svg .line{fill:none;stroke-width:1.8}svg .faint{fill:none;stroke-width:.8;opacity:.28}
+.charts{display:flex;flex-wrap:wrap;gap:1rem}svg{max-width:100%}
 .pictures{display:flex;flex-wrap:wrap;gap:.8rem}figure{margin:0;font-size:12px;text-align:center}
 figure img{image-rendering:pixelated;display:block;border:1px solid #bbb}
 figure.marked img{border:3px solid #d55e00}@media print{details{display:block}}
+)";
+
+constexpr char kChartStyle[] = R"(
+svg{background:#fff}
+svg text{font:11px system-ui,sans-serif;fill:#444}svg .title{font-weight:600;font-size:13px}
+svg .end{text-anchor:end}svg .mid{text-anchor:middle}svg .grid{stroke:#e6e6e6}
+svg .line{fill:none;stroke-width:1.8}svg .faint{fill:none;stroke-width:.8;opacity:.28}
 )";
 
 std::string markdown_cell(const std::string& text) {
@@ -40,6 +44,12 @@ std::string joined(const std::vector<std::string>& cells, const std::string& tag
 }
 
 }  // namespace
+
+std::string standalone_svg(const std::string& chart) {
+  const size_t inside = chart.find('>') + 1;
+  return "<svg xmlns=\"http://www.w3.org/2000/svg\"" + chart.substr(4, inside - 4) + "<style>" +
+         kChartStyle + "</style>" + chart.substr(inside);
+}
 
 Document::Document(std::string title) : title_(std::move(title)) { heading(1, title_); }
 
@@ -112,8 +122,8 @@ void Document::pictures(const std::vector<Picture>& pictures, int side,
 
 std::string Document::html() const {
   return "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>" +
-         html_escape(title_) + "</title><style>" + kStyle + "</style></head><body>\n" + body_ +
-         "</body></html>\n";
+         html_escape(title_) + "</title><style>" + kStyle + kChartStyle +
+         "</style></head><body>\n" + body_ + "</body></html>\n";
 }
 
 std::string base64(const std::vector<uint8_t>& bytes) {

@@ -21,6 +21,9 @@ struct Picture {
   bool marked = false;  // framed, e.g. a wrong prediction
 };
 
+// A chart of svg_chart() (chart.h) as a file of its own, which takes its style along.
+std::string standalone_svg(const std::string& chart);
+
 class Document {
  public:
   explicit Document(std::string title);

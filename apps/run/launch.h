@@ -1,11 +1,10 @@
 // Which rank this process is, by the variables that launchers leave in its environment:
 //
-//   launcher              rank                   ranks                 place on its node, how many
-//   there torchrun, and others  RANK                   WORLD_SIZE            LOCAL_RANK,
-//   LOCAL_WORLD_SIZE MPICH, Intel MPI      PMI_RANK               PMI_SIZE MPI_LOCALRANKID,
-//   MPI_LOCALNRANKS srun                  SLURM_PROCID           SLURM_STEP_NUM_TASKS SLURM_LOCALID
-//   mpirun of OpenMPI     OMPI_COMM_WORLD_RANK   OMPI_COMM_WORLD_SIZE  OMPI_COMM_WORLD_LOCAL_RANK,
-//   _LOCAL_SIZE
+//   torchrun, others   RANK, WORLD_SIZE; place on its node: LOCAL_RANK, LOCAL_WORLD_SIZE
+//   MPICH, Intel MPI   PMI_RANK, PMI_SIZE; MPI_LOCALRANKID, MPI_LOCALNRANKS
+//   srun               SLURM_PROCID, SLURM_STEP_NUM_TASKS; SLURM_LOCALID
+//   mpirun (OpenMPI)   OMPI_COMM_WORLD_RANK, OMPI_COMM_WORLD_SIZE;
+//                      OMPI_COMM_WORLD_LOCAL_RANK, OMPI_COMM_WORLD_LOCAL_SIZE
 //
 // The first of them that is there holds, in this order, but what an inner launcher says holds
 // before an outer one: torchrun and mpirun within a job of Slurm. Others that say something else

@@ -53,7 +53,7 @@ void add_rank_options(OptionTable& table) {
   table
       .add("run.peer_timeout", "--peer-timeout", 120.0,
            "seconds without a sign of a rank that is waited for, after which all end")
-      .range(0.1, 1e6)
+      .range(2, 1e6)
       .free_on_resume();
   table
       .add("run.rendezvous_timeout", "--rendezvous-timeout", 120.0,
@@ -81,6 +81,20 @@ bool shards_optimizer(const Options& options) {
     options.tell_idle("train.shard", "in a process that is alone");
   return shard == "optimizer" && group();
 }
+
+namespace {
+// Every option must be the same, but for paths and what belongs to a machine.
+NamedTexts shared_options(const Options& options) {
+  NamedTexts fields = {{"program", options.program()}};
+  for (const OptionSpec& spec : options.table().specs()) {
+    const bool of_the_run = spec.key.starts_with("run.");
+    if (spec.key == "run.seed" || spec.key == "run.amp" ||
+        (!spec.is_path && spec.key != "data.workers" && !of_the_run))
+      fields.emplace_back(spec.key, toml_text(options.value(spec.key)));
+  }
+  return fields;
+}
+}  // namespace
 
 void join_ranks(const Options& options) {
   std::string note;
@@ -133,6 +147,7 @@ void join_ranks(const Options& options) {
       constexpr int64_t kShown = 32;
       if (&banner - banners.data() < kShown) log_info("launch     ", banner);
     }
+    require_same_on_all_ranks(shared_options(options));
   } catch (const Error& error) {
     abandon_ranks(error.what());
     throw;

@@ -45,14 +45,11 @@ Identity identity_of(const Options& options, const RunSettings& settings) {
   return identity;
 }
 
-// Every option must be the same but for what belongs to a machine; so must what the data and the
-// model are, and the program.
-NamedTexts shared_by_ranks(const Options& options, const RunSettings& settings) {
+// What the data and the model are, and the program, must be the same; options are compared when the
+// ranks come together.
+NamedTexts shared_by_ranks(const RunSettings& settings) {
   NamedTexts fields = {{"version", MULLION_VERSION}};
   for (const auto& [name, value] : settings.identity) fields.emplace_back(name, value);
-  for (const OptionSpec& spec : options.table().specs())
-    if (!spec.is_path && spec.key != "data.workers" && !spec.key.starts_with("run."))
-      fields.emplace_back(spec.key, toml_text(options.value(spec.key)));
   return fields;
 }
 }  // namespace
@@ -78,7 +75,7 @@ TrainingRun::TrainingRun(const Options& options, RunSettings settings)
     : options_(options),
       settings_(std::move(settings)),
       choice_(is_first_rank() ? choose_run(options, settings_.what) : RunChoice()) {
-  require_same_on_all_ranks(shared_by_ranks(options, settings_));
+  require_same_on_all_ranks(shared_by_ranks(settings_));
   if (is_first_rank()) open_folder();
   path_ = text_of_first_rank(choice_.folder.string());
   catch_stop_signals(options.get<std::vector<std::string>>("save.signals"));
@@ -391,10 +388,18 @@ namespace {
 std::vector<std::string> write_parts(const TrainingState& training, const std::string& folder) {
   const std::string place = text_of_first_rank(folder);
   if (place.empty()) return {};
+  // A disk that refuses one rank is told to all of them, when all have written or tried to.
+  constexpr char kRefused = '!';
   std::string names;
-  for (const std::string& name : training.write_part(place)) names += name + "\n";
+  try {
+    for (const std::string& name : training.write_part(place)) names += name + "\n";
+  } catch (const Error& error) {
+    if (error.fault() != Fault::disk) throw;
+    names = concat(kRefused, "rank ", rank(), ": ", error.what());
+  }
   std::vector<std::string> all;
   for (const std::string& text : texts_of_ranks(names)) {
+    if (text.starts_with(kRefused) && is_first_rank()) throw Error(text.substr(1), Fault::disk);
     std::istringstream lines(text);
     for (std::string name; std::getline(lines, name);) all.push_back(name);
   }

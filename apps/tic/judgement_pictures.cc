@@ -76,11 +76,12 @@ std::string reliability_svg(const Calibration& c) {
     bins.points.emplace_back(bin.confidence, bin.accuracy);
     share.points.emplace_back(bin.confidence, static_cast<double>(bin.count) / total);
   }
-  return svg_chart({.title = concat("Reliability: expected calibration error ",
-                                    short_number(std::round(100 * c.error) / 100), " %"),
-                    .x_label = "confidence",
-                    .y_label = "",
-                    .series = {right, bins, share}});
+  return standalone_svg(
+      svg_chart({.title = concat("Reliability: expected calibration error ",
+                                 short_number(std::round(100 * c.error) / 100), " %"),
+                 .x_label = "confidence",
+                 .y_label = "",
+                 .series = {right, bins, share}}));
 }
 
 }  // namespace mullion

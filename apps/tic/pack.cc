@@ -10,6 +10,7 @@
 #include "apps/program/log.h"
 #include "apps/program/progress.h"
 #include "apps/program/signals.h"
+#include "apps/tic/class_names.h"
 #include "apps/tic/data_verbs.h"
 #include "apps/tic/image_data.h"
 #include "apps/tic/output_lock.h"
@@ -293,6 +294,10 @@ JsonObject pack_images(const fs::path& from, const fs::path& to, const PackOptio
     shards += static_cast<int64_t>(packed.info["filenames"].size());
     images += packed.images;
     unreadable += packed.unreadable;
+  }
+  if (const auto names = class_names_beside(from)) {
+    fs::copy_file(*names, to / names->filename(), fs::copy_options::overwrite_existing);
+    log_info("names of the classes: ", printable(names->string()), " goes along");
   }
   // Last: a folder without it is not finished.
   write_json_file(to / "_info.json", {{"name", printable(from.filename().string())},

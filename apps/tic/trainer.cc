@@ -23,7 +23,15 @@ constexpr char kWeightsFile[] = "model.safetensors";
 class Averaged {
  public:
   explicit Averaged(const UpdateStep& update) : update_(update) { update_.swap_average(); }
-  ~Averaged() { update_.swap_average(); }
+  // Where another rank is lost there is nobody to swap with, and the error that says so is under
+  // way.
+  ~Averaged() {
+    try {
+      update_.swap_average();
+    } catch (const Error& error) {
+      log_verbose("the averages stay in the weights' place: ", error.what());
+    }
+  }
   Averaged(const Averaged&) = delete;
   Averaged& operator=(const Averaged&) = delete;
 

@@ -156,8 +156,12 @@ void Generation::feed_part(Sequence& s, std::span<const int32_t> ids, int64_t bl
 }
 
 void Generation::step(std::span<const Next> next) {
-  const NoGrad no_grad;
   const RoundedProducts rounded;
+  see(next);
+}
+
+void Generation::see(std::span<const Next> next) {
+  const NoGrad no_grad;
   std::vector<KvCache*> caches;
   std::vector<int64_t> ids;
   for (const Next& n : next) {
@@ -239,7 +243,7 @@ std::vector<std::vector<double>> Generation::score(std::span<const Row> rows,
       found[i].push_back(log_probability(logits(rows[i]), ids[i][t]));
       if (t + 1 < ids[i].size()) next.push_back({rows[i], ids[i][t]});
     }
-    step(next);
+    see(next);  // scores are of exact products, as in one pass
   }
   return found;
 }

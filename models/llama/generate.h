@@ -80,6 +80,7 @@ class Generation {
   const KvCacheOptions& cache_options() const { return options_; }
 
  private:
+  void see(std::span<const Next> next);  // step(), by exact products
   struct Sequence {
     std::unique_ptr<KvCache> cache;  // null: removed
     std::vector<float> logits;

@@ -112,11 +112,13 @@ std::set<std::string> prepare_whole(Llama& model, const TensorSource& source,
   if (tied && ((saves_embed && !follows) || (has_head && (saves_head || saves_embed))))
     model.untie_head();
   for (const auto& [module, entry] : whole) hold_in_f32(model, module + ".weight");
-  for (const NamedParameter& p : named_parameters(model)) {
-    const std::string module = p.name.substr(0, p.name.rfind('.'));
+  const auto require = [&](const std::string& name) {
+    const std::string module = name.substr(0, name.rfind('.'));
     CHECK_AS(Fault::bad_file, !config.saves(module) || whole.contains(module), source.name(), ": ",
-             p.name, " is missing, though adapter_config.json saves its module");
-  }
+             name, " is missing, though adapter_config.json saves its module");
+  };
+  for (const NamedParameter& p : named_parameters(model)) require(p.name);
+  for_each_weight(model, [&](const std::string& name, Weight&) { require(name); });  // blocks too
   std::set<std::string> modules;
   for (const auto& [module, entry] : whole)
     if (module != "lm_head" || !model.head_is_tied()) modules.insert(module);
@@ -267,11 +269,16 @@ std::vector<std::string> load_adapter_values(Llama& model, const std::filesystem
   const auto source = open_adapter(folder);
   // A value that is not trained would be used here and not saved again.
   const auto parameters = by_name(model);
-  std::set<std::string> whole;
+  std::set<std::string> whole, blocks;
+  for_each_weight(model, [&](const std::string& name, Weight& w) {
+    if (w.is_blocks()) blocks.insert(name);
+  });
   for (const TensorEntry& entry : source->entries()) {
     const AdapterKey key = parse_adapter_key(entry.name, source->name());
     const auto found = parameters.find(parameter_name(key));
-    CHECK_AS(Fault::bad_file, found == parameters.end() || requires_grad(found->second),
+    CHECK_AS(Fault::bad_file,
+             (found == parameters.end() || requires_grad(found->second)) &&
+                 !blocks.contains(parameter_name(key)),
              source->name(), ": has ", entry.name, ", which is not to be trained");
     if (key.kind != AdapterKey::Kind::full) continue;
     CHECK_AS(Fault::bad_file, config.saves(key.module), source->name(), ": has ", entry.name,

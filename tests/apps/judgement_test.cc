@@ -73,7 +73,8 @@ TEST(Judgement, PicturesHaveTheClassesAndTheBins) {
   for (const char* part : {"data:image/png;base64,", ">n1 &lt;tench&gt;</text>", "6 images of 3"})
     EXPECT_NE(matrix.find(part), std::string::npos) << part;
   const std::string bins = reliability_svg(calibration(kJudged));
-  for (const char* part : {"<svg", "expected calibration error", "share of the images"})
+  for (const char* part :
+       {"<svg xmlns", "<style>", "expected calibration error", "share of the images"})
     EXPECT_NE(bins.find(part), std::string::npos) << part;
   EXPECT_EQ(reliability_svg(calibration({{0, 0, 0, 0, 0.5}})).find("<svg"), 0u);
 }

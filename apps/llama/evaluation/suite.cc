@@ -61,6 +61,9 @@ class Reader {
     SuiteTask task{.name = name, .verb = name, .words = {}, .absent = {}};
     for (const auto& [key, value] : *section) {
       const std::string flag(key.str());
+      for (const char* of_the_call : {"model", "output", "json", "dry-run", "resume", "config"})
+        CHECK_AS(Fault::usage, flag != of_the_call, where(value), name, ".", flag,
+                 ": is said once for all tasks, by the call's --", flag);
       if (flag == "verb") {
         const auto verb = value.value_exact<std::string>();
         CHECK_AS(Fault::usage, verb.has_value(), where(value), name, ".verb: is no text");

@@ -166,11 +166,13 @@ json merged(const std::vector<json>& done, const Options& options) {
       const std::string key = is_new ? name : concat(task.at("task").get<std::string>(), "/", name);
       for (const char* part : kByTask)
         if (own.contains(part) && own.at(part).contains(name)) file[part][key] = own.at(part)[name];
+      file["configs"][key]["longctx"] = task.at("identity");
     }
   }
   json config = json::object();
   for (const auto& [key, value] : options.identity()) config[key] = value;
   file["config"]["longctx"] = config;
+  file["config"].erase("limit");  // a task's own: configs has it
   return file;
 }
 
@@ -240,6 +242,13 @@ Outcome all(const Options& options, SharedModel& model) {
            "all: --output is needed, where finished "
            "tasks and the results are kept");
   SampleLog log(options, "all");
+  for (const json& sample : log.samples())
+    CHECK_AS(Fault::usage,
+             std::any_of(chosen.begin(), chosen.end(),
+                         [&](const Chosen& c) { return c.identity == sample.at("identity"); }),
+             "all: ", sample.at("task").get<std::string>(),
+             " is complete in samples_all.part.jsonl of the output folder, but is not among these "
+             "tasks, or has other options now; choose it as well, or remove that file");
   catch_stop_signals();
   std::vector<json> done;
   std::vector<std::string> failed;
