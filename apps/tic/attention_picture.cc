@@ -95,7 +95,7 @@ Outcome draw_attention(const Options& o) {
     double inside = 0, distance = 0;
     for (int y = 0; y < height; ++y)
       for (int x = 0; x < width; ++x) {
-        const double weight = map.values[static_cast<size_t>(y * width + x)];
+        const double weight = map.at(x, y);
         inside += weight;
         distance += weight * std::hypot(x - cell_x, y - cell_y);
       }

@@ -32,7 +32,7 @@ double largest(const HeatMap& map, float top) {
 }
 
 double share_at(const HeatMap& map, int x, int y, double top) {
-  return std::min(1.0, map.values[static_cast<size_t>(y * map.width + x)] / top);
+  return std::min(1.0, map.at(x, y) / top);
 }
 
 }  // namespace

@@ -10,6 +10,9 @@ namespace mullion {
 struct HeatMap {
   int width = 0, height = 0;
   std::vector<float> values;
+  float at(int x, int y) const {
+    return values[static_cast<size_t>(y) * static_cast<size_t>(width) + static_cast<size_t>(x)];
+  }
 };
 
 // Colours from white (0) over blue to red (`top`; 0: the largest value), each value `scale` pixels

@@ -59,8 +59,7 @@ double radius_of(const HeatMap& map, double centre_x, double centre_y, double sh
   std::vector<std::pair<double, float>> by_distance;
   for (int y = 0; y < map.height; ++y)
     for (int x = 0; x < map.width; ++x)
-      by_distance.emplace_back(std::hypot(x + 0.5 - centre_x, y + 0.5 - centre_y),
-                               map.values[static_cast<size_t>(y * map.width + x)]);
+      by_distance.emplace_back(std::hypot(x + 0.5 - centre_x, y + 0.5 - centre_y), map.at(x, y));
   std::sort(by_distance.begin(), by_distance.end());
   double sum = 0;
   for (const auto& [distance, value] : by_distance)
@@ -92,7 +91,7 @@ class Images {
                   image.data<float>());
       return image;
     }
-    Philox random(seed_, kNoise + static_cast<uint64_t>(i));
+    Philox random{seed_, kNoise + static_cast<uint64_t>(i)};
     float* pixels = image.data<float>();
     for (int64_t k = 0; k < image.numel(); ++k) pixels[k] = random.normal();
     return image;
@@ -113,16 +112,17 @@ Field field_of(const Tic& model, const Images& images, int64_t count, int side) 
     set_requires_grad(input, true);
     const Tensor out = model.features(input);
     const int64_t H = out.dim(1), W = out.dim(2), C = out.dim(3);
+    const int64_t row = H / 2, column = W / 2;
     std::vector<float> signs(static_cast<size_t>(H * W * C));
-    Philox random(kSigns, 0);
+    Philox random{kSigns, 0};
     for (int64_t c = 0; c < C; ++c)
-      signs[static_cast<size_t>((H / 2 * W + W / 2) * C + c)] = random.uniform() < 0.5f ? -1 : 1;
+      signs[static_cast<size_t>((row * W + column) * C + c)] = random.uniform() < 0.5f ? -1 : 1;
     backward(out, raw::to_device(Tensor::from(signs, {1, H, W, C}), model.device()));
     const auto g = grad(input).to_vector<float>();
     for (size_t p = 0; p < sums.size(); ++p)
       for (size_t c = 0; c < 3; ++c) sums[p] += std::abs(g[3 * p + c]);
-    centre_y = (static_cast<double>(H / 2) + 0.5) * side / static_cast<double>(H);
-    centre_x = (static_cast<double>(W / 2) + 0.5) * side / static_cast<double>(W);
+    centre_y = (static_cast<double>(row) + 0.5) * side / static_cast<double>(H);
+    centre_x = (static_cast<double>(column) + 0.5) * side / static_cast<double>(W);
   }
   const double total = std::accumulate(sums.begin(), sums.end(), 0.0);
   CHECK(total > 0 && std::isfinite(total), "receptive-field: the gradients add up to ", total);
