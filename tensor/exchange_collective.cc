@@ -458,7 +458,7 @@ std::vector<std::string> gather_texts(Communicator& ranks, const std::string& mi
   const Tensor part = Tensor::zeros({longest}, DType::u8);
   if (!mine.empty()) {
     uint8_t* bytes = part.data<uint8_t>();
-    std::memcpy(bytes, mine.data(), mine.size());
+    std::copy(mine.begin(), mine.end(), bytes);
   }
   Tensor whole = Tensor::empty({ranks.size() * longest}, DType::u8);
   ranks.all_gather(part, whole);

@@ -43,12 +43,24 @@ struct Halves {
   return {both & 15, both >> 4};
 }
 
+// v[places[0]], v[places[1]], ...
+template <typename V, typename Places>
+[[gnu::always_inline]] inline V shuffled(V v, Places places) {
+#ifdef __clang__  // has none by a vector
+  V result{};
+  for (size_t i = 0; i < sizeof v / sizeof v[0]; ++i) result[i] = v[static_cast<size_t>(places[i])];
+  return result;
+#else
+  return __builtin_shuffle(v, places);
+#endif
+}
+
 // 16 where bit i of two bytes is set, for each of 16 elements; else 0.
 [[gnu::always_inline]] inline Bytes16 fifth_bits(const std::byte* src) {
   constexpr Bytes16 kBit = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
   constexpr Bytes16 kFrom = {0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1};
   const Bytes16 pair = {bytes_at(src)[0], bytes_at(src)[1]};
-  const Bytes16 bits = __builtin_shuffle(pair, kFrom) & kBit;
+  const Bytes16 bits = shuffled(pair, kFrom) & kBit;
   return static_cast<Bytes16>(bits != 0) & 16;
 }
 [[gnu::always_inline]] inline Halves five_bits(const std::byte* high, const std::byte* low) {
@@ -61,7 +73,7 @@ struct Halves {
   constexpr Bytes16 kValues = {1,   24,  45,  63,  79,  93,  106, 118,
                                129, 141, 153, 166, 181, 197, 217, 241};
   const Halves h = nibbles(src);
-  return {__builtin_shuffle(kValues, h.first), __builtin_shuffle(kValues, h.second)};
+  return {shuffled(kValues, h.first), shuffled(kValues, h.second)};
 }
 
 // Eight scales, each for two neighbouring places.
@@ -70,7 +82,7 @@ struct Halves {
       typename simd::VectorOf<16>::Int kPlaces = {0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7};
   Floats16 wide{};
   std::memcpy(&wide, &v, sizeof v);
-  wide = __builtin_shuffle(wide, kPlaces);
+  wide = shuffled(wide, kPlaces);
   std::memcpy(to, &wide, sizeof wide);
 }
 [[gnu::always_inline]] inline Floats8 floats_of(uint64_t eight_bytes) {
