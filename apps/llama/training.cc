@@ -15,9 +15,9 @@
 #include "apps/options/schedule_check.h"
 #include "apps/program/log.h"
 #include "apps/run/ranks.h"
+#include "apps/run/update_ranks.h"
 #include "autograd/ops.h"
 #include "nn/state.h"
-#include "optim/parallel/rank_sum.h"
 #include "tensor/backend.h"
 #include "tensor/io/file.h"
 #include "tensor/io/json.h"
@@ -256,16 +256,8 @@ void LlamaTraining::make_update() {
   const bool recorded = !data_->packed() && context_ranks_.size() == 1;
   const GraphUse graph = recorded ? graph_use(options_, device_) : GraphUse::off;
   UpdateOptions update{.max_norm = options_.get<double>("optim.clip_grad"), .graph = graph};
-  if (ranks()) {
-    update.sum_over_ranks =
-        RankSum(*ranks(), accumulate_, RankSum::kBucketBytes, context_ranks_.size());
-    update.graph = GraphUse::off;  // gradients move into buckets
-  }
   std::vector<ParameterGroup> groups = {norms, embedding, others};
-  if (shards_optimizer(options_)) {
-    update.shard = std::make_shared<OptimizerShard>(*ranks(), trained);
-    groups = update.shard->own(groups);
-  }
+  spread_over_ranks(options_, trained, accumulate_, context_ranks_.size(), groups, update);
   update_ = std::make_unique<UpdateStep>(
       trained, make_adamw(groups, {betas[0], betas[1], options_.get<double>("optim.eps")}),
       [this](const UpdateStep::Inputs& in) { return loss(in); }, std::move(update));

@@ -9,7 +9,6 @@
 #include "apps/tic/model_folder.h"
 #include "data/png.h"
 #include "tensor/io/file.h"
-#include "tensor/parallel.h"
 
 namespace mullion {
 namespace {
@@ -45,7 +44,6 @@ Image picture_of(const Tensor& input, int side, const Normalization& n) {
 }
 
 Outcome draw_attention(const Options& o) {
-  set_num_threads(o.threads());
   const auto output = o.get<fs::path>("attention.output");
   { AtomicFile probe(output); }  // before the work
   const LoadedTic loaded =

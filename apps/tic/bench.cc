@@ -8,7 +8,6 @@
 #include "apps/tic/model_choice.h"
 #include "apps/tic/step_cost.h"
 #include "autograd/node.h"
-#include "tensor/parallel.h"
 
 namespace mullion {
 namespace {
@@ -43,7 +42,6 @@ StepCost median_cost(const Tic& model, const SampleShape& shape, int64_t images,
 }
 
 Outcome bench(const Options& o) {
-  set_num_threads(o.threads());
   auto sizes = o.get<std::vector<int>>("data.img_size");
   LoadedTic loaded = chosen_model(o, sizes.empty() ? 0 : sizes[0], device_of(o));
   Tic& model = *loaded.model;

@@ -313,7 +313,6 @@ JsonObject pack_images(const fs::path& from, const fs::path& to, const PackOptio
 namespace {
 
 Outcome pack(const Options& options) {
-  set_num_threads(options.threads());
   PackOptions o;
   o.shard_bytes =
       parse_bytes(options.get<std::string>("data.shard_size"), "--shard-size", 1e3, 1e12);

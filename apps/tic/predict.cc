@@ -16,7 +16,6 @@
 #include "data/folder_walk.h"
 #include "data/image_subset.h"
 #include "tensor/io/file.h"
-#include "tensor/parallel.h"
 
 namespace mullion {
 
@@ -176,7 +175,6 @@ OptionTable predict_table() {
 }
 
 Outcome predict(const Options& options) {
-  set_num_threads(options.threads());
   const Files files = files_of(options);
   if (options.has("log.csv"))
     AtomicFile probe(options.get<fs::path>("log.csv"));  // before the work

@@ -17,7 +17,6 @@
 #include "data/cue_task.h"
 #include "data/png.h"
 #include "tensor/io/file.h"
-#include "tensor/parallel.h"
 
 namespace mullion {
 namespace {
@@ -152,7 +151,6 @@ std::vector<std::pair<std::string, TicConfig>> arms_of(const TicConfig& c) {
 }
 
 Outcome receptive_field(const Options& o) {
-  set_num_threads(o.threads());
   const auto output = o.get<fs::path>("field.output");
   { AtomicFile probe(output); }  // before the work
   const LoadedTic loaded = chosen_model(o, o.get<int>("data.img_size"), device_of(o));

@@ -140,7 +140,6 @@ void add_folder(OptionTable& table) {
 }
 
 Outcome check(const Options& options) {
-  set_num_threads(options.threads());
   JsonObject result;
   std::string list;
   int64_t unreadable = 0, unlisted = 0;
@@ -188,7 +187,6 @@ Outcome check(const Options& options) {
 }
 
 Outcome stats(const Options& options) {
-  set_num_threads(options.threads());
   const Split split = open_splits(options)[0];
   const ImageSource& source = *split.second;
   const std::vector<Seen> seen = look_at_all(source, true, "stats " + split.first);

@@ -3,6 +3,7 @@
 #include "apps/options/device.h"
 #include "apps/program/log.h"
 #include "apps/run/ranks.h"
+#include "apps/run/update_ranks.h"
 #include "apps/tic/augment_options.h"
 #include "apps/tic/class_names.h"
 #include "apps/tic/evaluate.h"
@@ -11,7 +12,6 @@
 #include "apps/tic/parameter_groups.h"
 #include "autograd/ops.h"
 #include "data/cue_task.h"
-#include "optim/parallel/rank_sum.h"
 
 namespace mullion {
 namespace {
@@ -132,25 +132,15 @@ std::unique_ptr<UpdateStep> make_tic_update(const Options& o, Tic& model, Device
                            o.get<double>("optim.layer_decay"));
   const auto betas = o.get<std::vector<double>>("optim.betas");
   CHECK_AS(Fault::usage, betas.size() == 2, "--opt-betas: ", betas.size(), " numbers, expected 2");
-  std::shared_ptr<OptimizerShard> shard;
-  if (shards_optimizer(o)) {
-    shard = std::make_shared<OptimizerShard>(*ranks(), parameters);
-    groups = shard->own(groups);
-  }
+  UpdateOptions options{.max_norm = o.get<double>("optim.clip_grad"),
+                        .graph = graph_use(o, device)};
+  spread_over_ranks(o, parameters, o.get<int64_t>("train.grad_accum_steps"), 1, groups, options);
   auto optimizer = o.get<std::string>("optim.name") == "sgd"
                        ? make_sgd(groups, {o.get<double>("optim.momentum"), false})
                        : make_adamw(groups, {betas[0], betas[1], o.get<double>("optim.eps")});
-  UpdateOptions options{.max_norm = o.get<double>("optim.clip_grad"),
-                        .graph = graph_use(o, device)};
-  const auto passes = o.get<int64_t>("train.grad_accum_steps");
-  if (ranks()) {
-    options.sum_over_ranks = RankSum(*ranks(), passes);
-    options.graph = GraphUse::off;  // gradients move into buckets
-  }
-  options.shard = shard;
   if (o.get<bool>("model.ema"))
     options.average =
-        std::make_unique<Ema>(shard ? shard->own(parameters) : parameters,
+        std::make_unique<Ema>(options.shard ? options.shard->own(parameters) : parameters,
                               o.get<double>("model.ema_decay"), o.get<bool>("model.ema_warmup"));
   const auto images_a_step =
       o.get<int64_t>("train.batch_size") * o.get<int64_t>("train.grad_accum_steps");

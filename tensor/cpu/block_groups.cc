@@ -3,10 +3,8 @@
 #include "tensor/cpu/block_groups.h"
 
 #include <algorithm>
-#include <bit>
 #include <cstring>
 
-#include "tensor/cpu/simd.h"
 #include "tensor/io/block_bytes.h"
 
 namespace mullion::cpu {
@@ -14,7 +12,6 @@ namespace {
 
 typedef uint8_t Bytes16 __attribute__((vector_size(16)));
 typedef uint8_t Bytes32 __attribute__((vector_size(32)));
-typedef float Floats8 __attribute__((vector_size(32)));
 typedef float Floats16 __attribute__((vector_size(64)));
 
 const uint8_t* bytes_at(const std::byte* src) { return reinterpret_cast<const uint8_t*>(src); }
@@ -44,11 +41,10 @@ struct Halves {
 }
 
 // v[places[0]], v[places[1]], ...
-template <typename V, typename Places>
-[[gnu::always_inline]] inline V shuffled(V v, Places places) {
+[[gnu::always_inline]] inline Bytes16 shuffled(Bytes16 v, Bytes16 places) {
 #ifdef __clang__  // has none by a vector
-  V result{};
-  for (size_t i = 0; i < sizeof v / sizeof v[0]; ++i) result[i] = v[static_cast<size_t>(places[i])];
+  Bytes16 result{};
+  for (size_t i = 0; i < sizeof v; ++i) result[i] = v[places[i]];
   return result;
 #else
   return __builtin_shuffle(v, places);
@@ -76,18 +72,13 @@ template <typename V, typename Places>
   return {shuffled(kValues, h.first), shuffled(kValues, h.second)};
 }
 
-// Eight scales, each for two neighbouring places.
-[[gnu::always_inline]] inline void store_twice(float* to, Floats8 v) {
-  constexpr
-      typename simd::VectorOf<16>::Int kPlaces = {0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7};
-  Floats16 wide{};
-  std::memcpy(&wide, &v, sizeof v);
-  wide = shuffled(wide, kPlaces);
-  std::memcpy(to, &wide, sizeof wide);
-}
-[[gnu::always_inline]] inline Floats8 floats_of(uint64_t eight_bytes) {
-  typedef uint8_t Bytes8 __attribute__((vector_size(8)));
-  return __builtin_convertvector(std::bit_cast<Bytes8>(eight_bytes), Floats8);
+// d times eight bytes, each for two neighbouring places.
+[[gnu::always_inline]] inline void store_twice(float* to, float d, uint64_t eight_bytes) {
+  constexpr Bytes16 kPlaces = {0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7};
+  Bytes16 bytes{};
+  std::memcpy(&bytes, &eight_bytes, sizeof eight_bytes);
+  const Floats16 scales = d * __builtin_convertvector(shuffled(bytes, kPlaces), Floats16);
+  std::memcpy(to, &scales, sizeof scales);
 }
 
 // Types of 32 elements: one scale, and a minimum of the other sign where they have one.
@@ -162,8 +153,8 @@ void q4_or_q5_block(const std::byte* src, const std::byte* high, const std::byte
   const uint32_t low_scales = a & 0x3f3f3f3f, low_minima = b & 0x3f3f3f3f;
   const uint32_t high_scales = (c & 0x0f0f0f0f) | ((a >> 6) & 0x03030303) << 4;
   const uint32_t high_minima = ((c >> 4) & 0x0f0f0f0f) | ((b >> 6) & 0x03030303) << 4;
-  store_twice(to.scale, d * floats_of(low_scales | uint64_t{high_scales} << 32));
-  store_twice(to.minimum, m * floats_of(low_minima | uint64_t{high_minima} << 32));
+  store_twice(to.scale, d, low_scales | uint64_t{high_scales} << 32);
+  store_twice(to.minimum, m, low_minima | uint64_t{high_minima} << 32);
   const Bytes32 fifth = high ? vector_at<Bytes32>(high) : Bytes32{};
   for (int g = 0; g < 8; g += 2) {
     const auto both = vector_at<Bytes32>(q + 16 * g);

@@ -1,13 +1,12 @@
 // Products with matrices of blocks. Where they may be rounded (tensor/rounded_products.h), rows of
 // x are, to 8 bits, and are multiplied as integers (block_dots.h): decoding reads W once, as it is
-// stored. Elsewhere panels of W are widened within the second-level cache, each thread's own, and
-// multiplied by gemm().
+// stored. Elsewhere panels of W are widened (widened_panels.h).
 #include <algorithm>
 
 #include "tensor/cpu/block_dots.h"
 #include "tensor/cpu/dispatch.h"
-#include "tensor/cpu/gemm.h"
 #include "tensor/cpu/kernels.h"
+#include "tensor/cpu/widened_panels.h"
 #include "tensor/parallel.h"
 #include "tensor/rounded_products.h"
 #include "tensor/scratch.h"
@@ -15,9 +14,7 @@
 namespace mullion::cpu {
 namespace {
 
-constexpr int kPanelSlot = 6, kFloatSlot = 5, kRoundedSlot = 4;
-constexpr int64_t kPanelElements = 1 << 19;
-constexpr int64_t kPanelDepth = 1536;  // the inner size of a panel at most; a multiple of 256
+constexpr int kFloatSlot = 5, kRoundedSlot = 4;  // of thread_scratch()
 
 struct Blocks {
   const std::byte* first;
@@ -91,43 +88,31 @@ void rounded_rows(const BlockMatmulArgs& args) {
   });
 }
 
-// y[:, 0:n] = alpha x op(W) + beta y in panels: op(W) = W^T has W's rows as columns, W its own,
-// which begin at whole blocks. The columns of y are split over the threads.
+// y = alpha x op(W) + beta y: op(W) = W^T has W's rows as columns, W its own, which begin at whole
+// blocks.
 template <typename T>
 void exact_rows(const BlockMatmulArgs& args) {
   const Blocks w(args.blocks, args.type, args.width);
   const bool forward = !args.backward;
   const int64_t n = forward ? args.rows : args.width, k = forward ? args.width : args.rows;
-  const auto* x = static_cast<const T*>(args.x);
-  auto* y = static_cast<T*>(args.y);
   const Finish<T> finish(args);
-  const int64_t unit = forward ? 1 : w.block;
-  const int64_t deep = std::min(k, kPanelDepth);
-  const int64_t wide = std::max(unit, kPanelElements / deep / unit * unit);
-  const auto panel = [&](int64_t n0, int64_t columns, int64_t k0, int64_t depth) {
-    const int64_t rows = forward ? columns : depth, length = forward ? depth : columns;
-    const int64_t row = forward ? n0 : k0, column = forward ? k0 : n0;
-    auto* target = reinterpret_cast<T*>(thread_scratch(
-        static_cast<size_t>(rows * length) * (sizeof(T) / sizeof(float)), kPanelSlot));
-    for (int64_t r = 0; r < rows; ++r) widen(w, row + r, column, length, target + r * length);
-    gemm(Gemm<T>{false, forward, args.m, columns, depth, finish.alpha, x + k0, k, target, length,
-                 k0 > 0 ? T(1) : finish.beta, y + n0, n});
-  };
-  const double work = static_cast<double>(args.m) * static_cast<double>(k * unit);
-  const auto grain = static_cast<int64_t>(1 + 1e6 / work);
-  parallel_for(n / unit, grain, [&](int64_t begin, int64_t end) {
-    for (int64_t n0 = begin * unit; n0 < end * unit; n0 += wide) {
-      const int64_t columns = std::min(wide, end * unit - n0);
-      for (int64_t k0 = 0; k0 < k; k0 += deep) panel(n0, columns, k0, std::min(deep, k - k0));
-      if (!finish.adds()) continue;
-      for (int64_t i = 0; i < args.m; ++i)
-        for (int64_t j = n0; j < n0 + columns; ++j) {
-          T& value = y[i * n + j];
-          if (finish.bias) value += finish.bias[j];
-          if (finish.residual) value += finish.residual[i * n + j];
-        }
-    }
-  });
+  auto* y = static_cast<T*>(args.y);
+  multiply_widened(
+      Gemm<T>{false, forward, args.m, n, k, finish.alpha, static_cast<const T*>(args.x), k, nullptr,
+              args.width, finish.beta, y, n},
+      forward ? 1 : w.block,
+      [&](int64_t row, int64_t column, int64_t length, T* target) {
+        widen(w, row, column, length, target);
+      },
+      [&](int64_t n0, int64_t columns) {
+        if (!finish.adds()) return;
+        for (int64_t i = 0; i < args.m; ++i)
+          for (int64_t j = n0; j < n0 + columns; ++j) {
+            T& value = y[i * n + j];
+            if (finish.bias) value += finish.bias[j];
+            if (finish.residual) value += finish.residual[i * n + j];
+          }
+      });
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include "tensor/cpu/kernels.h"
 #include "tensor/cpu/matmul.h"
 #include "tensor/cpu/vector_math.h"
+#include "tensor/cpu/widened_panels.h"
 #include "tensor/elementwise.h"
 #include "tensor/parallel.h"
 #include "tensor/scratch.h"
@@ -19,11 +20,9 @@ namespace mullion::cpu {
 namespace {
 
 constexpr int kScratchSlot = 6;
-constexpr int64_t kThin = 8;                 // rows of A that are read from cache for each of B
-constexpr int64_t kWidenedFloats = 1 << 19;  // of B in one block: each block repacks A
-constexpr int64_t kWidenedDepth = 1536;      // the inner size of a block at most
-constexpr int64_t kFewColumns = 16;          // columns of a LoRA projection
-constexpr int64_t kCacheFloats = 1 << 16;    // floats that share the second-level cache with others
+constexpr int64_t kThin = 8;               // rows of A that are read from cache for each of B
+constexpr int64_t kFewColumns = 16;        // columns of a LoRA projection
+constexpr int64_t kCacheFloats = 1 << 16;  // floats that share the second-level cache with others
 
 // What happens to C after the product, in one pass over it.
 template <typename T>
@@ -146,8 +145,7 @@ void product(const Gemm<T>& p, const Epilogue<T>& epilogue) {
   finish(epilogue, p.c, p.m, p.n, p.ldc);
 }
 
-// B in bf16, exactly: blocks of B that stay in cache are widened and multiplied one by one, each
-// thread on its own columns of C.
+// B in bf16, exactly.
 void widened_product(const Gemm<float>& p, const bf16* b, const Epilogue<float>& epilogue) {
   const bool thin = p.m <= kThin && p.transpose_b && !p.transpose_a;
   if (p.k == 0)
@@ -156,33 +154,15 @@ void widened_product(const Gemm<float>& p, const bf16* b, const Epilogue<float>&
     dot_products(DotProducts<bf16>{p.m, p.n, p.k, p.a, p.lda, b, p.ldb, p.c, p.ldc, p.alpha, p.beta,
                                    epilogue.bias});
   if (p.k == 0 || thin) return finish(epilogue.without_bias(), p.c, p.m, p.n, p.ldc);
-  const int64_t deep = std::min(p.k, kWidenedDepth), wide = kWidenedFloats / deep;
-  const auto block = [&](int64_t n0, int64_t columns, int64_t k0, int64_t depth) {
-    const int64_t rows = p.transpose_b ? columns : depth, length = p.transpose_b ? depth : columns;
-    const bf16* source = b + (p.transpose_b ? n0 * p.ldb + k0 : k0 * p.ldb + n0);
-    float* target = thread_scratch(static_cast<size_t>(rows * length), kScratchSlot);
-    for (int64_t r = 0; r < rows; ++r)
-      for (int64_t i = 0; i < length; ++i)
-        target[r * length + i] = static_cast<float>(source[r * p.ldb + i]);
-    Gemm<float> part = p;
-    part.n = columns;
-    part.k = depth;
-    part.a += p.transpose_a ? k0 * p.lda : k0;
-    part.b = target;
-    part.ldb = length;
-    part.c += n0;
-    if (k0 > 0) part.beta = 1;
-    gemm(part);
-  };
-  const double work = static_cast<double>(p.m) * static_cast<double>(p.k);
-  const auto grain = static_cast<int64_t>(1 + 1e6 / work);
-  parallel_for(p.n, grain, [&](int64_t begin, int64_t end) {
-    for (int64_t n0 = begin; n0 < end; n0 += wide) {
-      const int64_t columns = std::min(wide, end - n0);
-      for (int64_t k0 = 0; k0 < p.k; k0 += deep) block(n0, columns, k0, std::min(deep, p.k - k0));
-      finish(epilogue.from(0, n0, p.ldc), p.c + n0, p.m, columns, p.ldc);
-    }
-  });
+  multiply_widened(
+      p, 1,
+      [&](int64_t row, int64_t column, int64_t length, float* target) {
+        const bf16* source = b + row * p.ldb + column;
+        for (int64_t i = 0; i < length; ++i) target[i] = static_cast<float>(source[i]);
+      },
+      [&](int64_t n0, int64_t columns) {
+        finish(epilogue.from(0, n0, p.ldc), p.c + n0, p.m, columns, p.ldc);
+      });
 }
 
 template <typename T>

@@ -1,24 +1,14 @@
 // train_llama --context-parallel as a user starts it: the losses of one process, alone and beside
 // groups that take other rows, and what is refused.
 #include "tests/apps/rank_programs.h"
-#include "tests/apps/tiny_llama.h"
 #include "tests/source_dir.h"
 
 namespace mullion {
 namespace {
 
-using test::kTinyContext;
-
 class ContextParallelRuns : public test::RankPrograms {
  protected:
   ContextParallelRuns() : RankPrograms({"train_llama"}) {}
-  void SetUp() override {
-    Programs::SetUp();
-    if (IsSkipped()) return;
-    test::write_tiny_llama(at("base"));
-    test::write_lexicon_tokens(at("train.bin"), 40);
-    test::write_lexicon_tokens(at("val.bin"), 6, kTinyContext, 1000);
-  }
   static std::string training(const std::string& more) {
     return "train_llama pretrain --data train.bin --val-data val.bin --eval-max-rows 5 --ctx-size "
            "64 "

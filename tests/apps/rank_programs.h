@@ -1,15 +1,24 @@
-// Programs as several ranks on this machine, started with the variables that torchrun sets.
+// Programs as several ranks on this machine, started with the variables that torchrun sets; there
+// are a tiny LLaMA, base, and its token files train.bin and val.bin.
 #pragma once
 #include <string>
 #include <vector>
 
 #include "tests/apps/programs.h"
+#include "tests/apps/tiny_llama.h"
 
 namespace mullion::test {
 
 class RankPrograms : public Programs {
  protected:
   using Programs::Programs;
+  void SetUp() override {
+    Programs::SetUp();
+    if (IsSkipped()) return;
+    write_tiny_llama(at("base"));
+    write_lexicon_tokens(at("train.bin"), 40);
+    write_lexicon_tokens(at("val.bin"), 6, kTinyContext, 1000);
+  }
 
   struct Ranks {
     std::vector<int> codes;         // by rank

@@ -4,25 +4,16 @@
 #include <sstream>
 
 #include "tests/apps/rank_programs.h"
-#include "tests/apps/tiny_llama.h"
 
 namespace mullion {
 namespace {
 
 namespace fs = std::filesystem;
 using test::contents;
-using test::kTinyContext;
 
 class RanksTest : public test::RankPrograms {
  protected:
   RanksTest() : RankPrograms({"train_llama", "train_tic", "eval_tic", "eval_llama"}) {}
-  void SetUp() override {
-    Programs::SetUp();
-    if (IsSkipped()) return;
-    test::write_tiny_llama(at("base"));
-    test::write_lexicon_tokens(at("train.bin"), 40);
-    test::write_lexicon_tokens(at("val.bin"), 6, kTinyContext, 1000);
-  }
   const std::string llama_ =
       "train_llama pretrain --data train.bin --val-data val.bin --eval-max-rows 5 --ctx-size 64 "
       "--output runs --warmup-steps 0 --lr 3e-3 --threads 1 --json -m base --lora-rank 4 -b 1 "

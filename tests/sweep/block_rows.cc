@@ -91,10 +91,7 @@ void lookup(Case& c) {
   const int64_t count = c["count"], rows = c["rows"];
   const int64_t width = c["blocks"] * static_cast<int64_t>(layout_of(type).block);
   const Blocks w = blocks_of(c, type, rows, width);
-  std::vector<int64_t> numbers(static_cast<size_t>(count));
-  for (int64_t i = 0; i < count; ++i)
-    numbers[static_cast<size_t>(i)] =
-        static_cast<int64_t>(c.uniform(i) * static_cast<double>(rows));
+  const std::vector<int64_t> numbers = c.indices(count, rows);
   const Array& ids = c.in("ids", numbers);
   Array& y = c.out("y", count * width);
   c.call(&KernelTable::block_rows, BlockRowsArgs{.blocks = w.bytes,

@@ -125,10 +125,7 @@ Row product_row(const char* name, std::vector<DType> types, DType b_type, bool a
 void embedding(Case& c) {
   const int64_t count = c["count"], rows = c["rows"], width = c["width"];
   const DType table_type = c["bf16_table"] && c.type() == DType::f32 ? DType::bf16 : c.type();
-  std::vector<int64_t> numbers(static_cast<size_t>(count));
-  for (int64_t i = 0; i < count; ++i)
-    numbers[static_cast<size_t>(i)] =
-        static_cast<int64_t>(c.uniform(i) * static_cast<double>(rows));
+  const std::vector<int64_t> numbers = c.indices(count, rows);
   const Array &table = c.in("table", table_type, rows * width), &ids = c.in("ids", numbers);
   Array& y = c.out("y", count * width);
   c.call(&KernelTable::embedding, EmbeddingArgs{.table = table,
@@ -147,10 +144,7 @@ void embedding(Case& c) {
 
 void embedding_backward(Case& c) {
   const int64_t count = c["count"], rows = c["rows"], width = c["width"];
-  std::vector<int64_t> numbers(static_cast<size_t>(count));
-  for (int64_t i = 0; i < count; ++i)
-    numbers[static_cast<size_t>(i)] =
-        static_cast<int64_t>(c.uniform(i) * static_cast<double>(rows));
+  const std::vector<int64_t> numbers = c.indices(count, rows);
   const Array &g = c.in("g", count * width), &ids = c.in("ids", numbers);
   Array& dtable = c.out("dtable", rows * width);
   c.call(&KernelTable::embedding_backward, EmbeddingBackwardArgs{.g = g,

@@ -127,6 +127,13 @@ double Case::uniform(int64_t i) const {
   return static_cast<double>(mix_bits(combination_, static_cast<uint64_t>(i)) >> 11) * 0x1p-53;
 }
 
+std::vector<int64_t> Case::indices(int64_t count, int64_t bound) const {
+  std::vector<int64_t> numbers;
+  for (int64_t i = 0; i < count; ++i)
+    numbers.push_back(static_cast<int64_t>(uniform(i) * static_cast<double>(bound)));
+  return numbers;
+}
+
 Array& Case::next_array(const char* name, DType type, int64_t n, bool is_output) {
   if (used_ == arrays_.size()) arrays_.push_back(std::make_unique<Array>());
   Array& a = *arrays_[used_++];

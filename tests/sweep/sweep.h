@@ -96,6 +96,7 @@ class Case {
   int64_t operator[](const char* axis) const;
   DType type() const { return type_; }
   double uniform(int64_t i) const;  // in [0, 1): another number for each i
+  std::vector<int64_t> indices(int64_t count, int64_t bound) const;  // in [0, bound)
 
   // Arrays of random values in [low, high); outputs are filled with NaN (0xff) before the call.
   Array& in(const char* name, int64_t n, double low = -1, double high = 1) {
