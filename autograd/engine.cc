@@ -14,6 +14,7 @@
 namespace mullion {
 namespace {
 
+thread_local const LeafWatch::Told* watch = nullptr;
 thread_local Tensor one;  // of the pass under way; undefined where it began with another gradient
 
 // A pass may run inside another one (autograd/activation_checkpoint.h).
@@ -64,6 +65,9 @@ void accumulate(GradData& data, const Tensor& g, std::string_view op) {
 
 }  // namespace
 
+LeafWatch::LeafWatch(Told told) : told_(std::move(told)), before_(std::exchange(watch, &told_)) {}
+LeafWatch::~LeafWatch() { watch = before_; }
+
 bool is_one(const Tensor& g) { return one.defined() && one.is_same(g); }
 
 void backward(const Tensor& y, const Tensor& g) {
@@ -93,7 +97,10 @@ void backward(const Tensor& y, const Tensor& g) {
       if (!node.edges[i] || !gradients[i].defined()) continue;
       accumulate(*node.edges[i], gradients[i], node.op);
       gradients[i] = Tensor();
-      if (node.edges[i]->node) waiting.emplace(node.edges[i]->node->sequence, node.edges[i]);
+      if (node.edges[i]->node)
+        waiting.emplace(node.edges[i]->node->sequence, node.edges[i]);
+      else if (watch)
+        in_backward_of(node.op, 0, [&] { (*watch)(*node.edges[i]); });
     }
     node.edges.clear();
   }

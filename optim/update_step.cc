@@ -63,9 +63,9 @@ UpdateStep::UpdateStep(std::vector<NamedParameter> parameters, std::unique_ptr<O
       optimizer_(std::move(optimizer)),
       options_(std::move(options)),
       graph_(options_.graph, device_of(parameters_), values_of(parameters_),
-             [loss = std::move(loss)](const Inputs& batch) {
+             [loss = std::move(loss), ranks = options_.rank_sum](const Inputs& batch) {
                const Tensor result = loss(batch);
-               backward(result);
+               ranks ? ranks->backward(result) : backward(result);
                return result;
              }) {}
 
@@ -77,7 +77,7 @@ void UpdateStep::accumulate(int64_t micro_batches, const std::function<Inputs()>
 UpdateReport UpdateStep::apply(double lr) {
   std::vector<Tensor> losses = std::exchange(losses_, {});
   CHECK(!losses.empty(), "update: apply() before accumulate()");
-  if (options_.sum_over_ranks) options_.sum_over_ranks(losses, parameters_);
+  if (options_.rank_sum) options_.rank_sum->finish(losses);
   const Tensor squares = grad_sum_squares(parameters_, losses);
   optimizer_->step(lr, squares, options_.max_norm);
   clear_grads(parameters_);

@@ -19,6 +19,7 @@
 #include "autograd/step_graph.h"
 #include "optim/ema.h"
 #include "optim/optimizer.h"
+#include "optim/parallel/rank_sum.h"
 #include "optim/parallel/shard.h"
 
 namespace mullion {
@@ -27,10 +28,9 @@ struct UpdateOptions {
   double max_norm = 0;  // of all gradients together, beyond which they are clipped; 0: never
   GraphUse graph = GraphUse::off;
   std::unique_ptr<Ema> average = nullptr;  // of the same parameters
-  // Between backward and norm: puts the losses of all ranks' passes in the place of this one's, and
-  // adds up all ranks' gradients (optim/parallel/rank_sum.h).
-  std::function<void(std::vector<Tensor>& losses, const std::vector<NamedParameter>&)>
-      sum_over_ranks = nullptr;
+  // Where set, this process makes a part of a step's passes, and adds its gradients and losses up
+  // with those of the other ranks; `graph` is then off, for gradients move into buckets.
+  std::shared_ptr<RankSum> rank_sum = nullptr;
   // Where set, the optimizer and the average are of the parameters that this rank owns.
   std::shared_ptr<OptimizerShard> shard = nullptr;
 };

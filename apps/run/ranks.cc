@@ -64,24 +64,6 @@ void add_rank_options(OptionTable& table) {
       .free_on_resume();
 }
 
-void add_shard_option(OptionTable& table) {
-  table
-      .add("train.shard", "--shard", "none",
-           "optimizer: moments and averages of a parameter live on one rank")
-      .one_of({"none", "optimizer", "full"})
-      .free_on_resume();
-}
-
-bool shards_optimizer(const Options& options) {
-  const auto shard = options.get<std::string>("train.shard");
-  if (shard == "full")
-    throw Error("--shard full: weights spread over ranks are not built", Fault::usage,
-                "--shard optimizer");
-  if (shard == "optimizer" && !group())
-    options.tell_idle("train.shard", "in a process that is alone");
-  return shard == "optimizer" && group();
-}
-
 namespace {
 // Every option must be the same, but for paths and what belongs to a machine.
 NamedTexts shared_options(const Options& options) {

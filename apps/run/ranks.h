@@ -16,10 +16,6 @@ namespace mullion {
 // joins its ranks before its body runs (run_program).
 void add_rank_options(OptionTable& table);
 
-// --shard none|optimizer, and whether it asks for something here.
-void add_shard_option(OptionTable& table);
-bool shards_optimizer(const Options& options);
-
 // For run_program: joins the others where there are any, says who is there, and gives each process
 // its part of the cores. From now on only rank 0 writes lines and results.
 void join_ranks(const Options& options);

@@ -8,6 +8,7 @@
 #include "apps/program/command_text.h"
 #include "apps/program/log.h"
 #include "apps/run/ranks.h"
+#include "apps/run/update_ranks.h"
 #include "tensor/check.h"
 #include "tensor/io/json.h"
 #include "tensor/storage.h"
@@ -57,7 +58,7 @@ NamedTexts shared_by_ranks(const RunSettings& settings) {
 void add_training_options(OptionTable& table, const RunDefaults& defaults) {
   add_run_options(table, defaults);
   add_rank_options(table);
-  add_shard_option(table);
+  add_update_rank_options(table);
   table.add("log.ranks", "--log-ranks", false, "the other ranks' lines into RUN/rank-N.log")
       .free_on_resume();
   table

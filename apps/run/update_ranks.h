@@ -7,6 +7,9 @@
 
 namespace mullion {
 
+// --shard none|optimizer, --overlap.
+void add_update_rank_options(OptionTable& table);
+
 // Gradients are added up over the ranks, and with --shard optimizer the groups become this rank's
 // own; in a process that is alone all stays as it is. `passes`: of a step, on all ranks together;
 // `ranks_a_pass` as RankSum has it. Error(usage) where there are fewer passes or parameters than

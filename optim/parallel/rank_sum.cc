@@ -1,38 +1,19 @@
 #include "optim/parallel/rank_sum.h"
 
-#include <memory>
+#include <algorithm>
 #include <utility>
 
-#include "autograd/node.h"
+#include "autograd/engine.h"
 #include "tensor/check.h"
+#include "tensor/io/sha256.h"
 
 namespace mullion {
 namespace {
 
-constexpr int64_t kAlign = 16;  // elements: 64 bytes
+constexpr int64_t kAlign = 16;                       // elements: 64 bytes
+constexpr int64_t kLeastBytes = int64_t{256} << 10;  // of a bucket, below which latency counts
 
 int64_t padded(int64_t n) { return (n + kAlign - 1) / kAlign * kAlign; }
-
-// Some gradients, in one piece of memory that the sum goes through.
-struct Bucket {
-  std::vector<Tensor> values;  // whose gradients
-  Tensor memory;
-  std::unique_ptr<PendingCollective> sum;
-};
-
-void pack(Bucket& bucket, int64_t elements) {
-  const Tensor& first = bucket.values.front();
-  bucket.memory = Tensor::zeros({elements}, DType::f32, first.device());
-  int64_t at = 0;
-  for (const Tensor& value : bucket.values) {
-    const int64_t n = value.numel();
-    // From now on the gradient is its place in the bucket.
-    const Tensor place = raw::reshape(raw::slice(bucket.memory, 0, at, at + n), value.shape());
-    raw::copy_into(grad(value), place);
-    value.grad_data()->grad = place;
-    at += padded(n);
-  }
-}
 
 }  // namespace
 
@@ -45,19 +26,118 @@ int64_t passes_of_rank(int64_t passes, int64_t rank, int64_t ranks) {
   return (passes - rank + ranks - 1) / ranks;
 }
 
-RankSum::RankSum(Communicator& ranks, int64_t passes, int64_t bucket_bytes, int64_t ranks_a_pass)
+RankSum::RankSum(Communicator& ranks, std::vector<NamedParameter> parameters, int64_t passes,
+                 RankSumOptions options)
     : ranks_(ranks),
+      parameters_(std::move(parameters)),
       passes_(passes),
-      bucket_bytes_(bucket_bytes),
-      group_(ranks.rank() / ranks_a_pass),
-      groups_(ranks.size() / ranks_a_pass) {
+      group_(ranks.rank() / options.ranks_a_pass),
+      groups_(ranks.size() / options.ranks_a_pass),
+      options_(options),
+      uses_(parameters_.size()),
+      uses_so_far_(parameters_.size()) {
   passes_of_rank(passes, group_, groups_);  // there are enough
+  for (size_t i = 0; i < parameters_.size(); ++i)
+    places_.emplace(parameters_[i].value.grad_data().get(), i);
 }
 
-void RankSum::operator()(std::vector<Tensor>& losses,
-                         const std::vector<NamedParameter>& parameters) const {
-  CHECK(std::ssize(losses) == passes_of_rank(passes_, group_, groups_), losses.size(),
-        " passes on rank ", ranks_.rank());
+void RankSum::backward(const Tensor& loss) {
+  const bool sends =
+      ++pass_ == passes_of_rank(passes_, group_, groups_) && planned() && options_.overlap;
+  std::fill(uses_so_far_.begin(), uses_so_far_.end(), 0);
+  for (Bucket& bucket : buckets_) bucket.missing = std::ssize(bucket.members);
+  {
+    const LeafWatch watch([&](GradData& leaf) {
+      const auto place = places_.find(&leaf);
+      if (place == places_.end()) return;
+      ++uses_so_far_[place->second];
+      if (!planned()) order_.push_back(place->second);
+      if (sends) seen(place->second);
+    });
+    mullion::backward(loss);
+  }
+  if (!planned()) plan();
+  for (size_t i = 0; i < parameters_.size(); ++i) check_uses(i, false);
+}
+
+// A gradient that is not complete when it is sent would be a wrong sum without a word.
+void RankSum::check_uses(size_t parameter, bool at_most) const {
+  const int64_t now = uses_so_far_[parameter], before = uses_[parameter];
+  CHECK(now == before || (at_most && now < before),
+        "sums over ranks: ", parameters_[parameter].name, " is used ", now, " times in this pass, ",
+        before, " times in the first one");
+}
+
+// One more use of it in a rank's last pass. Buckets leave in their order on all ranks.
+void RankSum::seen(size_t parameter) {
+  check_uses(parameter, true);
+  if (uses_so_far_[parameter] < uses_[parameter]) return;
+  for (size_t b = sent_; b < buckets_.size(); ++b) {
+    const std::vector<size_t>& members = buckets_[b].members;
+    if (std::find(members.begin(), members.end(), parameter) == members.end()) continue;
+    --buckets_[b].missing;
+    break;
+  }
+  while (sent_ < buckets_.size() && buckets_[sent_].missing == 0) send(buckets_[sent_++]);
+}
+
+// Buckets in the order in which gradients were complete in the first pass, the same on all ranks.
+void RankSum::plan() {
+  uses_ = uses_so_far_;
+  std::vector<size_t> order;
+  std::vector<bool> listed(parameters_.size());
+  for (auto use = order_.rbegin(); use != order_.rend(); ++use)
+    if (!listed[*use]) listed[*use] = true, order.push_back(*use);
+  std::reverse(order.begin(), order.end());
+  order_.clear();
+  int64_t to_come = 0;
+  std::string text;
+  for (const size_t i : order) {
+    to_come += padded(parameters_[i].value.numel());
+    text += concat(parameters_[i].name, " ", uses_[i], "\n");
+  }
+  const std::vector<std::string> all = gather_texts(ranks_, sha256_hex(text));
+  for (size_t r = 1; r < all.size(); ++r)
+    CHECK_AS(Fault::usage, all[r] == all[0],
+             "sums over ranks: ", ranks_.name(static_cast<int64_t>(r)),
+             " has other gradients than ", ranks_.name(0), ", or in another order");
+  CHECK(!order.empty(), "sums over ranks: no parameter has a gradient");
+  int64_t limit = 0;
+  for (const size_t i : order) {
+    if (buckets_.empty() || 4 * buckets_.back().elements >= limit) {
+      buckets_.emplace_back();
+      limit = std::min(options_.bucket_bytes, std::max(kLeastBytes, 4 * to_come / 2));
+    }
+    const int64_t n = padded(parameters_[i].value.numel());
+    buckets_.back().members.push_back(i);
+    buckets_.back().elements += n;
+    to_come -= n;
+  }
+}
+
+// Into one piece of memory, which the sum goes through. The gradients are gone until finish().
+void RankSum::send(Bucket& bucket) {
+  const Device device = parameters_[bucket.members.front()].value.device();
+  bucket.memory = Tensor::zeros({bucket.elements}, DType::f32, device);
+  int64_t at = 0;
+  for (const size_t i : bucket.members) {
+    const Tensor& value = parameters_[i].value;
+    const int64_t n = value.numel();
+    raw::copy_into(grad(value),
+                   raw::reshape(raw::slice(bucket.memory, 0, at, at + n), value.shape()));
+    clear_grad(value);
+    at += padded(n);
+  }
+  bucket.sum = ranks_.start_all_reduce(bucket.memory);
+}
+
+void RankSum::finish(std::vector<Tensor>& losses) {
+  CHECK(
+      std::ssize(losses) == passes_of_rank(passes_, group_, groups_) && pass_ == std::ssize(losses),
+      losses.size(), " losses of ", pass_, " passes on rank ", ranks_.rank());
+  pass_ = 0;
+  while (sent_ < buckets_.size()) send(buckets_[sent_++]);
+  sent_ = 0;
   const Device device = losses.front().device();
   Tensor all_losses = Tensor::zeros({passes_}, DType::f32, device);
   const auto loss_of = [&](int64_t pass) {
@@ -65,28 +145,19 @@ void RankSum::operator()(std::vector<Tensor>& losses,
   };
   for (int64_t i = 0; i < std::ssize(losses); ++i)
     raw::copy_into(raw::reshape(losses[static_cast<size_t>(i)], {}), loss_of(group_ + i * groups_));
-  auto loss_sum = ranks_.start_all_reduce(all_losses);
-
-  std::vector<Bucket> buckets;
-  Bucket open;
-  int64_t elements = 0;
-  const auto send = [&] {
-    if (open.values.empty()) return;
-    pack(open, elements);
-    open.sum = ranks_.start_all_reduce(open.memory);
-    buckets.push_back(std::exchange(open, {}));
-    elements = 0;
-  };
-  // The last layers' gradients first: in the order in which a backward pass gives them.
-  for (auto p = parameters.rbegin(); p != parameters.rend(); ++p) {
-    if (!grad(p->value).defined()) continue;
-    open.values.push_back(p->value);
-    elements += padded(p->value.numel());
-    if (4 * elements >= bucket_bytes_) send();
+  const auto loss_sum = ranks_.start_all_reduce(all_losses);
+  for (Bucket& bucket : buckets_) {
+    std::exchange(bucket.sum, nullptr)->wait();
+    int64_t at = 0;
+    for (const size_t i : bucket.members) {
+      const Tensor& value = parameters_[i].value;
+      value.grad_data()->grad =
+          raw::reshape(raw::slice(bucket.memory, 0, at, at + value.numel()), value.shape());
+      at += padded(value.numel());
+    }
+    bucket.memory = Tensor();
   }
-  send();
   loss_sum->wait();
-  for (Bucket& bucket : buckets) bucket.sum->wait();
   losses.clear();
   for (int64_t pass = 0; pass < passes_; ++pass) losses.push_back(loss_of(pass));
 }

@@ -2,8 +2,18 @@
 // size's), and gradients are added up before the norm. Everything in a pass (its rows, its masks,
 // its scale, 1 over the targets of the whole step) is a function of the pass's number, so the
 // number of ranks changes nothing but the order in which gradients are added.
+//
+// Sums are made while the backward pass goes on. The first pass of all shows in which order
+// gradients get complete, and how many additions each is made of (a weight that is used twice:
+// two); parameters are put into buckets in that order. In a rank's last pass of each step a bucket
+// is packed and sent when its last gradient is complete, and added up over the ranks by the
+// communicator's own thread while earlier layers are computed. An element is added up in the order
+// of the ranks whatever the bucket, so neither buckets nor timing change a bit.
 #pragma once
 #include <cstdint>
+#include <memory>
+#include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "nn/module.h"
@@ -14,22 +24,56 @@ namespace mullion {
 // How many of a step's passes a rank makes. Error(usage) where there are fewer passes than ranks.
 int64_t passes_of_rank(int64_t passes, int64_t rank, int64_t ranks);
 
-// UpdateOptions::sum_over_ranks.
+struct RankSumOptions {
+  // Of gradients that travel together. Toward the end of a pass buckets get smaller, half of what
+  // is still to come, so that little is left to travel when it is over.
+  int64_t bucket_bytes = int64_t{8} << 20;
+  // Neighbours that make a pass together, and have a part of its loss and of its gradients each; it
+  // divides the ranks.
+  int64_t ranks_a_pass = 1;
+  bool overlap = true;  // false: buckets are sent when all passes are over
+};
+
+// UpdateOptions::rank_sum.
 class RankSum {
  public:
-  static constexpr int64_t kBucketBytes = int64_t{8} << 20;
-  // `passes`: of a step, on all ranks together. `bucket_bytes`: gradients travel in buckets of
-  // about that size, of which one is packed while the one before travels.
-  // `ranks_a_pass`: neighbours that make a pass together, and have a part of its loss and of its
-  // gradients each; it divides the ranks.
-  RankSum(Communicator& ranks, int64_t passes, int64_t bucket_bytes = kBucketBytes,
-          int64_t ranks_a_pass = 1);
-  // The losses of all passes, in the order of the passes, in the place of this rank's own.
-  void operator()(std::vector<Tensor>& losses, const std::vector<NamedParameter>& parameters) const;
+  // `parameters`: all that is trained. `passes`: of a step, on all ranks together.
+  RankSum(Communicator& ranks, std::vector<NamedParameter> parameters, int64_t passes,
+          RankSumOptions options = {});
+  // The backward pass from the loss of the next of this rank's passes. All passes must use the
+  // parameters equally often: Error that names the one that is not.
+  void backward(const Tensor& loss);
+  // After the last one. The losses of all passes, in the order of the passes, take the place of
+  // this rank's own, and the gradients of all ranks that of its own.
+  void finish(std::vector<Tensor>& losses);
 
  private:
+  struct Bucket {
+    std::vector<size_t> members;  // places in parameters_
+    int64_t elements = 0;
+    // Of a step:
+    int64_t missing = 0;  // members whose gradients are not complete
+    Tensor memory;
+    std::unique_ptr<PendingCollective> sum;
+  };
+
+  void seen(size_t parameter);
+  void check_uses(size_t parameter, bool at_most) const;
+  void plan();
+  void send(Bucket& bucket);
+  bool planned() const { return !buckets_.empty(); }
+
   Communicator& ranks_;
-  int64_t passes_, bucket_bytes_, group_, groups_;  // of ranks that make a pass together
+  std::vector<NamedParameter> parameters_;
+  std::unordered_map<const GradData*, size_t> places_;  // in parameters_
+  int64_t passes_, group_, groups_;                     // of ranks that make a pass together
+  RankSumOptions options_;
+  int64_t pass_ = 0;                  // of this rank's, within the step
+  std::vector<int64_t> uses_;         // of each parameter in a pass
+  std::vector<int64_t> uses_so_far_;  // in the pass under way
+  std::vector<size_t> order_;         // of all uses in the first pass
+  std::vector<Bucket> buckets_;       // in the order in which they are sent
+  size_t sent_ = 0;                   // buckets of the step
 };
 
 }  // namespace mullion

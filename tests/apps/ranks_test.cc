@@ -37,12 +37,32 @@ TEST_F(RanksTest, LlamaHasTheLossesOfOneProcess) {
         << ranks.logs[0];
     EXPECT_EQ(ranks.logs[1], "");
   }
-  started(2, llama_ + "--max-steps 10 --name again");
+  // The same bits in each run, also where gradients are added up after the backward pass.
+  started(2, llama_ + "--max-steps 10 --no-overlap --name again");
   EXPECT_EQ(losses("runs/again"), losses("runs/2"));
   const auto weights = [&](const std::string& run) {
     return contents(at("runs/" + run + "/last/adapter/adapter_model.safetensors"));
   };
   EXPECT_EQ(weights("again"), weights("2"));
+}
+
+// Every parameter is trained, in buckets that leave while the backward pass goes on, of recomputed
+// layers too.
+TEST_F(RanksTest, OverlapChangesNoBitOfATrainingOfAllParameters) {
+  const std::string scratch =
+      "train_llama pretrain --model-config base/config.json --data train.bin --ctx-size 64 "
+      "--output runs --warmup-steps 0 --lr 3e-3 --threads 1 -b 1 --grad-accum-steps 3 "
+      "--grad-checkpointing --max-steps 4 ";
+  started(2, scratch + "--name with");
+  started(2, scratch + "--name without --no-overlap");
+  EXPECT_EQ(losses("runs/with"), losses("runs/without"));
+  const std::string weights = "/last/model/model.safetensors";
+  ASSERT_TRUE(fs::exists(at("runs/with" + weights)));
+  EXPECT_EQ(contents(at("runs/with" + weights)), contents(at("runs/without" + weights)));
+  const auto alone = run(scratch + "--name one --no-overlap");
+  EXPECT_EQ(alone.code, 0) << alone.log;
+  EXPECT_NE(alone.log.find("--no-overlap: has no effect"), std::string::npos) << alone.log;
+  expect_near(losses("runs/one"), losses("runs/with"), 1e-6);
 }
 
 TEST_F(RanksTest, UnderMpirun) {

@@ -52,8 +52,10 @@ struct Task {
         std::move(options));
   }
   UpdateStep update() { return update({.max_norm = kNorm, .average = average()}); }
-  UpdateStep rank_update(RankSum sum) {
-    return update({.max_norm = kNorm, .average = average(), .sum_over_ranks = std::move(sum)});
+  UpdateStep rank_update(Communicator& ranks, int64_t passes, RankSumOptions options = {}) {
+    return update({.max_norm = kNorm,
+                   .average = average(),
+                   .rank_sum = std::make_shared<RankSum>(ranks, parameters, passes, options)});
   }
 };
 
@@ -158,7 +160,7 @@ TEST(UpdateStep, RanksShareThePassesOfAStep) {
       run_ranks(count, [&](Communicator& ranks) {
         Task task;
         // Buckets of 64 bytes: several of them.
-        UpdateStep update = task.rank_update(RankSum(ranks, kPasses, 64));
+        UpdateStep update = task.rank_update(ranks, kPasses, {.bucket_bytes = 64});
         for (int64_t n = 0; n < 3; ++n) {
           int64_t pass = ranks.rank();
           update.accumulate(passes_of_rank(kPasses, ranks.rank(), count),
@@ -186,7 +188,7 @@ TEST(UpdateStep, ANaNOfOneRankSkipsTheStepOnAll) {
   run_ranks(2, [](Communicator& ranks) {
     Task task;
     const auto before = task.parameters[0].value.to_vector<float>();
-    UpdateStep update = task.rank_update(RankSum(ranks, 2));
+    UpdateStep update = task.rank_update(ranks, 2);
     UpdateStep::Inputs batch = Task::batch(ranks.rank());
     if (ranks.rank() == 1) batch[0] = Tensor::full({4, 5}, std::numeric_limits<double>::infinity());
     update.accumulate(1, [&] { return batch; });
@@ -214,12 +216,12 @@ TEST(UpdateStep, AShardedOptimizerHasTheSameBits) {
                       [&task](const UpdateStep::Inputs& in) { return task.loss(in); },
                       {.max_norm = kNorm,
                        .average = std::make_unique<Ema>(shard->own(task.parameters), 0.9, true),
-                       .sum_over_ranks = RankSum(ranks, 2),
+                       .rank_sum = std::make_shared<RankSum>(ranks, task.parameters, 2),
                        .shard = shard});
   };
   run_ranks(2, [&](Communicator& ranks) {
     Task task, plain;
-    UpdateStep update = sharded(task, ranks), without = plain.rank_update(RankSum(ranks, 2));
+    UpdateStep update = sharded(task, ranks), without = plain.rank_update(ranks, 2);
     two_steps(update, ranks, 0);
     two_steps(without, ranks, 0);
     expect_same(task.parameters, plain.parameters);
@@ -239,7 +241,7 @@ TEST(UpdateStep, AShardedOptimizerHasTheSameBits) {
   // Parts of two ranks, read by one process and by two again.
   run_ranks(1, [&](Communicator& ranks) {
     Task one;
-    UpdateStep update = one.rank_update(RankSum(ranks, 2));
+    UpdateStep update = one.rank_update(ranks, 2);
     update.load(folder);
     ASSERT_EQ(update.average()->updates(), 2);
   });
