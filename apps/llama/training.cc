@@ -9,6 +9,7 @@
 #include "apps/llama/adapter_card.h"
 #include "apps/llama/attention_options.h"
 #include "apps/llama/companions.h"
+#include "apps/llama/lora_options.h"
 #include "apps/llama/model_options.h"
 #include "apps/options/device.h"
 #include "apps/options/nearest.h"
@@ -19,9 +20,7 @@
 #include "autograd/ops.h"
 #include "nn/state.h"
 #include "tensor/backend.h"
-#include "tensor/io/file.h"
 #include "tensor/io/json.h"
-#include "tensor/io/safetensors.h"
 #include "tensor/io/sha256.h"
 
 namespace mullion {
@@ -30,10 +29,6 @@ namespace {
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 constexpr double kTuningEpochs = 3;  // SinkLoRA, section 4.1
-
-bool contains(const std::vector<std::string>& list, const std::string& item) {
-  return std::find(list.begin(), list.end(), item) != list.end();
-}
 
 LlamaConfig scratch_config(const fs::path& file) {
   const nlohmann::json json = read_json_file(file);
@@ -46,31 +41,6 @@ LlamaConfig scratch_config(const fs::path& file) {
   LlamaConfig config = parse_llama_config(json, file.string());
   config.dtype = DType::f32;
   return config;
-}
-
-// Where the flags say nothing, the adapter's own rank, scale, targets and trained parts.
-void follow_adapter(Options& options, const AdapterConfig& adapter) {
-  const auto derive = [&](const char* key, const OptionValue& value) {
-    if (options.is_default(key)) options.set(key, value, "derived");
-  };
-  derive("lora.rank", adapter.r);
-  derive("lora.alpha", adapter.lora_alpha);
-  derive("lora.dropout", adapter.lora_dropout);
-  derive("lora.targets", adapter.target_modules);
-  std::vector<std::string> also;
-  if (adapter.saves("model.embed_tokens")) also.emplace_back("embed");
-  if (adapter.saves("model.norm")) also.emplace_back("norm");
-  if (also.empty()) also.emplace_back("none");
-  derive("lora.train_also", also);
-  const auto rank = options.get<int64_t>("lora.rank");
-  const auto alpha = options.get<double>("lora.alpha");
-  CHECK_AS(Fault::usage, rank == adapter.r, "--lora-rank ", rank, ": the initial adapter has rank ",
-           adapter.r);
-  CHECK_AS(Fault::usage, alpha == adapter.lora_alpha, "--lora-alpha ", alpha,
-           ": the initial adapter has ", adapter.lora_alpha, ", and would count otherwise");
-  CHECK_AS(Fault::usage, adapter.is_plain(), "--initial-adapter: an adapter with use_rslora, ",
-           "rank_pattern, alpha_pattern, layers_to_transform, exclude_modules or "
-           "ensure_weight_tying cannot be continued");
 }
 }  // namespace
 
@@ -189,26 +159,6 @@ void LlamaTraining::open_data() {
   check_rates(schedule_);
 }
 
-void LlamaTraining::start_from_adapter() {
-  const std::vector<std::string> kept = load_adapter_values(*model_, initial_adapter_, true);
-  log_info("start      pairs of ", initial_adapter_.string());
-  if (!kept.empty())
-    log_info("start      ", kept.size(),
-             " whole parameters are not in it and start from the base: ", kept.front(),
-             kept.size() > 1 ? ", ..." : "");
-}
-
-std::string LlamaTraining::adapter_base_name() const {
-  return options_.has("lora.base_name") ? options_.get<std::string>("lora.base_name") : base_name_;
-}
-
-void LlamaTraining::tell_result(const fs::path& run) const {
-  if (!rope_lines_.empty())
-    log_info("PEFT opens the adapter without its rope scaling (", describe_rope(config_),
-             "), and does not warn; ", (run / "last/adapter/README.md").string(),
-             " has the lines that set it:\n", rope_lines_);
-}
-
 void LlamaTraining::choose_trained(const LlamaCheckpoint* base) {
   const bool all = !base || options_.get<bool>("lora.full");
   held_ = held_weights(options_, base_weights_.get(),
@@ -222,21 +172,11 @@ void LlamaTraining::choose_trained(const LlamaCheckpoint* base) {
     return;
   }
   if (!initial_adapter_.empty()) follow_adapter(options_, read_adapter_config(initial_adapter_));
-  LoraOptions lora;
-  lora.rank = options_.get<int64_t>("lora.rank");
-  lora.alpha = options_.get<double>("lora.alpha");
-  lora.dropout = options_.get<double>("lora.dropout");
-  CHECK_AS(Fault::usage, lora.dropout == 0 || context_ranks_.size() == 1, "--lora-dropout ",
-           lora.dropout,
+  lora_ = lora_options(options_);
+  CHECK_AS(Fault::usage, lora_->dropout == 0 || context_ranks_.size() == 1, "--lora-dropout ",
+           lora_->dropout,
            ": its masks are drawn by the place in a whole row, which no rank has with "
            "--context-parallel");
-  lora.targets = options_.get<std::vector<std::string>>("lora.targets");
-  const auto also = options_.get<std::vector<std::string>>("lora.train_also");
-  CHECK_AS(Fault::usage, also.size() == 1 || !contains(also, "none"),
-           "--train-also: none, or a list without it");
-  lora.train_embedding = contains(also, "embed");
-  lora.train_norms = contains(also, "norm");
-  lora_ = lora;
 }
 
 // Norms are not decayed, as in Hugging Face's Trainer.
@@ -415,55 +355,6 @@ Evaluation LlamaTraining::validate() {
   result.loss = result.metric = sum(sum_over_ranks(losses)) / sum(sum_over_ranks(targets));
   result.fields = {{"perplexity", std::exp(result.loss)}};
   return result;
-}
-
-void LlamaTraining::write_weights(CheckpointWriter& writer) {
-  if (!lora_) {
-    writer.add_folder("model", [&](const fs::path& folder) {
-      save_llama(folder, *model_);
-      write_companions(tokenizer_path_, folder);
-    });
-    return;
-  }
-  LongContextNote note;
-  note.rope_scaling = config_.rope_scaling;
-  note.max_position_embeddings = config_.max_position_embeddings;
-  note.attention_preset = options_.get<std::string>("attention.kind");
-  note.group = pattern_.group;
-  note.sinks = pattern_.sinks;
-  note.tokenizer_sha256 = tokenizer_hash_;
-  note.base_sha256 = base_fingerprint_;
-  note.base_path = fs::absolute(tokenizer_path_).lexically_normal().string();
-  note.chat_template = data_->chat_template();
-  note.trained = {"lora"};
-  if (lora_->train_embedding) note.trained.emplace_back("embed");
-  if (lora_->train_norms) note.trained.emplace_back("norm");
-  writer.add_folder("adapter", [&](const fs::path& folder) {
-    save_adapter(folder, *model_, *lora_, adapter_base_name());
-    write_longctx(folder, note);
-    write_whole_file(folder / "README.md", adapter_card(config_, adapter_base_name(), rope_lines_));
-  });
-}
-
-TrainingState LlamaTraining::state() {
-  TrainingState state;
-  state.non_finite = update_->count_nonfinite();
-  state.write = [this](CheckpointWriter& writer) {
-    write_weights(writer);
-    // Order and random numbers are functions of the seed and the step.
-    writer.add_files([this](const fs::path& folder) { return update_->save(folder); });
-  };
-  if (update_->sharded())
-    state.write_part = [this](const fs::path& folder) { return update_->save_part(folder); };
-  return state;
-}
-
-void LlamaTraining::restore(const CheckpointInfo& checkpoint) {
-  if (lora_)
-    load_adapter_values(*model_, checkpoint.path("adapter"));
-  else
-    load_tensors(*open_safetensors(checkpoint.path("model")), named_parameters(*model_));
-  update_->load(checkpoint.folder);
 }
 
 }  // namespace mullion

@@ -5,6 +5,7 @@
 #include "apps/llama/attention_options.h"
 #include "apps/llama/context_ranks.h"
 #include "apps/llama/instruction_options.h"
+#include "apps/llama/lora_options.h"
 #include "apps/llama/model_options.h"
 #include "apps/llama/text_data.h"
 #include "apps/llama/token_rows.h"
@@ -71,34 +72,6 @@ void add_rows(OptionTable& table) {
   table.add("context.size", "--ctx-size,--max-length,--model-max-length", 8192, "tokens a row")
       .at_least(2);
   add_rope_options(table);
-}
-
-void add_lora_options(OptionTable& table) {
-  const LoraOptions lora;
-  table.add("lora.rank", "--lora-rank", lora.rank, "rank of the pairs").range(1, 65536);
-  table.add("lora.alpha", "--lora-alpha", lora.alpha, "their scale is alpha / rank");
-  table
-      .add("lora.dropout", "--lora-dropout", lora.dropout,
-           "probability that the pairs do not see an element of their input, in training")
-      .range(0, 0.999);
-  table.add("lora.targets", "--lora-targets", lora.targets, "projections that get a pair");
-  table
-      .add("lora.train_also", "--train-also", std::vector<std::string>{"embed", "norm"},
-           "embed, norm or both (LoRA+), or none")
-      .one_of({"none", "embed", "norm"});
-  table.add("lora.full", "--full", false, "train every parameter, without LoRA");
-  table
-      .add_optional<std::filesystem::path>("lora.initial_adapter", "--initial-adapter",
-                                           "PEFT adapter or run to start from")
-      .free_on_resume();
-  table
-      .add_optional<std::string>("lora.base_name", "--base-name",
-                                 "what adapter_config.json calls the base, e.g. its id on the hub, "
-                                 "by which AutoPeftModel finds it (unset: its path)")
-      .free_on_resume();
-  for (const char* key : {"lora.rank", "lora.alpha", "lora.dropout", "lora.targets",
-                          "lora.train_also", "lora.initial_adapter", "lora.base_name"})
-    table.at(key).not_with("lora.full").not_with("model.config").refused_idle();
 }
 
 // An adapter to start from has its own say, where --train-also says nothing.

@@ -25,8 +25,6 @@ double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
-double gib(int64_t bytes) { return static_cast<double>(bytes) / (int64_t{1} << 30); }
-
 // What is agreed upon between steps: a rank that is lost there is told with the step before.
 template <typename Agreement>
 auto after_step(int64_t step, const Agreement& agreement) {
@@ -75,6 +73,8 @@ void add_training_options(OptionTable& table, const RunDefaults& defaults) {
 TrainingRun::TrainingRun(const Options& options, RunSettings settings)
     : options_(options),
       settings_(std::move(settings)),
+      record_(settings_.plan, settings_.rate),
+      watch_(settings_.guess_loss, settings_.warmup_steps),
       choice_(is_first_rank() ? choose_run(options, settings_.what) : RunChoice()) {
   require_same_on_all_ranks(shared_by_ranks(settings_));
   if (is_first_rank()) open_folder();
@@ -92,8 +92,7 @@ TrainingRun::TrainingRun(const Options& options, RunSettings settings)
   if (is_first_rank()) {
     folder_->record(options_, settings_.facts);
     folder_->preflight(settings_.plan.checkpoint_bytes, options.get<int64_t>("save.keep") + 1);
-    metrics_.emplace(path_, step_);
-    events_.emplace(path_, checkpoint_ ? step_ + 1 : 0);
+    record_.open(path_, step_, checkpoint_.has_value());
   }
   if (step_ >= settings_.plan.total_steps) {
     log_info(path_.string(), ": complete already, ", step_, " steps");
@@ -128,16 +127,9 @@ void TrainingRun::restore() {
   evaluation_pending_ = get_bool(state, file, "evaluation_pending");
   last_loss_ = get_number_or(state, file, "loss", std::nan(""));
   if (!evaluation_pending_) evaluated_step_ = step_;
-  history_ = parse_trainer_state(checkpoint_->read(kHistoryFile),
-                                 checkpoint_->path(kHistoryFile).string());
+  record_.restore(checkpoint_->read(kHistoryFile), checkpoint_->path(kHistoryFile).string());
   for (const auto& [name, stored] : checkpoint_->files) saved_bytes_ += stored.bytes;
   log_info("resumed at step ", step_, " from ", checkpoint_->folder.string());
-}
-
-double TrainingRun::epoch() const {
-  return settings_.plan.steps_per_epoch > 0
-             ? static_cast<double>(step_) / settings_.plan.steps_per_epoch
-             : 0;
 }
 
 bool TrainingRun::more() {
@@ -155,14 +147,6 @@ bool TrainingRun::more() {
                       ProgressStyle{.plain_seconds = 0, .start = step_});
   step_begin_ = Clock::now();
   return true;
-}
-
-JsonObject TrainingRun::line(const char* split) const {
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
-  JsonObject line;
-  line.set("t", std::chrono::duration<double>(now).count()).set("step", step_);
-  if (settings_.plan.steps_per_epoch > 0) line.set("epoch", epoch());
-  return line.set("split", split);
 }
 
 void TrainingRun::show(const StepReport& r, double rate) {
@@ -196,41 +180,6 @@ void TrainingRun::tell_time() {
            bytes_in_words(static_cast<double>(memory_use(settings_.device).peak)));
 }
 
-void TrainingRun::tell_of_guessing(const std::string& what) {
-  if (guessing_told_) return;
-  guessing_told_ = true;
-  log_warning(what,
-              ", as by guessing: nothing is being learned. Are the data and their labels what "
-              "they should be? Else try another --lr");
-}
-
-void TrainingRun::watch_loss(double loss) {
-  constexpr double kNear = 0.02, kKept = 0.95;
-  constexpr int64_t kManySteps = 200;
-  if (settings_.guess_loss <= 0 || step_ <= settings_.warmup_steps) return;
-  recent_loss_ = recent_loss_ == 0 ? loss : kKept * recent_loss_ + (1 - kKept) * loss;
-  const bool near = std::abs(recent_loss_ - settings_.guess_loss) < kNear * settings_.guess_loss;
-  steps_at_guess_ = near ? steps_at_guess_ + 1 : 0;
-  if (steps_at_guess_ >= kManySteps)
-    tell_of_guessing(concat("the loss has been at ln n = ", settings_.guess_loss, " for ",
-                            steps_at_guess_, " steps"));
-}
-
-void TrainingRun::watch_metric(const Evaluation& e) {
-  constexpr int64_t kManyEvaluations = 5;
-  if (!e.guess_metric || step_ <= settings_.warmup_steps) return;
-  evaluations_at_guess_ = e.metric <= *e.guess_metric ? evaluations_at_guess_ + 1 : 0;
-  if (evaluations_at_guess_ >= kManyEvaluations)
-    tell_of_guessing(concat(e.metric_name, " has been at chance in ", evaluations_at_guess_,
-                            " evaluations, now ", e.metric));
-}
-
-int64_t TrainingRun::best_step() const {
-  long long step = -1;
-  std::sscanf(history_.best_model_checkpoint.c_str(), "checkpoint-%lld", &step);
-  return step;
-}
-
 StepReport TrainingRun::make(const std::function<StepReport(int64_t)>& step) {
   const std::string name = concat("step ", step_ + 1);
   const char* hint =
@@ -251,39 +200,17 @@ StepReport TrainingRun::make(const std::function<StepReport(int64_t)>& step) {
 void TrainingRun::record(const StepReport& r) {
   if (!r.message.empty()) log_info(r.message);
   const double seconds = std::max(seconds_since(step_begin_), 1e-9);
-  const double rate = static_cast<double>(r.items) / seconds;
   ++step_;
   last_loss_ = r.loss;
   skipped_ += !r.applied;
   skipped_in_a_row_ = r.applied ? 0 : skipped_in_a_row_ + 1;
-  JsonObject fields = line("train");
-  fields.set("loss", r.loss).set("lr", r.lr).set("grad_norm", r.grad_norm);
-  fields.set(settings_.rate == "tok_s" ? "tokens" : "images", r.items)
-      .set(settings_.rate, rate)
-      .set("data_s", r.data_seconds);
-  fields.set("mem_gib", gib(memory_use(settings_.device).peak));
-  for (const auto& [name, value] : r.extra) fields.set(name, value);
-  if (!r.applied) fields.set("skipped", true);
-  if (metrics_) metrics_->write(fields);
   const bool due =
       every(step_, options_.get<int64_t>("log.every")) || step_ == settings_.plan.total_steps;
+  record_.step(step_, r, seconds, memory_use(settings_.device).peak, due);
   if (step_ > first_step_ + 1) measured_seconds_ += seconds;
   tell_time();
-  if (due || show_due(Clock::now())) show(r, rate);
-  if (r.applied) watch_loss(r.loss);
-  if (due && events_) {
-    events_->scalar("train/loss", r.loss, step_);
-    events_->scalar("train/lr", r.lr, step_);
-    events_->scalar("train/grad_norm", r.grad_norm, step_);
-    events_->scalar("train/" + settings_.rate, rate, step_);
-    history_.log_history.push_back(JsonObject()
-                                       .set("step", step_)
-                                       .set("loss", r.loss)
-                                       .set("learning_rate", r.lr)
-                                       .set("grad_norm", r.grad_norm)
-                                       .set("epoch", epoch())
-                                       .text());
-  }
+  if (due || show_due(Clock::now())) show(r, static_cast<double>(r.items) / seconds);
+  if (r.applied) watch_.step(step_, r.loss);
   if (!r.applied) {
     log_warning("step ", step_, ": loss ", r.loss, ", gradient norm ", r.grad_norm, ": left out, ",
                 skipped_in_a_row_, " in a row");
@@ -325,32 +252,20 @@ void TrainingRun::record_evaluation(const Evaluation& e) {
   evaluated_step_ = step_;
   if (!e.present) return;
   evaluation_ = e;
-  JsonObject fields = line("val");
-  fields.set("loss", e.loss);
-  for (const auto& [name, value] : e.fields) fields.set(name, value);
-  if (metrics_) metrics_->write(fields);
-  if (events_) events_->scalar("eval/loss", e.loss, step_);
-  for (const auto& [name, value] : e.fields)
-    if (events_) events_->scalar("eval/" + name, value, step_);
-  history_.log_history.push_back(
-      JsonObject().set("step", step_).set("eval_loss", e.loss).set("epoch", epoch()).text());
-  const bool first = !history_.best_metric;
-  if (first ||
-      (e.higher_is_better ? e.metric > *history_.best_metric : e.metric < *history_.best_metric)) {
-    history_.best_metric = e.metric;
-    history_.best_model_checkpoint = checkpoint_name(step_);
+  if (record_.evaluation(step_, e)) {
     best_step_ = step_;
     if (store_ && saved_step_ == step_ && checkpoint_) store_->mark_best(*checkpoint_);
   }
   std::string text = concat("step ", step_);
   if (const TrainingPlan& plan = settings_.plan; plan.steps_per_epoch > 0)
-    text = concat("epoch ", epoch(), " of ", plan.passes(), ", ", text);
+    text = concat("epoch ", record_.epoch(step_), " of ", plan.passes(), ", ", text);
   if (e.train_loss) text += concat(": train loss ", *e.train_loss);
   text += concat(e.train_loss ? ", " : ": ", "val loss ", e.loss);
   for (const auto& [name, value] : e.fields) text += concat(", ", name, " ", value);
-  log_info(text, "; best ", e.metric_name, " ", *history_.best_metric,
-           best_step() == step_ ? "" : concat(" at step ", best_step()));
-  watch_metric(e);
+  const int64_t best = record_.best_step();
+  log_info(text, "; best ", e.metric_name, " ", *record_.best_metric(),
+           best == step_ ? "" : concat(" at step ", best));
+  watch_.evaluation(step_, e);
 }
 
 // A signal to one rank stops all at the same step.
@@ -427,10 +342,7 @@ void TrainingRun::save(const TrainingState& training) {
 }
 
 std::optional<CheckpointInfo> TrainingRun::save_files(const TrainingState& training) {
-  metrics_->sync();
-  history_.global_step = step_;
-  history_.max_steps = settings_.plan.total_steps;
-  history_.epoch = epoch();
+  const std::string history = record_.save(step_);
   CheckpointRequest request;
   request.step = step_;
   request.identity = identity_of(options_, settings_);
@@ -444,7 +356,7 @@ std::optional<CheckpointInfo> TrainingRun::save_files(const TrainingState& train
       });
     training.write(writer);
     writer.add_file(kStateFile, state_text());
-    writer.add_file(kHistoryFile, trainer_state_text(history_));
+    writer.add_file(kHistoryFile, history);
   };
   const auto saved = store_->try_save(request);
   if (!parts_written) write_parts(training, "");
@@ -459,9 +371,9 @@ void TrainingRun::tell_end(
   const auto best = store_->best();
   std::string text = concat((run / "last").string(), " (step ", saved_step_, ", ",
                             bytes_in_words(static_cast<double>(saved_bytes_)), ")");
-  if (best && history_.best_metric)
-    text += concat(" and ", (run / "best").string(), " (step ", best_step(), ", ",
-                   evaluation_ ? evaluation_->metric_name + " " : "", *history_.best_metric, ")");
+  if (best && record_.best_metric())
+    text += concat(" and ", (run / "best").string(), " (step ", record_.best_step(), ", ",
+                   evaluation_ ? evaluation_->metric_name + " " : "", *record_.best_metric(), ")");
   log_info("saved      ", text);
   std::vector<std::string> next = commands(best ? run / "best" : run / "last");
   const std::string program = options_.program();

@@ -21,48 +21,22 @@
 #include <functional>
 #include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "apps/program/main.h"
 #include "apps/program/progress.h"
 #include "apps/program/signals.h"
-#include "apps/run/metrics.h"
+#include "apps/run/learning_watch.h"
 #include "apps/run/run_checkpoint.h"
 #include "apps/run/run_folder.h"
-#include "apps/run/tensorboard.h"
 #include "apps/run/training_plan.h"
-#include "optim/update_step.h"
+#include "apps/run/training_record.h"
 #include "tensor/storage.h"
 
 namespace mullion {
 
 // Adds --max-minutes, --max-skipped, --eval-every to those of add_run_options.
 void add_training_options(OptionTable& table, const RunDefaults& defaults = {});
-
-using NamedNumbers = std::vector<std::pair<std::string, double>>;
-
-// What a program tells of one step, and what goes into metrics.jsonl. The loss is the mean over the
-// step's targets.
-struct StepReport : UpdateReport {
-  double lr = 0;
-  int64_t items = 0;        // tokens or images
-  double data_seconds = 0;  // of waiting for data
-  NamedNumbers extra = {};  // further fields of the line
-};
-
-struct Evaluation {
-  double loss = 0;
-  // The figure by which checkpoints are compared, and whether more of it is better.
-  double metric = 0;
-  std::string metric_name = "loss";
-  bool higher_is_better = false;
-  std::optional<double> train_loss;    // mean since the evaluation before
-  std::optional<double> guess_metric;  // which guessing reaches, by chance; none: not known
-  bool complete = true;  // false: a signal ended it; it is repeated when the run goes on
-  bool present = true;   // false: there was nothing to evaluate on
-  NamedNumbers fields;   // of the line in metrics.jsonl and the outcome, beside the loss
-};
 
 // What a checkpoint holds beside the files of TrainingRun itself.
 struct TrainingState {
@@ -130,34 +104,25 @@ class TrainingRun {
   bool evaluation_due() const;
   void record_evaluation(const Evaluation& evaluation);
   std::string state_text() const;
-  double epoch() const;
-  JsonObject line(const char* split) const;
   void show(const StepReport& report, double rate);
   bool show_due(Clock::time_point now);
   void tell_time();
-  void watch_loss(double loss);
-  void watch_metric(const Evaluation& evaluation);
-  void tell_of_guessing(const std::string& what);
-  int64_t best_step() const;  // -1: none
 
   Options options_;
   RunSettings settings_;
+  TrainingRecord record_;
+  LearningWatch watch_;
   RunChoice choice_;
   std::filesystem::path path_;
   std::optional<RunFolder> folder_;  // of the first rank alone, as are the files below
   std::optional<CheckpointStore> store_;
   std::optional<RunSwitches> switches_;
   std::optional<CheckpointInfo> checkpoint_;
-  std::optional<MetricsLog> metrics_;
-  std::optional<EventWriter> events_;
   std::optional<Progress> progress_;
-  TrainerState history_;
   Clock::time_point begin_, step_begin_, shown_;
   int64_t first_step_ = 0;       // of this process
   double measured_seconds_ = 0;  // of the steps after the first one, which also warms up
-  bool time_told_ = false, ever_shown_ = false, guessing_told_ = false;
-  double recent_loss_ = 0;  // moving mean
-  int64_t steps_at_guess_ = 0, evaluations_at_guess_ = 0;
+  bool time_told_ = false, ever_shown_ = false;
   uint64_t saved_bytes_ = 0;  // of the last checkpoint
   int64_t step_ = 0, saved_step_ = -1, evaluated_step_ = -1, best_step_ = -1;
   int64_t skipped_ = 0, skipped_in_a_row_ = 0;

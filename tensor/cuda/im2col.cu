@@ -73,36 +73,21 @@ void im2col(const Im2ColArgs& a) {
   const PatchGeometry& g = a.geometry;
   check_patches(g);
   check_extent("im2col", g);
-  dispatch_cuda("im2col", a.dtype, [&](auto zero) {
-    using T = decltype(zero);
-    dispatch_channels<T>(
-        aligned(a.x, a.rows),
-        [&](auto n) {
-          const PixelThreads threads =
-              pixel_threads("im2col", g.batch, g.out_height(),
-                            g.out_width() * g.kernel_h * g.kernel_w, g.channels, n());
-          launch("im2col", im2col_kernel<T, n()>, threads.grid(), kPixelThreads, 0, a, threads);
-        },
-        g.channels);
-  });
+  launch_pixels(
+      "im2col", a.dtype,
+      {g.batch, g.out_height(), g.out_width() * g.kernel_h * g.kernel_w, g.channels},
+      aligned(a.x, a.rows), {},
+      [](auto zero, auto n) { return im2col_kernel<decltype(zero), n()>; }, a);
 }
 
 void col2im(const Col2ImArgs& a) {
   const PatchGeometry& g = a.geometry;
   check_patches(g);
   check_extent("col2im", g);
-  dispatch_cuda("col2im", a.dtype, [&](auto zero) {
-    using T = decltype(zero);
-    dispatch_channels<T>(
-        aligned(a.rows, a.x),
-        [&](auto n) {
-          const PixelThreads threads =
-              pixel_threads("col2im", g.batch, g.height, g.width, g.channels, n());
-          launch("col2im", col2im_kernel<T, n()>, threads.grid(), kPixelThreads, 0, a, threads,
-                 g.out_height(), g.out_width());
-        },
-        g.channels);
-  });
+  launch_pixels(
+      "col2im", a.dtype, {g.batch, g.height, g.width, g.channels}, aligned(a.rows, a.x), {},
+      [](auto zero, auto n) { return col2im_kernel<decltype(zero), n()>; }, a, g.out_height(),
+      g.out_width());
 }
 
 }  // namespace mullion::cuda

@@ -1,6 +1,8 @@
 // One thread for N neighbouring channels of a pixel of an NHWC map. A row of the map is a number of
 // whole blocks, so that a thread finds its place with 32-bit divisions by the row's size alone.
 #pragma once
+#include <initializer_list>
+
 #include "tensor/cuda/rows.cuh"
 
 namespace mullion::cuda {
@@ -15,15 +17,20 @@ struct PixelThreads {
   Grid grid() const { return {batch * height * blocks_a_row}; }
 };
 
-inline PixelThreads pixel_threads(const char* kernel, int64_t batch, int64_t height, int64_t width,
-                                  int64_t channels, int n) {
-  CHECK_AS(Fault::usage,
-           height <= 0x7fffffff && width * channels <= 0x7fffffff && width <= 0x7fffffff, kernel,
-           ": a map of ", height, " rows of ", width, " pixels of ", channels,
-           " channels is too large for cuda (2147483647 elements a row)");
-  PixelThreads t{batch, static_cast<int>(height), static_cast<int>(width),
-                 static_cast<int>(channels / n), 0};
-  const int64_t in_row = width * t.groups;
+// A map that is written, every element of it by one thread.
+struct PixelMap {
+  int64_t batch, height, width, channels;
+};
+
+inline PixelThreads pixel_threads(const char* kernel, const PixelMap& map, int n) {
+  CHECK_AS(
+      Fault::usage,
+      map.height <= 0x7fffffff && map.width * map.channels <= 0x7fffffff && map.width <= 0x7fffffff,
+      kernel, ": a map of ", map.height, " rows of ", map.width, " pixels of ", map.channels,
+      " channels is too large for cuda (2147483647 elements a row)");
+  PixelThreads t{map.batch, static_cast<int>(map.height), static_cast<int>(map.width),
+                 static_cast<int>(map.channels / n), 0};
+  const int64_t in_row = map.width * t.groups;
   t.blocks_a_row = static_cast<int>((in_row + kPixelThreads - 1) / kPixelThreads);
   return t;
 }
@@ -48,13 +55,23 @@ struct PixelPlace {
   }
 };
 
-// Calls f with N = 16 / sizeof(T) channels a thread where `vectors` says that pointers allow and
-// the channels, and all distances, are multiples of it; else with N = 1.
-template <typename T, typename F, typename... Distances>
-void dispatch_channels(bool vectors, const F& f, Distances... distances) {
-  constexpr int N = 16 / sizeof(T);
-  if (vectors && ((distances % N == 0) && ...)) return f(std::integral_constant<int, N>());
-  f(std::integral_constant<int, 1>());
+// Launches kernel_of(T{}, n), the kernel of a type and N = n() channels a thread, with (args,
+// PixelThreads, more...). N is 16 / sizeof(T) where `vectors` says that pointers allow and channels
+// and all `strides` between pixels are multiples of it; else 1.
+template <typename KernelOf, typename Args, typename... More>
+void launch_pixels(const char* name, DType dtype, const PixelMap& map, bool vectors,
+                   std::initializer_list<int64_t> strides, const KernelOf& kernel_of,
+                   const Args& args, const More&... more) {
+  dispatch_cuda(name, dtype, [&](auto zero) {
+    const auto run = [&](auto n) {
+      const PixelThreads threads = pixel_threads(name, map, n());
+      launch(name, kernel_of(zero, n), threads.grid(), kPixelThreads, 0, args, threads, more...);
+    };
+    constexpr int N = 16 / sizeof(zero);
+    bool whole = vectors && map.channels % N == 0;
+    for (const int64_t stride : strides) whole = whole && stride % N == 0;
+    whole ? run(std::integral_constant<int, N>()) : run(std::integral_constant<int, 1>());
+  });
 }
 
 }  // namespace mullion::cuda

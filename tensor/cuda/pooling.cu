@@ -142,68 +142,37 @@ int64_t checked_ratio(const char* kernel, int64_t ratio, int64_t height, int64_t
 }  // namespace
 
 void max_pool2(const MaxPool2Args& a) {
-  dispatch_cuda("max_pool2", a.dtype, [&](auto zero) {
-    using T = decltype(zero);
-    dispatch_channels<T>(
-        aligned(a.x, a.y, a.chosen),
-        [&](auto n) {
-          const PixelThreads threads = pixel_threads("max_pool2", a.batch, cells(a.height, 2),
-                                                     cells(a.width, 2), a.channels, n());
-          launch("max_pool2", max_pool2_kernel<T, n()>, threads.grid(), kPixelThreads, 0, a,
-                 threads);
-        },
-        a.channels);
-  });
+  launch_pixels(
+      "max_pool2", a.dtype, {a.batch, cells(a.height, 2), cells(a.width, 2), a.channels},
+      aligned(a.x, a.y, a.chosen), {},
+      [](auto zero, auto n) { return max_pool2_kernel<decltype(zero), n()>; }, a);
 }
 
 void max_pool2_backward(const MaxPool2BackwardArgs& a) {
-  dispatch_cuda("max_pool2_backward", a.dtype, [&](auto zero) {
-    using T = decltype(zero);
-    dispatch_channels<T>(
-        aligned(a.grad_y, a.chosen, a.dx),
-        [&](auto n) {
-          const PixelThreads threads =
-              pixel_threads("max_pool2_backward", a.batch, a.height, a.width, a.channels, n());
-          launch("max_pool2_backward", max_pool2_backward_kernel<T, n()>, threads.grid(),
-                 kPixelThreads, 0, a, threads);
-        },
-        a.channels);
-  });
+  launch_pixels(
+      "max_pool2_backward", a.dtype, {a.batch, a.height, a.width, a.channels},
+      aligned(a.grad_y, a.chosen, a.dx), {},
+      [](auto zero, auto n) { return max_pool2_backward_kernel<decltype(zero), n()>; }, a);
 }
 
 void average_pool(const AveragePoolArgs& given) {
   AveragePoolArgs a = given;
   a.ratio = checked_ratio("average_pool", a.ratio, a.height, a.width);
-  dispatch_cuda("average_pool", a.dtype, [&](auto zero) {
-    using T = decltype(zero);
-    dispatch_channels<T>(
-        aligned(a.x, a.y),
-        [&](auto n) {
-          const PixelThreads threads =
-              pixel_threads("average_pool", a.batch, cells(a.height, a.ratio),
-                            cells(a.width, a.ratio), a.channels, n());
-          launch("average_pool", average_pool_kernel<T, n()>, threads.grid(), kPixelThreads, 0, a,
-                 threads);
-        },
-        a.channels, a.x_stride, a.y_stride);
-  });
+  launch_pixels(
+      "average_pool", a.dtype,
+      {a.batch, cells(a.height, a.ratio), cells(a.width, a.ratio), a.channels}, aligned(a.x, a.y),
+      {a.x_stride, a.y_stride},
+      [](auto zero, auto n) { return average_pool_kernel<decltype(zero), n()>; }, a);
 }
 
 void average_pool_backward(const AveragePoolBackwardArgs& given) {
   AveragePoolBackwardArgs a = given;
   a.ratio = checked_ratio("average_pool_backward", a.ratio, a.height, a.width);
-  dispatch_cuda("average_pool_backward", a.dtype, [&](auto zero) {
-    using T = decltype(zero);
-    dispatch_channels<T>(
-        aligned(a.grad_y, a.dx),
-        [&](auto n) {
-          const PixelThreads threads =
-              pixel_threads("average_pool_backward", a.batch, a.height, a.width, a.channels, n());
-          launch("average_pool_backward", average_pool_backward_kernel<T, n()>, threads.grid(),
-                 kPixelThreads, 0, a, threads, cells(a.height, a.ratio), cells(a.width, a.ratio));
-        },
-        a.channels, a.grad_y_stride, a.dx_stride);
-  });
+  launch_pixels(
+      "average_pool_backward", a.dtype, {a.batch, a.height, a.width, a.channels},
+      aligned(a.grad_y, a.dx), {a.grad_y_stride, a.dx_stride},
+      [](auto zero, auto n) { return average_pool_backward_kernel<decltype(zero), n()>; }, a,
+      cells(a.height, a.ratio), cells(a.width, a.ratio));
 }
 
 }  // namespace mullion::cuda

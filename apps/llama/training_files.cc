@@ -1,0 +1,85 @@
+// What a training of a LLaMA has on disk: the adapter it starts from, and what its checkpoints
+// hold.
+#include "apps/llama/adapter_card.h"
+#include "apps/llama/companions.h"
+#include "apps/llama/model_options.h"
+#include "apps/llama/training.h"
+#include "apps/program/log.h"
+#include "nn/state.h"
+#include "tensor/io/file.h"
+#include "tensor/io/safetensors.h"
+
+namespace mullion {
+
+namespace fs = std::filesystem;
+
+void LlamaTraining::start_from_adapter() {
+  const std::vector<std::string> kept = load_adapter_values(*model_, initial_adapter_, true);
+  log_info("start      pairs of ", initial_adapter_.string());
+  if (!kept.empty())
+    log_info("start      ", kept.size(),
+             " whole parameters are not in it and start from the base: ", kept.front(),
+             kept.size() > 1 ? ", ..." : "");
+}
+
+std::string LlamaTraining::adapter_base_name() const {
+  return options_.has("lora.base_name") ? options_.get<std::string>("lora.base_name") : base_name_;
+}
+
+void LlamaTraining::tell_result(const fs::path& run) const {
+  if (!rope_lines_.empty())
+    log_info("PEFT opens the adapter without its rope scaling (", describe_rope(config_),
+             "), and does not warn; ", (run / "last/adapter/README.md").string(),
+             " has the lines that set it:\n", rope_lines_);
+}
+
+void LlamaTraining::write_weights(CheckpointWriter& writer) {
+  if (!lora_) {
+    writer.add_folder("model", [&](const fs::path& folder) {
+      save_llama(folder, *model_);
+      write_companions(tokenizer_path_, folder);
+    });
+    return;
+  }
+  LongContextNote note;
+  note.rope_scaling = config_.rope_scaling;
+  note.max_position_embeddings = config_.max_position_embeddings;
+  note.attention_preset = options_.get<std::string>("attention.kind");
+  note.group = pattern_.group;
+  note.sinks = pattern_.sinks;
+  note.tokenizer_sha256 = tokenizer_hash_;
+  note.base_sha256 = base_fingerprint_;
+  note.base_path = fs::absolute(tokenizer_path_).lexically_normal().string();
+  note.chat_template = data_->chat_template();
+  note.trained = {"lora"};
+  if (lora_->train_embedding) note.trained.emplace_back("embed");
+  if (lora_->train_norms) note.trained.emplace_back("norm");
+  writer.add_folder("adapter", [&](const fs::path& folder) {
+    save_adapter(folder, *model_, *lora_, adapter_base_name());
+    write_longctx(folder, note);
+    write_whole_file(folder / "README.md", adapter_card(config_, adapter_base_name(), rope_lines_));
+  });
+}
+
+TrainingState LlamaTraining::state() {
+  TrainingState state;
+  state.non_finite = update_->count_nonfinite();
+  state.write = [this](CheckpointWriter& writer) {
+    write_weights(writer);
+    // Order and random numbers are functions of the seed and the step.
+    writer.add_files([this](const fs::path& folder) { return update_->save(folder); });
+  };
+  if (update_->sharded())
+    state.write_part = [this](const fs::path& folder) { return update_->save_part(folder); };
+  return state;
+}
+
+void LlamaTraining::restore(const CheckpointInfo& checkpoint) {
+  if (lora_)
+    load_adapter_values(*model_, checkpoint.path("adapter"));
+  else
+    load_tensors(*open_safetensors(checkpoint.path("model")), named_parameters(*model_));
+  update_->load(checkpoint.folder);
+}
+
+}  // namespace mullion
