@@ -11,6 +11,10 @@ namespace mullion {
 namespace {
 
 constexpr int64_t kSlotsAtOnce = 64;
+constexpr int64_t kNoLength = int64_t{1}
+                              << 32;  // tokens of a block: so many say that its end is open
+constexpr int64_t kSlotsAhead =
+    256;  // a copy of the cache each so many tokens costs next to nothing
 
 Tensor tokens_of(const Tensor& x, int64_t begin, int64_t end) {
   return raw::slice(x, 1, begin, end);
@@ -91,7 +95,8 @@ Tensor SlotCache::attend(int64_t layer, const Tensor& q, const Tensor& k, const 
 // The tokens behind those that are held, while nothing has been lost: a slot is a position.
 Tensor SlotCache::append(Layer& l, Tensor q, Tensor k, const Tensor& v, const AttentionCall& call) {
   const int64_t begin = l.held, end = begin + k.dim(1);
-  reserve(l, end);
+  // What is left of a block comes at once: a prompt in parts would be copied at each.
+  reserve(l, 0 < expected_ && expected_ < kNoLength ? begin - l.block + expected_ : end);
   q = turned(q, call, begin);
   if (!is_rolled()) k = turned(k, call, begin);
   raw::copy_into(k, tokens_of(l.k, begin, end));
@@ -291,11 +296,12 @@ Tensor SlotCache::rotated(const Layer& l, const Tensor& keys, const AttentionCal
   return concat(turned_heads, 2);
 }
 
-// Room for so many slots, a half more than before where the budget allows.
+// Room for so many slots, a half more than before (and at most kSlotsAhead) where the budget
+// allows.
 void SlotCache::reserve(Layer& l, int64_t slots) {
   const int64_t before = l.k.defined() ? l.k.dim(1) : 0;
   if (before >= slots) return;
-  int64_t wanted = std::max(slots, before + before / 2);
+  int64_t wanted = std::max(slots, before + std::min(before / 2, kSlotsAhead));
   wanted = (wanted + kSlotsAtOnce - 1) / kSlotsAtOnce * kSlotsAtOnce;
   if (is_bounded()) wanted = std::min(wanted, limit_ + 1);
   for (Tensor* x : {&l.k, &l.v}) {

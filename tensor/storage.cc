@@ -3,6 +3,7 @@
 // another device comes from its backend, and is only counted here.
 #include "tensor/storage.h"
 
+#include <malloc.h>
 #include <sys/mman.h>
 
 #include <atomic>
@@ -69,8 +70,10 @@ bool release_all(Device device) {
 
 std::byte* fresh_block(int64_t capacity) {
   const int64_t alignment = capacity >= kHugePage ? kHugePage : kAlignment;
-  void* block = std::aligned_alloc(static_cast<size_t>(alignment), static_cast<size_t>(capacity));
-  if (block && capacity >= kHugePage) madvise(block, static_cast<size_t>(capacity), MADV_HUGEPAGE);
+  void* block = nullptr;
+  if (posix_memalign(&block, static_cast<size_t>(alignment), static_cast<size_t>(capacity)) != 0)
+    return nullptr;
+  if (capacity >= kHugePage) madvise(block, static_cast<size_t>(capacity), MADV_HUGEPAGE);
   return static_cast<std::byte*>(block);
 }
 
@@ -78,8 +81,7 @@ int64_t rounded_up(int64_t bytes) {
   const int64_t unit = bytes >= 4 * kHugePage ? kHugePage
                        : bytes >= kSmallBlock ? 4096
                                               : kAlignment;
-  const int64_t rounded = (bytes + unit - 1) / unit * unit;
-  return rounded >= kHugePage ? (rounded + kHugePage - 1) / kHugePage * kHugePage : rounded;
+  return (bytes + unit - 1) / unit * unit;
 }
 
 }  // namespace
@@ -220,6 +222,7 @@ void release_cached_memory(Device device) {
   c.freed.clear();
   c.cached = 0;
   c.most_live = c.use.live;
+  malloc_trim(0);  // malloc keeps pages of its own, below the top of its heap
 }
 
 ReleaseOnShortage::ReleaseOnShortage(Device device, std::function<void()> release) {

@@ -14,9 +14,12 @@
 namespace mullion {
 namespace {
 
-constexpr int64_t kPrefillTokens = 2048;          // of a prompt at a time: bounds the activations
 constexpr uint64_t kStream = 0x73616d706c65;      // of random numbers, apart from those of others
 constexpr int64_t kOpenBlock = int64_t{1} << 40;  // tokens of a block whose end is not known yet
+
+// Tokens of a prompt at a time. They bound the activations, which at 512 of a small model are a
+// seventh of its weights, and are enough rows for the products of a CPU; a GPU wants more.
+int64_t prefill_tokens(Device device) { return device.type == DeviceType::cpu ? 512 : 2048; }
 
 Tensor ids_tensor(std::span<const int32_t> ids) {
   return Tensor::from(std::vector<int64_t>(ids.begin(), ids.end()),
@@ -143,7 +146,7 @@ void Generation::feed_part(Sequence& s, std::span<const int32_t> ids, int64_t bl
   const NoGrad no_grad;
   s.cache->begin_block(block);
   // A cache that evicts takes a block layer by layer, so that no layer holds all of it for long.
-  const int64_t chunk = options_.kind == KvKind::full ? kPrefillTokens : length;
+  const int64_t chunk = options_.kind == KvKind::full ? prefill_tokens(model_.device()) : length;
   for (int64_t begin = 0; begin < length; begin += chunk) {
     const int64_t end = std::min(begin + chunk, length);
     const Tensor x = model_.hidden(

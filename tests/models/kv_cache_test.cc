@@ -9,6 +9,7 @@
 #include "models/llama/model.h"
 #include "nn/slot_cache.h"
 #include "tests/golden.h"
+#include "tests/small_llama_config.h"
 #include "tests/source_dir.h"
 
 namespace mullion {
@@ -125,6 +126,29 @@ TEST(KvCache, H2OWithoutScoresIsLocal) {
   KvCacheOptions h2o = bounded(KvKind::h2o, 9);
   h2o.heavy = 0;
   EXPECT_EQ(logits_of(*model, h2o, ids, 17), logits_of(*model, bounded(KvKind::local, 9), ids, 17));
+}
+
+// A long prompt is fed in parts that bound the activations: the logits are those of one pass, and
+// the cache has room for it at once and not for half of it more.
+TEST(KvCache, ALongPromptTakesNoMoreRoomThanItself) {
+  LlamaConfig config = test::small_llama_config();
+  config.max_position_embeddings = 4096;
+  Llama model(config);
+  model.initialize(7);
+  const auto ids = some_ids(1300, 6);
+  Generation session(model);
+  const auto row = session.add();
+  session.feed(row, ids);
+  const int64_t slots = 1344;  // 1,300 and up to 63 more
+  EXPECT_EQ(session.cache(row).peak_bytes(), config.num_hidden_layers * 2 * slots *
+                                                 config.num_key_value_heads * config.head_dim * 4);
+  const NoGrad no_grad;
+  const Tensor all = Tensor::from(std::vector<int64_t>(ids.begin(), ids.end()), {1, 1300});
+  const Tensor x = model.hidden(all);
+  const auto expected =
+      model.head(raw::contiguous(raw::slice(x, 1, 1299, 1300))).to_vector<float>();
+  for (size_t i = 0; i < expected.size(); ++i)
+    EXPECT_NEAR(session.logits(row)[i], expected[i], 1e-5) << i;
 }
 
 // However a block is cut, it attends to all that is held and to itself, then one eviction.
