@@ -1,10 +1,11 @@
 #include "nn/linear.h"
 
 #include "autograd/ops.h"
+#include "nn/placeholder.h"
 
 namespace mullion {
 
-Linear::Linear(int64_t in, int64_t out, bool with_bias) : weight(Tensor::empty({out, in})) {
+Linear::Linear(int64_t in, int64_t out, bool with_bias) : weight(new_matrix(out, in)) {
   if (with_bias) bias = Tensor::zeros({out});
 }
 
@@ -88,7 +89,7 @@ void lay_pairs_together(const std::vector<Linear*>& layers) {
   lay_together(b);
 }
 
-Embedding::Embedding(int64_t rows, int64_t width) : weight(Tensor::empty({rows, width})) {}
+Embedding::Embedding(int64_t rows, int64_t width) : weight(new_matrix(rows, width)) {}
 Tensor Embedding::operator()(const Tensor& ids) const { return embedding(weight, ids); }
 void Embedding::fields(Fields& fields) { fields("weight", weight); }
 

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <map>
 
-#include "apps/options/device.h"
+#include "apps/llama/model_amp.h"
 #include "apps/program/log.h"
 #include "tensor/io/file.h"
 #include "tensor/io/gguf.h"
@@ -266,7 +266,7 @@ OpenedModel open_model(const Options& options, int64_t context) {
   held.device = device_of(options);
   auto model = load_llama(checkpoint, held);
   result.weights = held_name(held);
-  model->set_compute_type(apply_amp(options, model->device()));
+  model->set_compute_type(apply_amp(options, *model));
   result.positions = describe_rope(checkpoint.config);
   result.eos_ids = checkpoint.config.eos_token_ids;
   if (!adapter.empty()) {
@@ -281,6 +281,8 @@ OpenedModel open_model(const Options& options, int64_t context) {
            element_count(*model), " parameters, weights ", describe_held(*checkpoint.weights, held),
            ", ", result.positions);
   result.model = std::move(model);
+  checkpoint = {};  // a GGUF file's tokens are text by text
+  release_cached_memory();
   return result;
 }
 

@@ -10,8 +10,8 @@
 #include "apps/llama/attention_options.h"
 #include "apps/llama/companions.h"
 #include "apps/llama/lora_options.h"
+#include "apps/llama/model_amp.h"
 #include "apps/llama/model_options.h"
-#include "apps/options/device.h"
 #include "apps/options/nearest.h"
 #include "apps/options/schedule_check.h"
 #include "apps/program/log.h"
@@ -124,7 +124,7 @@ void LlamaTraining::open_model() {
     held_.device = device_;
     model_ = load_llama(*base, held_);
   }
-  model_->set_compute_type(apply_amp(options_, device_));
+  model_->set_compute_type(apply_amp(options_, *model_));
   model_->set_pattern(pattern_);
   model_->set_recompute(recompute());
   model_->set_context_parallel(context_ranks_.parallel());

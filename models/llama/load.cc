@@ -5,6 +5,7 @@
 #include <set>
 
 #include "nn/init.h"
+#include "nn/placeholder.h"
 #include "nn/state.h"
 #include "tensor/io/json.h"
 #include "tensor/io/safetensors.h"
@@ -159,7 +160,10 @@ std::unique_ptr<Llama> load_llama(const LlamaCheckpoint& checkpoint,
                                   const LlamaLoadOptions& options) {
   LlamaConfig config = checkpoint.config;
   if (options.context) extend_context(config, options.context);
-  auto model = std::make_unique<Llama>(config);
+  auto model = [&] {
+    const MatricesComeLater later;
+    return std::make_unique<Llama>(config);
+  }();
   const TensorSource& weights = *checkpoint.weights;
   if (options.as_stored)
     for_each_weight(*model, [&](const std::string& name, Weight& w) {
@@ -169,11 +173,10 @@ std::unique_ptr<Llama> load_llama(const LlamaCheckpoint& checkpoint,
   for_each_parameter(*model, [&](const std::string& name, Tensor& p) {
     const bool stays = options.as_stored && weights.at(name).type == StoredType::bf16;
     const DType held = stays ? DType::bf16 : options.matrix_dtype;
-    if (p.rank() == 2 && held != p.dtype()) p = Tensor::empty(p.shape(), held);
+    if (is_placeholder(p)) p = Tensor::empty(p.shape(), held);
     load_tensor(*checkpoint.weights, name, p);
     p = raw::to_device(p, options.device);
   });
-  if (options.as_stored) release_cached_memory();  // of f32 that no matrix has been held in
   return model;
 }
 

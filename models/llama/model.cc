@@ -6,6 +6,7 @@
 
 #include "autograd/ops.h"
 #include "nn/init.h"
+#include "nn/placeholder.h"
 
 namespace mullion {
 
@@ -90,7 +91,7 @@ Llama::Llama(const LlamaConfig& c)
       embed_tokens_(c.vocab_size, c.hidden_size),
       norm_(c.hidden_size, c.rms_norm_eps),
       head_(c.tie_word_embeddings ? embed_tokens_.weight
-                                  : Weight(Tensor::empty({c.vocab_size, c.hidden_size}))),
+                                  : Weight(new_matrix(c.vocab_size, c.hidden_size))),
       rope_(rope_inv_freq(c)) {
   for (int64_t i = 0; i < c.num_hidden_layers; ++i)
     layers_.push_back(std::make_unique<LlamaBlock>(c));

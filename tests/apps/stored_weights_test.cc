@@ -4,6 +4,7 @@
 #include <cstring>
 #include <fstream>
 
+#include "models/llama/load.h"
 #include "tensor/io/gguf.h"
 #include "tests/apps/programs.h"
 #include "tests/apps/tiny_llama.h"
@@ -103,6 +104,34 @@ TEST_F(StoredWeights, AreCountedAsTheyAre) {
   double widened = 0;
   for (const TensorEntry& entry : file.entries()) widened += 4 * static_cast<double>(entry.count);
   EXPECT_NEAR((gib("--weights f32") - gib("")) * 0x1p30, widened - stored, 0.01 * widened);
+}
+
+// A model is opened without its matrices in f32, which may be more than there is memory.
+TEST_F(StoredWeights, AreOpenedInTheirOwnSize) {
+  const LlamaCheckpoint checkpoint = open_llama_checkpoint(at("mixed.gguf"));
+  double widened = 0;
+  for (const TensorEntry& entry : checkpoint.weights->entries())
+    widened += 4 * static_cast<double>(entry.count);
+  for (const bool as_stored : {true, false}) {
+    reset_peak_memory();
+    const int64_t before = memory_use().live;
+    const auto model = load_llama(checkpoint, {.as_stored = as_stored});
+    const auto peak = static_cast<double>(memory_use().peak - before);
+    EXPECT_LT(peak / widened, as_stored ? 0.35 : 1.1);
+    EXPECT_GT(peak / widened, as_stored ? 0.1 : 1.0);
+  }
+}
+
+TEST_F(StoredWeights, TellThatTheCpuMultipliesThemInF32) {
+  const std::string ppl = "eval_llama ppl --data t.bin --ctx-size 32 --threads 1 --device cpu ";
+  const Answer told = run(ppl + "-m mixed.gguf --amp bf16");
+  EXPECT_EQ(told.code, 0) << told.log;
+  EXPECT_NE(told.log.find("--amp bf16: has no effect"), std::string::npos) << told.log;
+  const Answer trained = run(train_ + "-m mixed.gguf --device cpu --amp bf16 --name amp");
+  EXPECT_EQ(trained.code, 0) << trained.log;
+  EXPECT_NE(trained.log.find("--amp bf16: has no effect"), std::string::npos) << trained.log;
+  const Answer used = run(ppl + "-m mixed.gguf --amp bf16 --weights bf16");
+  EXPECT_EQ(used.log.find("has no effect"), std::string::npos) << used.log;
 }
 
 TEST_F(StoredWeights, RefuseWhatCannotBe) {
