@@ -24,6 +24,7 @@
 #include "data/token_file.h"
 #include "data/tokenizer.h"
 #include "tensor/check.h"
+#include "tensor/io/file_place.h"
 
 namespace mullion {
 namespace {
@@ -126,6 +127,7 @@ Outcome tokenize(const Options& options) {
   notes.eos = encode.eos;
   const auto plain = width_option(options);
   const path output = options.get<path>("output.file");
+  check_file_place(output);
   const auto files = document_files(options.get<std::vector<path>>("data.files"));
   check_text_options(options, files.files, true);
   warn_of_repeats(files.files);
@@ -292,6 +294,7 @@ Outcome split(const Options& options) {
     return input.parent_path() / (input.stem().string() + suffix + input.extension().string());
   };
   const path train = named("split.train", "-train"), val = named("split.val", "-val");
+  for (const path& output : {train, val}) check_file_place(output);
   TokenFile file = open_tokens(options, nullptr);
   const double wanted =
       (1 - options.get<double>("split.val_size")) * static_cast<double>(file.size());

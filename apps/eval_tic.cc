@@ -18,6 +18,7 @@
 #include "data/cue_task.h"
 #include "data/image_subset.h"
 #include "tensor/io/file.h"
+#include "tensor/io/file_place.h"
 
 namespace mullion {
 namespace {
@@ -202,7 +203,7 @@ void check_options(const Options& options, size_t sizes) {
            "--results-format: without --results-file nothing is written");
   for (const char* key :
        {"log.confusion", "log.confusion_picture", "log.reliability", "log.results_file"})
-    if (options.has(key)) AtomicFile probe(options.get<Path>(key));
+    if (options.has(key)) check_file_place(options.get<Path>(key));
 }
 
 JsonObject result_of(const Accuracy& a, const Size& size) {

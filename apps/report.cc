@@ -7,6 +7,7 @@
 #include "apps/report/sections.h"
 #include "tensor/check.h"
 #include "tensor/io/file.h"
+#include "tensor/io/file_place.h"
 
 namespace mullion {
 namespace {
@@ -32,6 +33,11 @@ OptionTable make_table() {
 }
 
 Outcome run(const Options& options) {
+  const path html = options.get<path>("report.output");
+  path markdown = html;
+  markdown.replace_extension(".md");
+  CHECK_AS(Fault::usage, markdown != html, "--output ", html.string(), ": the page ends in .html");
+  check_file_place(html);  // before the work
   std::vector<RunRecord> texts, images;
   for (const path& folder : options.get<std::vector<path>>("report.runs")) {
     RunRecord record = read_run(folder);
@@ -58,11 +64,13 @@ Outcome run(const Options& options) {
     add_predictions(document, images[0], options.get<path>("report.images"),
                     options.get<int>("report.image_count"));
   }
-  const path html = options.get<path>("report.output");
-  path markdown = html;
-  markdown.replace_extension(".md");
-  CHECK_AS(Fault::usage, markdown != html, "--output ", html.string(), ": the page ends in .html");
-  if (options.dry_run) return JsonObject().set("runs", texts.size() + images.size());
+  if (options.dry_run) {
+    print_result(
+        options,
+        concat(html.string(), " and ", markdown.string(), " would be written, about ", texts.size(),
+               " runs of language models and ", images.size(), " of image models"));
+    return JsonObject().set("runs", texts.size() + images.size());
+  }
   write_whole_file(html, document.html());
   write_whole_file(markdown, document.markdown());
   log_info(html.string(), " and ", markdown.string());

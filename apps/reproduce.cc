@@ -264,6 +264,11 @@ Outcome run(const Options& options) {
   for (const Experiment* e : chosen)
     CHECK_AS(Fault::usage, world.limit == 0 || e->id.starts_with("sinklora/"), "--limit: ", e->id,
              " asks no questions");
+  const bool has_language = std::any_of(chosen.begin(), chosen.end(), [](const Experiment* e) {
+    return e->id.starts_with("sinklora/");
+  });
+  CHECK_AS(Fault::usage, has_language || !options.has("reproduce.models"),
+           "--models: experiments of tic/ train their models from nothing and read none");
   const std::vector<std::string> arms_asked = chosen_arms(options, chosen, world);
   const auto output = options.get<fs::path>("reproduce.output");
   std::string scale = options.get<std::string>("reproduce.scale") + (world.smoke ? "-smoke" : "");

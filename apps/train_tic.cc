@@ -10,6 +10,7 @@ namespace {
 
 Outcome train(const Options& given) {
   Options options = given;
+  require_start_of_preset(options);
   derive_crop(options);
   TicData data = open_tic_data(options);
   const TicSchedule schedule = tic_schedule_of(options, data.train->size());

@@ -12,10 +12,8 @@ using namespace std::string_view_literals;
 
 constexpr std::string_view kUtf8Mark = "\xEF\xBB\xBF";
 constexpr const char* kOtherEncodings =
-    "--encoding latin1 reads Latin-1 (ISO 8859-1), utf-16 reads UTF-16; --token-dtype u16 or u32 "
-    "reads token ids without a header";
-constexpr const char* kNoText =
-    "text is UTF-8 without NUL; --token-dtype u16 or u32 reads token ids without a header";
+    "--encoding latin1 reads Latin-1 (ISO 8859-1), utf-16 reads UTF-16";
+constexpr const char* kNoText = "text is UTF-8 without NUL";
 
 struct Magic {
   std::string_view start;
@@ -159,6 +157,14 @@ std::string decode_text(std::string bytes, TextEncoding encoding, const std::str
     default:
       CHECK_AS(Fault::bad_file, !little, name, ": little-endian by its byte-order mark");
       return from_utf16(view, true, name, big ? 2 : 0);
+  }
+}
+
+std::string decode_utf8(std::string bytes, const std::string& name) {
+  try {
+    return decode_text(std::move(bytes), TextEncoding::utf8, name);
+  } catch (const Error& error) {
+    throw Error(error.what(), error.fault(), "only UTF-8 is read here");
   }
 }
 

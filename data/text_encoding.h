@@ -22,5 +22,7 @@ std::string binary_kind(std::string_view head);
 // does not have, for NUL, and for files of other kinds.
 std::string decode_text(std::string bytes, TextEncoding encoding, const std::string& name,
                         uint64_t offset = 0);
+// The same where nothing but UTF-8 is read: what is wrong, without the flags that would read it.
+std::string decode_utf8(std::string bytes, const std::string& name);
 
 }  // namespace mullion

@@ -153,8 +153,19 @@ Outcome complete_text(const Options& options) {
 
   const std::string prompt = prompt_text(options);
   const std::vector<int32_t> ids = writer.encode(writer.one(prompt));
+  CHECK_AS(Fault::usage, std::ssize(ids) <= opened.model->context(),
+           options.has("prompt.file") ? options.get<std::string>("prompt.file") : "--prompt",
+           ": a prompt of ", ids.size(), " tokens, but the model's context is ",
+           opened.model->context());
   how.before = ids;
-  if (options.dry_run) return JsonObject().set("prompt_tokens", ids.size()).set("ids", ids);
+  if (options.dry_run) {
+    print_result(options,
+                 concat("a prompt of ", ids.size(), " tokens in a context of ",
+                        opened.model->context(), ", and at most ",
+                        how.max_tokens > 0 ? concat(how.max_tokens) : "as many as it holds",
+                        " of an answer"));
+    return JsonObject().set("prompt_tokens", ids.size()).set("ids", ids);
+  }
   // The space that a SentencePiece text begins with belongs to the prompt where there is one.
   AnswerStream answer(*tokenizer, {.strip_space_prefix = writer.is_plain() && prompt.empty()},
                       stop_strings(options), writer.answer_lead());

@@ -15,6 +15,7 @@
 #include "apps/program/progress.h"
 #include "apps/program/signals.h"
 #include "tensor/io/file.h"
+#include "tensor/io/file_place.h"
 #include "tensor/io/json.h"
 
 namespace mullion {
@@ -80,8 +81,7 @@ class RowWriter {
     file_ = options.get<std::filesystem::path>("output.file");
     const auto rows_file = options.get<std::filesystem::path>("prompt.rows");
     std::error_code ignored;
-    CHECK_AS(Fault::usage, !std::filesystem::is_directory(file_), "--output ", file_.string(),
-             ": is a folder");
+    check_file_place(file_);
     CHECK_AS(Fault::usage, !std::filesystem::equivalent(file_, rows_file, ignored), "--output ",
              file_.string(), ": is the file of the questions");
     std::filesystem::path beside = file_;

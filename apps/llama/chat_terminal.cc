@@ -59,9 +59,9 @@ LineReader::Got ChatTerminal::read_turn(std::string& text) {
     if (goes_on && at_terminal_) say(". ");
   }
   const uint64_t last = input_.line_number();
-  text = decode_text(std::move(text), TextEncoding::utf8,
-                     last > first ? concat("standard input: lines ", first, " to ", last)
-                                  : concat("standard input: line ", first));
+  text = decode_utf8(std::move(text), last > first
+                                          ? concat("standard input: lines ", first, " to ", last)
+                                          : concat("standard input: line ", first));
   return LineReader::Got::line;
 }
 

@@ -15,6 +15,7 @@
 #include "data/utf8.h"
 #include "tensor/check.h"
 #include "tensor/io/file.h"
+#include "tensor/io/file_place.h"
 #include "tensor/io/json.h"
 #include "tensor/io/sha256.h"
 
@@ -122,8 +123,7 @@ class Composer {
                   SourceCounts& counts) {
     std::vector<Book> books;
     for (const std::string& file : files)
-      books.push_back(
-          parse_book(decode_text(read_whole_file(file, kMostBookBytes), TextEncoding::utf8, file)));
+      books.push_back(parse_book(decode_utf8(read_whole_file(file, kMostBookBytes), file)));
     if (*source.task == BookTask::opening) leave_out_chapterless(source, files, books);
     Progress progress(source.name, source.rows);
     for (int64_t i = 0; counts.taken < source.rows && i < kTriesARow * source.rows; ++i) {
@@ -219,6 +219,7 @@ OptionTable compose_table() {
 Outcome compose(const Options& options) {
   const auto file = options.get<fs::path>("recipe.file"),
              output = options.get<fs::path>("output.file");
+  check_file_place(output);  // before the work
   Recipe recipe = read_recipe(file);
   if (options.has("recipe.rows")) scale_rows(recipe, options.get<int64_t>("recipe.rows"));
   if (options.has("recipe.seed")) recipe.seed = options.get<uint64_t>("recipe.seed");

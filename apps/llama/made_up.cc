@@ -151,7 +151,15 @@ Outcome make_lexicon(const Options& options) {
        {std::pair{"lexicon.heads", "--heads"}, {"lexicon.words", "--words"}})
     CHECK_AS(Fault::usage, options.has("output.model_dir") || options.is_default(key), flag,
              ": is for the model of --model-dir, which is not given");
-  if (options.dry_run) return JsonObject().set("tokens", rows * row.size());
+  if (options.dry_run) {
+    print_result(options, concat(output.string(), ": ", rows, " documents of ", row.size(),
+                                 " tokens, ", rows * row.size(), " in all, would be written",
+                                 options.has("output.model_dir")
+                                     ? concat("; ", options.get<std::string>("output.model_dir"),
+                                              ": config.json and a tokenizer")
+                                     : ""));
+    return JsonObject().set("tokens", rows * row.size());
+  }
   if (options.has("output.model_dir")) {
     const path folder = options.get<path>("output.model_dir");
     std::filesystem::create_directories(folder);
@@ -222,7 +230,13 @@ Outcome make_lookups(const Options& options) {
   const LookupFile file(options, *tokenizer);
   const Lexicon language(options.seed());
   const auto sizes = options.get<std::vector<int64_t>>("lookups.pairs");
-  if (options.dry_run) return JsonObject().set("questions", count * sizes.size());
+  const auto file_name = [&](int64_t size) { return concat(size, "_", format, ".jsonl"); };
+  if (options.dry_run) {
+    for (const int64_t size : sizes)
+      print_result(options, concat((folder / file_name(size)).string(), ": ", count,
+                                   " questions would be written"));
+    return JsonObject().set("questions", count * sizes.size());
+  }
   std::filesystem::create_directories(folder);
   for (const int64_t size : sizes) {
     const auto pairs = static_cast<size_t>(size);
@@ -237,7 +251,7 @@ Outcome make_lookups(const Options& options) {
       const Lookup lookup = make_lookup(language, number, pairs, asked);
       lines += file.row(number, lookup, random).dump() + "\n";
     }
-    write_whole_file(folder / concat(size, "_", format, ".jsonl"), lines);
+    write_whole_file(folder / file_name(size), lines);
   }
   log_info(folder.string(), ": ", count, " questions in each of ", sizes.size(), " files");
   return JsonObject().set("output", folder.string()).set("questions", count * sizes.size());

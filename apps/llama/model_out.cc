@@ -186,9 +186,14 @@ JsonObject write_folder(const Options& options, ModelOut& m, const std::string& 
       parse_bytes(options.get<std::string>("output.shard_size"), "--shard-size", 1, 1e15);
   AtomicFolder folder(output);
   check_companions(m.base);
-  log_info(m.base.string(), m.adapter.empty() ? "" : " + " + m.adapter.string(), " -> ",
-           output.string(), ": ", name_of(dtype), ", ", describe_rope(m.config));
-  if (options.dry_run) return result;
+  const std::string what =
+      concat(m.base.string(), m.adapter.empty() ? "" : " + " + m.adapter.string(), " -> ",
+             output.string(), ": ", name_of(dtype), ", ", describe_rope(m.config));
+  if (options.dry_run) {
+    print_result(options, what + ", would be written");
+    return result;
+  }
+  log_info(what);
   std::vector<float> before;
   if (options.get<bool>("output.verify")) before = probe_logits_of(m);
   write_hf_folder(folder.place(), m.config, m.weights(), dtype, shard);

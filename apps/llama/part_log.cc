@@ -18,14 +18,16 @@ namespace fs = std::filesystem;
 constexpr uint64_t kMostBytes = uint64_t{4} << 30;
 
 // Sizes and times of the files at a path, "" where there is none: a job must not go on with another
-// model or other questions that came to the same place.
-std::string state_of(const fs::path& path) {
+// model or other questions that came to the same place. Without what jobs like this one write:
+// their output may stand there as well.
+std::string state_of(const fs::path& path, bool (*is_output)(const std::string& name)) {
   std::error_code none;
   std::vector<fs::path> files;
   if (fs::is_regular_file(path, none)) files.push_back(path);
   if (fs::is_directory(path, none))
     for (const auto& entry : fs::recursive_directory_iterator(path, none))
-      if (entry.is_regular_file(none)) files.push_back(entry.path());
+      if (entry.is_regular_file(none) && !is_output(entry.path().filename().string()))
+        files.push_back(entry.path());
   std::sort(files.begin(), files.end());
   std::string state;
   for (const fs::path& file : files) {
@@ -35,15 +37,21 @@ std::string state_of(const fs::path& path) {
   return state;
 }
 
+bool is_part(const std::string& name) { return name.ends_with(".part.jsonl"); }
+// No model is read from such.
+bool is_answer(const std::string& name) {
+  return name.ends_with(".jsonl") || (name.starts_with("results_") && name.ends_with(".json"));
+}
+
 }  // namespace
 
 std::string run_identity(const Options& options, const std::string& what) {
   JsonObject values, files;
   for (const auto& [key, value] : options.identity()) values.set(key, value);
-  for (const auto& [key, path] : options.identity_paths()) files.set(key, state_of(path));
+  for (const auto& [key, path] : options.identity_paths()) files.set(key, state_of(path, is_part));
   const ModelPlace place = find_model(options.get<fs::path>("model.path"));
-  files.set("base", place.base.string() + ": " + state_of(place.base));
-  files.set("adapter", place.adapter.string() + ": " + state_of(place.adapter));
+  files.set("base", place.base.string() + ": " + state_of(place.base, is_answer));
+  files.set("adapter", place.adapter.string() + ": " + state_of(place.adapter, is_answer));
   return JsonObject().set("task", what).set("options", values).set("files", files).text();
 }
 

@@ -161,14 +161,23 @@ TextSummary tokenize_documents(const DocumentFiles& files, const DocumentOptions
   if (!left.empty()) log_warning("files of other kinds left out: ", left);
   catch_stop_signals();
   Progress progress("tokenize", 0);
-  summary.counts = read_documents(files.files, reading, [&](const std::string& text) {
-    const std::vector<int32_t> ids = tokenizer.encode(text, encode);
-    if (summary.tokens == 0) say_first_ids(tokenizer, ids);
-    use(ids);
-    summary.tokens += ids.size();
-    progress.update(static_cast<int64_t>(summary.tokens), "tokens");
-    return !stop_requested();
-  });
+  try {
+    summary.counts = read_documents(files.files, reading, [&](const std::string& text) {
+      const std::vector<int32_t> ids = tokenizer.encode(text, encode);
+      if (summary.tokens == 0) say_first_ids(tokenizer, ids);
+      use(ids);
+      summary.tokens += ids.size();
+      progress.update(static_cast<int64_t>(summary.tokens), "tokens");
+      return !stop_requested();
+    });
+  } catch (const Error& error) {
+    // Bytes that are no text may be ids.
+    if (std::string_view(error.what()).find(": byte ") == std::string_view::npos ||
+        error.hint().empty())
+      throw;
+    throw Error(error.what(), error.fault(),
+                error.hint() + "; --token-dtype u16 or u32 reads token ids without a header");
+  }
   progress.finish();
   const DocumentCounts& counts = summary.counts;
   CHECK(!stop_requested(), "stopped by ", stop_reason(), "; nothing was written");

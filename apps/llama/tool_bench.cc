@@ -13,6 +13,7 @@
 #include "apps/program/signals.h"
 #include "models/llama/generate.h"
 #include "tensor/io/file.h"
+#include "tensor/io/file_place.h"
 #include "tensor/parallel.h"
 #include "tensor/random.h"
 
@@ -202,8 +203,15 @@ Outcome bench_model(const Options& options) {
   result.set("bytes", line.bytes).set("parameters", line.parameters).set("backend", backend);
   result.set("threads", num_threads()).set("weights", held);
   if (options.has("bench.csv"))  // now, not after the work
-    AtomicFile probe(options.get<fs::path>("bench.csv"));
-  if (options.dry_run) return result;
+    check_file_place(options.get<fs::path>("bench.csv"));
+  if (options.dry_run) {
+    std::string names;
+    for (const Test& test : tests) names += concat(names.empty() ? "" : ", ", test.name());
+    print_result(options, concat(line.name, " on ", backend, ", ", num_threads(),
+                                 " threads, weights ", held, ": would be timed ",
+                                 options.get<int64_t>("bench.repetitions"), " times: ", names));
+    return result;
+  }
   catch_stop_signals();
   const auto repetitions = options.get<int64_t>("bench.repetitions");
   const std::vector<int32_t> ids = made_up_ids(longest, model.vocabulary());

@@ -155,7 +155,19 @@ Outcome compare_models(const Options& options) {
   }
   JsonObject result;
   result.set("a", paths[0].string()).set("b", paths[1].string());
-  if (options.dry_run) return result;
+  if (options.dry_run) {
+    for (const ModelOut* m : {&a, &b})
+      print_result(
+          options,
+          concat(m->base.string(), m->adapter.empty() ? "" : " + " + m->adapter.string(), ": ",
+                 m->weights().entries().size(), " tensors, ", describe_rope(m->config)));
+    print_result(options, concat("would be compared: weights, logits of made-up tokens",
+                                 ids.empty() ? ""
+                                             : concat(", the perplexity of ", ids.size(),
+                                                      " tokens in windows of ", context, ", and ",
+                                                      predict, " greedy tokens")));
+    return result;
+  }
   report_weights(options, compare_weights(a.weights(), b.weights()), result);
   const auto measured = [&](ModelOut& m) {
     std::unique_ptr<Llama> model = loaded(m);

@@ -11,6 +11,7 @@
 #include "models/llama/export_adapter.h"
 #include "models/llama/export_gguf.h"
 #include "tensor/io/atomic_folder.h"
+#include "tensor/io/file_place.h"
 
 namespace mullion {
 namespace {
@@ -40,9 +41,11 @@ StoredType type_named(const std::string& said, DType otherwise) {
   return stored_type_of(otherwise);
 }
 
-void refuse_existing(const fs::path& output) {
+// Before the work, and by --dry-run too.
+void check_new_file(const fs::path& output) {
   CHECK_AS(Fault::usage, !fs::exists(fs::symlink_status(output)), output.string(),
            ": exists already");
+  check_file_place(output);
 }
 
 // Quantising what is quantised loses twice.
@@ -163,6 +166,7 @@ JsonObject export_adapter(const Options& options, const ModelOut& m, const fs::p
   result.set("output", output.string()).set("format", format);
   if (format == "gguf-lora") {
     warn_of_rope(m);
+    check_gguf_adapter(m.checkpoint.config, m.adapter);
     if (options.dry_run) {
       print_result(options, output.string() + ": " + m.adapter.string() + " would be written");
       return result;
@@ -238,7 +242,7 @@ Outcome export_model(const Options& options) {
   CHECK_AS(Fault::usage, !adapter || type == "auto" || type == "f32", "--type ", type,
            ": an adapter's pairs are written in f32");
   const bool folder = format == "hf" || format == "peft";
-  if (!folder) refuse_existing(output);
+  folder ? check_folder_place(output) : check_new_file(output);
   ModelOut m = open_model_out(options);
   if (adapter) return export_adapter(options, m, output, format);
   if (format == "hf") return write_folder(options, m, type);
@@ -247,7 +251,7 @@ Outcome export_model(const Options& options) {
 
 Outcome quantize_model(const Options& options) {
   const fs::path output = options.get<fs::path>("output.path");
-  refuse_existing(output);
+  check_new_file(output);
   ModelOut m = open_model_out(options);
   return export_gguf(options, m, output);
 }

@@ -2,7 +2,8 @@
 #include "apps/llama/model_options.h"
 #include "apps/llama/model_out.h"
 #include "apps/llama/tool_verbs.h"
-#include "apps/program/log.h"
+#include "tensor/io/atomic_folder.h"
+#include "tensor/io/file_place.h"
 
 namespace mullion {
 namespace fs = std::filesystem;
@@ -24,6 +25,7 @@ OptionTable merge_table() {
 }
 
 Outcome merge_adapter(const Options& options) {
+  check_folder_place(options.get<fs::path>("output.path"));  // before the work
   ModelOut m = open_model_out(options);
   CHECK_AS(Fault::usage, !m.adapter.empty(),
            "merge: no adapter: --adapter FOLDER, or a run with one as --model");

@@ -1,6 +1,7 @@
 // Options that change nothing beside the others are told: scripts give all programs the same ones.
 #include <algorithm>
 
+#include "apps/options/flag_words.h"
 #include "apps/options/options.h"
 #include "apps/program/log.h"
 #include "tensor/check.h"
@@ -28,15 +29,26 @@ OptionSpec& OptionSpec::only_where(std::function<bool(const Options&)> holds, st
   return *this;
 }
 
-namespace {
-std::string flags_text(const OptionSpec& spec, const OptionValue& value) {
+std::vector<std::string> flag_words(const OptionSpec& spec, const OptionValue& value) {
   const std::string flag = shown_flag(spec);
   if (const auto* on = std::get_if<bool>(&value))
-    return *on || flag.starts_with("--no-") ? flag : "--no-" + flag.substr(2);
-  if (const auto* text = std::get_if<std::string>(&value)) return flag + " " + *text;
-  std::string text = toml_text(value);
-  std::erase_if(text, [](char c) { return c == '[' || c == ']' || c == '"'; });
-  return flag + " " + text;
+    return {*on || flag.starts_with("--no-") ? flag : "--no-" + flag.substr(2)};
+  if (const auto* text = std::get_if<std::string>(&value)) return {flag, *text};
+  std::string words;
+  if (const auto* texts = std::get_if<std::vector<std::string>>(&value)) {
+    for (const std::string& text : *texts) words += (words.empty() ? "" : ",") + text;
+  } else {
+    words = toml_text(value);
+    std::erase_if(words, [](char c) { return c == '[' || c == ']' || c == ' '; });
+  }
+  return {flag, words};
+}
+
+namespace {
+std::string flags_text(const OptionSpec& spec, const OptionValue& value) {
+  std::string text;
+  for (const std::string& word : flag_words(spec, value)) text += (text.empty() ? "" : " ") + word;
+  return text;
 }
 
 // What a rule's values are compared with: a text, the texts of a list, "true", "false".

@@ -1,6 +1,7 @@
 // What evaluations in a run's eval/ say in pictures: passkey by length and depth, LongBench by
 // category, accuracy and speed by cache, the tokens that a cache held.
 #include <algorithm>
+#include <charconv>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -18,6 +19,7 @@ using nlohmann::json;
 
 struct Answer {
   std::string name;  // of the run and the file
+  std::string file;
   json value;
 };
 
@@ -31,7 +33,7 @@ std::vector<Answer> answers_of(const std::vector<RunRecord>& runs) {
     for (const fs::path& file : files) {
       json value = read_json_file(file);
       if (value.is_object())
-        answers.push_back({run.name + " " + file.stem().string(), std::move(value)});
+        answers.push_back({run.name + " " + file.stem().string(), file.string(), std::move(value)});
     }
   }
   return answers;
@@ -57,12 +59,22 @@ std::vector<MapCell> cells_of(const json& answer) {
   return cells;
 }
 
-std::vector<Bar> categories_of(const json& answer) {
+std::vector<Bar> categories_of(const Answer& answer) {
   std::vector<Bar> bars;
-  for (const json& entry : list_of(answer, "categories"))
+  for (const json& entry : list_of(answer.value, "categories"))
     if (has_numbers(entry, {"score"}) && entry.contains("category"))
-      bars.push_back({entry.at("category").get<std::string>(), entry.at("score")});
+      bars.push_back({get_string(entry, answer.file, "category"), entry.at("score")});
   return bars;
+}
+
+// "20%" -> 20
+double percent_of(const std::string& budget, const std::string& file) {
+  double percent = 0;
+  const char* end = budget.data() + budget.size() - 1;
+  const auto [stop, code] = std::from_chars(budget.data(), end, percent);
+  CHECK_AS(Fault::bad_file, stop == end && code == std::errc(), file, ": kv_budget: ", budget,
+           " is no percentage");
+  return percent;
 }
 
 // `key` over the budget, %: a line a cache; a full one is level.
@@ -77,7 +89,7 @@ Chart by_budget(const Answer& answer, const char* key, const std::string& title)
     std::vector<std::pair<double, double>> points;
     if (budget.is_null()) points = {{0, value}, {100, value}};
     if (budget.is_string() && budget.get<std::string>().ends_with('%'))
-      points = {{std::stod(budget.get<std::string>()), value}};
+      points = {{percent_of(budget.get<std::string>(), answer.file), value}};
     if (points.empty()) continue;
     auto line = std::find_if(chart.series.begin(), chart.series.end(),
                              [&](const Series& s) { return s.name == kind; });
@@ -93,14 +105,21 @@ Chart by_budget(const Answer& answer, const char* key, const std::string& title)
 
 }  // namespace
 
-std::vector<Picture> kept_pictures(const json& answer, const std::string& name) {
+std::vector<Picture> kept_pictures(const json& answer, const std::string& name,
+                                   const std::string& file) {
   std::vector<Picture> pictures;
   for (const json& entry : list_of(answer, "results")) {
     if (!entry.is_object() || !entry.contains("kept")) continue;
-    const json& kept = entry.at("kept");
-    pictures.push_back(kept_strips(
-        concat(name, ", ", entry.value("kv", ""), " ", entry.value("kv_budget", "")),
-        kept.at("by_layer").get<std::vector<std::vector<int>>>(), kept.at("kv_heads").get<int>()));
+    try {
+      const json& kept = entry.at("kept");
+      pictures.push_back(
+          kept_strips(concat(name, ", ", entry.value("kv", ""), " ", entry.value("kv_budget", "")),
+                      kept.at("by_layer").get<std::vector<std::vector<int>>>(),
+                      kept.at("kv_heads").get<int>()));
+    } catch (const json::exception&) {
+      fail(Fault::bad_file, file,
+           ": kept: has no kv_heads, a number, or no by_layer, lists of numbers");
+    }
   }
   return pictures;
 }
@@ -116,10 +135,10 @@ void add_evaluation_pictures(Document& document, const std::vector<RunRecord>& r
   for (const Answer& answer : answers_of(runs)) {
     if (const auto cells = cells_of(answer.value); !cells.empty())
       maps.push_back(heat_map(answer.name, cells));
-    bars.push_back(svg_bars(answer.name + ", LongBench", categories_of(answer.value)));
+    bars.push_back(svg_bars(answer.name + ", LongBench", categories_of(answer)));
     for (const auto& [key, what] : {std::pair{"acc", "accuracy"}, {"tok_s", "tokens/s"}})
       curves.push_back(svg_chart(by_budget(answer, key, concat(answer.name, ", ", what))));
-    for (Picture& strip : kept_pictures(answer.value, answer.name))
+    for (Picture& strip : kept_pictures(answer.value, answer.name, answer.file))
       strips.push_back(std::move(strip));
   }
   document.pictures(maps, 288, kHeatMapColours);

@@ -18,8 +18,10 @@ void add_curves(Document& document, const std::vector<RunRecord>& runs, double d
 void add_evaluations(Document& document, const std::vector<RunRecord>& runs);
 // The same as pictures: passkey by length and depth, LongBench's categories, caches by budget.
 void add_evaluation_pictures(Document& document, const std::vector<RunRecord>& runs);
-// Of an answer of eval_llama choice: the tokens that each cache that evicts held.
-std::vector<Picture> kept_pictures(const nlohmann::json& answer, const std::string& name);
+// Of an answer of eval_llama choice: the tokens that each cache that evicts held. `file` is the
+// answer's, for errors.
+std::vector<Picture> kept_pictures(const nlohmann::json& answer, const std::string& name,
+                                   const std::string& file);
 extern const char kKeptStrips[];
 // Who sees whom under full, S2 and SF attention, and under what the runs used beside them.
 void add_attention(Document& document, const std::vector<RunRecord>& runs);

@@ -114,7 +114,7 @@ void add_kept(Document& document, const std::vector<Job>& jobs, const Runner& ru
   std::vector<Picture> strips;
   for (const Job& job : jobs)
     if (job.seed <= 1 && runner.is_complete(job))
-      for (Picture& strip : kept_pictures(runner.answers().at(job.name), job.name))
+      for (Picture& strip : kept_pictures(runner.answers().at(job.name), job.name, job.name))
         strips.push_back(std::move(strip));
   document.pictures(strips, 480, kKeptStrips);
 }

@@ -47,7 +47,7 @@ std::string order_words(const std::vector<Measured>& all, const Measured& own, c
     ++compared;
     const double sign = m.lower_is_better ? 1 : -1;
     const double ahead = sign * (other.ours->mean - own.ours->mean);
-    if ((*others > *rank) == (ahead > 0)) continue;
+    if (ahead != 0 && (*others > *rank) == (ahead > 0)) continue;
     const bool better = *rank < *others;
     against += concat(against.empty() ? "" : "; ", "the paper has it ", better ? "better" : "worse",
                       " than ", other.row.arm, ", here it is ",

@@ -17,6 +17,9 @@ void tell_what_is_known(Plan& plan) {
   plan.notes.emplace_back(
       "Of the paper, its abstract and its operator are known, and no figure of its tables: the "
       "model around the operator is this project's reconstruction.");
+  plan.notes.emplace_back(
+      "Judged are the weights at the end of each training; its best ones are chosen on the images "
+      "that stand here.");
 }
 
 Row accuracy_row(const TicArm& arm, const std::string& metric, const std::vector<std::string>& jobs,

@@ -208,6 +208,7 @@ std::string train_tic(Plan& plan, const TicSetting& s, const TicTask& task, cons
   return plan.add(job);
 }
 
+// The last weights, not the best: those were chosen on the images that are judged.
 std::string eval_tic(Plan& plan, const TicSetting& s, const TicTask& task, const TicArm& arm,
                      size_t seed, const std::vector<std::string>& sizes) {
   const std::string run = train_tic(plan, s, task, arm, seed);
@@ -224,7 +225,8 @@ std::string eval_tic(Plan& plan, const TicSetting& s, const TicTask& task, const
   if (sizes.size() > 1) name += "-sizes";
   Job job{.name = name,
           .program = "eval_tic",
-          .arguments = {"--data-dir", task.data, "--checkpoint", "@" + run, "--img-size", list},
+          .arguments = {"--data-dir", task.data, "--checkpoint", "@" + run + "/last", "--img-size",
+                        list},
           .cost = {tera_operations(macs * task.judged), 1}};
   append(job.arguments, task.evaluation);
   append(job.arguments, s.device);

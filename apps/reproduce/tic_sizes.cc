@@ -112,8 +112,8 @@ void receptive_field(Plan& plan, const World& world) {
       const std::string run = train_tic(plan, s, task, arm, seed), name = "field-" + run;
       Job job{.name = name,
               .program = "tool_tic",
-              .arguments = {"receptive-field", "--checkpoint", "@" + run, "--data-dir", task.data,
-                            "--img-size", std::to_string(task.side), "--images",
+              .arguments = {"receptive-field", "--checkpoint", "@" + run + "/last", "--data-dir",
+                            task.data, "--img-size", std::to_string(task.side), "--images",
                             std::to_string(images), "--output", "@" + name + "/field.png"}};
       if (!s.device.empty()) append(job.arguments, {"--device", "cuda"});
       const auto macs = static_cast<double>(tic_macs(arm.config, task.side, task.side));

@@ -8,7 +8,7 @@
 #include "apps/tic/image_data.h"
 #include "apps/tic/model_folder.h"
 #include "data/png.h"
-#include "tensor/io/file.h"
+#include "tensor/io/file_place.h"
 
 namespace mullion {
 namespace {
@@ -45,7 +45,7 @@ Image picture_of(const Tensor& input, int side, const Normalization& n) {
 
 Outcome draw_attention(const Options& o) {
   const auto output = o.get<fs::path>("attention.output");
-  { AtomicFile probe(output); }  // before the work
+  check_file_place(output);  // before the work
   const LoadedTic loaded =
       load_tic(o.get<std::string>("model.checkpoint"), o.get<bool>("model.use_ema"), device_of(o));
   const TicDescription& d = loaded.description;

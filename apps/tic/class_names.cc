@@ -94,7 +94,11 @@ std::vector<std::string> class_names(const Options& options, const fs::path& fol
                                    [](const std::string& name) { return !name.empty(); });
   CHECK_AS(Fault::bad_file, !asked || found > 0, file->string(), ": has a name for none of the ",
            classes.size(), " classes, ", classes[0], ", ...");
-  if (found == 0) return {};
+  if (found == 0) {
+    log_warning(file->string(), ": has a name for none of the ", classes.size(), " classes (",
+                classes[0], ", ...), which go without names");
+    return {};
+  }
   log_info(file->string(), ": names of ", found, " of ", classes.size(), " classes");
   return names;
 }

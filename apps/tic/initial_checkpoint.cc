@@ -43,6 +43,16 @@ void InitialCheckpoint::tell(const TicDescription& now) const {
     log_warning("--initial-checkpoint ", folder.string(), ": trained otherwise: ", difference);
 }
 
+void require_start_of_preset(const Options& options) {
+  const std::vector<std::string> given = options.given();
+  const bool finetunes = std::any_of(given.begin(), given.end(), [&](const std::string& key) {
+    return options.source(key) == "preset finetune";
+  });
+  if (finetunes && !options.has("model.initial_checkpoint"))
+    throw Error("--preset finetune: goes on from a trained model, and none is given", Fault::usage,
+                "--initial-checkpoint RUN");
+}
+
 std::optional<InitialCheckpoint> initial_checkpoint(const Options& options) {
   if (!options.has("model.initial_checkpoint")) return std::nullopt;
   const auto folder = tic_folder(options.get<std::string>("model.initial_checkpoint"));

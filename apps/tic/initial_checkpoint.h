@@ -23,6 +23,8 @@ struct InitialCheckpoint {
   void tell(const TicDescription& now) const;
 };
 
+// Error(usage) where --preset finetune has no model to start from.
+void require_start_of_preset(const Options& options);
 // --initial-checkpoint, if it is given.
 std::optional<InitialCheckpoint> initial_checkpoint(const Options& options);
 // The architecture of a training: the checkpoint's, if there is one, with what the options change.

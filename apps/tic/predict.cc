@@ -16,6 +16,7 @@
 #include "data/folder_walk.h"
 #include "data/image_subset.h"
 #include "tensor/io/file.h"
+#include "tensor/io/file_place.h"
 
 namespace mullion {
 
@@ -177,7 +178,7 @@ OptionTable predict_table() {
 Outcome predict(const Options& options) {
   const Files files = files_of(options);
   if (options.has("log.csv"))
-    AtomicFile probe(options.get<fs::path>("log.csv"));  // before the work
+    check_file_place(options.get<fs::path>("log.csv"));  // before the work
   NoGrad no_grad;
   Predictor predictor(options);
   std::vector<JsonObject> images;

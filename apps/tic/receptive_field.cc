@@ -16,7 +16,7 @@
 #include "autograd/engine.h"
 #include "data/cue_task.h"
 #include "data/png.h"
-#include "tensor/io/file.h"
+#include "tensor/io/file_place.h"
 
 namespace mullion {
 namespace {
@@ -24,6 +24,12 @@ namespace {
 namespace fs = std::filesystem;
 constexpr uint64_t kSigns = 0x5169, kNoise = 0x401f;  // streams of random numbers
 constexpr int kShown = 224;
+
+// Whether untrained models are compared, rather than one looked into.
+bool draws_arms(const Options& o) {
+  return !o.has("model.checkpoint") && o.get<std::string>("model.block") != "global" &&
+         tic_preset(o.get<std::string>("model.name")).block != TicConfig::Block::released;
+}
 
 OptionTable field_table() {
   OptionTable table("tool_tic receptive-field",
@@ -40,11 +46,23 @@ OptionTable field_table() {
       .only_with("data.dir");
   add_folder_options(table);
   table.at("data.follow_links").only_with("data.dir");
+  tie_to_scenes(table, {}, {"data.val_split", "data.follow_links"});
   table.add("data.images", "--images", 32, "images to average over").range(1, 100000);
   table.add("data.img_size", "--img-size", 0, "side, pixels (0: the model's)")
       .range(0, kMostImageSide);
   table.add_optional<fs::path>("field.output", "-o,--output", "PNG file to write").required();
   table.add_common();
+  table.at("run.seed")
+      .only_where(
+          [](const Options& o) {
+            const bool images = o.has("data.dir") && o.get<std::string>("data.dir") != "cue";
+            return !o.has("model.checkpoint") || !images;
+          },
+          "with a model and images that are given");
+  for (const char* key : {"model.shift", "model.pool"})
+    table.at(key).only_where(
+        [key](const Options& o) { return !draws_arms(o) || o.get<std::string>(key) != "off"; },
+        "here: of the four models two are without it and two have it");
   return table;
 }
 
@@ -152,15 +170,16 @@ std::vector<std::pair<std::string, TicConfig>> arms_of(const TicConfig& c) {
 
 Outcome receptive_field(const Options& o) {
   const auto output = o.get<fs::path>("field.output");
-  { AtomicFile probe(output); }  // before the work
+  check_file_place(output);  // before the work
   const LoadedTic loaded = chosen_model(o, o.get<int>("data.img_size"), device_of(o));
   const TicDescription& d = loaded.description;
   const int side = o.get<int>("data.img_size") ? o.get<int>("data.img_size") : d.img_size;
   const Images images(o, d, side);
   const auto count = std::min<int64_t>(o.get<int64_t>("data.images"), images.size());
+  if (count < o.get<int64_t>("data.images"))
+    log_info("--images ", o.get<int64_t>("data.images"), ": there are ", count);
   std::vector<Field> fields;
-  if (o.has("model.checkpoint") || d.config.is_global() ||
-      d.config.block == TicConfig::Block::released) {
+  if (!draws_arms(o)) {
     fields.push_back(field_of(*loaded.model, images, count, side));
   } else {
     for (const auto& [name, config] : arms_of(d.config)) {

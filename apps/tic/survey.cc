@@ -13,6 +13,7 @@
 #include "data/utf8.h"
 #include "tensor/check.h"
 #include "tensor/io/file.h"
+#include "tensor/io/file_place.h"
 #include "tensor/parallel.h"
 
 namespace mullion {
@@ -140,6 +141,7 @@ void add_folder(OptionTable& table) {
 }
 
 Outcome check(const Options& options) {
+  if (options.has("log.list")) check_file_place(options.get<fs::path>("log.list"));
   JsonObject result;
   std::string list;
   int64_t unreadable = 0, unlisted = 0;

@@ -63,15 +63,24 @@ AdapterTensors read_adapter(const std::filesystem::path& folder, const LlamaConf
   return t;
 }
 
-}  // namespace
-
-void write_gguf_adapter(const std::filesystem::path& path, const LlamaConfig& base,
-                        const std::filesystem::path& adapter) {
-  const AdapterTensors t = read_adapter(adapter, base);
+AdapterTensors read_pairs(const std::filesystem::path& folder, const LlamaConfig& base) {
+  AdapterTensors t = read_adapter(folder, base);
   if (!t.whole.empty())
     throw Error(concat(t.source->name(), ": has whole parameters (", t.whole.begin()->first, ", ",
                        t.whole.size(), " in all), for which a GGUF adapter has no place"),
                 Fault::usage, "--format gguf with --adapter, which merges them");
+  return t;
+}
+
+}  // namespace
+
+void check_gguf_adapter(const LlamaConfig& base, const std::filesystem::path& adapter) {
+  read_pairs(adapter, base);
+}
+
+void write_gguf_adapter(const std::filesystem::path& path, const LlamaConfig& base,
+                        const std::filesystem::path& adapter) {
+  const AdapterTensors t = read_pairs(adapter, base);
   // llama.cpp scales a pair by alpha / its rank.
   const auto alpha_of = [&](const std::string& module) {
     return t.config.scale(module) * static_cast<double>(t.config.rank(module));

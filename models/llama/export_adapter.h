@@ -15,6 +15,8 @@ namespace mullion {
 // for.
 void write_gguf_adapter(const std::filesystem::path& path, const LlamaConfig& base,
                         const std::filesystem::path& adapter);
+// Its errors about the adapter, without writing.
+void check_gguf_adapter(const LlamaConfig& base, const std::filesystem::path& adapter);
 
 // The same adapter with the key names and fields that PEFT itself writes, into an existing folder:
 // adapter_config.json and adapter_model.safetensors, in f32.

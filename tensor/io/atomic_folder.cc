@@ -9,6 +9,7 @@
 
 #include "tensor/check.h"
 #include "tensor/io/file_ops.h"
+#include "tensor/io/file_place.h"
 
 namespace mullion {
 namespace {
@@ -55,6 +56,7 @@ AtomicFolder::AtomicFolder(const fs::path& path) : path_(without_slash(path)) {
   if (fs::exists(fs::symlink_status(path_)) && !is_empty_folder(path_))
     throw Error(path_.string() + ": exists and is no empty folder", Fault::usage,
                 "another name, or remove it first");
+  refuse_missing_folder(parent_of(path_), path_);
   remove_left_over(path_);
   static std::atomic<unsigned> counter{0};
   do {  // again where another process took it for a left-over one before it was locked

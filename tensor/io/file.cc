@@ -13,6 +13,7 @@
 
 #include "tensor/check.h"
 #include "tensor/io/file_ops.h"
+#include "tensor/io/file_place.h"
 
 namespace mullion {
 
@@ -165,9 +166,14 @@ std::string read_whole_file(const std::filesystem::path& path, uint64_t max_byte
 }
 
 AtomicFile::AtomicFile(std::filesystem::path path) : path_(std::move(path)) {
+  std::error_code ignored;
+  CHECK_AS(Fault::usage, path_.has_filename() && !std::filesystem::is_directory(path_, ignored),
+           path_.string(), ": is a folder, not the name of a file");
+  const std::filesystem::path folder = folder_of(path_);
+  refuse_missing_folder(folder, path_);
   static std::atomic<unsigned> counter{0};
-  temporary_ = folder_of(path_) / concat(".", path_.filename().string(), ".tmp-", ::getpid(), "-",
-                                         counter.fetch_add(1));
+  temporary_ = folder / concat(".", path_.filename().string(), ".tmp-", ::getpid(), "-",
+                               counter.fetch_add(1));
   try {
     fd_ = create_file(temporary_);
   } catch (const Error& error) {

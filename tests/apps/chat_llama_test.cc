@@ -203,6 +203,10 @@ TEST_F(ChatLlama, StoppedRowsAreKept) {
   EXPECT_EQ(on.json()["tokens"], whole["tokens"]);
   EXPECT_EQ(test::contents(at("out.jsonl")), test::contents(at("whole.jsonl")));
   EXPECT_FALSE(std::filesystem::exists(at("out.jsonl.part.jsonl")));
+  // Beside the model's own files as well, which it does not change.
+  ASSERT_EQ(stop_after(how + "-o m/out.jsonl", "m/out.jsonl.part.jsonl").code, 75);
+  EXPECT_EQ(result(how + "-o m/out.jsonl")["tokens"], whole["tokens"]);
+  EXPECT_EQ(test::contents(at("m/out.jsonl")), test::contents(at("whole.jsonl")));
   // Standard output has whole rows, in their order, from the first on.
   const test::Answer printed = stop_after(
       "chat_llama complete -m m --threads 1 --jsonl r.jsonl -n 50 --ignore-eos --temp 1 > told",

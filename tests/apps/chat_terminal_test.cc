@@ -54,6 +54,17 @@ TEST_F(ChatTerminals, AScriptIsALineATurn) {
   EXPECT_EQ(first["messages"][0]["content"], "hello");
 }
 
+// A turn is UTF-8 and nothing else: the error has no flags of programs that read files.
+TEST_F(ChatTerminals, ALineThatIsNoTextIsNamedAndTheNextCounts) {
+  const test::Answer told = run(call("a\\377b\\nb\\n", "--json"));
+  ASSERT_EQ(told.code, 0) << told.log;
+  EXPECT_EQ(told.json()["refused"], 1);
+  EXPECT_EQ(told.json()["messages"].size(), 2u);
+  EXPECT_NE(told.log.find("standard input: line 1: byte 1"), std::string::npos) << told.log;
+  for (const char* flag : {"--encoding", "--token-dtype"})
+    EXPECT_EQ(told.log.find(flag), std::string::npos) << told.log;
+}
+
 TEST_F(ChatTerminals, Commands) {
   const auto told =
       result(call("one\\n/system Be good.\\ntwo\\n/undo\\nthree\\n/retry\\n/set n 2\\n"

@@ -62,7 +62,12 @@ TEST(ScoredText, IsCutAsLmEvalCutsIt) {
 }
 
 ChoiceQuestion question(const std::string& text, std::vector<std::string> choices) {
-  return {.id = text, .text = text, .choices = std::move(choices), .answer = 0, .json = "{}"};
+  return {.id = text,
+          .text = text,
+          .texts = {},
+          .choices = std::move(choices),
+          .answer = 0,
+          .json = "{}"};
 }
 
 TEST(ChoiceScorer, EqualsAModelWithoutACache) {

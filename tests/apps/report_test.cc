@@ -105,6 +105,27 @@ TEST_F(Report, EvaluationsAsPictures) {
   EXPECT_NE(caches.find("first more, h2o 20%"), std::string::npos);
 }
 
+TEST_F(Report, WhatIsWrongInAFileNamesIt) {
+  const auto refused = [&](const std::string& text, const std::string& words) {
+    write_whole_file(folder_ / "first/eval/x.json", text);
+    Document document("a");
+    try {
+      add_evaluation_pictures(document, {read_run(folder_ / "first")});
+      ADD_FAILURE() << text;
+    } catch (const Error& error) {
+      const std::string what = error.what();
+      EXPECT_NE(what.find("first/eval/x.json"), std::string::npos) << what;
+      EXPECT_NE(what.find(words), std::string::npos) << what;
+      EXPECT_EQ(error.fault(), Fault::bad_file);
+    }
+  };
+  refused("{\"results\": [", "x.json");
+  refused(R"({"categories": [{"category": 5, "score": 1}]})", "category");
+  refused(R"({"results": [{"kv": "h2o", "kv_budget": "many%", "acc": 1}]})", "kv_budget: many%");
+  refused(R"({"results": [{"kept": {"kv_heads": "two", "by_layer": [[1]]}}]})", "kept");
+  refused(R"({"results": [{"kept": 5}]})", "kept");
+}
+
 TEST(ReportChart, TicksAreRoundAndCoverTheRange) {
   EXPECT_EQ(chart_ticks(0, 10, 5, false), (std::vector<double>{0, 2, 4, 6, 8, 10}));
   EXPECT_EQ(chart_ticks(3, 70, 5, true), (std::vector<double>{5, 10, 20, 50}));

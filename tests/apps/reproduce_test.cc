@@ -97,6 +97,18 @@ TEST(Reproduce, OrdersThatAgreeAreSaid) {
   EXPECT_EQ(measure(plan, plan.rows, {})[1].words, "order as in the paper");
 }
 
+// Of two arms with one mean neither is said to stand as in the paper.
+TEST(Reproduce, EqualMeansAreSaidOfBothArms) {
+  Plan plan = two_arms();
+  plan.rows[0] = row("S2", in_paper(9.09), {5, 5, 5});
+  plan.rows[1] = row("SF", in_paper(8.64), {5, 5, 5});
+  const std::vector<Measured> rows = measure(plan, plan.rows, {});
+  EXPECT_NE(rows[0].words.find("worse than SF, here it is the same"), std::string::npos)
+      << rows[0].words;
+  EXPECT_NE(rows[1].words.find("better than S2, here it is the same"), std::string::npos)
+      << rows[1].words;
+}
+
 TEST(Reproduce, ADifferenceThatIsNoneIsSaid) {
   Plan plan;
   plan.seeds = 3;
@@ -235,6 +247,14 @@ TEST_F(ReproduceRuns, AProgramThatIsStoppedGoesOn) {
 
 TEST_F(ReproduceRuns, WhatWouldBeIgnoredIsRefused) {
   refused("reproduce sinklora/pilot --models x", 2, {"--models", "mini"});
+  refused("reproduce tic/strategies --scale small --models x --data d --dry-run", 2,
+          {"--models", "tic/"});
+  // What is judged was not chosen on what it is judged by.
+  const auto judged = result("reproduce tic/strategies --dry-run --json");
+  for (const auto& command : judged["experiments"][0]["commands"])
+    if (command.get<std::string>().find("eval_tic") != std::string::npos) {
+      EXPECT_NE(command.get<std::string>().find("-s1/last "), std::string::npos) << command;
+    }
   refused("reproduce sinklora/pilot --only nonsense", 2, {"nonsense", "Full; S2; SF"});
   // A name with commas is one.
   const auto some = result(

@@ -342,6 +342,7 @@ TEST(Serve, RefusesWhatItCannotDo) {
   EXPECT_EQ(long_reply.status, 400);
   EXPECT_NE(long_reply.body.find("250"), std::string::npos);
   EXPECT_NE(long_reply.body.find("200"), std::string::npos);
+  EXPECT_EQ(json::parse(long_reply.body)["error"]["param"], "prompt");
   EXPECT_EQ(s.post("/v1/completions", std::string(5000, '[')).status, 400);
 
   const struct {

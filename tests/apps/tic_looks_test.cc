@@ -112,6 +112,40 @@ TEST_F(TicLooks, ReceptiveFieldsHaveRadii) {
     EXPECT_LE(arm["radius_90"].get<double>(), 32);
   }
   EXPECT_EQ(read_image(at("field.png").string()).height, 224);
+  // What cannot matter is told.
+  const std::string one = "tool_tic receptive-field --model tic-n --msa-kernel 3 -o field.png ";
+  for (const auto& [call, flag] :
+       {std::pair{"--images 1 --shift off", "--shift off: has no effect"},
+        {"--images 1 --pool off", "--pool off: has no effect"},
+        {"--images 1 --data-dir cue --val-split x", "--val-split x: has no effect"}}) {
+    const test::Answer told = run(one + call);
+    EXPECT_EQ(told.code, 0) << told.log;
+    EXPECT_NE(told.log.find(flag), std::string::npos) << told.log;
+  }
+  make_tree(false);
+  ASSERT_EQ(run(train_ + "--name a").code, 0);
+  const test::Answer given =
+      run("tool_tic receptive-field --checkpoint runs/a --data-dir tree --images 1000 --seed 3 -o "
+          "f.png");
+  EXPECT_EQ(given.code, 0) << given.log;
+  for (const char* words : {"--seed 3: has no effect", "--images 1000: there are "})
+    EXPECT_NE(given.log.find(words), std::string::npos) << given.log;
+}
+
+TEST_F(TicLooks, NamesThatMatchNoClassAreTold) {
+  make_tree(false);
+  write_whole_file(at("tree/synset_words.txt"), "n01440764 tench, Tinca tinca\n");
+  const test::Answer trained = run(train_ + "--name a");
+  EXPECT_EQ(trained.code, 0) << trained.log;
+  EXPECT_NE(trained.log.find("tree/synset_words.txt: has a name for none of the"),
+            std::string::npos)
+      << trained.log;
+}
+
+TEST_F(TicLooks, FineTuningNeedsAModelToStartFrom) {
+  make_tree(false);
+  refused(train_ + "--preset finetune", 2, {"--preset finetune", "--initial-checkpoint"});
+  refused(train_ + "--preset finetune --dry-run", 2, {"--initial-checkpoint"});
 }
 
 TEST_F(TicLooks, BenchCountsWhatAStepTakes) {

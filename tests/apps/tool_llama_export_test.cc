@@ -209,6 +209,8 @@ TEST_F(ToolLlamaExport, RefusesWhatAFormatCannotHold) {
   train("");  // with embedding and norms
   refused("tool_llama export -m runs/a --format gguf-lora -o a.gguf", 2,
           {"embed_tokens", "GGUF adapter", "--format gguf"});
+  refused("tool_llama export -m runs/a --format gguf-lora -o a.gguf --dry-run", 2,
+          {"embed_tokens", "GGUF adapter"});
   refused("tool_llama export -m base --format gguf-lora -o a.gguf", 2, {"--adapter"});
   refused("tool_llama export -m base --format hf --type q4_0 -o x", 2, {"--type q4_0", "gguf"});
   refused("tool_llama export -m base --format hf --check text.txt -o x", 2, {"--check"});

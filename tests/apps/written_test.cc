@@ -197,6 +197,37 @@ TEST_F(Written, AllRunsASuiteOnOneModelAndGoesOn) {
   refused("eval_llama all -m m --suite bad.toml --output o", 2, {"bad.toml:1", "lines"});
 }
 
+// Two sections of one verb: each has samples of its own, whichever of them was stopped.
+TEST_F(Written, SectionsOfOneVerbDoNotMeet) {
+  std::filesystem::create_directory(at("l"));
+  for (const char* file : {"l/2_lines.jsonl", "l/3_lines.jsonl"})
+    write_whole_file(at(file),
+                     "{\"prompt\": \"a?\", \"expected_number\": 7}\n"
+                     "{\"prompt\": \"b?\", \"expected_number\": 8}\n");
+  write_whole_file(at("s.toml"),
+                   "[short]\nverb = \"lines\"\ndata = \"DATA/l\"\nlines = [2]\nmax-tokens = 1\n"
+                   "[long]\nverb = \"lines\"\ndata = \"DATA/l\"\nlines = [3]\nmax-tokens = 2\n");
+  const std::string all =
+      "eval_llama all -m m --suite s.toml --data . --threads 1 --output out --json ";
+  // The call that a section prints makes the same evaluation alone.
+  const auto planned = result(all + "--dry-run");
+  ASSERT_EQ(planned["tasks"].size(), 2u);
+  for (const auto& call : planned["tasks"]) {
+    EXPECT_NE(call.get<std::string>().find(" --model m "), std::string::npos) << call;
+    EXPECT_EQ(run(call.get<std::string>()).code, 0) << call;
+  }
+  // What one has left when it was stopped is not the other's.
+  write_whole_file(at("out/m/samples_short.part.jsonl"), "of another call\n");
+  EXPECT_EQ(result(all + "--tasks long")["complete"], true);
+  refused(all + "--tasks short", 2, {"samples_short.part.jsonl", "other options"});
+  std::filesystem::remove(at("out/m/samples_short.part.jsonl"));
+  const auto both = result(all);
+  EXPECT_EQ(both["results"]["lines_2"]["accuracy,none"], 0.5);
+  EXPECT_EQ(both["results"]["lines_3"]["accuracy,none"], 0.0);
+  write_whole_file(at("bad.toml"), "[all]\nverb = \"lines\"\n");
+  refused("eval_llama all -m m --suite bad.toml --output o", 2, {"bad.toml:1", "[all]"});
+}
+
 TEST_F(Written, LongBenchAsksTheFileForTheChosenSetsAlone) {
   write_whole_file(at("lcc.jsonl"),
                    "{\"input\": \"Q\", \"context\": \"C\", \"answers\": [\"7\"]}\n");

@@ -125,7 +125,7 @@ class TextEncodings : public TextDocuments {
 
 TEST_F(TextEncodings, WhatIsNoUtf8IsRefusedWithItsPlace) {
   refused("a.txt", "caf\xE9 au lait", {"a.txt", "byte 3", "0xE9", "--encoding latin1"});
-  refused("a.txt", std::string("ab\0cd", 5), {"a.txt", "byte 2", "NUL", "--token-dtype"});
+  refused("a.txt", std::string("ab\0cd", 5), {"a.txt", "byte 2", "NUL", "UTF-8 without NUL"});
   refused("a.txt", "%PDF-1.7\n", {"a.txt", "PDF"});
   refused("a.txt", std::string("PK\x03\x04", 4), {"a.txt", "ZIP"});
   refused("a.md", "\xED\xA0\x80", {"a.md", "byte 0"});  // a surrogate

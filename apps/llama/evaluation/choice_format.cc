@@ -5,7 +5,9 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "apps/llama/evaluation/copa_xml.h"
 #include "apps/llama/evaluation/json_rows.h"
+#include "data/utf8.h"
 #include "tensor/check.h"
 #include "tensor/io/json.h"
 
@@ -138,20 +140,67 @@ void read_hellaswag(const Row& row, ChoiceQuestion& q) {
   q.answer = row.number("label", 0);
 }
 
+// LLM-Adapters' "...complete the given sentence: TEXT\n\nOption1: A Option2: B Answer format: ..."
+// as the fields of the data set.
+Json winogrande_fields(const Row& row) {
+  const std::string text = row.text("instruction"), answer = row.text("answer");
+  const std::string lead = "sentence: ", first = "\n\nOption1: ", second = " Option2: ";
+  const size_t begin = text.find(lead), a = text.find(first);
+  const size_t b = a == text.npos ? a : text.find(second, a);
+  const size_t end = b == text.npos ? b : text.find(" Answer format:", b);
+  CHECK_AS(Fault::bad_file, begin < a && end != text.npos, row.where,
+           ": instruction: no sentence with Option1:, Option2: and an answer format");
+  CHECK_AS(Fault::bad_file, answer == "option1" || answer == "option2", row.where,
+           ": answer: ", answer, " names no choice");
+  const auto between = [&](size_t from, const std::string& mark, size_t to) {
+    return text.substr(from + mark.size(), to - from - mark.size());
+  };
+  return {{"sentence", between(begin, lead, a)},
+          {"option1", between(a, first, b)},
+          {"option2", between(b, second, end)},
+          {"answer", answer.substr(6)}};
+}
+
+// "Sarah was better than Maria so _ got the easier cases.": each option in its place is a text of
+// its own, and what follows is scored behind it.
+void read_winogrande(const Row& row, ChoiceQuestion& q) {
+  if (row.json.contains("instruction")) {
+    const Json fields = winogrande_fields(row);
+    return read_winogrande({fields, row.where}, q);
+  }
+  q.text = row.text("sentence");
+  const size_t blank = q.text.find('_');
+  CHECK_AS(Fault::bad_file, blank != q.text.npos, row.where, ": sentence: has no _ to fill in");
+  std::string rest = q.text.substr(blank + 1);
+  rest.erase(0, std::min(rest.find_first_not_of(" \t\r\n"), rest.size()));
+  while (!rest.empty() && ascii_space(rest.back())) rest.pop_back();
+  CHECK_AS(Fault::bad_file, !rest.empty(), row.where, ": sentence: nothing follows the _");
+  for (const char* key : {"option1", "option2"}) {
+    const std::string option = row.text(key);
+    CHECK_AS(Fault::bad_file, !option.empty(), row.where, ": ", key, " is empty");
+    q.texts.push_back(q.text.substr(0, blank) + option);
+    q.choices.push_back(rest);
+  }
+  q.answer = row.number("answer", 1);
+}
+
 // "The man broke his toe. What was the CAUSE of this?" -> "The man broke his toe because"
 void read_copa(const Row& row, ChoiceQuestion& q) {
   std::string premise = row.text("premise");
   while (!premise.empty() && std::isspace(static_cast<unsigned char>(premise.back())))
     premise.pop_back();
-  if (premise.ends_with('.')) premise.pop_back();
+  // lm-eval drops the last character, whatever it is.
+  while (!premise.empty() && (premise.back() & 0xC0) == 0x80) premise.pop_back();
+  if (!premise.empty()) premise.pop_back();
   const std::string asked = row.text("question");
   CHECK_AS(Fault::bad_file, asked == "cause" || asked == "effect", row.where, ": question: ", asked,
            " is neither cause nor effect");
   q.text = premise + (asked == "cause" ? " because" : " therefore");
   for (const char* key : {"choice1", "choice2"}) {
     std::string choice = row.text(key);
-    if (!choice.empty()) choice[0] = static_cast<char>(std::tolower(choice[0]));
-    q.choices.push_back(choice);
+    CHECK_AS(Fault::bad_file, !choice.empty(), row.where, ": ", key, " is empty");
+    choice[0] = static_cast<char>(std::tolower(choice[0]));
+    q.choices.push_back(" " + choice);  // with the one between, two spaces: lm-eval's task has them
   }
   q.answer = row.number("label", 0);
 }
@@ -160,9 +209,13 @@ struct Format {
   const char* name;
   void (*read)(const Row&, ChoiceQuestion&);
 };
-const Format kFormats[] = {{"openbookqa", read_openbookqa}, {"piqa", read_piqa},
-                           {"arc_easy", read_arc},          {"arc_challenge", read_arc},
-                           {"hellaswag", read_hellaswag},   {"copa", read_copa}};
+const Format kFormats[] = {{"openbookqa", read_openbookqa},
+                           {"piqa", read_piqa},
+                           {"arc_easy", read_arc},
+                           {"arc_challenge", read_arc},
+                           {"hellaswag", read_hellaswag},
+                           {"winogrande", read_winogrande},
+                           {"copa", read_copa}};
 
 void check(const ChoiceQuestion& q, const std::string& where) {
   CHECK_AS(Fault::bad_file, !q.text.empty(), where, ": the question is empty");
@@ -192,7 +245,9 @@ std::vector<ChoiceQuestion> read_choice_questions(const std::string& task,
   CHECK_AS(Fault::usage, format != std::end(kFormats), "--task: no task ", task);
   std::vector<ChoiceQuestion> questions;
   std::map<std::string, std::string> seen;
-  each_json_row(file, [&](const Json& json, const std::string& where) {
+  const bool xml = file.extension() == ".xml";
+  CHECK_AS(Fault::usage, !xml || task == "copa", file.string(), ": XML is read for --task copa");
+  (xml ? each_copa_item : each_json_row)(file, [&](const Json& json, const std::string& where) {
     ChoiceQuestion q;
     format->read({json, where}, q);
     q.json = json.dump();
@@ -214,7 +269,8 @@ std::string few_shot_text(const std::vector<ChoiceQuestion>& rows, int64_t shots
   std::string text;
   for (int64_t i = 0; i < shots; ++i) {
     const ChoiceQuestion& row = rows[static_cast<size_t>(i)];
-    text += row.text + " " + row.choices[static_cast<size_t>(row.answer)] + "\n\n";
+    text += row.text_of(static_cast<size_t>(row.answer)) + " " +
+            row.choices[static_cast<size_t>(row.answer)] + "\n\n";
   }
   return text;
 }

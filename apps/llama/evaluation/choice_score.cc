@@ -66,8 +66,9 @@ std::vector<ChoiceScores> ChoiceScorer::operator()(std::span<const ChoiceQuestio
     ChoiceScores found;
     // The last token is nothing but a target, where a mask does not look at its query as well.
     const int64_t most_ids = model_.context() + (cache_.mode == KvMode::mask ? 0 : 1);
-    for (const std::string& choice : question.choices) {
-      texts.push_back(scored_text(tokenizer_, few_shots_ + question.text, " " + choice, most_ids));
+    for (size_t i = 0; i < question.choices.size(); ++i) {
+      texts.push_back(scored_text(tokenizer_, few_shots_ + question.text_of(i),
+                                  " " + question.choices[i], most_ids));
       found.tokens.push_back(std::ssize(texts.back().continuation));
       found.cut.push_back(texts.back().cut);
     }

@@ -46,6 +46,12 @@ void add_evaluation_options(OptionTable& table) {
                               "folder for samples and results in lm-eval's layout; a stopped run "
                               "goes on from what is there")
       .free_on_resume();
+  table
+      .add_optional<std::string>("eval.name", "--name",
+                                 "of its files in --output, so that calls of one verb stand beside "
+                                 "each other there (unset: the task's)")
+      .only_with("eval.output")
+      .free_on_resume();
   table.add("eval.log_samples", "--log-samples", true, "keep the samples in --output")
       .only_with("eval.output")
       .free_on_resume();
@@ -77,13 +83,17 @@ Mean mean_of(const std::vector<double>& values) {
 }
 
 SampleLog::SampleLog(const Options& options, const std::string& task)
-    : options_(options), task_(task), model_(options.get<std::string>("model.path")) {
+    : options_(options),
+      task_(options.has("eval.name") ? options.get<std::string>("eval.name") : task),
+      file_name_(sanitized_name(task_)),
+      model_(options.get<std::string>("model.path")) {
   if (!options.has("eval.output")) return;
   folder_ = options.get<fs::path>("eval.output") / sanitized_name(model_);
   std::error_code error;
   fs::create_directories(folder_, error);
   CHECK_AS(Fault::disk, !error, folder_.string(), ": ", error.message());
-  part_.emplace(folder_ / concat("samples_", task, ".part.jsonl"), options, task);
+  CHECK_AS(Fault::usage, !file_name_.empty(), "--name: an empty name");
+  part_.emplace(folder_ / concat("samples_", file_name_, ".part.jsonl"), options, task);
   samples_ = part_->found();
   if (!samples_.empty())
     log_info(part_->file().string(), ": goes on after ", samples_.size(), " samples");
@@ -134,7 +144,7 @@ fs::path SampleLog::finish(const std::vector<std::pair<std::string, JsonObject>>
   if (options_.get<bool>("eval.log_samples")) {
     std::string lines;
     for (const nlohmann::json& sample : samples_) lines += sample.dump() + "\n";
-    write_whole_file(folder_ / concat("samples_", task_, "_", time, ".jsonl"), lines);
+    write_whole_file(folder_ / concat("samples_", file_name_, "_", time, ".jsonl"), lines);
   }
   return finish_with(file.text() + "\n", time);
 }

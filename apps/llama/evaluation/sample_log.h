@@ -14,12 +14,13 @@
 
 namespace mullion {
 
-// --output --log-samples --limit --batch-size --show
+// --output --name --log-samples --limit --batch-size --show
 void add_evaluation_options(OptionTable& table);
 
 class SampleLog {
  public:
-  // `task`: in the names of files. Error(usage) where the folder has lines of other options.
+  // `task`: in the names of files, where --name is not given. Error(usage) where the folder has
+  // lines of other options.
   SampleLog(const Options& options, const std::string& task);
   // Samples of an earlier run, then those added; in order.
   const std::vector<nlohmann::json>& samples() const { return samples_; }
@@ -32,9 +33,12 @@ class SampleLog {
   // The same file with this text; the samples so far are then no run to go on with.
   std::filesystem::path finish_with(const std::string& results, const std::string& time);
 
+  // Where the samples are while it runs; "" without --output.
+  std::filesystem::path part() const { return part_ ? part_->file() : std::filesystem::path(); }
+
  private:
   const Options& options_;
-  std::string task_, model_;
+  std::string task_, file_name_, model_;
   std::filesystem::path folder_;
   std::optional<PartLog> part_;
   std::vector<nlohmann::json> samples_;

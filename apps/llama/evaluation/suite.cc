@@ -31,6 +31,16 @@ verb = "choice"
 task = "arc_easy"
 data = "DATA/commonsense/arc-easy_test.json"
 
+[winogrande]
+verb = "choice"
+task = "winogrande"
+data = "DATA/commonsense/winogrande_test.json"
+
+[copa]
+verb = "choice"
+task = "copa"
+data = "DATA/commonsense/balanced-copa-dev-all.xml"
+
 [topic]
 data = "DATA/longctx/longchat_topics"
 topics = [5, 10]
@@ -58,6 +68,8 @@ class Reader {
     const toml::table* section = node.as_table();
     CHECK_AS(Fault::usage, section, where(node), name,
              ": is no section [NAME] with the options of a task");
+    CHECK_AS(Fault::usage, name != "all" && !name.empty(), where(node), "[", name,
+             "]: is no name of a section; the results of all have it");
     SuiteTask task{.name = name, .verb = name, .words = {}, .absent = {}};
     for (const auto& [key, value] : *section) {
       const std::string flag(key.str());

@@ -303,18 +303,19 @@ ReplyFacts Server::facts(const char* prefix) {
           std::time(nullptr)};
 }
 
-Job Server::job(const Wanted& wanted, std::vector<int32_t> prompt, int64_t answer,
-                std::optional<int64_t> max_tokens) {
+Job Server::job(const Wanted& wanted, const char* field, std::vector<int32_t> prompt,
+                int64_t answer, std::optional<int64_t> max_tokens) {
   const int64_t context = options_.context;
   const auto length = std::ssize(prompt);
   require_known(prompt, model_.vocabulary());
   const bool rolls = scheduler_.options().cache.positions == KvPositions::rolled;
   const int64_t most = rolls ? KvCache::kNoEnd : context - length;
-  if (length > context - (rolls || max_tokens == 0 ? 0 : 1) || max_tokens.value_or(1) > most)
+  const bool too_long = length > context - (rolls || max_tokens == 0 ? 0 : 1);
+  if (too_long || max_tokens.value_or(1) > most)
     throw ApiError(400,
                    concat("the context is ", context, " tokens, but the prompt has ", length,
                           max_tokens ? concat(" and the answer may have ", *max_tokens) : ""),
-                   "max_tokens", "context_length_exceeded");
+                   too_long ? field : "max_tokens", "context_length_exceeded");
   Job job{.prompt = std::move(prompt),
           .max_tokens = max_tokens.value_or(std::max<int64_t>(1, context - length)),
           .sampling = wanted.sampling,
@@ -352,7 +353,7 @@ void Server::complete(const std::string& body, Response& response) {
       prompt.text = tokenizer_.decode(prompt.ids, {.specials = true});
     }
     for (int64_t n = 0; n < request.n; ++n) {
-      jobs.push_back(job(request, prompt.ids, n, request.max_tokens));
+      jobs.push_back(job(request, "prompt", prompt.ids, n, request.max_tokens));
       jobs.back().score_prompt = request.echo && request.top >= 0;
     }
   }
@@ -370,7 +371,7 @@ void Server::chat(const std::string& body, Response& response) {
   }
   std::vector<Job> jobs;
   for (int64_t n = 0; n < request.n; ++n) {
-    jobs.push_back(job(request, ids, n, request.max_tokens));
+    jobs.push_back(job(request, "messages", ids, n, request.max_tokens));
     jobs.back().lead = chat_->answer_lead();
   }
   reply(request, std::move(jobs), chat_reply(facts("chatcmpl-"), request, std::ssize(ids)),

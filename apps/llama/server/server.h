@@ -67,7 +67,8 @@ class Server {
              Response& response);
   void stream(const std::shared_ptr<Exchange>& exchange, const std::shared_ptr<Reply>& reply,
               bool include_usage, Response& response);
-  Job job(const Wanted& wanted, std::vector<int32_t> prompt, int64_t answer,
+  // `field`: that the prompt came in, for errors.
+  Job job(const Wanted& wanted, const char* field, std::vector<int32_t> prompt, int64_t answer,
           std::optional<int64_t> max_tokens);
   ReplyFacts facts(const char* prefix);
   void routes();

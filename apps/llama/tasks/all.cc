@@ -8,6 +8,7 @@
 #include "apps/llama/evaluation/sample_log.h"
 #include "apps/llama/evaluation/suite.h"
 #include "apps/llama/evaluation/task.h"
+#include "apps/options/flag_words.h"
 #include "apps/options/nearest.h"
 #include "apps/program/command_text.h"
 #include "apps/program/log.h"
@@ -70,7 +71,8 @@ Options options_of(const Options& call, const EvaluationTask& run, const SuiteTa
     Options own = std::move(*parsed.options);
     for (const std::string& key : call.given()) {
       // Where there are no samples, this program keeps the answer itself.
-      if (key.starts_with("all.") || key == "eval.output" || key == "eval.log_samples") {
+      if (key.starts_with("all.") || key == "eval.output" || key == "eval.log_samples" ||
+          key == "eval.name") {
         if (run.table.find(key)) own.set(key, call.value(key), call.source(key));
         continue;
       }
@@ -80,6 +82,8 @@ Options options_of(const Options& call, const EvaluationTask& run, const SuiteTa
       else if (own.is_default(key))
         own.set(key, call.value(key), call.source(key));
     }
+    if (run.table.find("eval.name") && own.is_default("eval.name"))
+      own.set("eval.name", OptionValue(task.name), "section");
     own.json = call.json;
     own.arguments = task.words;
     return own;
@@ -192,14 +196,20 @@ std::string table_of(const json& results) {
   return text;
 }
 
-std::string call_of(const SuiteTask& task) {
-  std::vector<std::string> words = {task.verb};
-  words.insert(words.end(), task.words.begin(), task.words.end());
+// The call that would make this evaluation alone.
+std::string call_of(const Chosen& chosen) {
+  std::vector<std::string> words = {chosen.task.verb};
+  const Options& options = chosen.options;
+  for (const std::string& key : options.given()) {
+    const std::vector<std::string> said =
+        flag_words(*options.table().find(key), options.value(key));
+    words.insert(words.end(), said.begin(), said.end());
+  }
   return command_text("eval_llama", words);
 }
 
 json run_task(const Chosen& chosen, SharedModel& model, int& code) {
-  log_info("== ", chosen.task.name, ": ", call_of(chosen.task));
+  log_info("== ", chosen.task.name, ": ", call_of(chosen));
   const auto begin = std::chrono::steady_clock::now();
   const Outcome outcome = chosen.run.run(chosen.options, model);
   const std::chrono::duration<double> time = std::chrono::steady_clock::now() - begin;
@@ -233,7 +243,7 @@ Outcome all(const Options& options, SharedModel& model) {
   if (options.dry_run) {
     std::vector<std::string> calls;
     for (const Chosen& c : chosen) {
-      calls.push_back(call_of(c.task));
+      calls.push_back(call_of(c));
       print_result(options, c.task.name + ": " + calls.back());
     }
     return JsonObject().set("tasks", calls);
@@ -246,9 +256,9 @@ Outcome all(const Options& options, SharedModel& model) {
     CHECK_AS(Fault::usage,
              std::any_of(chosen.begin(), chosen.end(),
                          [&](const Chosen& c) { return c.identity == sample.at("identity"); }),
-             "all: ", sample.at("task").get<std::string>(),
-             " is complete in samples_all.part.jsonl of the output folder, but is not among these "
-             "tasks, or has other options now; choose it as well, or remove that file");
+             "all: ", sample.at("task").get<std::string>(), " is complete in ", log.part().string(),
+             ", but is not among these tasks, or has other options now; choose it as well, or "
+             "remove that file");
   catch_stop_signals();
   std::vector<json> done;
   std::vector<std::string> failed;

@@ -30,7 +30,9 @@ OptionTable choice_table() {
   table.add_optional<std::string>("choice.task", "--task", "how rows become texts")
       .one_of(choice_task_names())
       .required();
-  table.add_optional<std::filesystem::path>("choice.data", "--data", "rows, .jsonl or .json")
+  table
+      .add_optional<std::filesystem::path>("choice.data", "--data",
+                                           "rows, .jsonl or .json; COPA's .xml")
       .required();
   table
       .add_optional<std::filesystem::path>("choice.fewshot_data", "--fewshot-data",
@@ -73,8 +75,9 @@ JsonObject sample_json(int64_t number, const ChoiceQuestion& q, const std::strin
   JsonObject arguments, sample;
   std::vector<std::vector<double>> responses;
   for (size_t i = 0; i < q.choices.size(); ++i) {
-    arguments.set(concat("gen_args_", i),
-                  JsonObject().set("arg_0", few_shots + q.text).set("arg_1", " " + q.choices[i]));
+    arguments.set(
+        concat("gen_args_", i),
+        JsonObject().set("arg_0", few_shots + q.text_of(i)).set("arg_1", " " + q.choices[i]));
     responses.push_back({scores.sum[i]});
   }
   sample.set("doc_id", number).put("doc", q.json).set("target", q.answer);
@@ -93,11 +96,12 @@ void show(const Options& options, const std::vector<ChoiceQuestion>& questions,
   const auto count = std::min<int64_t>(options.get<int64_t>("eval.show"), std::ssize(questions));
   for (int64_t i = 0; i < count; ++i) {
     const ChoiceQuestion& q = questions[static_cast<size_t>(i)];
-    log_info("sample ", i, " (", q.id, "), scored behind what is between the marks:\n<<<",
-             few_shots, q.text, ">>>");
-    for (size_t k = 0; k < q.choices.size(); ++k)
+    log_info("sample ", i, " (", q.id, "), scored behind what is between the marks:");
+    for (size_t k = 0; k < q.choices.size(); ++k) {
+      if (k == 0 || !q.texts.empty()) log_info("<<<", few_shots, q.text_of(k), ">>>");
       log_info(k == static_cast<size_t>(q.answer) ? "  right: <<< " : "  wrong: <<< ", q.choices[k],
                ">>>");
+    }
   }
 }
 

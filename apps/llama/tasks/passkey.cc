@@ -9,6 +9,7 @@
 #include "apps/program/progress.h"
 #include "apps/program/signals.h"
 #include "tensor/io/file.h"
+#include "tensor/io/file_place.h"
 
 namespace mullion {
 namespace {
@@ -65,7 +66,7 @@ Outcome passkey(const Options& options, SharedModel& shared) {
                        model.context()),
                 Fault::usage, "a smaller --max-tokens, or --rope-scaling linear --rope-factor F");
   if (options.has("passkey.csv"))  // now, not after the work
-    AtomicFile probe(options.get<std::filesystem::path>("passkey.csv"));
+    check_file_place(options.get<std::filesystem::path>("passkey.csv"));
   const KvCacheOptions cache = cache_options(options);
   catch_stop_signals();
   std::vector<std::optional<double>> depths = {std::nullopt};

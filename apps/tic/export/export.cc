@@ -6,6 +6,7 @@
 #include "nn/state.h"
 #include "tensor/io/atomic_folder.h"
 #include "tensor/io/file.h"
+#include "tensor/io/file_place.h"
 
 namespace mullion {
 
@@ -39,6 +40,7 @@ Outcome export_model(const Options& options) {
   const auto output = options.get<fs::path>("export.output");
   const bool onnx = options.get<std::string>("export.format") == "onnx";
   if (onnx) CHECK_AS(Fault::usage, !fs::exists(output), output.string(), ": is there already");
+  onnx ? check_file_place(output) : check_folder_place(output);  // before the work
   const bool ema = options.get<bool>("model.use_ema");
   const auto checkpoint = options.get<std::string>("model.checkpoint");
   const LoadedTic loaded = load_tic(checkpoint, ema);
