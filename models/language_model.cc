@@ -1,6 +1,7 @@
 #include "models/language_model.h"
 
 #include "autograd/ops.h"
+#include "nn/unit.h"
 
 namespace mullion {
 
@@ -13,6 +14,7 @@ Tensor LanguageModel::logits(const Tensor& ids, KvCache* cache) const {
 Tensor LanguageModel::loss(const Tensor& ids, const Tensor& targets, double scale,
                            const Tensor& dropout_stream) const {
   check_same_shape("language model: loss", ids, targets);
+  const UnitScope unit(*this);
   const Tensor x = hidden(ids, nullptr, dropout_stream);
   const bool packed = !pattern().documents.empty();
   const Tensor lines = packed ? raw::reshape(targets, {1, targets.numel()}) : targets;

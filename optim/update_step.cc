@@ -20,6 +20,45 @@ constexpr char kAverageFile[] = "model_ema.safetensors";
 constexpr char kStateFile[] = "train_state.json";
 constexpr char kOptimizerPart[] = "optimizer.rank-%03d.safetensors";
 
+// What a name says: "exp_avg.w@128" is a flat piece of exp_avg.w from its element 128 on
+// (optim/parallel/full_shard.h), a name without @ all of it.
+struct Piece {
+  std::string of;
+  int64_t first = 0, count = 0;
+
+  Piece(const std::string& name, int64_t elements) : of(name), count(elements) {
+    const size_t at = name.rfind('@');
+    if (at == std::string::npos) return;
+    of = name.substr(0, at);
+    first = std::atoll(name.c_str() + at + 1);
+  }
+};
+
+// A moment or a piece of one, from whatever pieces the files have.
+void load_moment(const std::filesystem::path& folder,
+                 const std::vector<std::unique_ptr<TensorSource>>& parts, const NamedParameter& m) {
+  const Piece wanted(m.name, m.value.numel());
+  const Tensor target = raw::reshape(m.value, {wanted.count});
+  int64_t found = 0;
+  for (const auto& part : parts)
+    for (const TensorEntry& entry : part->entries()) {
+      const Piece stored(entry.name, static_cast<int64_t>(entry.count));
+      if (stored.of != wanted.of) continue;
+      if (entry.name == m.name && stored.count == wanted.count)
+        return load_tensor(*part, m.name, m.value);
+      const int64_t from = std::max(stored.first, wanted.first);
+      const int64_t to = std::min(stored.first + stored.count, wanted.first + wanted.count);
+      if (from >= to) continue;
+      const Tensor values = Tensor::empty({stored.count});
+      part->read_f32(entry.name, values.data<float>());
+      raw::copy_into(raw::slice(values, 0, from - stored.first, to - stored.first),
+                     raw::slice(target, 0, from - wanted.first, to - wanted.first));
+      found += to - from;
+    }
+  CHECK_AS(Fault::bad_file, found == wanted.count, folder.string(), ": of ", m.name, " the files ",
+           "of the optimizer have ", found, " elements of ", wanted.count);
+}
+
 // From one file, or the parts of as many ranks as there were. `some`: there are more moments than
 // these.
 void load_moments(const std::filesystem::path& folder, const std::vector<NamedParameter>& moments,
@@ -35,13 +74,7 @@ void load_moments(const std::filesystem::path& folder, const std::vector<NamedPa
     if (!std::filesystem::exists(folder / name)) break;
     parts.push_back(open_safetensors(folder / name));
   }
-  for (const NamedParameter& m : moments) {
-    const auto holds = [&](const auto& part) { return part->find(m.name) != nullptr; };
-    const auto part = std::find_if(parts.begin(), parts.end(), holds);
-    CHECK_AS(Fault::bad_file, part != parts.end(), folder.string(), ": ", m.name,
-             " is in none of the files of the optimizer");
-    load_tensor(**part, m.name, m.value);
-  }
+  for (const NamedParameter& m : moments) load_moment(folder, parts, m);
 }
 
 Device device_of(const std::vector<NamedParameter>& parameters) {
@@ -63,11 +96,14 @@ UpdateStep::UpdateStep(std::vector<NamedParameter> parameters, std::unique_ptr<O
       optimizer_(std::move(optimizer)),
       options_(std::move(options)),
       graph_(options_.graph, device_of(parameters_), values_of(parameters_),
-             [loss = std::move(loss), ranks = options_.rank_sum](const Inputs& batch) {
+             [loss = std::move(loss), ranks = options_.ranks](const Inputs& batch) {
                const Tensor result = loss(batch);
                ranks ? ranks->backward(result) : backward(result);
                return result;
-             }) {}
+             }) {
+  CHECK(!options_.average || options_.shard || !sharded(),
+        "update: an average beside weights that are spread over ranks");
+}
 
 void UpdateStep::accumulate(int64_t micro_batches, const std::function<Inputs()>& next) {
   CHECK(losses_.empty(), "update: accumulate() a second time before apply()");
@@ -77,8 +113,9 @@ void UpdateStep::accumulate(int64_t micro_batches, const std::function<Inputs()>
 UpdateReport UpdateStep::apply(double lr) {
   std::vector<Tensor> losses = std::exchange(losses_, {});
   CHECK(!losses.empty(), "update: apply() before accumulate()");
-  if (options_.rank_sum) options_.rank_sum->finish(losses);
-  const Tensor squares = grad_sum_squares(parameters_, losses);
+  if (options_.ranks) options_.ranks->finish(losses);
+  Tensor squares = grad_sum_squares(parameters_, losses);
+  if (options_.ranks) options_.ranks->add_up(squares);
   optimizer_->step(lr, squares, options_.max_norm);
   clear_grads(parameters_);
   if (options_.average) options_.average->update(squares);
@@ -117,7 +154,7 @@ void UpdateStep::swap_average() const {
 
 std::vector<std::string> UpdateStep::save_part(const std::filesystem::path& folder) const {
   char name[64];
-  std::snprintf(name, sizeof name, kOptimizerPart, static_cast<int>(options_.shard->rank()));
+  std::snprintf(name, sizeof name, kOptimizerPart, static_cast<int>(options_.ranks->rank()));
   std::vector<std::string> names = {name};
   std::exception_ptr refused;  // by the disk, told when all ranks have done their part
   const auto write = [&](const std::string& file, const auto& tensors) {
@@ -130,7 +167,7 @@ std::vector<std::string> UpdateStep::save_part(const std::filesystem::path& fold
   write(name, optimizer_->state());
   if (options_.average) {
     swap_average();  // so that the first rank, too, has all averages
-    if (options_.shard->rank() == 0) {
+    if (options_.ranks->rank() == 0) {
       write(kAverageFile, parameters_);
       names.emplace_back(kAverageFile);
     }
@@ -145,7 +182,7 @@ std::vector<std::string> UpdateStep::save(const std::filesystem::path& folder) c
                           {"loss_sum", loss_sum_},
                           {"loss_steps", loss_steps_}};
   std::vector<std::string> names = {kStateFile};
-  if (!options_.shard) {
+  if (!sharded()) {
     save_tensors(folder / kOptimizerFile, optimizer_->state());
     names.emplace_back(kOptimizerFile);
   }
@@ -161,7 +198,7 @@ std::vector<std::string> UpdateStep::save(const std::filesystem::path& folder) c
 }
 
 void UpdateStep::load(const std::filesystem::path& folder) {
-  load_moments(folder, optimizer_->state(), options_.shard != nullptr);
+  load_moments(folder, optimizer_->state(), sharded());
   const nlohmann::json state = read_json_file(folder / kStateFile);
   const std::string file = (folder / kStateFile).string();
   const auto count = [&](const char* key) {

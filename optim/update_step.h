@@ -19,8 +19,8 @@
 #include "autograd/step_graph.h"
 #include "optim/ema.h"
 #include "optim/optimizer.h"
-#include "optim/parallel/rank_sum.h"
 #include "optim/parallel/shard.h"
+#include "optim/parallel/step_ranks.h"
 
 namespace mullion {
 
@@ -29,8 +29,8 @@ struct UpdateOptions {
   GraphUse graph = GraphUse::off;
   std::unique_ptr<Ema> average = nullptr;  // of the same parameters
   // Where set, this process makes a part of a step's passes, and adds its gradients and losses up
-  // with those of the other ranks; `graph` is then off, for gradients move into buckets.
-  std::shared_ptr<RankSum> rank_sum = nullptr;
+  // with those of the other ranks; `graph` is then off, for gradients move.
+  std::shared_ptr<StepRanks> ranks = nullptr;
   // Where set, the optimizer and the average are of the parameters that this rank owns.
   std::shared_ptr<OptimizerShard> shard = nullptr;
 };
@@ -72,7 +72,7 @@ class UpdateStep {
   // optimizer.rank-000.safetensors, ... and the whole average. All ranks write them at once.
   std::vector<std::string> save(const std::filesystem::path& folder) const;
   std::vector<std::string> save_part(const std::filesystem::path& folder) const;
-  bool sharded() const { return options_.shard != nullptr; }
+  bool sharded() const { return options_.shard || (options_.ranks && options_.ranks->has_part()); }
   // Files of either kind, and of any number of ranks.
   void load(const std::filesystem::path& folder);
 

@@ -69,6 +69,8 @@ Elements<T> Tensor::data() const {
 
 template <typename T>
 T* Elements<T>::first() const {
+  CHECK(tensor_->storage->bytes() > 0 || tensor_->shape.numel() == 0, OpScope::prefix(),
+        "a tensor of shape ", tensor_->shape, " is used while its elements are not here");
   return reinterpret_cast<T*>(tensor_->storage->data() + tensor_->offset * size_of(tensor_->dtype));
 }
 

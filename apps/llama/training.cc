@@ -12,10 +12,12 @@
 #include "apps/llama/lora_options.h"
 #include "apps/llama/model_amp.h"
 #include "apps/llama/model_options.h"
+#include "apps/options/device.h"
 #include "apps/options/nearest.h"
 #include "apps/options/schedule_check.h"
 #include "apps/program/log.h"
 #include "apps/run/ranks.h"
+#include "apps/run/training_plan.h"
 #include "apps/run/update_ranks.h"
 #include "autograd/ops.h"
 #include "nn/state.h"
@@ -112,19 +114,29 @@ void LlamaTraining::open_model() {
   if (!lora_) check_companions(tokenizer_path_);
   if (lora_ && config_.rope_scaling != base_scaling)
     rope_lines_ = python_lines(config_, adapter_base_name());
+  const bool spread = spreads_weights(options_);
+  if (spread && recompute() != Recompute::block)
+    throw Error(
+        "--shard full: weights come again in the backward pass, block by block, where "
+        "blocks are recomputed",
+        Fault::usage, "--grad-checkpointing");
   if (options_.dry_run) return print_banner();
-  require_memory(cost().bytes, device_);
+  // Weights that will be spread are read into memory of the host, from where each rank takes its
+  // part.
+  const Device at = spread ? Device{} : device_;
+  require_memory(cost().bytes, at);
   if (scratch) {
     model_ = std::make_unique<Llama>(config_);
     model_->initialize(options_.seed());
-    move_to(*model_, device_);
+    move_to(*model_, at);
   } else {
     base_fingerprint_ = fingerprint(*base->weights);
     base->config = config_;
-    held_.device = device_;
+    held_.device = at;
     model_ = load_llama(*base, held_);
   }
-  model_->set_compute_type(apply_amp(options_, *model_));
+  model_->set_compute_type(at == device_ ? apply_amp(options_, *model_)
+                                         : apply_amp(options_, device_));
   model_->set_pattern(pattern_);
   model_->set_recompute(recompute());
   model_->set_context_parallel(context_ranks_.parallel());
@@ -138,6 +150,10 @@ void LlamaTraining::open_model() {
   }
   make_update();
   print_banner();
+  if (!full_) return;
+  reset_peak_memory(device_);  // the whole model is gone
+  log_info("spread     over ", rank_count(), " ranks; weights, gradients and moments take at most ",
+           bytes_in_words(static_cast<double>(full_->peak_bytes())), " of each");
 }
 
 void LlamaTraining::open_data() {
@@ -181,7 +197,7 @@ void LlamaTraining::choose_trained(const LlamaCheckpoint* base) {
 
 // Norms are not decayed, as in Hugging Face's Trainer.
 void LlamaTraining::make_update() {
-  const std::vector<NamedParameter> trained = trainable_parameters(*model_);
+  std::vector<NamedParameter> trained = trainable_parameters(*model_);
   ParameterGroup norms, embedding, others;
   others.weight_decay = embedding.weight_decay = options_.get<double>("optim.weight_decay");
   if (options_.has("optim.lr_embed") && schedule_.lr > 0)
@@ -197,7 +213,10 @@ void LlamaTraining::make_update() {
   const GraphUse graph = recorded ? graph_use(options_, device_) : GraphUse::off;
   UpdateOptions update{.max_norm = options_.get<double>("optim.clip_grad"), .graph = graph};
   std::vector<ParameterGroup> groups = {norms, embedding, others};
-  spread_over_ranks(options_, trained, accumulate_, context_ranks_.size(), groups, update);
+  ModelUnits units{*model_, {}, device_};
+  for (const auto& layer : model_->layers()) units.units.push_back(layer.get());
+  full_ = spread_over_ranks(options_, trained, accumulate_, context_ranks_.size(), groups, update,
+                            &units);
   update_ = std::make_unique<UpdateStep>(
       trained, make_adamw(groups, {betas[0], betas[1], options_.get<double>("optim.eps")}),
       [this](const UpdateStep::Inputs& in) { return loss(in); }, std::move(update));
@@ -337,15 +356,21 @@ Evaluation LlamaTraining::validate() {
   // The ranks take the batches in turn; sums are made in the batches' order, whoever computed them.
   const auto batches = static_cast<size_t>((rows + batch_ - 1) / batch_);
   std::vector<double> losses(batches), targets(batches);
-  for (auto i = static_cast<size_t>(context_ranks_.group()); i < batches && result.complete;
-       i += static_cast<size_t>(context_ranks_.groups())) {
-    const int64_t row = static_cast<int64_t>(i) * batch_;
+  const auto groups = static_cast<size_t>(context_ranks_.groups());
+  // Where weights are spread all ranks make as many passes: without a batch, of the first one.
+  const size_t passes = full_ ? (batches + groups - 1) / groups * groups : batches;
+  for (auto i = static_cast<size_t>(context_ranks_.group()); i < passes && result.complete;
+       i += groups) {
+    const int64_t row = i < batches ? static_cast<int64_t>(i) * batch_ : 0;
     const TextBatch batch = data_->validation_batch(row, std::min(batch_, rows - row));
-    losses[i] =
+    const double loss =
         model_->loss(tensor_of(batch.ids, batch), tensor_of(batch.targets, batch), 1).item();
-    if (context_ranks_.speaks()) targets[i] = static_cast<double>(batch.learned);
-    result.complete = !context_ranks_.any(stop_requested()) ||
-                      i + static_cast<size_t>(context_ranks_.groups()) >= batches;
+    if (i < batches) {
+      losses[i] = loss;
+      if (context_ranks_.speaks()) targets[i] = static_cast<double>(batch.learned);
+    }
+    const bool stop = full_ ? any_rank(stop_requested()) : context_ranks_.any(stop_requested());
+    result.complete = !stop || i + groups >= passes;
   }
   model_->set_pattern(pattern_);
   result.complete = all_ranks(result.complete);

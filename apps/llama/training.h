@@ -12,6 +12,7 @@
 #include "apps/run/training_run.h"
 #include "models/llama/cost.h"
 #include "models/llama/load.h"
+#include "optim/parallel/full_shard.h"
 #include "optim/schedule.h"
 #include "optim/update_step.h"
 
@@ -80,6 +81,7 @@ class LlamaTraining {
   std::filesystem::path tokenizer_path_, initial_adapter_;  // "": start from fresh pairs
   std::string rope_lines_;  // Python that a reader of the adapter needs; "" where it needs none
   std::unique_ptr<Llama> model_;
+  std::shared_ptr<FullShard> full_;  // --shard full; else null
   std::unique_ptr<UpdateStep> update_;
   Schedule schedule_;
   std::unique_ptr<TrainingData> data_;

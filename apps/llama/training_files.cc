@@ -66,19 +66,26 @@ TrainingState LlamaTraining::state() {
   state.non_finite = update_->count_nonfinite();
   state.write = [this](CheckpointWriter& writer) {
     write_weights(writer);
+    if (full_) full_->let_go();
     // Order and random numbers are functions of the seed and the step.
     writer.add_files([this](const fs::path& folder) { return update_->save(folder); });
   };
   if (update_->sharded())
-    state.write_part = [this](const fs::path& folder) { return update_->save_part(folder); };
+    state.write_part = [this](const fs::path& folder) {
+      if (full_) full_->collect();
+      return update_->save_part(folder);
+    };
   return state;
 }
 
 void LlamaTraining::restore(const CheckpointInfo& checkpoint) {
-  if (lora_)
-    load_adapter_values(*model_, checkpoint.path("adapter"));
-  else
-    load_tensors(*open_safetensors(checkpoint.path("model")), named_parameters(*model_));
+  const auto load = [&] {
+    if (lora_)
+      load_adapter_values(*model_, checkpoint.path("adapter"));
+    else
+      load_tensors(*open_safetensors(checkpoint.path("model")), named_parameters(*model_));
+  };
+  full_ ? full_->refill(load) : load();
   update_->load(checkpoint.folder);
 }
 

@@ -126,7 +126,7 @@ std::unique_ptr<Tic> make_tic_model(const Options& o, const TicConfig& config,
 }
 
 std::unique_ptr<UpdateStep> make_tic_update(const Options& o, Tic& model, Device device) {
-  const std::vector<NamedParameter> parameters = trainable_parameters(model);
+  std::vector<NamedParameter> parameters = trainable_parameters(model);
   std::vector<ParameterGroup> groups =
       tic_parameter_groups(parameters, model.config(), o.get<double>("optim.weight_decay"),
                            o.get<double>("optim.layer_decay"));

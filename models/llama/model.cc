@@ -7,6 +7,7 @@
 #include "autograd/ops.h"
 #include "nn/init.h"
 #include "nn/placeholder.h"
+#include "nn/unit.h"
 
 namespace mullion {
 
@@ -142,6 +143,7 @@ Tensor Llama::hidden(const Tensor& ids, KvCache* cache, const Tensor& dropout_st
   for (size_t i = 0; i < layers_.size(); ++i) {
     if (!cache) context.recompute = {recompute_, i, layers_.size()};
     const auto block = [layer = layers_[i].get(), context, i](const Tensor& input) {
+      const UnitScope unit(*layer);
       return (*layer)(input, context, static_cast<int64_t>(i));
     };
     x = context.recompute.block(block, x);

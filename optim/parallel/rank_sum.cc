@@ -17,33 +17,19 @@ int64_t padded(int64_t n) { return (n + kAlign - 1) / kAlign * kAlign; }
 
 }  // namespace
 
-int64_t passes_of_rank(int64_t passes, int64_t rank, int64_t ranks) {
-  if (passes < ranks)
-    throw Error(concat(ranks, " ranks for ", passes, passes == 1 ? " pass" : " passes",
-                       " a step: a rank makes whole passes (--grad-accum-steps)"),
-                Fault::usage,
-                "a smaller --batch-size and as many times more --grad-accum-steps: the same step");
-  return (passes - rank + ranks - 1) / ranks;
-}
-
 RankSum::RankSum(Communicator& ranks, std::vector<NamedParameter> parameters, int64_t passes,
                  RankSumOptions options)
-    : ranks_(ranks),
+    : StepRanks(ranks, passes, options.ranks_a_pass),
       parameters_(std::move(parameters)),
-      passes_(passes),
-      group_(ranks.rank() / options.ranks_a_pass),
-      groups_(ranks.size() / options.ranks_a_pass),
       options_(options),
       uses_(parameters_.size()),
       uses_so_far_(parameters_.size()) {
-  passes_of_rank(passes, group_, groups_);  // there are enough
   for (size_t i = 0; i < parameters_.size(); ++i)
     places_.emplace(parameters_[i].value.grad_data().get(), i);
 }
 
 void RankSum::backward(const Tensor& loss) {
-  const bool sends =
-      ++pass_ == passes_of_rank(passes_, group_, groups_) && planned() && options_.overlap;
+  const bool sends = ++pass_ == own_passes() && planned() && options_.overlap;
   std::fill(uses_so_far_.begin(), uses_so_far_.end(), 0);
   for (Bucket& bucket : buckets_) bucket.missing = std::ssize(bucket.members);
   {
@@ -132,20 +118,11 @@ void RankSum::send(Bucket& bucket) {
 }
 
 void RankSum::finish(std::vector<Tensor>& losses) {
-  CHECK(
-      std::ssize(losses) == passes_of_rank(passes_, group_, groups_) && pass_ == std::ssize(losses),
-      losses.size(), " losses of ", pass_, " passes on rank ", ranks_.rank());
+  CHECK(pass_ == own_passes(), pass_, " passes of ", own_passes(), " on rank ", rank());
   pass_ = 0;
   while (sent_ < buckets_.size()) send(buckets_[sent_++]);
   sent_ = 0;
-  const Device device = losses.front().device();
-  Tensor all_losses = Tensor::zeros({passes_}, DType::f32, device);
-  const auto loss_of = [&](int64_t pass) {
-    return raw::reshape(raw::slice(all_losses, 0, pass, pass + 1), {});
-  };
-  for (int64_t i = 0; i < std::ssize(losses); ++i)
-    raw::copy_into(raw::reshape(losses[static_cast<size_t>(i)], {}), loss_of(group_ + i * groups_));
-  const auto loss_sum = ranks_.start_all_reduce(all_losses);
+  share_losses(losses);
   for (Bucket& bucket : buckets_) {
     std::exchange(bucket.sum, nullptr)->wait();
     int64_t at = 0;
@@ -157,9 +134,6 @@ void RankSum::finish(std::vector<Tensor>& losses) {
     }
     bucket.memory = Tensor();
   }
-  loss_sum->wait();
-  losses.clear();
-  for (int64_t pass = 0; pass < passes_; ++pass) losses.push_back(loss_of(pass));
 }
 
 }  // namespace mullion

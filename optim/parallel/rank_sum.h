@@ -1,9 +1,5 @@
-// Data parallelism: the passes of a step are dealt out to the ranks in turn (pass p is rank p %
-// size's), and gradients are added up before the norm. Everything in a pass (its rows, its masks,
-// its scale, 1 over the targets of the whole step) is a function of the pass's number, so the
-// number of ranks changes nothing but the order in which gradients are added.
-//
-// Sums are made while the backward pass goes on. The first pass of all shows in which order
+// Data parallelism with all weights on each rank: gradients are added up over the ranks before the
+// norm, while the backward pass goes on. The first pass of all shows in which order
 // gradients get complete, and how many additions each is made of (a weight that is used twice:
 // two); parameters are put into buckets in that order. In a rank's last pass of each step a bucket
 // is packed and sent when its last gradient is complete, and added up over the ranks by the
@@ -17,35 +13,26 @@
 #include <vector>
 
 #include "nn/module.h"
-#include "tensor/collective.h"
+#include "optim/parallel/step_ranks.h"
 
 namespace mullion {
-
-// How many of a step's passes a rank makes. Error(usage) where there are fewer passes than ranks.
-int64_t passes_of_rank(int64_t passes, int64_t rank, int64_t ranks);
 
 struct RankSumOptions {
   // Of gradients that travel together. Toward the end of a pass buckets get smaller, half of what
   // is still to come, so that little is left to travel when it is over.
   int64_t bucket_bytes = int64_t{8} << 20;
-  // Neighbours that make a pass together, and have a part of its loss and of its gradients each; it
-  // divides the ranks.
-  int64_t ranks_a_pass = 1;
-  bool overlap = true;  // false: buckets are sent when all passes are over
+  int64_t ranks_a_pass = 1;  // of StepRanks
+  bool overlap = true;       // false: buckets are sent when all passes are over
 };
 
-// UpdateOptions::rank_sum.
-class RankSum {
+class RankSum : public StepRanks {
  public:
-  // `parameters`: all that is trained. `passes`: of a step, on all ranks together.
+  // `parameters`: all that is trained.
   RankSum(Communicator& ranks, std::vector<NamedParameter> parameters, int64_t passes,
           RankSumOptions options = {});
-  // The backward pass from the loss of the next of this rank's passes. All passes must use the
-  // parameters equally often: Error that names the one that is not.
-  void backward(const Tensor& loss);
-  // After the last one. The losses of all passes, in the order of the passes, take the place of
-  // this rank's own, and the gradients of all ranks that of its own.
-  void finish(std::vector<Tensor>& losses);
+  // All passes must use the parameters equally often: Error that names the one that is not.
+  void backward(const Tensor& loss) override;
+  void finish(std::vector<Tensor>& losses) override;
 
  private:
   struct Bucket {
@@ -63,10 +50,8 @@ class RankSum {
   void send(Bucket& bucket);
   bool planned() const { return !buckets_.empty(); }
 
-  Communicator& ranks_;
   std::vector<NamedParameter> parameters_;
   std::unordered_map<const GradData*, size_t> places_;  // in parameters_
-  int64_t passes_, group_, groups_;                     // of ranks that make a pass together
   RankSumOptions options_;
   int64_t pass_ = 0;                  // of this rank's, within the step
   std::vector<int64_t> uses_;         // of each parameter in a pass

@@ -1,6 +1,7 @@
 // Trainings of several ranks as a user starts them: the losses of one process for any number of
 // ranks, the same bits in each run, stops and faults that end all of them.
 #include <cmath>
+#include <fstream>
 #include <sstream>
 
 #include "tests/apps/rank_programs.h"
@@ -136,6 +137,80 @@ TEST_F(RanksTest, AShardedOptimizerChangesNothing) {
   EXPECT_TRUE(fs::exists(at("runs/shard/last/optimizer.rank-001.safetensors")));
   EXPECT_FALSE(fs::exists(at("runs/shard/last/optimizer.safetensors")));
   refused("train_tic --data-dir cue --shard full --max-steps 1", 2, {"--shard full"});
+}
+
+// --shard full: the losses of a run without, for pairs beside frozen weights and for all that is
+// trained, with evaluations of batches that do not divide.
+TEST_F(RanksTest, SpreadWeightsChangeNoLoss) {
+  const std::string lora = llama_ + "--grad-checkpointing --max-steps 6 --eval-every 2 ";
+  started(1, lora + "--name lora");
+  for (const int n : {2, 3, 4}) {
+    const auto ranks = started(n, lora + "--shard full --name lora" + std::to_string(n));
+    expect_near(losses("runs/lora"), losses("runs/lora" + std::to_string(n)), 1e-6);
+    expect_near(losses("runs/lora", "val"), losses("runs/lora" + std::to_string(n), "val"), 1e-6);
+    EXPECT_NE(ranks.logs[0].find("spread     over"), std::string::npos) << ranks.logs[0];
+  }
+  // The adapter is whole, and of the same weights.
+  const auto ppl = [&](const std::string& run) {
+    return started(1, "eval_llama ppl -m base --adapter runs/" + run +
+                          "/last/adapter --data val.bin --ctx-size 64 --threads 1 --json")
+        .json()["perplexity"]
+        .get<double>();
+  };
+  EXPECT_NEAR(ppl("lora"), ppl("lora3"), 1e-5 * ppl("lora"));
+  auto refusal = start(2, llama_ + "--max-steps 2 --name x --shard full");
+  EXPECT_EQ(refusal.codes, (std::vector<int>{2, 2}));
+  EXPECT_NE(refusal.logs[0].find("--grad-checkpointing"), std::string::npos) << refusal.logs[0];
+  refusal = start(2, llama_ +
+                         "--max-steps 2 --name x --shard full --grad-checkpointing "
+                         "--grad-accum-steps 3");
+  EXPECT_EQ(refusal.codes, (std::vector<int>{2, 2}));
+  EXPECT_NE(refusal.logs[0].find("3 passes a step (--grad-accum-steps) are no multiple of 2"),
+            std::string::npos)
+      << refusal.logs[0];
+}
+
+// A run of all parameters goes on from spread weights to a sharded optimizer, to one process, and
+// to spread weights of another number of ranks.
+TEST_F(RanksTest, ARunMayChangeWhatIsSharded) {
+  const std::string scratch =
+      "train_llama pretrain --model-config base/config.json --data train.bin --ctx-size 64 "
+      "--output runs --warmup-steps 0 --lr 3e-3 --threads 1 -b 1 --grad-accum-steps 6 "
+      "--grad-checkpointing --resume auto ";
+  started(1, scratch + "--max-steps 8 --name b");
+  started(2, scratch + "--max-steps 2 --name a --shard full");
+  EXPECT_TRUE(fs::exists(at("runs/a/last/optimizer.rank-001.safetensors")));
+  started(2, scratch + "--max-steps 4 --name a --shard optimizer");
+  started(3, scratch + "--max-steps 5 --name a --shard full");
+  started(2, scratch + "--max-steps 6 --name a --shard full");
+  started(1, scratch + "--max-steps 7 --name a");
+  started(2, scratch + "--max-steps 8 --name a --shard full");
+  expect_near(losses("runs/b"), losses("runs/a"), 1e-5);
+}
+
+// What the formula says of weights, gradients and moments is the most that a rank takes, where
+// activations are small.
+TEST_F(RanksTest, SpreadWeightsTakeTheMemoryThatIsSaid) {
+  auto config = nlohmann::json::parse(contents(at("base/config.json")));
+  config["hidden_size"] = 256, config["intermediate_size"] = 768, config["head_dim"] = 64;
+  config["num_hidden_layers"] = 6;
+  std::ofstream(at("base/large.json")) << config;
+  for (const int passes : {2, 4}) {  // one of each rank, and two
+    const auto ranks =
+        started(2,
+                "train_llama pretrain --model-config base/large.json --data train.bin --ctx-size "
+                "16 --output runs --threads 1 -b 1 --grad-checkpointing --max-steps 3 --shard full "
+                "--save-every 0 --name x" +
+                    std::to_string(passes) + " --grad-accum-steps " + std::to_string(passes));
+    const std::string line = "moments take at most ";
+    const double said = std::atof(ranks.logs[0].c_str() + ranks.logs[0].find(line) + line.size());
+    EXPECT_NE(ranks.logs[0].find(" MiB of each"), std::string::npos) << ranks.logs[0];
+    std::istringstream lines(contents(at("runs/x" + std::to_string(passes) + "/metrics.jsonl")));
+    double peak = 0;
+    for (std::string text; std::getline(lines, text);)
+      peak = nlohmann::json::parse(text)["mem_gib"].get<double>() * 1024;
+    EXPECT_NEAR(peak, said, 0.1 * said) << passes << " passes";
+  }
 }
 
 // Waits until the run has made some steps.

@@ -16,6 +16,7 @@
 
 #include "models/llama/model.h"
 #include "nn/init.h"
+#include "optim/parallel/rank_sum.h"
 #include "optim/update_step.h"
 #include "tensor/local_collective.h"
 #include "tensor/parallel.h"
@@ -49,8 +50,8 @@ struct Training {
     set_trainable(*model, [](const std::string&) { return true; });
     const auto parameters = trainable_parameters(*model);
     UpdateOptions options;
-    options.rank_sum = std::make_shared<RankSum>(ranks, parameters, passes * ranks.size(),
-                                                 RankSumOptions{.overlap = overlap});
+    options.ranks = std::make_shared<RankSum>(ranks, parameters, passes * ranks.size(),
+                                              RankSumOptions{.overlap = overlap});
     update = std::make_unique<UpdateStep>(
         parameters, make_adamw({{parameters, 1, 0}}),
         [this](const UpdateStep::Inputs& in) { return model->loss(in[0], in[1], 1e-3); },

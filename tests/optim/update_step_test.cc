@@ -55,7 +55,7 @@ struct Task {
   UpdateStep rank_update(Communicator& ranks, int64_t passes, RankSumOptions options = {}) {
     return update({.max_norm = kNorm,
                    .average = average(),
-                   .rank_sum = std::make_shared<RankSum>(ranks, parameters, passes, options)});
+                   .ranks = std::make_shared<RankSum>(ranks, parameters, passes, options)});
   }
 };
 
@@ -216,7 +216,7 @@ TEST(UpdateStep, AShardedOptimizerHasTheSameBits) {
                       [&task](const UpdateStep::Inputs& in) { return task.loss(in); },
                       {.max_norm = kNorm,
                        .average = std::make_unique<Ema>(shard->own(task.parameters), 0.9, true),
-                       .rank_sum = std::make_shared<RankSum>(ranks, task.parameters, 2),
+                       .ranks = std::make_shared<RankSum>(ranks, task.parameters, 2),
                        .shard = shard});
   };
   run_ranks(2, [&](Communicator& ranks) {

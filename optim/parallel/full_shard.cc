@@ -1,0 +1,340 @@
+#include "optim/parallel/full_shard.h"
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "autograd/engine.h"
+#include "tensor/check.h"
+#include "tensor/kernel_table.h"
+#include "tensor/op_scope.h"
+
+namespace mullion {
+namespace {
+
+constexpr int64_t kAlign = 64;  // bytes
+
+int64_t padded(int64_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
+
+// Elements of a storage as a flat tensor.
+Tensor view(const std::shared_ptr<Storage>& storage, DType type, int64_t first, int64_t n) {
+  Tensor::Impl impl;
+  impl.storage = storage;
+  impl.shape = {n};
+  impl.strides = impl.shape.strides();
+  impl.offset = first;
+  impl.dtype = type;
+  return Tensor(std::make_shared<Tensor::Impl>(std::move(impl)));
+}
+
+// Its own work is none of the op's within whose backward a unit begins.
+OpScope own_scope() { return OpScope("weights of a unit", false, 0); }
+
+}  // namespace
+
+FullShard::FullShard(Communicator& ranks, Module& model, const std::vector<Module*>& units,
+                     Device device, int64_t passes, int64_t ranks_a_pass)
+    : StepRanks(ranks, passes, ranks_a_pass),
+      device_(device),
+      units_(units.size() + 1),
+      nothing_(std::make_shared<Storage>(0, device)) {
+  CHECK_AS(Fault::usage, passes % groups_ == 0, "--shard full: ", passes,
+           " passes a step (--grad-accum-steps) are no multiple of ", groups_,
+           ranks_a_pass > 1 ? " groups of ranks" : " ranks",
+           ": each pass gathers weights from all of them");
+  for_each_weight(model, [](const std::string& name, Weight& w) {
+    CHECK_AS(Fault::usage, !w.is_blocks(), "--shard full: ", name,
+             " is held in the blocks of its file (--weights)");
+  });
+  std::map<const Tensor::Impl*, size_t> unit_of;
+  for (size_t i = 0; i < units.size(); ++i) {
+    places_[units[i]] = i;
+    for (const NamedParameter& p : named_parameters(*units[i]))
+      CHECK(unit_of.emplace(&p.value.impl(), i).second, "--shard full: ", p.name,
+            " belongs to two units");
+  }
+  places_[&model] = units.size();
+  for (const NamedParameter& p : named_parameters(model)) {
+    const auto found = unit_of.find(&p.value.impl());
+    Unit& unit = units_[found == unit_of.end() ? units.size() : found->second];
+    Flat& flat = requires_grad(p.value) ? unit.trained : unit.frozen;
+    flat.members.push_back({p.name, p.value, 0, p.value.impl().offset});
+  }
+  for (Unit& unit : units_) {
+    unit.trained.type = DType::f32;
+    for (Flat* flat : {&unit.frozen, &unit.trained}) {
+      lay_out(*flat);
+      deal(*flat);
+      release(*flat);
+    }
+    cut(unit.trained);
+  }
+  CHECK_AS(Fault::usage, !pieces().empty(), "--shard full: ", ranks.name(rank()),
+           " would have no part of the few parameters that are trained");
+}
+
+FullShard::~FullShard() = default;
+
+// Storages one after another, so that views of one storage stay that.
+void FullShard::lay_out(Flat& flat) const {
+  std::map<const Storage*, std::pair<int64_t, long>> storages;  // first byte, tensors
+  int64_t bytes = 0;
+  for (Member& m : flat.members) {
+    CHECK(flat.type == DType::u8 || m.value.dtype() == flat.type, "--shard full: ", m.name,
+          " is of type ", name_of(m.value.dtype()), ", only f32 can be trained");
+    const Storage* storage = m.value.impl().storage.get();
+    auto& [at, tensors] = storages.try_emplace(storage, bytes, 0).first->second;
+    if (tensors++ == 0) bytes = padded(bytes + storage->bytes());
+    m.at = at;
+  }
+  // Whoever had the elements by another tensor would keep them, and see none of the updates.
+  for (const Member& m : flat.members)
+    CHECK(m.value.impl().storage.use_count() == storages[m.value.impl().storage.get()].second,
+          "--shard full: the elements of ", m.name, " have other tensors as well");
+  flat.share = padded((bytes + ranks_.size() - 1) / ranks_.size()) / size_of(flat.type);
+}
+
+// This rank's part of the elements that are here.
+void FullShard::deal(Flat& flat) const {
+  if (flat.share == 0) return;
+  const int64_t size = flat.share * size_of(flat.type), begin = rank() * size;
+  flat.part = Tensor::zeros({flat.share}, flat.type, device_);
+  std::set<const Storage*> done;
+  for (const Member& m : flat.members) {
+    const std::shared_ptr<Storage>& storage = m.value.impl().storage;
+    if (!done.insert(storage.get()).second) continue;
+    const int64_t from = std::max(begin, m.at);
+    const int64_t to = std::min(begin + size, m.at + storage->bytes());
+    if (from >= to) continue;
+    raw::copy_into(view(storage, DType::u8, from - m.at, to - from),
+                   view(flat.part.impl().storage, DType::u8, from - begin, to - from));
+  }
+}
+
+void FullShard::put(Flat& flat, const Tensor& whole) const {
+  flat.whole = whole;
+  for (const Member& m : flat.members) {
+    m.value.impl().storage = whole.impl().storage;
+    m.value.impl().offset = m.first();
+  }
+}
+
+void FullShard::release(Flat& flat) const {
+  if (flat.coming) std::exchange(flat.coming, nullptr)->wait();
+  flat.whole = Tensor();
+  for (const Member& m : flat.members) {
+    m.value.impl().storage = nothing_;
+    m.value.impl().offset = 0;
+  }
+}
+
+void FullShard::release(Unit& unit) {
+  release(unit.frozen);
+  release(unit.trained);
+  if (kept_ == &unit) kept_ = nullptr;
+}
+
+// Begins to gather its weights.
+void FullShard::call(Unit& unit) {
+  for (Flat* flat : {&unit.frozen, &unit.trained}) {
+    if (flat->share == 0 || flat->whole.defined()) continue;
+    flat->whole = Tensor::empty({ranks_.size() * flat->share}, flat->type, device_);
+    flat->coming = ranks_.start_all_gather(flat->part, flat->whole);
+  }
+}
+
+void FullShard::land(Unit& unit) {
+  call(unit);
+  for (Flat* flat : {&unit.frozen, &unit.trained})
+    if (flat->coming) {
+      std::exchange(flat->coming, nullptr)->wait();
+      put(*flat, flat->whole);
+    }
+}
+
+void FullShard::begin_unit(const Module& module) {
+  const auto place = places_.find(&module);
+  if (place == places_.end()) return;
+  Unit& unit = units_[place->second];
+  if (unit.depth++ > 0) return;
+  const OpScope scope = own_scope();
+  if (&unit == &root()) {  // a new pass: nothing of an earlier one holds
+    let_go();
+    last_[0] = nullptr;
+    return land(unit);
+  }
+  if (kept_ && kept_ != &unit) release(*kept_);
+  Unit*& last = last_[within_backward_];
+  if (last && last != &unit) {
+    next_[within_backward_][last] = &unit;
+    if (within_backward_) add_gradients(*last);  // the pass has left it
+  }
+  last = &unit;
+  land(unit);
+  const auto next = next_[within_backward_].find(&unit);
+  if (next != next_[within_backward_].end()) call(*next->second);
+}
+
+void FullShard::end_unit(const Module& module) noexcept {
+  const auto place = places_.find(&module);
+  if (place == places_.end()) return;
+  Unit& unit = units_[place->second];
+  if (--unit.depth > 0) return;
+  // The backward pass begins with the last one.
+  if (&unit != &root() && !within_backward_ && !next_[0].contains(&unit))
+    kept_ = &unit;
+  else
+    release(unit);
+}
+
+void FullShard::backward(const Tensor& loss) {
+  within_backward_ = true;
+  last_[1] = nullptr;
+  mullion::backward(loss);
+  within_backward_ = false;
+  for (Unit& unit : units_) add_gradients(unit);
+}
+
+// Of one pass, those that there are, on all ranks the same ones.
+void FullShard::add_gradients(Unit& unit) {
+  Flat& flat = unit.trained;
+  const auto has = [](const Member& m) { return grad(m.value).defined(); };
+  if (std::none_of(flat.members.begin(), flat.members.end(), has)) return;
+  const OpScope scope = own_scope();
+  const Tensor whole = Tensor::zeros({ranks_.size() * flat.share}, DType::f32, device_);
+  for (const Member& m : flat.members) {
+    CHECK(has(m), "--shard full: ", m.name, " has no gradient, others of its unit have");
+    const Tensor place = raw::slice(whole, 0, m.first(), m.first() + m.value.numel());
+    raw::copy_into(grad(m.value), raw::reshape(place, m.value.shape()));
+    clear_grad(m.value);
+  }
+  Tensor part = Tensor::empty({flat.share}, DType::f32, device_);
+  ranks_.reduce_scatter(whole, part);
+  if (!flat.gradient.defined()) {
+    flat.gradient = part;
+    return;
+  }
+  kernels(device_).accumulate({.x = part.data<void>(),
+                               .y = flat.gradient.data<void>(),
+                               .dtype = DType::f32,
+                               .n = flat.share,
+                               .alpha = 1.0});
+}
+
+void FullShard::cut(Flat& flat) const {
+  const int64_t begin = rank() * flat.share;
+  for (const Member& m : flat.members) {
+    const int64_t from = std::max(begin, m.first());
+    const int64_t to = std::min(begin + flat.share, m.first() + m.value.numel());
+    if (from >= to) continue;
+    const Tensor value = raw::slice(flat.part, 0, from - begin, to - begin);
+    set_requires_grad(value, true);
+    flat.pieces.push_back({concat(m.name, "@", from - m.first()), value});
+  }
+}
+
+std::vector<NamedParameter> FullShard::pieces() const {
+  std::vector<NamedParameter> all;
+  for (const Unit& unit : units_)
+    all.insert(all.end(), unit.trained.pieces.begin(), unit.trained.pieces.end());
+  return all;
+}
+
+std::vector<ParameterGroup> FullShard::own(std::vector<ParameterGroup> groups) const {
+  const std::vector<NamedParameter> all = pieces();
+  for (ParameterGroup& group : groups) {
+    std::vector<NamedParameter> mine;
+    for (const NamedParameter& p : group.parameters)
+      for (const NamedParameter& piece : all)
+        if (piece.name.substr(0, piece.name.rfind('@')) == p.name) mine.push_back(piece);
+    group.parameters = std::move(mine);
+  }
+  return groups;
+}
+
+void FullShard::finish(std::vector<Tensor>& losses) {
+  share_losses(losses);
+  for (Unit& unit : units_) {
+    Flat& flat = unit.trained;
+    const Tensor gradient = std::exchange(flat.gradient, Tensor());
+    if (!gradient.defined()) continue;
+    for (const NamedParameter& piece : flat.pieces) {
+      const int64_t first = piece.value.impl().offset;
+      piece.value.grad_data()->grad = raw::slice(gradient, 0, first, first + piece.value.numel());
+    }
+  }
+}
+
+void FullShard::add_up(Tensor& squares) const { ranks_.all_reduce(squares); }
+
+void FullShard::let_go() {
+  for (Unit& unit : units_) release(unit);
+}
+
+void FullShard::collect() {
+  let_go();
+  for (Unit& unit : units_) {
+    Flat& flat = unit.trained;
+    if (flat.share == 0) continue;
+    const Tensor mine = raw::to_device(flat.part, Device{});
+    std::vector<Message> sends, receives;
+    Tensor whole;
+    if (rank() == 0) {
+      whole = Tensor::empty({ranks_.size() * flat.share}, DType::f32);
+      for (int64_t r = 0; r < ranks_.size(); ++r)
+        receives.push_back({raw::slice(whole, 0, r * flat.share, (r + 1) * flat.share), r});
+    }
+    sends.push_back({mine, 0});
+    ranks_.exchange(sends, receives);
+    if (whole.defined()) put(flat, whole);
+  }
+}
+
+void FullShard::refill(const std::function<void()>& load) {
+  let_go();
+  for (Unit& unit : units_)
+    if (unit.trained.share > 0)
+      put(unit.trained, Tensor::zeros({ranks_.size() * unit.trained.share}, DType::f32));
+  load();
+  for (Unit& unit : units_) {
+    const Tensor& whole = unit.trained.whole;
+    if (!whole.defined()) continue;
+    const int64_t first = rank() * unit.trained.share;
+    raw::copy_into(raw::slice(whole, 0, first, first + unit.trained.share), unit.trained.part);
+  }
+  let_go();
+}
+
+// Beside what stays, parts and moments, the most of
+//   forward    the root's weights, a unit's and the next one's
+//   backward   the root's gradients, a unit's weights and gradients and the next one's weights; or
+//   the
+//              next one's weights, the unit's gradients and the place where they are added up
+//   its end    the root's gradients and the place where they are added up
+// and of the sums of gradients those that there are by then: all from the second pass on.
+int64_t FullShard::peak_bytes() const {
+  const int64_t n = ranks_.size(), blocks = std::ssize(units_) - 1;
+  const Unit& root = units_.back();
+  const auto unit = [&](int64_t i) -> const Unit& { return units_[static_cast<size_t>(i)]; };
+  const auto weights = [&](const Unit& u) { return u.frozen.bytes(n) + u.trained.bytes(n); };
+  int64_t stays = 0, sums = 0;
+  for (const Unit& u : units_) {
+    stays += u.frozen.bytes(1) + 3 * u.trained.bytes(1);
+    sums += u.trained.bytes(1);
+  }
+  const bool once = own_passes() == 1;
+  int64_t most = 0, reached = once ? 0 : sums;  // sums of gradients that there are
+  for (int64_t i = 0; i < blocks; ++i)
+    most = std::max(most, reached + weights(root) + weights(unit(i)) +
+                              (i + 1 < blocks ? weights(unit(i + 1)) : 0));
+  for (int64_t i = blocks - 1; i >= 0; --i) {
+    const int64_t gradients = unit(i).trained.bytes(n), sum = unit(i).trained.bytes(1);
+    const int64_t next = i > 0 ? weights(unit(i - 1)) : 0;
+    most = std::max({most, reached + root.trained.bytes(n) + next + weights(unit(i)) + gradients,
+                     reached + root.trained.bytes(n) + next + 2 * gradients + sum});
+    if (once) reached += sum;
+  }
+  return stays + std::max(most, reached + 2 * root.trained.bytes(n) + root.trained.bytes(1));
+}
+
+}  // namespace mullion

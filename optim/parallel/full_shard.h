@@ -1,0 +1,108 @@
+// --shard full (ZeRO, stage 3; Rajbhandari et al. 2020): between its uses a rank keeps an equal
+// part of each unit of a model (nn/unit.h), of frozen weights too, and of what is trained the
+// moments of that part. A unit's weights are gathered when it is computed with, the next unit's
+// meanwhile, and let go of when it is done; a unit that is recomputed in the backward pass gets
+// them again. When the backward pass has left a unit, its gradients are added up, each part on the
+// rank that keeps it. What belongs to no unit (embedding, last norm, head) is one more.
+//
+// The tensors of the model stay the same objects: their elements come and go. A tensor that is used
+// while they are not here is an error (tensor.cc).
+//
+// An element is updated by its rank alone, from the sum over the ranks of each pass: the losses are
+// those of a run without, but for the order of sums.
+#pragma once
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "nn/module.h"
+#include "nn/unit.h"
+#include "optim/optimizer.h"
+#include "optim/parallel/step_ranks.h"
+
+namespace mullion {
+
+class FullShard : public StepRanks, private UnitWatch {
+ public:
+  // Takes the weights of the model, which each rank has whole on any device, and keeps its part of
+  // them on `device`. `units`: modules of the model, none within another. Used on this thread.
+  // Error(usage) where the passes of a step are no multiple of the ranks that make them (each
+  // gather needs all), where weights are held as blocks, or a rank would have no part of what is
+  // trained.
+  FullShard(Communicator& ranks, Module& model, const std::vector<Module*>& units, Device device,
+            int64_t passes, int64_t ranks_a_pass = 1);
+  ~FullShard() override;
+
+  // This rank's parts of the parameters that are trained, under "NAME@FIRST": a flat piece of the
+  // parameter that begins with its element FIRST. What an optimizer and an UpdateStep are made of.
+  std::vector<NamedParameter> pieces() const;
+  std::vector<ParameterGroup> own(std::vector<ParameterGroup> groups) const;
+
+  void backward(const Tensor& loss) override;
+  void finish(std::vector<Tensor>& losses) override;
+  void add_up(Tensor& squares) const override;
+  bool has_part() const override { return true; }
+
+  // What is trained, whole in the model in memory of the host: on the first rank, with its values,
+  // until let_go() or the next pass. All ranks call it at once.
+  void collect();
+  void let_go();
+  // Calls load, which gives all that is trained its values in the model, and keeps this rank's
+  // part.
+  void refill(const std::function<void()>& load);
+
+  // The most that weights, gradients and two moments of this rank take within a step whose units
+  // are recomputed; all else is activations.
+  int64_t peak_bytes() const;
+
+ private:
+  struct Member {
+    std::string name;
+    Tensor value;
+    int64_t at = 0;      // its storage's first byte in the flat
+    int64_t offset = 0;  // of its first element in its storage, in elements
+    int64_t first() const { return at / size_of(value.dtype()) + offset; }  // element of the flat
+  };
+  // The weights of a unit of one kind, one after another as their storages were.
+  struct Flat {
+    std::vector<Member> members;
+    DType type = DType::u8;  // f32 of what is trained, else bytes
+    int64_t share = 0;       // elements of each rank
+    Tensor part;             // this rank's
+    Tensor whole;            // undefined between uses
+    std::unique_ptr<PendingCollective> coming;
+    Tensor gradient;  // of the part, added up over ranks and passes
+    std::vector<NamedParameter> pieces;
+    int64_t bytes(int64_t ranks) const { return ranks * share * size_of(type); }
+  };
+  struct Unit {
+    Flat frozen, trained;
+    int depth = 0;
+  };
+
+  void begin_unit(const Module& module) override;
+  void end_unit(const Module& module) noexcept override;
+  void lay_out(Flat& flat) const;
+  void deal(Flat& flat) const;
+  void call(Unit& unit);
+  void land(Unit& unit);
+  void release(Unit& unit);
+  void release(Flat& flat) const;
+  void put(Flat& flat, const Tensor& whole) const;
+  void add_gradients(Unit& unit);
+  void cut(Flat& flat) const;
+  Unit& root() { return units_.back(); }
+
+  Device device_;
+  std::vector<Unit> units_;  // the last one: what belongs to no other
+  std::map<const Module*, size_t> places_;
+  std::shared_ptr<Storage> nothing_;  // of weights that are not here
+  bool within_backward_ = false;
+  // Of the forward and of the backward direction: which unit came after which, and the last one.
+  std::map<const Unit*, Unit*> next_[2];
+  Unit* last_[2] = {};
+  Unit* kept_ = nullptr;  // the forward's last one, with which the backward begins
+};
+
+}  // namespace mullion
