@@ -92,6 +92,7 @@ void ChatTerminal::set(const std::string& rest) {
     const std::string text = rest.substr(begin);
     OptionValue value = spec.is_whole ? OptionValue(std::vector<std::string>{text})
                                       : parse_option(spec.kind, {text}, "/set " + name);
+    check_limits(value, spec.limits, "/set " + name);
     Options changed = options_;
     changed.set(spec.key, std::move(value), "/set");
     sampling_ = sampling_options(changed);
@@ -185,9 +186,13 @@ void ChatTerminal::kv(const std::string& rest) {
   cache.kind = static_cast<KvKind>(found - kinds.begin());
   CHECK_AS(Fault::usage, cache.kind != KvKind::full || budget.empty(),
            "/kv full keeps every token and has no budget");
-  if (!budget.empty()) parse_kv_budget(budget, cache);
   if (!positions.empty()) cache.positions = KvPositions::rolled;
-  validate(cache);
+  try {
+    if (!budget.empty()) parse_kv_budget(budget, cache);
+    validate(cache);
+  } catch (const Error& error) {
+    throw error.in("/kv " + rest);
+  }
   session_.set_cache(cache);
   log_info("KV cache: ", describe(cache),
            session_.turns().empty() ? ""

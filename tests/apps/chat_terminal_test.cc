@@ -84,10 +84,10 @@ TEST_F(ChatTerminals, Commands) {
            {"/retry", "no turn"},
            {"/save c.jsonl", "c.jsonl is there already"},
            {"/set tmp 1", "/set temp"},
-           {"/set temp -1", "-1"},
+           {"/set temp -1", "/set temp: -1"},
            {"/set temp", "needs a value"},
            {"/kv some 3", "some"},
-           {"/kv h2o", "budget"},
+           {"/kv h2o", "/kv h2o: "},
            {"/new x", "nothing after it"},
            {"<s>a", "BOS"}})
     EXPECT_NE(log(line + "\\n").find(said), std::string::npos) << line << "\n" << log(line + "\\n");
