@@ -1,5 +1,7 @@
 #include "models/llama/cost.h"
 
+#include <algorithm>
+
 #include "models/llama/checkpoint_names.h"
 #include "tensor/block_matrix.h"
 
@@ -43,6 +45,47 @@ double stored_bytes(const LlamaConfig& config, const LlamaStep& step) {
   return bytes;
 }
 
+constexpr double kProgram = 64 << 20;  // with libraries, threads and a file's metadata
+constexpr double kFreed = 64 << 20;    // blocks that are kept for the next pass (tensor/storage.cc)
+constexpr double kHeadRows = 256;      // whose logits exist at a time (linear_cross_entropy)
+
+// Of Recompute::mlp (models/llama/recompute.h).
+int64_t layers_without_mlp(const LlamaConfig& c) {
+  return c.num_hidden_layers - c.num_hidden_layers / 3;
+}
+
+// What a pass needs beside the parameters, in bytes. For the backward pass, in floats a token, a
+// block keeps: its input and that of the second norm; q, k, v and o; gate and up; and of the norms
+// and of the product of gate and up those that go into a projection with a gradient of its own.
+// What is recomputed exists for one block at a time. Then there are the logits with the head's
+// input and its gradient, or the gradients within an MLP, whichever is more.
+double pass_bytes(const LlamaConfig& c, const LlamaStep& step) {
+  const auto trains = [&](std::initializer_list<std::string> names) {
+    return !step.lora || std::any_of(names.begin(), names.end(), [&](const std::string& name) {
+      const auto& targets = step.lora->targets;
+      return std::find(targets.begin(), targets.end(), name) != targets.end();
+    });
+  };
+  const int64_t layers = c.num_hidden_layers, C = c.hidden_size, inner = c.intermediate_size;
+  const bool mlp_again = step.recompute == Recompute::mlp;
+  const bool norm_again = mlp_again && step.lora;
+  const int64_t norm = trains({"q_proj", "k_proj", "v_proj"}) && !norm_again ? C : 0;
+  const int64_t attention =
+      2 * C + norm + 2 * (c.num_attention_heads + c.num_key_value_heads) * c.head_dim;
+  const int64_t inside = 2 * inner + (trains({"gate_proj", "up_proj"}) ? C : 0);
+  const int64_t product = trains({"down_proj"}) ? inner : 0;
+  const int64_t block = attention + inside + product;
+  const int64_t kept = step.recompute == Recompute::block
+                           ? layers * C + block
+                           : layers * block - (mlp_again ? layers_without_mlp(c) * inside : 0);
+  const double token = 4.0 * static_cast<double>(step.pass_tokens);
+  const double rows = std::min(kHeadRows, static_cast<double>(step.pass_tokens));
+  const double head =
+      4 * rows * static_cast<double>(c.vocab_size) + token * static_cast<double>(3 * C);
+  const double gradients = token * static_cast<double>(3 * inner - product + 2 * C);
+  return token * static_cast<double>(kept) + std::max(head, gradients);
+}
+
 }  // namespace
 
 LlamaCost llama_cost(const LlamaConfig& c, const LlamaStep& step) {
@@ -61,21 +104,11 @@ LlamaCost llama_cost(const LlamaConfig& c, const LlamaStep& step) {
                                   ? stored_bytes(c, step)
                                   : static_cast<double>(all + pairs - trained) *
                                         static_cast<double>(size_of(step.frozen_type));
-  // Kept for the backward pass of a block, in floats a token: the inputs of the norms and of the
-  // projections with a pair, q, k, v and o, and three widths of the MLP; less what is recomputed,
-  // but for one block at a time.
-  const int64_t mlp = 3 * c.intermediate_size;
-  const int64_t attention =
-      3 * c.hidden_size + 2 * (c.num_attention_heads + c.num_key_value_heads) * c.head_dim;
-  const bool again = step.recompute == Recompute::block,
-             mlp_again = step.recompute == Recompute::mlp;
-  const int64_t layers = c.num_hidden_layers, layers_again = mlp_again ? layers - layers / 3 : 0;
-  const int64_t kept = again ? c.hidden_size : attention + mlp - (mlp_again ? c.hidden_size : 0);
-  const int64_t floats = layers * kept - layers_again * mlp + attention + 2 * mlp;
-  const auto pass = static_cast<double>(step.pass_tokens);
-  const double bytes = frozen_bytes + 16.0 * static_cast<double>(trained) +
-                       4.0 * pass * static_cast<double>(floats) +
-                       8.0 * 256 * static_cast<double>(c.vocab_size);
+  const double pass = pass_bytes(c, step);
+  const double bytes =
+      kProgram + frozen_bytes + 16.0 * static_cast<double>(trained) + pass + std::min(pass, kFreed);
+  const bool again = step.recompute == Recompute::block;
+  const int64_t layers_again = step.recompute == Recompute::mlp ? layers_without_mlp(c) : 0;
   // Products: 2 a weight forward, 2 for the inputs' gradients, 2 for those of trained weights; 4
   // an attention pair and channel forward, 8 backward (and 4 again, from the log-sum-exp).
   const auto weights = static_cast<double>(all - (c.tie_word_embeddings ? 0 : embed));

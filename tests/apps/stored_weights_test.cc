@@ -147,6 +147,21 @@ TEST_F(StoredWeights, RefuseWhatCannotBe) {
     refused("eval_llama ppl --data t.bin --ctx-size 32 -m bad.gguf", 3,
             {"bad.gguf", "layers.1.self_attn.q_proj.weight", "Q4_K", "NaN or infinite"});
   }
+  // The description of a tensor: name, u32 axes, u64 of each, the innermost first, u32 type.
+  const size_t axes = bytes.find("blk.1.attn_q.weight") + std::strlen("blk.1.attn_q.weight");
+  const auto change = [&](size_t at_byte, uint32_t value, const std::string& name) {
+    std::string changed = bytes;
+    std::memcpy(changed.data() + at_byte, &value, sizeof value);
+    std::ofstream(at(name), std::ios::binary) << changed;
+  };
+  change(axes + 20, 16, "unknown.gguf");
+  refused("tool_llama bench -m unknown.gguf", 3,
+          {"unknown.gguf", "blk.1.attn_q.weight", "IQ2_XXS", "not read", "Q4_K"});
+  change(axes + 20, 99, "number.gguf");
+  refused("chat_llama complete -p ba -m number.gguf", 3, {"blk.1.attn_q.weight", "99", "Q4_K"});
+  change(axes + 4, 255, "width.gguf");
+  refused("eval_llama ppl --data t.bin --ctx-size 32 -m width.gguf", 3,
+          {"width.gguf", "blk.1.attn_q.weight", "255", "no whole number of Q4_K blocks of 256"});
   std::ofstream(at("short.gguf"), std::ios::binary) << bytes.substr(0, bytes.size() - 4000);
   refused("eval_llama ppl --data t.bin --ctx-size 32 -m short.gguf", 3, {"short.gguf", "ends at"});
 }

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "autograd/engine.h"
 #include "tests/small_llama_config.h"
 
 namespace mullion {
@@ -44,6 +45,43 @@ TEST(LlamaCost, WhatIsComputedAgainTakesTimeForMemory) {
   }
   step.rows *= 2;
   EXPECT_EQ(llama_cost(config, step).operations, 2 * before.operations);
+}
+
+// What is kept and computed with, beyond what a step of no tokens takes: the most that lives while
+// a step is made.
+TEST(LlamaCost, SaysWhatAStepTakes) {
+  LlamaConfig config = test::small_llama_config(32);
+  config.num_hidden_layers = 6;
+  config.max_position_embeddings = 1024;
+  const std::vector<std::string> of_attention = LoraOptions{}.targets;
+  std::vector<std::string> all = of_attention;
+  all.insert(all.end(), {"gate_proj", "up_proj", "down_proj"});
+  std::vector<int64_t> tokens(1024);
+  for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<int64_t>(i * 7 % 50);
+  const Tensor ids = Tensor::from(tokens, {1, 1024});
+  for (const auto& targets : {of_attention, all, {}})  // the last: no LoRA
+    for (const Recompute what : {Recompute::none, Recompute::mlp, Recompute::block}) {
+      Llama model(config);
+      model.initialize(1);
+      LlamaStep step{.recompute = what, .context = 1024};
+      set_trainable(model, [](const std::string&) { return true; });
+      if (!targets.empty()) {
+        step.lora = LoraOptions{.rank = 2, .targets = targets, .train_embedding = false};
+        add_lora(model, *step.lora, 1);
+      }
+      model.set_recompute(what);
+      const LlamaCost nothing = llama_cost(config, step);
+      step.pass_tokens = 1024;
+      const double beyond = llama_cost(config, step).bytes - nothing.bytes;
+      const double said = beyond / 2;  // as much is kept of freed blocks, up to 64 MiB
+      reset_peak_memory();
+      const int64_t before = memory_use().live;
+      backward(model.loss(ids, ids, 1.0 / 1024));
+      const int64_t gradients = step.lora ? 4 * nothing.trained : 0;
+      const auto taken = static_cast<double>(memory_use().peak - before - gradients);
+      EXPECT_NEAR(said / taken, 1, 0.1)
+          << targets.size() << " targets, recompute " << static_cast<int>(what);
+    }
 }
 
 }  // namespace
