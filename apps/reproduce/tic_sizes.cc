@@ -45,7 +45,9 @@ void resolution(Plan& plan, const World& world) {
   append(plan, relative);
   plan.notes.emplace_back(
       "The abstract says that images of any size are taken without retraining or rescaling. Both "
-      "models were trained at one size and are evaluated at the others without any change.");
+      "models were trained at one size and are evaluated at the others without any change, with "
+      "the "
+      "weights at the end of the training.");
   plan.notes.emplace_back(kTwin);
 }
 

@@ -56,8 +56,10 @@ Outcome passkey(const Options& options, SharedModel& shared) {
   const bool bos = policy == "on" || (policy == "auto" && tokenizer->add_bos());
   const auto interval = options.get<int64_t>("passkey.interval");
   const auto trials = options.get<int64_t>("passkey.trials");
-  const int64_t lengths = options.get<int64_t>("passkey.max_tokens") / interval;
-  CHECK_AS(Fault::usage, lengths > 0, "--max-tokens is below --interval: no length to try");
+  const auto most = options.get<int64_t>("passkey.max_tokens");
+  const int64_t lengths = most / interval;
+  CHECK_AS(Fault::usage, lengths > 0, "--max-tokens ", most, ": is below --interval ", interval,
+           ", so that there is no length to try");
   const PasskeyTokens longest =
       passkey_tokens(passkey_case(passkey_garbage(lengths - 1, interval), 0), *tokenizer, bos);
   const auto needed = static_cast<int64_t>(longest.prompt.size() + longest.answer.size());
