@@ -27,8 +27,8 @@ class Linear : public Module {
   uint64_t lora_seed = 0;  // of its masks
 };
 
-// The results of several layers of one x. LoRA pairs go together where they can (lora_linears).
-// `again`, where given, computes x once more; pairs keep it for the backward instead of x.
+// Several layers of one x (.., in), a result (.., out) each. LoRA pairs go together where they can
+// (lora_linears). `again`, where given, computes x once more; pairs keep it instead of x.
 std::vector<Tensor> linears(const Tensor& x, const std::vector<const Linear*>& layers,
                             const std::function<Tensor()>& again = {},
                             const Tensor& dropout_stream = {});

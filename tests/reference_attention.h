@@ -1,6 +1,9 @@
 // The oracle of the attention tests: every pair asks visible(), sums are kept in double, nothing is
 // blocked, shared or skipped. Arrays are dense, B x T x H x D, of doubles.
 #pragma once
+#include <gtest/gtest.h>
+
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -96,5 +99,18 @@ struct ReferenceAttention {
         }
   }
 };
+
+// The largest difference relative to the largest value.
+template <typename T>
+double difference(const std::vector<T>& got, const std::vector<double>& want) {
+  EXPECT_EQ(got.size(), want.size());
+  double worst = 0, top = 1e-30;
+  for (size_t i = 0; i < want.size(); ++i) {
+    const double d = std::abs(static_cast<double>(got[i]) - want[i]);
+    worst = std::isnan(d) ? 1e30 : std::max(worst, d);
+    top = std::max(top, std::abs(want[i]));
+  }
+  return worst / top;
+}
 
 }  // namespace mullion::test

@@ -8,16 +8,11 @@ using namespace detail;  // NOLINT
 
 namespace {
 
-// The size of a map, as the arguments of every kernel here begin with it.
-struct MapSize {
-  DType dtype;
-  int64_t B, H, W, C;
-  Shape shape() const { return {B, H, W, C}; }
-};
 MapSize size_of_map(std::string_view op, const Tensor& x) {
   const auto [B, H, W, C] = dims<4>(op, "a map", x);
-  return {x.dtype(), B, H, W, C};
+  return {B, H, W, C};
 }
+Shape shape_of(const MapSize& s) { return {s.batch, s.height, s.width, s.channels}; }
 const std::vector<int> kTapMajor = {0, 2, 3, 1};      // (out, C, kh, kw) -> (out, kh, kw, C)
 const std::vector<int> kChannelMajor = {0, 3, 1, 2};  // and back
 
@@ -28,23 +23,17 @@ Tensor max_pool2x2(const Tensor& x_in) {
   const OpScope scope("max_pool2x2");
   const Tensor x = raw::contiguous(x_in);
   const MapSize s = size_of_map("max_pool2x2", x);
-  const Shape pooled{s.B, (s.H + 1) / 2, (s.W + 1) / 2, s.C};
+  const Shape pooled = shape_of(s.pooled(2));
   const Tensor y = empty(pooled, x), chosen = Tensor::empty(pooled, DType::u8, x.device());
-  table(x).max_pool2({.dtype = s.dtype,
-                      .batch = s.B,
-                      .height = s.H,
-                      .width = s.W,
-                      .channels = s.C,
+  table(x).max_pool2({.dtype = x.dtype(),
+                      .map = s,
                       .x = x.data<void>(),
                       .y = y.data<void>(),
                       .chosen = chosen.data<uint8_t>()});
   return record("max_pool2x2", y, {x_in}, [chosen, s](const Tensor& g) -> Gradients {
-    const Tensor dx = empty(s.shape(), g);
-    table(g).max_pool2_backward({.dtype = s.dtype,
-                                 .batch = s.B,
-                                 .height = s.H,
-                                 .width = s.W,
-                                 .channels = s.C,
+    const Tensor dx = empty(shape_of(s), g);
+    table(g).max_pool2_backward({.dtype = g.dtype(),
+                                 .map = s,
                                  .grad_y = g.data<void>(),
                                  .chosen = chosen.data<uint8_t>(),
                                  .dx = dx.data<void>()});
@@ -58,29 +47,23 @@ Tensor avg_pool(const Tensor& x_in, int64_t r) {
   CHECK(r > 0, "avg_pool: cells of side ", r);
   const Tensor x = raw::contiguous(x_in);
   const MapSize s = size_of_map("avg_pool", x);
-  const Tensor y = empty({s.B, (s.H + r - 1) / r, (s.W + r - 1) / r, s.C}, x);
-  table(x).average_pool({.dtype = s.dtype,
-                         .batch = s.B,
-                         .height = s.H,
-                         .width = s.W,
-                         .channels = s.C,
+  const Tensor y = empty(shape_of(s.pooled(r)), x);
+  table(x).average_pool({.dtype = x.dtype(),
+                         .map = s,
                          .ratio = r,
                          .x = x.data<void>(),
                          .y = y.data<void>(),
-                         .x_stride = s.C,
-                         .y_stride = s.C});
+                         .x_stride = s.channels,
+                         .y_stride = s.channels});
   return record("avg_pool", y, {x_in}, [s, r](const Tensor& g) -> Gradients {
-    const Tensor dx = empty(s.shape(), g);
-    table(g).average_pool_backward({.dtype = s.dtype,
-                                    .batch = s.B,
-                                    .height = s.H,
-                                    .width = s.W,
-                                    .channels = s.C,
+    const Tensor dx = empty(shape_of(s), g);
+    table(g).average_pool_backward({.dtype = g.dtype(),
+                                    .map = s,
                                     .ratio = r,
                                     .grad_y = g.data<void>(),
                                     .dx = dx.data<void>(),
-                                    .grad_y_stride = s.C,
-                                    .dx_stride = s.C});
+                                    .grad_y_stride = s.channels,
+                                    .dx_stride = s.channels});
     return {dx};
   });
 }
@@ -91,29 +74,24 @@ Tensor depthwise_conv3x3(const Tensor& x_in, const Tensor& weight, const Tensor&
   const OpScope scope("depthwise_conv3x3");
   const Tensor x = raw::contiguous(x_in), w = raw::contiguous(weight), b = raw::contiguous(bias);
   const MapSize s = size_of_map("depthwise_conv3x3", x);
-  CHECK(weight.shape() == (Shape{s.C, 1, 3, 3}) && bias.shape() == Shape{s.C},
+  CHECK(weight.shape() == (Shape{s.channels, 1, 3, 3}) && bias.shape() == Shape{s.channels},
         "depthwise_conv3x3: weight of shape ", weight.shape(), " and bias of shape ", bias.shape(),
         " for a map of shape ", x.shape());
   check_exact_dtype("depthwise_conv3x3", x, weight);
   check_exact_dtype("depthwise_conv3x3", x, bias);
   const Tensor y = empty_like(x);
-  table(x).depthwise_conv3({.dtype = s.dtype,
-                            .batch = s.B,
-                            .height = s.H,
-                            .width = s.W,
-                            .channels = s.C,
+  table(x).depthwise_conv3({.dtype = x.dtype(),
+                            .map = s,
                             .x = x.data<void>(),
                             .weight = w.data<void>(),
                             .bias = b.data<void>(),
                             .y = y.data<void>()});
   return record("depthwise_conv3x3", y, {x_in, weight, bias},
                 [x = detached(x), w = detached(w), s](const Tensor& g) -> Gradients {
-                  const Tensor dx = empty_like(x), dw = empty_like(w), db = empty_exact({s.C}, x);
-                  table(g).depthwise_conv3_backward({.dtype = s.dtype,
-                                                     .batch = s.B,
-                                                     .height = s.H,
-                                                     .width = s.W,
-                                                     .channels = s.C,
+                  const Tensor dx = empty_like(x), dw = empty_like(w),
+                               db = empty_exact({s.channels}, x);
+                  table(g).depthwise_conv3_backward({.dtype = g.dtype(),
+                                                     .map = s,
                                                      .x = x.data<void>(),
                                                      .weight = w.data<void>(),
                                                      .grad_y = g.data<void>(),
@@ -128,15 +106,15 @@ Tensor depthwise_conv3x3(const Tensor& x_in, const Tensor& weight, const Tensor&
 Tensor conv2d(const Tensor& x_in, const Tensor& weight, int64_t stride, int64_t dilation) {
   const OpScope scope("conv2d");
   const Tensor x = raw::contiguous(x_in);
-  const MapSize s = size_of_map("conv2d", x);
+  const auto [B, H, W, channels] = dims<4>("conv2d", "a map", x);
   const auto [out, C, kh, kw] = dims<4>("conv2d", "weight", weight);
-  CHECK(C == s.C, "conv2d: weight of shape ", weight.shape(), " for a map of shape ", x.shape());
+  CHECK(C == channels, "conv2d: weight of shape ", weight.shape(), " for a map of shape ",
+        x.shape());
   check_weight_type("conv2d", x, weight);
   const PatchGeometry p{
-      s.B,     s.H, s.W, s.C, kh, kw, stride, dilation * (kh - 1) / 2, dilation * (kw - 1) / 2,
-      dilation};
+      B, H, W, C, kh, kw, stride, dilation * (kh - 1) / 2, dilation * (kw - 1) / 2, dilation};
   check_patches(p);
-  const Shape result{s.B, p.out_height(), p.out_width(), out};
+  const Shape result{B, p.out_height(), p.out_width(), out};
   const int64_t pixels = result[0] * result[1] * result[2];
   const Tensor w = raw::reshape(raw::permute(weight, kTapMajor), {out, p.row_size()});
   const auto windows = [p, pixels](const Tensor& map) {

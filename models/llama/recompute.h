@@ -22,7 +22,7 @@ class BlockRecompute {
   BlockRecompute() = default;
   BlockRecompute(Recompute what, size_t i, size_t blocks)
       : what_(what), mlp_(what == Recompute::mlp && i < blocks - blocks / 3) {}
-  // part(x).
+  // part(x), both (B, T, width).
   Tensor block(const Part& part, const Tensor& x) const;
   Tensor mlp(const Part& part, const Tensor& x) const;
   // norm(x) once more, for linears(); empty where it is kept.

@@ -36,20 +36,21 @@ void each_tap(int64_t y, int64_t x, int64_t height, int64_t width, int64_t sign,
 // out(r, c) = start(c) + sum over t of weight(t, c) in(r + sign d_t, c).
 template <typename T>
 void convolve(const DepthwiseConv3Args& a, int64_t sign) {
-  const int64_t c = a.channels, image = a.height * a.width * c;
+  const MapSize& m = a.map;
+  const int64_t c = m.channels, image = m.height * m.width * c;
   const std::vector<T> weight = taps_first(static_cast<const T*>(a.weight), c);
   const T* bias = static_cast<const T*>(a.bias);
-  const int64_t grain = std::max<int64_t>(1, 8192 / std::max<int64_t>(1, a.width * c));
-  parallel_for(a.batch * a.height, grain, [&](int64_t begin, int64_t end) {
+  const int64_t grain = std::max<int64_t>(1, 8192 / std::max<int64_t>(1, m.width * c));
+  parallel_for(m.batch * m.height, grain, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
-      const T* in = static_cast<const T*>(a.x) + row / a.height * image;
-      for (int64_t x = 0; x < a.width; ++x) {
-        T* out = static_cast<T*>(a.y) + (row * a.width + x) * c;
+      const T* in = static_cast<const T*>(a.x) + row / m.height * image;
+      for (int64_t x = 0; x < m.width; ++x) {
+        T* out = static_cast<T*>(a.y) + (row * m.width + x) * c;
         if (bias)
           std::copy_n(bias, c, out);
         else
           std::fill_n(out, c, T(0));
-        each_tap(row % a.height, x, a.height, a.width, sign, [&](int64_t t, int64_t pixel) {
+        each_tap(row % m.height, x, m.height, m.width, sign, [&](int64_t t, int64_t pixel) {
           const T* from = in + pixel * c;
           const T* w = weight.data() + t * c;
           for (int64_t n = 0; n < c; ++n) out[n] += w[n] * from[n];
@@ -61,16 +62,17 @@ void convolve(const DepthwiseConv3Args& a, int64_t sign) {
 
 template <typename T>
 void weight_gradient(const DepthwiseConv3BackwardArgs& a) {
-  const int64_t c = a.channels, rows = a.batch * a.height, image = a.height * a.width * c;
+  const MapSize& m = a.map;
+  const int64_t c = m.channels, rows = m.batch * m.height, image = m.height * m.width * c;
   const int64_t slices = std::min<int64_t>(rows, 64), sums = (kTaps + 1) * c;  // dbias the tenth
   std::vector<T> partial(static_cast<size_t>(slices * sums), T(0));
   parallel_items(slices, [&](int64_t slice, int) {
     T* sum = partial.data() + slice * sums;
     for (int64_t row = rows * slice / slices; row < rows * (slice + 1) / slices; ++row) {
-      const T* in = static_cast<const T*>(a.x) + row / a.height * image;
-      for (int64_t x = 0; x < a.width; ++x) {
-        const T* g = static_cast<const T*>(a.grad_y) + (row * a.width + x) * c;
-        each_tap(row % a.height, x, a.height, a.width, 1, [&](int64_t t, int64_t pixel) {
+      const T* in = static_cast<const T*>(a.x) + row / m.height * image;
+      for (int64_t x = 0; x < m.width; ++x) {
+        const T* g = static_cast<const T*>(a.grad_y) + (row * m.width + x) * c;
+        each_tap(row % m.height, x, m.height, m.width, 1, [&](int64_t t, int64_t pixel) {
           const T* from = in + pixel * c;
           for (int64_t n = 0; n < c; ++n) sum[t * c + n] += g[n] * from[n];
         });
@@ -93,9 +95,7 @@ void weight_gradient(const DepthwiseConv3BackwardArgs& a) {
 
 template <typename T>
 void backward(const DepthwiseConv3BackwardArgs& a) {
-  if (a.dx)
-    convolve<T>(
-        {a.dtype, a.batch, a.height, a.width, a.channels, a.grad_y, a.weight, nullptr, a.dx}, -1);
+  if (a.dx) convolve<T>({a.dtype, a.map, a.grad_y, a.weight, nullptr, a.dx}, -1);
   if (a.dweight || a.dbias) weight_gradient<T>(a);
 }
 

@@ -18,9 +18,10 @@ int64_t row_grain(int64_t width, int64_t channels) {
 
 template <typename T>
 void max_row(const MaxPool2Args& a, int64_t row) {
-  const int64_t out_h = (a.height + 1) / 2, out_w = (a.width + 1) / 2, c = a.channels;
+  const MapSize &m = a.map, out_map = m.pooled(2);
+  const int64_t out_h = out_map.height, out_w = out_map.width, c = m.channels;
   const int64_t y = row % out_h * 2;
-  const T* top = static_cast<const T*>(a.x) + (row / out_h * a.height + y) * a.width * c;
+  const T* top = static_cast<const T*>(a.x) + (row / out_h * m.height + y) * m.width * c;
   for (int64_t x = 0; x < out_w; ++x) {
     T* out = static_cast<T*>(a.y) + (row * out_w + x) * c;
     uint8_t* chosen = a.chosen ? a.chosen + (row * out_w + x) * c : nullptr;
@@ -28,8 +29,8 @@ void max_row(const MaxPool2Args& a, int64_t row) {
     std::copy_n(first, c, out);
     if (chosen) std::fill_n(chosen, c, uint8_t{0});
     for (int64_t i = 1; i < 4; ++i) {
-      if (y + i / 2 >= a.height || 2 * x + i % 2 >= a.width) continue;
-      const T* in = first + (i / 2 * a.width + i % 2) * c;
+      if (y + i / 2 >= m.height || 2 * x + i % 2 >= m.width) continue;
+      const T* in = first + (i / 2 * m.width + i % 2) * c;
       for (int64_t n = 0; n < c; ++n) {
         const bool larger = in[n] > out[n] || in[n] != in[n];
         out[n] = larger ? in[n] : out[n];
@@ -42,13 +43,14 @@ void max_row(const MaxPool2Args& a, int64_t row) {
 // One row of dx: each pixel takes its window's gradient where it was chosen.
 template <typename T>
 void max_backward_row(const MaxPool2BackwardArgs& a, int64_t row) {
-  const int64_t out_h = (a.height + 1) / 2, out_w = (a.width + 1) / 2, c = a.channels;
-  const int64_t y = row % a.height, out_row = row / a.height * out_h + y / 2;
-  for (int64_t x = 0; x < a.width; ++x) {
+  const MapSize &m = a.map, out_map = m.pooled(2);
+  const int64_t out_h = out_map.height, out_w = out_map.width, c = m.channels;
+  const int64_t y = row % m.height, out_row = row / m.height * out_h + y / 2;
+  for (int64_t x = 0; x < m.width; ++x) {
     const int64_t from = (out_row * out_w + x / 2) * c;
     const T* g = static_cast<const T*>(a.grad_y) + from;
     const uint8_t* chosen = a.chosen + from;
-    T* dx = static_cast<T*>(a.dx) + (row * a.width + x) * c;
+    T* dx = static_cast<T*>(a.dx) + (row * m.width + x) * c;
     const auto own = static_cast<uint8_t>(y % 2 * 2 + x % 2);
     for (int64_t n = 0; n < c; ++n) dx[n] = chosen[n] == own ? g[n] : T(0);
   }
@@ -56,34 +58,36 @@ void max_backward_row(const MaxPool2BackwardArgs& a, int64_t row) {
 
 template <typename T>
 void average_row(const AveragePoolArgs& a, int64_t row) {
-  const int64_t r = a.ratio, out_h = (a.height + r - 1) / r, out_w = (a.width + r - 1) / r;
-  const int64_t y0 = row % out_h * r, y1 = std::min(y0 + r, a.height);
-  const T* image = static_cast<const T*>(a.x) + row / out_h * a.height * a.width * a.x_stride;
+  const MapSize &m = a.map, out_map = m.pooled(a.ratio);
+  const int64_t r = a.ratio, out_h = out_map.height, out_w = out_map.width;
+  const int64_t y0 = row % out_h * r, y1 = std::min(y0 + r, m.height);
+  const T* image = static_cast<const T*>(a.x) + row / out_h * m.height * m.width * a.x_stride;
   for (int64_t x = 0; x < out_w; ++x) {
-    const int64_t x0 = x * r, x1 = std::min(x0 + r, a.width);
+    const int64_t x0 = x * r, x1 = std::min(x0 + r, m.width);
     T* out = static_cast<T*>(a.y) + (row * out_w + x) * a.y_stride;
-    std::fill_n(out, a.channels, T(0));
+    std::fill_n(out, m.channels, T(0));
     for (int64_t i = y0; i < y1; ++i)
       for (int64_t j = x0; j < x1; ++j) {
-        const T* in = image + (i * a.width + j) * a.x_stride;
-        for (int64_t n = 0; n < a.channels; ++n) out[n] += in[n];
+        const T* in = image + (i * m.width + j) * a.x_stride;
+        for (int64_t n = 0; n < m.channels; ++n) out[n] += in[n];
       }
     const T inverse = T(1) / static_cast<T>((y1 - y0) * (x1 - x0));
-    for (int64_t n = 0; n < a.channels; ++n) out[n] *= inverse;
+    for (int64_t n = 0; n < m.channels; ++n) out[n] *= inverse;
   }
 }
 
 template <typename T>
 void average_backward_row(const AveragePoolBackwardArgs& a, int64_t row) {
-  const int64_t r = a.ratio, out_h = (a.height + r - 1) / r, out_w = (a.width + r - 1) / r;
-  const int64_t y = row % a.height / r, out_row = row / a.height * out_h + y;
-  const int64_t rows = std::min(r, a.height - y * r);
-  for (int64_t x = 0; x < a.width; ++x) {
-    const int64_t columns = std::min(r, a.width - x / r * r);
+  const MapSize &m = a.map, out_map = m.pooled(a.ratio);
+  const int64_t r = a.ratio, out_h = out_map.height, out_w = out_map.width;
+  const int64_t y = row % m.height / r, out_row = row / m.height * out_h + y;
+  const int64_t rows = std::min(r, m.height - y * r);
+  for (int64_t x = 0; x < m.width; ++x) {
+    const int64_t columns = std::min(r, m.width - x / r * r);
     const T inverse = T(1) / static_cast<T>(rows * columns);
     const T* g = static_cast<const T*>(a.grad_y) + (out_row * out_w + x / r) * a.grad_y_stride;
-    T* dx = static_cast<T*>(a.dx) + (row * a.width + x) * a.dx_stride;
-    for (int64_t n = 0; n < a.channels; ++n) dx[n] = g[n] * inverse;
+    T* dx = static_cast<T*>(a.dx) + (row * m.width + x) * a.dx_stride;
+    for (int64_t n = 0; n < m.channels; ++n) dx[n] = g[n] * inverse;
   }
 }
 
@@ -98,14 +102,16 @@ void each_row(int64_t rows, int64_t width, int64_t channels, const F& f) {
 
 void max_pool2(const MaxPool2Args& a) {
   dispatch_float("max_pool2", a.dtype, [&](auto zero) {
-    each_row(a.batch * ((a.height + 1) / 2), a.width, a.channels,
+    const MapSize& m = a.map;
+    each_row(m.batch * m.pooled(2).height, m.width, m.channels,
              [&](int64_t row) { max_row<decltype(zero)>(a, row); });
   });
 }
 
 void max_pool2_backward(const MaxPool2BackwardArgs& a) {
   dispatch_float("max_pool2_backward", a.dtype, [&](auto zero) {
-    each_row(a.batch * a.height, a.width, a.channels,
+    const MapSize& m = a.map;
+    each_row(m.batch * m.height, m.width, m.channels,
              [&](int64_t row) { max_backward_row<decltype(zero)>(a, row); });
   });
 }
@@ -113,7 +119,8 @@ void max_pool2_backward(const MaxPool2BackwardArgs& a) {
 void average_pool(const AveragePoolArgs& a) {
   CHECK_AS(Fault::usage, a.ratio >= 1, "average_pool: ratio ", a.ratio);
   dispatch_float("average_pool", a.dtype, [&](auto zero) {
-    each_row(a.batch * ((a.height + a.ratio - 1) / a.ratio), a.width * a.ratio, a.channels,
+    const MapSize& m = a.map;
+    each_row(m.batch * m.pooled(a.ratio).height, m.width * a.ratio, m.channels,
              [&](int64_t row) { average_row<decltype(zero)>(a, row); });
   });
 }
@@ -121,7 +128,8 @@ void average_pool(const AveragePoolArgs& a) {
 void average_pool_backward(const AveragePoolBackwardArgs& a) {
   CHECK_AS(Fault::usage, a.ratio >= 1, "average_pool_backward: ratio ", a.ratio);
   dispatch_float("average_pool_backward", a.dtype, [&](auto zero) {
-    each_row(a.batch * a.height, a.width, a.channels,
+    const MapSize& m = a.map;
+    each_row(m.batch * m.height, m.width, m.channels,
              [&](int64_t row) { average_backward_row<decltype(zero)>(a, row); });
   });
 }

@@ -34,8 +34,8 @@ struct Layout {
   __host__ __device__ int strips() const { return (width + kStrip - 1) / kStrip; }
 };
 
-Layout layout_of(const char* kernel, int64_t batch, int64_t height, int64_t width, int64_t channels,
-                 int n, int64_t rows_a_block) {
+Layout layout_of(const char* kernel, const MapSize& map, int n, int64_t rows_a_block) {
+  const auto [batch, height, width, channels] = map;
   CHECK_AS(Fault::usage, width * channels <= 0x7fffffff && height <= 0x7fffffff, kernel,
            ": a map of ", height, " rows of ", width, " pixels of ", channels,
            " channels is too large for cuda (2147483647 elements a row)");
@@ -193,17 +193,17 @@ __global__ void __launch_bounds__(kThreads)
 
 // Rows for a block of the convolution: some strips for each thread, so that the weights are worth
 // their loads.
-int64_t rows_a_block(int64_t width, int64_t channels, int n) {
+int64_t rows_a_block(const MapSize& map, int n) {
   constexpr int64_t kStripsAThread = 8;
-  const int64_t groups = std::bit_ceil(static_cast<uint64_t>(std::min<int64_t>(channels / n, 32)));
-  const int64_t strips = (width + kStrip - 1) / kStrip;
+  const int64_t groups =
+      std::bit_ceil(static_cast<uint64_t>(std::min<int64_t>(map.channels / n, 32)));
+  const int64_t strips = (map.width + kStrip - 1) / kStrip;
   return std::max<int64_t>(1, kStripsAThread * (kThreads / groups) / strips);
 }
 
 template <typename T, int N, bool kTurned>
 void convolve(const char* name, const DepthwiseConv3Args& a) {
-  const Layout l = layout_of(name, a.batch, a.height, a.width, a.channels, N,
-                             rows_a_block(a.width, a.channels, N));
+  const Layout l = layout_of(name, a.map, N, rows_a_block(a.map, N));
   launch(name, depthwise_kernel<T, N, kTurned>, l.grid(), kThreads, 0, static_cast<const T*>(a.x),
          static_cast<const float*>(a.weight), static_cast<const float*>(a.bias),
          static_cast<T*>(a.y), l);
@@ -212,10 +212,10 @@ void convolve(const char* name, const DepthwiseConv3Args& a) {
 template <typename T, int N>
 void weight_gradient(const DepthwiseConv3BackwardArgs& a) {
   constexpr int64_t kMostBlocks = 256;
-  const int64_t rows = a.batch * a.height, fewest = (rows + kMostBlocks - 1) / kMostBlocks;
-  const Layout l = layout_of("depthwise_conv3_backward", a.batch, a.height, a.width, a.channels, N,
-                             std::max(fewest, rows_a_block(a.width, a.channels, N)));
-  const int64_t sums = kSums * a.channels;
+  const int64_t rows = a.map.batch * a.map.height, fewest = (rows + kMostBlocks - 1) / kMostBlocks;
+  const Layout l =
+      layout_of("depthwise_conv3_backward", a.map, N, std::max(fewest, rows_a_block(a.map, N)));
+  const int64_t sums = kSums * a.map.channels;
   const Storage memory(std::max<int64_t>(1, l.row_blocks) * sums * int64_t{sizeof(float)},
                        Device{DeviceType::cuda, current_device()});
   auto* partials = reinterpret_cast<float*>(memory.data());
@@ -227,20 +227,13 @@ void weight_gradient(const DepthwiseConv3BackwardArgs& a) {
          l.row_blocks, l.channels);
 }
 
-template <typename T, typename F>
-void by_channels(int64_t channels, bool vectors, const F& f) {
-  constexpr int N = 16 / sizeof(T);
-  if (vectors && channels % N == 0) return f(std::integral_constant<int, N>());
-  f(std::integral_constant<int, 1>());
-}
-
 }  // namespace
 
 void depthwise_conv3(const DepthwiseConv3Args& a) {
   dispatch_cuda("depthwise_conv3", a.dtype, [&](auto zero) {
     using T = decltype(zero);
-    by_channels<T>(a.channels, aligned(a.x, a.y),
-                   [&](auto n) { convolve<T, n(), false>("depthwise_conv3", a); });
+    dispatch_channels<T>(a.map.channels, aligned(a.x, a.y),
+                         [&](auto n) { convolve<T, n(), false>("depthwise_conv3", a); });
   });
 }
 
@@ -248,14 +241,13 @@ void depthwise_conv3_backward(const DepthwiseConv3BackwardArgs& a) {
   dispatch_cuda("depthwise_conv3_backward", a.dtype, [&](auto zero) {
     using T = decltype(zero);
     if (a.dx)
-      by_channels<T>(a.channels, aligned(a.grad_y, a.dx), [&](auto n) {
-        convolve<T, n(), true>(
-            "depthwise_conv3_dx",
-            {a.dtype, a.batch, a.height, a.width, a.channels, a.grad_y, a.weight, nullptr, a.dx});
+      dispatch_channels<T>(a.map.channels, aligned(a.grad_y, a.dx), [&](auto n) {
+        convolve<T, n(), true>("depthwise_conv3_dx",
+                               {a.dtype, a.map, a.grad_y, a.weight, nullptr, a.dx});
       });
     if (a.dweight || a.dbias)
-      by_channels<T>(a.channels, aligned(a.x, a.grad_y),
-                     [&](auto n) { weight_gradient<T, n()>(a); });
+      dispatch_channels<T>(a.map.channels, aligned(a.x, a.grad_y),
+                           [&](auto n) { weight_gradient<T, n()>(a); });
   });
 }
 

@@ -4,6 +4,7 @@
 #include <initializer_list>
 
 #include "tensor/cuda/rows.cuh"
+#include "tensor/kernel_args/pooling.h"
 
 namespace mullion::cuda {
 
@@ -17,12 +18,7 @@ struct PixelThreads {
   Grid grid() const { return {batch * height * blocks_a_row}; }
 };
 
-// A map that is written, every element of it by one thread.
-struct PixelMap {
-  int64_t batch, height, width, channels;
-};
-
-inline PixelThreads pixel_threads(const char* kernel, const PixelMap& map, int n) {
+inline PixelThreads pixel_threads(const char* kernel, const MapSize& map, int n) {
   CHECK_AS(
       Fault::usage,
       map.height <= 0x7fffffff && map.width * map.channels <= 0x7fffffff && map.width <= 0x7fffffff,
@@ -59,7 +55,7 @@ struct PixelPlace {
 // PixelThreads, more...). N is 16 / sizeof(T) where `vectors` says that pointers allow and channels
 // and all `strides` between pixels are multiples of it; else 1.
 template <typename KernelOf, typename Args, typename... More>
-void launch_pixels(const char* name, DType dtype, const PixelMap& map, bool vectors,
+void launch_pixels(const char* name, DType dtype, const MapSize& map, bool vectors,
                    std::initializer_list<int64_t> strides, const KernelOf& kernel_of,
                    const Args& args, const More&... more) {
   dispatch_cuda(name, dtype, [&](auto zero) {
@@ -67,10 +63,7 @@ void launch_pixels(const char* name, DType dtype, const PixelMap& map, bool vect
       const PixelThreads threads = pixel_threads(name, map, n());
       launch(name, kernel_of(zero, n), threads.grid(), kPixelThreads, 0, args, threads, more...);
     };
-    constexpr int N = 16 / sizeof(zero);
-    bool whole = vectors && map.channels % N == 0;
-    for (const int64_t stride : strides) whole = whole && stride % N == 0;
-    whole ? run(std::integral_constant<int, N>()) : run(std::integral_constant<int, 1>());
+    dispatch_channels<decltype(zero)>(map.channels, vectors, run, strides);
   });
 }
 

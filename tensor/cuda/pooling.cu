@@ -56,14 +56,15 @@ __global__ void __launch_bounds__(kPixelThreads)
   const PixelPlace p(threads);
   if (!p.inside) return;
   const int channel = p.group * N;
-  const int64_t first = ((p.b * a.height + 2 * p.y) * a.width + 2 * p.x) * a.channels + channel;
+  const MapSize& m = a.map;
+  const int64_t first = ((p.b * m.height + 2 * p.y) * m.width + 2 * p.x) * m.channels + channel;
   const T* x = static_cast<const T*>(a.x) + first;
   Floats<N> best = load<N>(x);
   Chosen<N> chosen{};
 #pragma unroll
   for (int i = 1; i < 4; ++i) {
-    if (2 * p.y + i / 2 >= a.height || 2 * p.x + i % 2 >= a.width) continue;
-    const Floats<N> in = load<N>(x + (i / 2 * a.width + i % 2) * a.channels);
+    if (2 * p.y + i / 2 >= m.height || 2 * p.x + i % 2 >= m.width) continue;
+    const Floats<N> in = load<N>(x + (i / 2 * m.width + i % 2) * m.channels);
 #pragma unroll
     for (int n = 0; n < N; ++n) {
       const bool larger = in.v[n] > best.v[n] || in.v[n] != in.v[n];
@@ -71,7 +72,7 @@ __global__ void __launch_bounds__(kPixelThreads)
       chosen.v[n] = larger ? static_cast<uint8_t>(i) : chosen.v[n];
     }
   }
-  const int64_t at = (p.row * threads.width + p.x) * a.channels + channel;
+  const int64_t at = (p.row * threads.width + p.x) * m.channels + channel;
   store(static_cast<T*>(a.y) + at, best);
   if (a.chosen) chosen.store(a.chosen + at);
 }
@@ -81,16 +82,17 @@ __global__ void __launch_bounds__(kPixelThreads)
     max_pool2_backward_kernel(MaxPool2BackwardArgs a, PixelThreads threads) {
   const PixelPlace p(threads);
   if (!p.inside) return;
-  const int64_t out_h = (a.height + 1) / 2, out_w = (a.width + 1) / 2;
+  const MapSize& m = a.map;
+  const int64_t out_h = (m.height + 1) / 2, out_w = (m.width + 1) / 2;
   const int channel = p.group * N;
-  const int64_t from = ((p.b * out_h + p.y / 2) * out_w + p.x / 2) * a.channels + channel;
+  const int64_t from = ((p.b * out_h + p.y / 2) * out_w + p.x / 2) * m.channels + channel;
   const Floats<N> g = load<N>(static_cast<const T*>(a.grad_y) + from);
   const Chosen<N> chosen = Chosen<N>::load(a.chosen + from);
   const int own = p.y % 2 * 2 + p.x % 2;
   Floats<N> dx;
 #pragma unroll
   for (int n = 0; n < N; ++n) dx.v[n] = chosen.v[n] == own ? g.v[n] : 0.0f;
-  store(static_cast<T*>(a.dx) + (p.row * a.width + p.x) * a.channels + channel, dx);
+  store(static_cast<T*>(a.dx) + (p.row * m.width + p.x) * m.channels + channel, dx);
 }
 
 template <typename T, int N>
@@ -98,13 +100,14 @@ __global__ void __launch_bounds__(kPixelThreads)
     average_pool_kernel(AveragePoolArgs a, PixelThreads threads) {
   const PixelPlace p(threads);
   if (!p.inside) return;
-  const int64_t y0 = p.y * a.ratio, y1 = min(y0 + a.ratio, a.height);
-  const int64_t x0 = p.x * a.ratio, x1 = min(x0 + a.ratio, a.width);
-  const T* x = static_cast<const T*>(a.x) + p.b * a.height * a.width * a.x_stride + p.group * N;
+  const MapSize& m = a.map;
+  const int64_t y0 = p.y * a.ratio, y1 = min(y0 + a.ratio, m.height);
+  const int64_t x0 = p.x * a.ratio, x1 = min(x0 + a.ratio, m.width);
+  const T* x = static_cast<const T*>(a.x) + p.b * m.height * m.width * a.x_stride + p.group * N;
   Floats<N> sum = {};
   for (int64_t i = y0; i < y1; ++i)
     for (int64_t j = x0; j < x1; ++j) {
-      const Floats<N> in = load<N>(x + (i * a.width + j) * a.x_stride);
+      const Floats<N> in = load<N>(x + (i * m.width + j) * a.x_stride);
 #pragma unroll
       for (int n = 0; n < N; ++n) sum.v[n] += in.v[n];
     }
@@ -128,51 +131,46 @@ __global__ void __launch_bounds__(kPixelThreads)
   Floats<N> g = load<N>(static_cast<const T*>(a.grad_y) + from * a.grad_y_stride + p.group * N);
 #pragma unroll
   for (int n = 0; n < N; ++n) g.v[n] *= inverse;
-  store(static_cast<T*>(a.dx) + (p.row * a.width + p.x) * a.dx_stride + p.group * N, g);
+  store(static_cast<T*>(a.dx) + (p.row * a.map.width + p.x) * a.dx_stride + p.group * N, g);
 }
 
-int64_t cells(int64_t size, int64_t ratio) { return (size + ratio - 1) / ratio; }
-
 // A ratio beyond the map pools it whole, as does one of the map's size.
-int64_t checked_ratio(const char* kernel, int64_t ratio, int64_t height, int64_t width) {
+int64_t checked_ratio(const char* kernel, int64_t ratio, const MapSize& map) {
   CHECK_AS(Fault::usage, ratio >= 1, kernel, ": ratio ", ratio);
-  return std::min(ratio, std::max(std::max(height, width), int64_t{1}));
+  return std::min(ratio, std::max({map.height, map.width, int64_t{1}}));
 }
 
 }  // namespace
 
 void max_pool2(const MaxPool2Args& a) {
   launch_pixels(
-      "max_pool2", a.dtype, {a.batch, cells(a.height, 2), cells(a.width, 2), a.channels},
-      aligned(a.x, a.y, a.chosen), {},
+      "max_pool2", a.dtype, a.map.pooled(2), aligned(a.x, a.y, a.chosen), {},
       [](auto zero, auto n) { return max_pool2_kernel<decltype(zero), n()>; }, a);
 }
 
 void max_pool2_backward(const MaxPool2BackwardArgs& a) {
   launch_pixels(
-      "max_pool2_backward", a.dtype, {a.batch, a.height, a.width, a.channels},
-      aligned(a.grad_y, a.chosen, a.dx), {},
+      "max_pool2_backward", a.dtype, a.map, aligned(a.grad_y, a.chosen, a.dx), {},
       [](auto zero, auto n) { return max_pool2_backward_kernel<decltype(zero), n()>; }, a);
 }
 
 void average_pool(const AveragePoolArgs& given) {
   AveragePoolArgs a = given;
-  a.ratio = checked_ratio("average_pool", a.ratio, a.height, a.width);
+  a.ratio = checked_ratio("average_pool", a.ratio, a.map);
   launch_pixels(
-      "average_pool", a.dtype,
-      {a.batch, cells(a.height, a.ratio), cells(a.width, a.ratio), a.channels}, aligned(a.x, a.y),
-      {a.x_stride, a.y_stride},
+      "average_pool", a.dtype, a.map.pooled(a.ratio), aligned(a.x, a.y), {a.x_stride, a.y_stride},
       [](auto zero, auto n) { return average_pool_kernel<decltype(zero), n()>; }, a);
 }
 
 void average_pool_backward(const AveragePoolBackwardArgs& given) {
   AveragePoolBackwardArgs a = given;
-  a.ratio = checked_ratio("average_pool_backward", a.ratio, a.height, a.width);
+  a.ratio = checked_ratio("average_pool_backward", a.ratio, a.map);
+  const MapSize out = a.map.pooled(a.ratio);
   launch_pixels(
-      "average_pool_backward", a.dtype, {a.batch, a.height, a.width, a.channels},
-      aligned(a.grad_y, a.dx), {a.grad_y_stride, a.dx_stride},
+      "average_pool_backward", a.dtype, a.map, aligned(a.grad_y, a.dx),
+      {a.grad_y_stride, a.dx_stride},
       [](auto zero, auto n) { return average_pool_backward_kernel<decltype(zero), n()>; }, a,
-      cells(a.height, a.ratio), cells(a.width, a.ratio));
+      out.height, out.width);
 }
 
 }  // namespace mullion::cuda

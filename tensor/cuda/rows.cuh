@@ -3,6 +3,7 @@
 // element otherwise, and holds up to 16 elements in registers between the sweeps over its row, so
 // that memory is read once; a row that is too wide for that is read again, from the caches.
 #pragma once
+#include <initializer_list>
 #include <type_traits>
 
 #include "tensor/cuda/dispatch.h"
@@ -149,6 +150,17 @@ void dispatch_row(const char* kernel, int64_t width, bool vectors, F f) {
   constexpr int N = 16 / sizeof(T);
   if (vectors && width % N == 0) return dispatch_shape<N>(width, f);
   dispatch_shape<1>(width, f);
+}
+
+// Calls f with N = 16 / sizeof(T) of a pixel's channels at a time where `vectors` says that
+// pointers allow and the channels and all strides are multiples of it; else with N = 1.
+template <typename T, typename F>
+void dispatch_channels(int64_t channels, bool vectors, const F& f,
+                       std::initializer_list<int64_t> strides = {}) {
+  constexpr int N = 16 / sizeof(T);
+  bool whole = vectors && channels % N == 0;
+  for (const int64_t stride : strides) whole = whole && stride % N == 0;
+  whole ? f(std::integral_constant<int, N>()) : f(std::integral_constant<int, 1>());
 }
 
 }  // namespace mullion::cuda

@@ -8,19 +8,28 @@
 
 namespace mullion {
 
+struct MapSize {
+  int64_t batch = 0, height = 0, width = 0, channels = 0;
+
+  // Of what cells of r x r are pooled to, those at the edges cut off.
+  MapSize pooled(int64_t r) const {
+    return {batch, (height + r - 1) / r, (width + r - 1) / r, channels};
+  }
+};
+
 // MaxPool 2x2, stride 2: y is (B, ceil(H/2), ceil(W/2), C); a window at an odd edge is cut off.
 // `chosen` (like y, u8) gets the position of the maximum in its window, 2 dy + dx; the first of
 // equals, and a NaN wins. It may be null where no backward follows.
 struct MaxPool2Args {
   DType dtype;
-  int64_t batch, height, width, channels;  // of x
+  MapSize map;  // of x
   const void* x;
   void* y;
   uint8_t* chosen = nullptr;
 };
 struct MaxPool2BackwardArgs {
   DType dtype;
-  int64_t batch, height, width, channels;  // of dx
+  MapSize map;  // of dx
   const void* grad_y;
   const uint8_t* chosen;
   void* dx;
@@ -30,7 +39,7 @@ struct MaxPool2BackwardArgs {
 // divided by the pixels it has. x and y may have pixels further apart than C elements.
 struct AveragePoolArgs {
   DType dtype;
-  int64_t batch, height, width, channels;  // of x
+  MapSize map;  // of x
   int64_t ratio;
   const void* x;
   void* y;
@@ -38,7 +47,7 @@ struct AveragePoolArgs {
 };
 struct AveragePoolBackwardArgs {
   DType dtype;
-  int64_t batch, height, width, channels;  // of dx
+  MapSize map;  // of dx
   int64_t ratio;
   const void* grad_y;
   void* dx;
@@ -50,14 +59,14 @@ struct AveragePoolBackwardArgs {
 // their gradients are f32 where dtype is bf16.
 struct DepthwiseConv3Args {
   DType dtype;
-  int64_t batch, height, width, channels;
+  MapSize map;
   const void *x, *weight, *bias = nullptr;
   void* y;
 };
 // dx, dweight and dbias may each be null where it is not wanted.
 struct DepthwiseConv3BackwardArgs {
   DType dtype;
-  int64_t batch, height, width, channels;
+  MapSize map;
   const void *x, *weight, *grad_y;
   void *dx = nullptr, *dweight = nullptr, *dbias = nullptr;
 };

@@ -11,6 +11,7 @@
 #include "tensor/kernel_table.h"
 #include "tensor/random.h"
 #include "tensor/tensor.h"
+#include "tests/cuda/device_runs.h"
 #ifdef MULLION_SIMT
 #include "tensor/simt/simt.h"
 #endif
@@ -136,5 +137,20 @@ void compare_sides(DType type, int64_t skew, float tolerance, Call call) {
       ASSERT_LE(std::abs(found[k][i] - expected[k][i]), tolerance * (1 + std::abs(expected[k][i])))
           << found[k][i] << " instead of " << expected[k][i] << " at " << i << " of output " << k;
 }
+
+// A fixture for kernels of a type: on the device against the CPU's, which compute in f32 on the
+// rounded inputs.
+class KernelsOfType : public OnDevice<testing::TestWithParam<DType>> {
+ protected:
+  DType type() const { return GetParam(); }
+  // bf16 rounds results to 8 bits; f32 sums up in another order than the CPU.
+  float tolerance() const { return type() == DType::bf16 ? 1e-2f : 1e-5f; }
+  Floats values(int64_t n, uint64_t stream, float low = -1, float high = 1) const {
+    return spread(n, stream, type(), low, high);
+  }
+};
+#define OF_BOTH_TYPES(Fixture)                                                       \
+  INSTANTIATE_TEST_SUITE_P(Types, Fixture, testing::Values(DType::f32, DType::bf16), \
+                           [](const auto& test) { return std::string(name_of(test.param)); })
 
 }  // namespace mullion::test

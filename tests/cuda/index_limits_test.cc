@@ -97,7 +97,7 @@ TEST_F(IndexLimits, Products) {
 TEST_F(IndexLimits, Maps) {
   const std::string wide = std::to_string(kTooMany);
   const auto too_wide = [](auto args) {
-    args.batch = 1, args.height = 2, args.width = kTooMany, args.channels = 4;
+    args.map = {1, 2, kTooMany, 4};
     if constexpr (requires { args.ratio; }) args.ratio = 1;
     return args;
   };
@@ -118,7 +118,7 @@ TEST_F(IndexLimits, Maps) {
   refused(&KernelTable::col2im, back, "col2im", std::to_string(kTooMany));
   // More rows of all images than blocks.
   MaxPool2Args many{};
-  many.batch = kTooMany, many.height = many.width = 2, many.channels = 4;
+  many.map = {kTooMany, 2, 2, 4};
   refused(&KernelTable::max_pool2, many, "max_pool2", wide);
   MsaConvArgs conv{};
   conv.geometry.height = 8, conv.geometry.width = conv.geometry.heads = 1 << 16;

@@ -1,8 +1,7 @@
-// Normalisations, rotary embedding, softmax, losses, lookups and SwiGLU on the device against the
-// CPU's kernels: in f32, and in bf16 against f32 on the rounded inputs.
+// Normalisations, rotary embedding, softmax, losses and lookups on the device against the CPU's
+// kernels: in f32, and in bf16 against f32 on the rounded inputs.
 #include <gtest/gtest.h>
 
-#include "tensor/kernel_args/elementwise.h"
 #include "tensor/kernel_args/linear.h"
 #include "tensor/kernel_args/norm.h"
 #include "tests/cuda/device_array.h"
@@ -11,17 +10,8 @@
 namespace mullion::test {
 namespace {
 
-class RowKernels : public OnDevice<testing::TestWithParam<DType>> {
- protected:
-  DType type() const { return GetParam(); }
-  // bf16 rounds results to 8 bits; f32 sums up in another order than the CPU.
-  float tolerance() const { return type() == DType::bf16 ? 1e-2f : 1e-5f; }
-  Floats values(int64_t n, uint64_t stream, float low = -1, float high = 1) const {
-    return spread(n, stream, type(), low, high);
-  }
-};
-INSTANTIATE_TEST_SUITE_P(Types, RowKernels, testing::Values(DType::f32, DType::bf16),
-                         [](const auto& test) { return std::string(name_of(test.param)); });
+class RowKernels : public KernelsOfType {};
+OF_BOTH_TYPES(RowKernels);
 
 struct Rows {
   int64_t rows, width, skew;
@@ -370,30 +360,6 @@ TEST_P(RowKernels, EmbeddingGradient) {
                                        .width = k.width});
     });
   }
-}
-
-TEST_P(RowKernels, Swiglu) {
-  for (const int64_t n : {1, 3, 8, 127, 1000, 2049})
-    for (const int64_t skew : {0, 1}) {
-      const Floats gate = values(n, 1, -6, 6), up = values(n, 2), g = values(n, 3);
-      compare_sides(type(), skew, tolerance(), [&](Side& side) {
-        side.table().swiglu({.gate = side.in(gate),
-                             .up = side.in(up),
-                             .y = side.out(n),
-                             .dtype = side.type(),
-                             .n = n});
-        SwigluBackwardArgs args{.gate = side.in(gate),
-                                .up = side.in(up),
-                                .g = side.in(g),
-                                .dgate = side.out(n),
-                                .dup = side.out(n),
-                                .dtype = side.type(),
-                                .n = n};
-        side.table().swiglu_backward(args);
-        args.dgate = side.out(n), args.dup = nullptr;
-        side.table().swiglu_backward(args);
-      });
-    }
 }
 
 class RowKernelsOnDevice : public OnDevice<> {};

@@ -15,10 +15,9 @@ std::vector<Axis> maps() {
           {"channels", small_and_around({kLanes})}};
 }
 
-struct Map {
-  int64_t batch, height, width, channels, gap = 0;
-  explicit Map(const Case& c)
-      : batch(c["batch"]), height(c["height"]), width(c["width"]), channels(c["channels"]) {}
+struct Map : MapSize {
+  int64_t gap = 0;
+  explicit Map(const Case& c) : MapSize{c["batch"], c["height"], c["width"], c["channels"]} {}
   Map pooled(int64_t ratio) const {
     Map m = *this;
     m.height = (height + ratio - 1) / ratio;
@@ -50,14 +49,8 @@ void max_pool2(Case& c) {
   const Array& x = c.in("x", m.size());
   Array &y = c.out("y", out.size()),
         &chosen = c.out_if(c["chosen"], "chosen", DType::u8, out.size());
-  c.call(&KernelTable::max_pool2, MaxPool2Args{.dtype = c.type(),
-                                               .batch = m.batch,
-                                               .height = m.height,
-                                               .width = m.width,
-                                               .channels = m.channels,
-                                               .x = x,
-                                               .y = y,
-                                               .chosen = chosen});
+  c.call(&KernelTable::max_pool2,
+         MaxPool2Args{.dtype = c.type(), .map = m, .x = x, .y = y, .chosen = chosen});
   c.expect([&] {
     out.for_elements([&](int64_t b, int64_t oy, int64_t ox, int64_t n) {
       int64_t best = 0;
@@ -75,14 +68,9 @@ void max_pool2_backward(Case& c) {
   const Array &g = c.in("grad_y", out.size()),
               &chosen = c.in("chosen", DType::u8, out.size(), 0, 4);
   Array& dx = c.out("dx", m.size());
-  c.call(&KernelTable::max_pool2_backward, MaxPool2BackwardArgs{.dtype = c.type(),
-                                                                .batch = m.batch,
-                                                                .height = m.height,
-                                                                .width = m.width,
-                                                                .channels = m.channels,
-                                                                .grad_y = g,
-                                                                .chosen = chosen,
-                                                                .dx = dx});
+  c.call(
+      &KernelTable::max_pool2_backward,
+      MaxPool2BackwardArgs{.dtype = c.type(), .map = m, .grad_y = g, .chosen = chosen, .dx = dx});
   c.expect([&] {
     m.for_elements([&](int64_t b, int64_t y, int64_t x, int64_t n) {
       const int64_t from = out.at(b, y / 2, x / 2, n);
@@ -101,10 +89,7 @@ void average_pool(Case& c) {
   const Array& x = c.in("x", m.size());
   Array& y = c.out("y", out.size());
   c.call(&KernelTable::average_pool, AveragePoolArgs{.dtype = c.type(),
-                                                     .batch = m.batch,
-                                                     .height = m.height,
-                                                     .width = m.width,
-                                                     .channels = m.channels,
+                                                     .map = m,
                                                      .ratio = r,
                                                      .x = x,
                                                      .y = y,
@@ -128,10 +113,7 @@ void average_pool_backward(Case& c) {
   const Array& g = c.in("grad_y", out.size());
   Array& dx = c.out("dx", m.size());
   c.call(&KernelTable::average_pool_backward, AveragePoolBackwardArgs{.dtype = c.type(),
-                                                                      .batch = m.batch,
-                                                                      .height = m.height,
-                                                                      .width = m.width,
-                                                                      .channels = m.channels,
+                                                                      .map = m,
                                                                       .ratio = r,
                                                                       .grad_y = g,
                                                                       .dx = dx,
@@ -150,15 +132,9 @@ void depthwise_conv3(Case& c) {
   const Array &x = c.in("x", m.size()), &weight = c.in("weight", 9 * m.channels),
               &bias = c.in_if(c["bias"], "bias", m.channels);
   Array& y = c.out("y", m.size());
-  c.call(&KernelTable::depthwise_conv3, DepthwiseConv3Args{.dtype = c.type(),
-                                                           .batch = m.batch,
-                                                           .height = m.height,
-                                                           .width = m.width,
-                                                           .channels = m.channels,
-                                                           .x = x,
-                                                           .weight = weight,
-                                                           .bias = bias,
-                                                           .y = y});
+  c.call(&KernelTable::depthwise_conv3,
+         DepthwiseConv3Args{
+             .dtype = c.type(), .map = m, .x = x, .weight = weight, .bias = bias, .y = y});
   c.tolerance_factor = 4;
   c.expect([&] {
     m.for_elements([&](int64_t b, int64_t oy, int64_t ox, int64_t n) {
@@ -179,10 +155,7 @@ void depthwise_conv3_backward(Case& c) {
         &dw = c.out_if(c["dweight"], "dweight", 9 * m.channels),
         &db = c.out_if(c["dbias"], "dbias", m.channels);
   c.call(&KernelTable::depthwise_conv3_backward, DepthwiseConv3BackwardArgs{.dtype = c.type(),
-                                                                            .batch = m.batch,
-                                                                            .height = m.height,
-                                                                            .width = m.width,
-                                                                            .channels = m.channels,
+                                                                            .map = m,
                                                                             .x = x,
                                                                             .weight = weight,
                                                                             .grad_y = g,

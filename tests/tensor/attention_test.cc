@@ -8,10 +8,13 @@
 #include "tensor/cpu/attention.h"
 #include "tensor/parallel.h"
 #include "tests/reference_attention.h"
+#include "tests/tensor/fenced_array.h"
 
 namespace mullion {
 namespace {
 
+using test::difference;
+using test::FencedArray;
 using test::ReferenceAttention;
 
 struct Case {
@@ -76,48 +79,6 @@ ReferenceAttention reference_of(const Case& c) {
   return r;
 }
 
-// An array of B x n x heads x D with gaps between tokens; the gaps and both ends hold a mark that
-// must still be there afterwards.
-template <typename T>
-class Fenced {
- public:
-  static constexpr int64_t kFence = 64;
-  static T mark() { return T(12345.678); }
-
-  Fenced(int64_t B, int64_t n, int64_t heads, int64_t D, int64_t gap, T fill)
-      : tokens_(B * n),
-        width_(heads * D),
-        strides_{n * (heads * D + gap), heads * D + gap, D},
-        data_(static_cast<size_t>(B * n * (heads * D + gap) + 2 * kFence), mark()) {
-    for_all([&](int64_t, T& x) { x = fill; });
-  }
-  Fenced(int64_t B, int64_t n, int64_t heads, int64_t D, int64_t gap, const std::vector<double>& v)
-      : Fenced(B, n, heads, D, gap, T(0)) {
-    for_all([&](int64_t i, T& x) { x = static_cast<T>(v.at(static_cast<size_t>(i))); });
-  }
-  T* data() { return data_.data() + kFence; }
-  AttentionStrides strides() const { return strides_; }
-  std::vector<T> values() {
-    std::vector<T> all;
-    for_all([&](int64_t, T& x) { all.push_back(x); });
-    return all;
-  }
-  bool fence_stands() const {
-    const auto marks = std::count(data_.begin(), data_.end(), mark());
-    return marks == static_cast<int64_t>(data_.size()) - tokens_ * width_;
-  }
-
- private:
-  template <typename F>
-  void for_all(F&& f) {
-    for (int64_t t = 0; t < tokens_; ++t)
-      for (int64_t i = 0; i < width_; ++i) f(t * width_ + i, data()[t * strides_.token + i]);
-  }
-  int64_t tokens_, width_;
-  AttentionStrides strides_;
-  std::vector<T> data_;
-};
-
 template <typename T>
 struct Results {
   std::vector<T> o, lse, dq, dk, dv;
@@ -135,9 +96,9 @@ template <typename T>
 Results<T> run_kernels(const ReferenceAttention& r, const std::vector<double>& d_o, bool packed) {
   const T nan = std::numeric_limits<T>::quiet_NaN();
   const int64_t gap = packed ? 2 * r.Hkv * r.D : 0, kv_gap = packed ? (r.H + r.Hkv) * r.D : 3;
-  Fenced<T> q(r.B, r.T, r.H, r.D, gap, r.q), k(r.B, r.S, r.Hkv, r.D, kv_gap, r.k),
+  FencedArray<T> q(r.B, r.T, r.H, r.D, gap, r.q), k(r.B, r.S, r.Hkv, r.D, kv_gap, r.k),
       v(r.B, r.S, r.Hkv, r.D, kv_gap, r.v);
-  Fenced<T> o(r.B, r.T, r.H, r.D, 5, nan), lse(r.B, r.H, 1, r.T, 0, nan);
+  FencedArray<T> o(r.B, r.T, r.H, r.D, 5, nan), lse(r.B, r.H, 1, r.T, 0, nan);
 
   AttentionForwardArgs args{};
   args.size = sizes_of<T>(r);
@@ -149,7 +110,7 @@ Results<T> run_kernels(const ReferenceAttention& r, const std::vector<double>& d
   EXPECT_TRUE(o.fence_stands() && lse.fence_stands());
   if (d_o.empty()) return {o.values(), lse.values(), {}, {}, {}};
 
-  Fenced<T> gradient(r.B, r.T, r.H, r.D, 1, d_o), dq(r.B, r.T, r.H, r.D, gap, nan),
+  FencedArray<T> gradient(r.B, r.T, r.H, r.D, 1, d_o), dq(r.B, r.T, r.H, r.D, gap, nan),
       dk(r.B, r.S, r.Hkv, r.D, kv_gap, nan), dv(r.B, r.S, r.Hkv, r.D, kv_gap, nan);
   AttentionBackwardArgs back{};
   back.size = args.size;
@@ -161,25 +122,12 @@ Results<T> run_kernels(const ReferenceAttention& r, const std::vector<double>& d
   back.dq_stride = dq.strides(), back.dk_stride = dk.strides(), back.dv_stride = dv.strides();
   const auto scratch_size =
       static_cast<int64_t>(cpu::attention_backward_scratch(args.size) / sizeof(T));
-  Fenced<T> scratch(1, 1, 1, scratch_size, 0, nan);
+  FencedArray<T> scratch(1, 1, 1, scratch_size, 0, nan);
   back.scratch = scratch.data();
   cpu::attention_backward(back);
   EXPECT_TRUE(dq.fence_stands() && dk.fence_stands() && dv.fence_stands());
   EXPECT_TRUE(scratch.fence_stands());
   return {o.values(), lse.values(), dq.values(), dk.values(), dv.values()};
-}
-
-// The largest difference relative to the largest value.
-template <typename T>
-double difference(const std::vector<T>& got, const std::vector<double>& want) {
-  EXPECT_EQ(got.size(), want.size());
-  double worst = 0, top = 1e-30;
-  for (size_t i = 0; i < want.size(); ++i) {
-    const double d = std::abs(static_cast<double>(got[i]) - want[i]);
-    worst = std::isnan(d) ? 1e30 : std::max(worst, d);
-    top = std::max(top, std::abs(want[i]));
-  }
-  return worst / top;
 }
 
 template <typename T>

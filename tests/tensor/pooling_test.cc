@@ -45,6 +45,7 @@ TYPED_TEST_SUITE(Pooling, Types);
 
 struct Map {
   int64_t b, h, w, c;
+  operator MapSize() const { return {b, h, w, c}; }
   int64_t size() const { return b * h * w * c; }
   size_t at(int64_t n, int64_t y, int64_t x, int64_t k) const {
     return static_cast<size_t>(((n * h + y) * w + x) * c + k);
@@ -59,19 +60,10 @@ TYPED_TEST(Pooling, MaxTakesTheLargestAndSendsTheGradientThere) {
     const std::vector<T> x = this->random(m.size()), g = this->random(out.size());
     std::vector<T> y = this->unwritten(out.size()), dx = this->unwritten(m.size());
     std::vector<uint8_t> chosen(static_cast<size_t>(out.size()), 255);
-    cpu::max_pool2({.dtype = this->kType,
-                    .batch = m.b,
-                    .height = m.h,
-                    .width = m.w,
-                    .channels = m.c,
-                    .x = x.data(),
-                    .y = y.data(),
-                    .chosen = chosen.data()});
+    cpu::max_pool2(
+        {.dtype = this->kType, .map = m, .x = x.data(), .y = y.data(), .chosen = chosen.data()});
     cpu::max_pool2_backward({.dtype = this->kType,
-                             .batch = m.b,
-                             .height = m.h,
-                             .width = m.w,
-                             .channels = m.c,
+                             .map = m,
                              .grad_y = g.data(),
                              .chosen = chosen.data(),
                              .dx = dx.data()});
@@ -100,10 +92,7 @@ TYPED_TEST(Pooling, MaxKeepsNaN) {
     std::vector<T> x = {1, 2, 3, 4}, y(1);
     x[static_cast<size_t>(place)] = nan;
     cpu::max_pool2({.dtype = this->kType,
-                    .batch = 1,
-                    .height = 2,
-                    .width = 2,
-                    .channels = 1,
+                    .map = {1, 2, 2, 1},
                     .x = x.data(),
                     .y = y.data(),
                     .chosen = nullptr});
@@ -119,20 +108,14 @@ TYPED_TEST(Pooling, AverageDividesByThePixelsThere) {
       const std::vector<T> x = this->random(m.size()), g = this->random(out.size());
       std::vector<T> y = this->unwritten(out.size()), dx = this->unwritten(m.size());
       cpu::average_pool({.dtype = this->kType,
-                         .batch = m.b,
-                         .height = m.h,
-                         .width = m.w,
-                         .channels = m.c,
+                         .map = m,
                          .ratio = r,
                          .x = x.data(),
                          .y = y.data(),
                          .x_stride = m.c,
                          .y_stride = m.c});
       cpu::average_pool_backward({.dtype = this->kType,
-                                  .batch = m.b,
-                                  .height = m.h,
-                                  .width = m.w,
-                                  .channels = m.c,
+                                  .map = m,
                                   .ratio = r,
                                   .grad_y = g.data(),
                                   .dx = dx.data(),
@@ -159,20 +142,14 @@ TYPED_TEST(Pooling, AverageOfPackedPixels) {
   std::vector<T> packed(static_cast<size_t>(m.size()) * 3), y = this->unwritten(4 * 5), plain(8);
   for (size_t i = 0; i < x.size(); ++i) packed[i / 2 * 6 + 2 + i % 2] = x[i];
   cpu::average_pool({.dtype = this->kType,
-                     .batch = 1,
-                     .height = 3,
-                     .width = 4,
-                     .channels = 2,
+                     .map = {1, 3, 4, 2},
                      .ratio = 2,
                      .x = packed.data() + 2,
                      .y = y.data(),
                      .x_stride = 6,
                      .y_stride = 5});
   cpu::average_pool({.dtype = this->kType,
-                     .batch = 1,
-                     .height = 3,
-                     .width = 4,
-                     .channels = 2,
+                     .map = {1, 3, 4, 2},
                      .ratio = 2,
                      .x = x.data(),
                      .y = plain.data(),
@@ -191,28 +168,19 @@ TYPED_TEST(Pooling, DepthwiseConvolution) {
     std::vector<T> y = this->unwritten(m.size()), linear = y, dx = y;
     std::vector<T> dweight = this->unwritten(9 * m.c), dbias = this->unwritten(m.c);
     cpu::depthwise_conv3({.dtype = this->kType,
-                          .batch = m.b,
-                          .height = m.h,
-                          .width = m.w,
-                          .channels = m.c,
+                          .map = m,
                           .x = x.data(),
                           .weight = weight.data(),
                           .bias = bias.data(),
                           .y = y.data()});
     cpu::depthwise_conv3({.dtype = this->kType,
-                          .batch = m.b,
-                          .height = m.h,
-                          .width = m.w,
-                          .channels = m.c,
+                          .map = m,
                           .x = x.data(),
                           .weight = weight.data(),
                           .bias = nullptr,
                           .y = linear.data()});
     cpu::depthwise_conv3_backward({.dtype = this->kType,
-                                   .batch = m.b,
-                                   .height = m.h,
-                                   .width = m.w,
-                                   .channels = m.c,
+                                   .map = m,
                                    .x = x.data(),
                                    .weight = weight.data(),
                                    .grad_y = g.data(),

@@ -1,11 +1,10 @@
-// Normalisations, rotary embedding, softmax, losses, lookups and optimizers of the table against
-// plain loops in double.
+// Normalisations, rotary embedding, softmax, losses and lookups of the table against plain loops in
+// double.
 #include <gtest/gtest.h>
 
 #include <cmath>
 
 #include "tensor/kernel_table.h"
-#include "tensor/parallel.h"
 #include "tensor/tensor.h"
 #include "tests/kernel_buffer.h"
 
@@ -80,24 +79,18 @@ TYPED_TEST(Rows, RmsNorm) {
                       .rows = rows,
                       .width = width,
                       .eps = 1e-5});
-    table().rms_norm_backward({.x = x.data(),
-                               .weight = w.data(),
-                               .rstd = rstd.data(),
-                               .g = g.data(),
-                               .dx = dx.data(),
-                               .dweight = dw.data(),
-                               .dtype = type,
-                               .rows = rows,
-                               .width = width});
-    table().rms_norm_backward({.x = x.data(),
-                               .weight = w.data(),
-                               .rstd = rstd.data(),
-                               .g = g.data(),
-                               .dx = only.data(),
-                               .dweight = nullptr,
-                               .dtype = type,
-                               .rows = rows,
-                               .width = width});
+    RmsNormBackwardArgs grad{.x = x.data(),
+                             .weight = w.data(),
+                             .rstd = rstd.data(),
+                             .g = g.data(),
+                             .dx = dx.data(),
+                             .dweight = dw.data(),
+                             .dtype = type,
+                             .rows = rows,
+                             .width = width};
+    table().rms_norm_backward(grad);
+    grad.dx = only.data(), grad.dweight = nullptr;
+    table().rms_norm_backward(grad);
     EXPECT_EQ(dx.values(), only.values());
     const auto weights = row_of(w, 0, width), ones = std::vector<double>(weights.size(), 1.0);
     std::vector<double> dweight(weights.size());
@@ -195,7 +188,7 @@ TYPED_TEST(Rows, RopeTurnsAndTurnsBack) {
       s[i] = static_cast<T>(std::sin(angle));
     }
     const DType type = dtype_of<T>();
-    table().rope({.x = x.data(),
+    RopeArgs args{.x = x.data(),
                   .cos = c.data(),
                   .sin = s.data(),
                   .y = y.data(),
@@ -204,17 +197,10 @@ TYPED_TEST(Rows, RopeTurnsAndTurnsBack) {
                   .tokens = tokens,
                   .heads = heads,
                   .head_dim = head_dim,
-                  .inverse = false});
-    table().rope({.x = y.data(),
-                  .cos = c.data(),
-                  .sin = s.data(),
-                  .y = back.data(),
-                  .dtype = type,
-                  .batch = batch,
-                  .tokens = tokens,
-                  .heads = heads,
-                  .head_dim = head_dim,
-                  .inverse = true});
+                  .inverse = false};
+    table().rope(args);
+    args.x = y.data(), args.y = back.data(), args.inverse = true;
+    table().rope(args);
     for (int64_t i = 0; i < n; ++i) {
       const int64_t d = i % head_dim, token = i / (heads * head_dim) % tokens;
       const int64_t angle = token * half + d % half;
@@ -264,20 +250,16 @@ TYPED_TEST(Rows, CrossEntropy) {
     for (int64_t r = 0; r < rows; ++r) targets.push_back(r % 5 == 3 ? -100 : r * 31 % width);
     const auto before = x.values();
     const DType type = dtype_of<T>();
-    table().cross_entropy({.logits = x.data(),
-                           .targets = targets.data(),
-                           .loss = loss.data(),
-                           .dtype = type,
-                           .rows = rows,
-                           .width = width,
-                           .write_grad = false});
-    table().cross_entropy({.logits = grad.data(),
-                           .targets = targets.data(),
-                           .loss = again.data(),
-                           .dtype = type,
-                           .rows = rows,
-                           .width = width,
-                           .write_grad = true});
+    CrossEntropyArgs args{.logits = x.data(),
+                          .targets = targets.data(),
+                          .loss = loss.data(),
+                          .dtype = type,
+                          .rows = rows,
+                          .width = width,
+                          .write_grad = false};
+    table().cross_entropy(args);
+    args.logits = grad.data(), args.loss = again.data(), args.write_grad = true;
+    table().cross_entropy(args);
     EXPECT_EQ(x.values(), before);
     EXPECT_EQ(loss.values(), again.values());
     for (int64_t r = 0; r < rows; ++r) {
@@ -300,20 +282,16 @@ TYPED_TEST(Rows, SoftCrossEntropy) {
     Buffer<T> x(rows * width, 1, -9, 9), p(rows * width, 2, 0, 1), loss(rows), dx(rows * width);
     Buffer<T> loss_only(rows);
     const DType type = dtype_of<T>();
-    table().soft_cross_entropy({.logits = x.data(),
-                                .probabilities = p.data(),
-                                .loss = loss.data(),
-                                .dlogits = dx.data(),
-                                .dtype = type,
-                                .rows = rows,
-                                .width = width});
-    table().soft_cross_entropy({.logits = x.data(),
-                                .probabilities = p.data(),
-                                .loss = loss_only.data(),
-                                .dlogits = nullptr,
-                                .dtype = type,
-                                .rows = rows,
-                                .width = width});
+    SoftCrossEntropyArgs args{.logits = x.data(),
+                              .probabilities = p.data(),
+                              .loss = loss.data(),
+                              .dlogits = dx.data(),
+                              .dtype = type,
+                              .rows = rows,
+                              .width = width};
+    table().soft_cross_entropy(args);
+    args.loss = loss_only.data(), args.dlogits = nullptr;
+    table().soft_cross_entropy(args);
     EXPECT_EQ(loss.values(), loss_only.values());
     for (int64_t r = 0; r < rows; ++r) {
       const auto xs = row_of(x, r, width), ps = row_of(p, r, width);
@@ -378,160 +356,6 @@ TEST(Rows, EmbeddingWidensBf16) {
                      .width = 5});
   for (int64_t i = 0; i < 15; ++i)
     EXPECT_EQ(y[i], static_cast<float>(weights[ids[i / 5] * 5 + i % 5]));
-}
-
-// ---- optimizers ----
-
-struct Parameters {
-  std::vector<std::unique_ptr<Buffer<float>>> p, g, m, v;
-  std::vector<OptimizerItem> items;
-  std::vector<std::vector<double>> dp, dm, dv;  // the same in double
-  Parameters() {
-    for (int64_t n : {1, 17, 40000, 33, 5}) add(n);
-  }
-  void add(int64_t n) {
-    const auto fresh = [n](auto& list, uint64_t stream) {
-      list.push_back(std::make_unique<Buffer<float>>(n, stream));
-      return list.back()->data();
-    };
-    const auto zeroed = [&](auto& list) {
-      float* x = fresh(list, 1);
-      std::fill(x, x + n, 0.0f);
-      return x;
-    };
-    float* parameter = fresh(p, items.size());
-    const float* grad = fresh(g, 100 + items.size());
-    float* first = zeroed(m);
-    items.push_back({parameter, grad, first, zeroed(v), n, 0.01 * static_cast<double>(n % 7 + 1),
-                     n % 2 ? 0.1 : 0.0});
-    dp.emplace_back(parameter, parameter + n);
-    dm.emplace_back(static_cast<size_t>(n));
-    dv.emplace_back(static_cast<size_t>(n));
-  }
-  // update(p, g, m, v, item) in double on every element, then a comparison.
-  template <typename F>
-  void expect(F update) {
-    for (size_t k = 0; k < items.size(); ++k)
-      for (size_t i = 0; i < dp[k].size(); ++i) {
-        update(dp[k][i], double{items[k].grad[i]}, dm[k][i], dv[k][i], items[k]);
-        expect_close(double{items[k].parameter[i]}, dp[k][i], 3e-6, static_cast<int64_t>(i));
-      }
-  }
-};
-
-TEST(Optimizer, AdamWFollowsTheFormula) {
-  Parameters params;
-  const double sum_squares = 4;  // the norm 2, clipped to 1
-  for (int64_t step = 1; step <= 4; ++step) {
-    table().adamw({.items = params.items.data(),
-                   .count = 5,
-                   .step = step,
-                   .beta1 = 0.9,
-                   .beta2 = 0.999,
-                   .eps = 1e-8,
-                   .clipping = {.sum_squares = &sum_squares, .max_norm = 1}});
-    params.expect([&](double& p, double g, double& m, double& v, const OptimizerItem& item) {
-      const double t = static_cast<double>(step);
-      g /= 2 + 1e-6;
-      p -= item.lr * item.weight_decay * p;
-      m = 0.9 * m + 0.1 * g;
-      v = 0.999 * v + 0.001 * g * g;
-      p -= item.lr / (1 - std::pow(0.9, t)) * m /
-           (std::sqrt(v) / std::sqrt(1 - std::pow(0.999, t)) + 1e-8);
-    });
-  }
-}
-
-TEST(Optimizer, SgdWithAndWithoutMomentum) {
-  for (const double momentum : {0.0, 0.9})
-    for (const bool nesterov : {false, true}) {
-      Parameters params;
-      if (momentum == 0)
-        for (OptimizerItem& item : params.items) item.first = nullptr;
-      const double sum_squares = 16;
-      for (int64_t step = 1; step <= 3; ++step) {
-        table().sgd({.items = params.items.data(),
-                     .count = 5,
-                     .step = step,
-                     .momentum = momentum,
-                     .nesterov = nesterov && momentum != 0,
-                     .clipping = {.sum_squares = &sum_squares, .max_norm = 1}});
-        params.expect([&](double& p, double g, double& m, double&, const OptimizerItem& item) {
-          g = g / (4 + 1e-6) + item.weight_decay * p;
-          m = step > 1 ? momentum * m + g : g;
-          p -= item.lr * (nesterov && momentum != 0 ? g + momentum * m : m);
-        });
-      }
-    }
-}
-
-TEST(Optimizer, EmaAndSumOfSquares) {
-  Parameters params;
-  table().ema({.items = params.items.data(), .count = 5, .decay = 0.99});
-  double squares = 0, result = 0, alone = 0;
-  params.expect([&](double& p, double g, double&, double&, const OptimizerItem&) {
-    p = 0.99 * p + 0.01 * g;
-    squares += g * g;
-  });
-  table().sum_squares({.items = params.items.data(), .count = 5, .result = &result});
-  EXPECT_NEAR(result, squares, 1e-12 * squares);
-  set_num_threads(1);
-  table().sum_squares({.items = params.items.data(), .count = 5, .result = &alone});
-  set_num_threads(0);
-  EXPECT_EQ(result, alone);
-  (*params.g[2])[77] = NAN;
-  table().sum_squares({.items = params.items.data(), .count = 5, .result = &result});
-  EXPECT_TRUE(std::isnan(result));
-  table().sum_squares({.items = nullptr, .count = 0, .result = &result});
-  EXPECT_EQ(result, 0);
-}
-
-TEST(Optimizer, AWatchedArrayAddsNothingUnlessItIsNotFinite) {
-  Parameters params;
-  double alone = 0, watched = 0;
-  table().sum_squares({.items = params.items.data(), .count = 3, .result = &alone});
-  table().sum_squares({.items = params.items.data(), .count = 3, .result = &watched, .watched = 2});
-  EXPECT_EQ(alone, watched);
-  (*params.g[4])[2] = INFINITY;
-  table().sum_squares({.items = params.items.data(), .count = 3, .result = &watched, .watched = 2});
-  EXPECT_TRUE(std::isnan(watched));
-}
-
-TEST(Optimizer, AnUpdateByANormThatIsNotFiniteIsLeftOut) {
-  Parameters params;
-  const auto values = [&] {
-    std::vector<std::vector<float>> all;
-    for (const auto* list : {&params.p, &params.m, &params.v})
-      for (const auto& buffer : *list) all.push_back(buffer->values());
-    return all;
-  };
-  const auto before = values();
-  for (const double bad : {double{NAN}, double{INFINITY}}) {
-    table().adamw({.items = params.items.data(),
-                   .count = 5,
-                   .step = 1,
-                   .beta1 = 0.9,
-                   .beta2 = 0.999,
-                   .eps = 1e-8,
-                   .clipping = {.sum_squares = &bad, .max_norm = 1}});
-    table().sgd({.items = params.items.data(),
-                 .count = 5,
-                 .step = 1,
-                 .momentum = 0.9,
-                 .nesterov = false,
-                 .clipping = {.sum_squares = &bad, .max_norm = 0}});
-    table().ema({.items = params.items.data(), .count = 5, .decay = 0.99, .sum_squares = &bad});
-    EXPECT_EQ(values(), before);
-  }
-  const double fine = 1e-4;
-  table().adamw({.items = params.items.data(),
-                 .count = 5,
-                 .step = 1,
-                 .beta1 = 0.9,
-                 .beta2 = 0.999,
-                 .eps = 1e-8,
-                 .clipping = {.sum_squares = &fine, .max_norm = 1}});
-  EXPECT_NE(values(), before);
 }
 
 }  // namespace

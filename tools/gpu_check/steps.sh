@@ -4,7 +4,7 @@ build_tests=(test_cuda)
 build_benches=(bench_attention bench_msa_conv bench_tic_step bench_tic_feed bench_llama_step bench_matmul
   bench_ladder)
 tests_of_checkers=(AttentionOnDevice.TensorCoreLengths AttentionOnDevice.Decoding
-  '*MapKernels.MsaConvByTilesOnMapsOfEverySize*' '*MapKernels.DepthwiseConvolution*'
+  '*MsaConvKernels.ByTilesOnMapsOfEverySize*' '*MapKernels.DepthwiseConvolution*'
   '*RowKernels.RmsNormGradient*' '*RowKernels.CrossEntropy*' '*RowKernels.EmbeddingGradient*'
   '*CoreKernels.SumsOverAnyAxis*' 'OptimizersOnDevice.*')
 run_configure() {

@@ -77,6 +77,20 @@ __device__ void load_keys(float* tile, int stride, int D, const KeyView& view, i
   load_rows<T>(tile, stride, D, count, min(count, view.slots - slot0), 1, row_at);
 }
 
+// The same for `count` of a block's rows from row0 on: of q, or with kResults of what lies where
+// results do.
+template <typename T, bool kResults = false>
+__device__ void load_queries(float* tile, int stride, int D, int tile_rows, const RowBlock& rows,
+                             int row0, int count, float factor, const void* base,
+                             const AttentionStrides& strides) {
+  const auto row_at = [&](int r) {
+    const int token = kResults ? rows.result_token(row0 + r) : rows.token(row0 + r);
+    return attention_row(static_cast<const T*>(base), strides, rows.batch, token,
+                         rows.head(row0 + r));
+  };
+  load_rows<T>(tile, stride, D, tile_rows, count, factor, row_at);
+}
+
 // s[r][j] += a[row r] . b[lane + 8 j]
 template <int kScores>
 __device__ void add_scores(float (&s)[2][kScores], const float* a, const float* b, int stride,

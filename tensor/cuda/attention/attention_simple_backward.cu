@@ -25,17 +25,11 @@ __global__ __launch_bounds__(kSimpleThreads) void simple_query_gradient_kernel(
   const QueryWork work = plan.queries[blockIdx.x];
   const RowBlock rows = row_block(plan, work.group, work.i0, work.i1, args.size.query_offset);
   const KeyView view = key_view(plan, work);
-  const auto q_row = [&](int row) {
-    return attention_row(static_cast<const T*>(args.q), args.q_stride, rows.batch, rows.token(row),
-                         rows.head(row));
-  };
-  const auto d_o_row = [&](int row) {
-    return attention_row(static_cast<const T*>(args.d_o), args.d_o_stride, rows.batch,
-                         rows.result_token(row), rows.head(row));
-  };
   const float scale = static_cast<float>(args.size.scale);
-  load_rows<T>(q, stride, D, kSimpleRows, rows.rows, scale * kLog2E, q_row);
-  load_rows<T>(d_o, stride, D, kSimpleRows, rows.rows, 1, d_o_row);
+  load_queries<T>(q, stride, D, kSimpleRows, rows, 0, rows.rows, scale * kLog2E, args.q,
+                  args.q_stride);
+  load_queries<T, true>(d_o, stride, D, kSimpleRows, rows, 0, rows.rows, 1, args.d_o,
+                        args.d_o_stride);
 
   const int lane = threadIdx.x % kRowLanes, first_row = threadIdx.x / kRowLanes;
   int position[2];
@@ -110,13 +104,26 @@ struct SimpleKeyGradient {
     position = reinterpret_cast<int*>(delta + kRows);
   }
 
+  // Reads the tile's keys, of which key_of(r) is number r.
+  template <typename KeyOf>
+  __device__ void load_tile_keys(const PlanGroup& group, int count, const KeyOf& key_of) {
+    const auto load = [&](float* tile, const void* base, const AttentionStrides& strides) {
+      load_rows<T>(tile, stride, D, kSimpleRows, count, 1, [&](int r) {
+        return attention_row(static_cast<const T*>(base), strides, group.batch, key_of(r),
+                             group.kv_head);
+      });
+    };
+    load(k, args.k, args.k_stride);
+    load(v, args.v, args.v_stride);
+  }
+
   // Adds what the rows contribute; sees(position, i) tells whether a query sees the tile's key i.
   template <typename Sees>
   __device__ void add_rows(const RowBlock& rows, const Sees& sees) {
     for (int row0 = 0; row0 < rows.rows; row0 += kRows) {
       const int count = min(kRows, rows.rows - row0);
       __syncthreads();
-      load_tile(rows, row0, count);
+      load_tile_rows(rows, row0, count);
       __syncthreads();
       float s[2][kScores] = {}, dp[2][kScores] = {};
       add_scores<kScores>(s, k, q, stride, D, first_key, lane);
@@ -138,18 +145,11 @@ struct SimpleKeyGradient {
     }
   }
 
-  __device__ void load_tile(const RowBlock& rows, int row0, int count) {
-    const auto q_row = [&](int r) {
-      return attention_row(static_cast<const T*>(args.q), args.q_stride, rows.batch,
-                           rows.token(row0 + r), rows.head(row0 + r));
-    };
-    const auto d_o_row = [&](int r) {
-      return attention_row(static_cast<const T*>(args.d_o), args.d_o_stride, rows.batch,
-                           rows.result_token(row0 + r), rows.head(row0 + r));
-    };
+  __device__ void load_tile_rows(const RowBlock& rows, int row0, int count) {
     // Times scale, and log2 e for the powers of two, which store() takes out again.
-    load_rows<T>(q, stride, D, kRows, count, static_cast<float>(args.size.scale) * kLog2E, q_row);
-    load_rows<T>(d_o, stride, D, kRows, count, 1, d_o_row);
+    load_queries<T>(q, stride, D, kRows, rows, row0, count,
+                    static_cast<float>(args.size.scale) * kLog2E, args.q, args.q_stride);
+    load_queries<T, true>(d_o, stride, D, kRows, rows, row0, count, 1, args.d_o, args.d_o_stride);
     if (threadIdx.x < kRows) {
       const int row = row0 + min(static_cast<int>(threadIdx.x), count - 1);
       const int64_t at =
@@ -171,16 +171,7 @@ __global__ __launch_bounds__(kSimpleThreads,
   const KeyWork work = plan.key_blocks[blockIdx.x];
   const PlanGroup& first = plan.groups[work.first_group];
   const int count = min(kSimpleRows, plan.n_keys - work.key);
-  const auto k_row = [&](int r) {
-    return attention_row(static_cast<const T*>(args.k), args.k_stride, first.batch, work.key + r,
-                         first.kv_head);
-  };
-  const auto v_row = [&](int r) {
-    return attention_row(static_cast<const T*>(args.v), args.v_stride, first.batch, work.key + r,
-                         first.kv_head);
-  };
-  load_rows<T>(sum.k, sum.stride, sum.D, kSimpleRows, count, 1, k_row);
-  load_rows<T>(sum.v, sum.stride, sum.D, kSimpleRows, count, 1, v_row);
+  sum.load_tile_keys(first, count, [&](int r) { return work.key + r; });
   for (int g = work.first_group; g < work.first_group + work.groups; ++g) {
     const int* const span_first =
         plan.span_first + plan.groups[g].view * plan.blocks + work.key / plan.keys_per_block;
@@ -230,16 +221,7 @@ __global__ __launch_bounds__(kSimpleThreads) void simple_list_gradient_kernel(
   const PlanGroup& group = plan.groups[work.group];
   const int32_t* const list = plan.keys + pane.list + work.slot;
   const int count = min(kSimpleRows, pane.sides - work.slot);
-  const auto k_row = [&](int r) {
-    return attention_row(static_cast<const T*>(args.k), args.k_stride, group.batch, list[r],
-                         group.kv_head);
-  };
-  const auto v_row = [&](int r) {
-    return attention_row(static_cast<const T*>(args.v), args.v_stride, group.batch, list[r],
-                         group.kv_head);
-  };
-  load_rows<T>(sum.k, sum.stride, sum.D, kSimpleRows, count, 1, k_row);
-  load_rows<T>(sum.v, sum.stride, sum.D, kSimpleRows, count, 1, v_row);
+  sum.load_tile_keys(group, count, [&](int r) { return list[r]; });
   sum.add_rows(row_block(plan, work.group, pane.q0, pane.q1, args.size.query_offset),
                [](int, int) { return true; });
 #pragma unroll

@@ -25,12 +25,8 @@ __global__ __launch_bounds__(kSimpleThreads,
   const QueryWork work = plan.queries[blockIdx.x];
   const RowBlock rows = row_block(plan, work.group, work.i0, work.i1, args.size.query_offset);
   const KeyView view = key_view(plan, work);
-  const auto q_row = [&](int row) {
-    return attention_row(static_cast<const T*>(args.q), args.q_stride, rows.batch, rows.token(row),
-                         rows.head(row));
-  };
-  load_rows<T>(q, stride, D, kSimpleRows, rows.rows, static_cast<float>(args.size.scale) * kLog2E,
-               q_row);
+  load_queries<T>(q, stride, D, kSimpleRows, rows, 0, rows.rows,
+                  static_cast<float>(args.size.scale) * kLog2E, args.q, args.q_stride);
 
   const int lane = threadIdx.x % kRowLanes, first_row = threadIdx.x / kRowLanes;
   float o[2][Tile::kColumns] = {}, top[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0};
