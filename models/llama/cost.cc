@@ -45,9 +45,11 @@ double stored_bytes(const LlamaConfig& config, const LlamaStep& step) {
   return bytes;
 }
 
-constexpr double kProgram = 64 << 20;  // with libraries, threads and a file's metadata
-constexpr double kFreed = 64 << 20;    // blocks that are kept for the next pass (tensor/storage.cc)
-constexpr double kHeadRows = 256;      // whose logits exist at a time (linear_cross_entropy)
+constexpr double kProgram = 40 << 20;  // with libraries, threads and a file's metadata
+// Freed blocks of a pass that fit nothing at the moment and are kept for the next one, up to what
+// tensor/storage.cc keeps.
+constexpr double kFreedPart = 1.0 / 8, kFreedMost = 64 << 20;
+constexpr double kHeadRows = 256;  // whose logits exist at a time (linear_cross_entropy)
 
 // Of Recompute::mlp (models/llama/recompute.h).
 int64_t layers_without_mlp(const LlamaConfig& c) {
@@ -105,8 +107,8 @@ LlamaCost llama_cost(const LlamaConfig& c, const LlamaStep& step) {
                                   : static_cast<double>(all + pairs - trained) *
                                         static_cast<double>(size_of(step.frozen_type));
   const double pass = pass_bytes(c, step);
-  const double bytes =
-      kProgram + frozen_bytes + 16.0 * static_cast<double>(trained) + pass + std::min(pass, kFreed);
+  const double bytes = kProgram + frozen_bytes + 16.0 * static_cast<double>(trained) + pass +
+                       std::min(kFreedPart * pass, kFreedMost);
   const bool again = step.recompute == Recompute::block;
   const int64_t layers_again = step.recompute == Recompute::mlp ? layers_without_mlp(c) : 0;
   // Products: 2 a weight forward, 2 for the inputs' gradients, 2 for those of trained weights; 4
