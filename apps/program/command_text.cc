@@ -33,10 +33,8 @@ std::string command_text(const std::string& program, const std::vector<std::stri
   const fs::path folder = fs::read_symlink("/proc/self/exe", error).parent_path();
   std::string text = program;
   if (!error && !in_search_path(folder)) {
-    const fs::path way = fs::proximate(folder, error) / program;
-    text = quoted_for_shell(error                   ? program
-                            : way.has_parent_path() ? way.string()
-                                                    : "./" + program);
+    const fs::path way = fs::proximate(folder, error);
+    if (!error) text = quoted_for_shell(way.string()) + "/" + program;
   }
   for (const std::string& argument : arguments) text += " " + quoted_for_shell(argument);
   return text;

@@ -6,8 +6,8 @@
 namespace mullion {
 
 std::string quoted_for_shell(const std::string& text);
-// A program of this build, as it can be called from here: its name where the shell would find it,
-// else with the way to the folder of the running program. `arguments` are quoted.
+// A program of this build (and its verb), as it can be called from here: its name where the shell
+// finds it, else with the way to the folder of the running program. `arguments` are quoted.
 std::string command_text(const std::string& program, const std::vector<std::string>& arguments);
 
 }  // namespace mullion
