@@ -20,14 +20,7 @@ Outcome train(const Options& options, Learns learns) {
   }
   TrainingRun run(training.options(), training.settings());
   run.tell_plan();
-  if (run.checkpoint()) training.restore(*run.checkpoint());
-  training.start(run.path(), run.step());
-  while (true) {
-    run.evaluate([&] { return training.evaluate(run.step()); }, [&] { return training.state(); });
-    if (run.save_due()) run.save(training.state());
-    if (!run.more()) break;
-    run.record(run.make([&](int64_t step) { return training.step(step); }));
-  }
+  run.train(training);
   training.tell_result(run.path());
   run.tell_end([&](const auto& checkpoint) { return training.next_commands(checkpoint); });
   return run.outcome();

@@ -30,14 +30,7 @@ Outcome train(const Options& given) {
   TrainingRun run(options, trainer.settings());
   trainer.describe();
   run.tell_plan();
-  if (run.checkpoint()) trainer.restore(*run.checkpoint());
-  trainer.start(run.path(), run.step());
-  while (true) {
-    run.evaluate([&] { return trainer.evaluate(run.step()); }, [&] { return trainer.state(); });
-    if (run.save_due()) run.save(trainer.state());
-    if (!run.more()) break;
-    run.record(run.make([&](int64_t step) { return trainer.step(step); }));
-  }
+  run.train(trainer);
   Outcome outcome = run.outcome();
   trainer.finish(outcome.result);
   run.tell_end([&](const auto& checkpoint) { return trainer.next_commands(checkpoint); });

@@ -1,3 +1,4 @@
+// chat_llama complete: continues one text or answers it, or a file of many.
 #include <chrono>
 #include <iostream>
 

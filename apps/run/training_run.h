@@ -1,14 +1,8 @@
 // What surrounds the steps of a training program: the run's folder and lock, metrics, checkpoints,
-// resuming, stopping. A program's loop reads
+// resuming, stopping. A program reads
 //
 //   TrainingRun run(options, settings);
-//   if (run.checkpoint()) trainer.restore(*run.checkpoint());
-//   while (true) {
-//     run.evaluate([&] { return trainer.evaluate(); }, [&] { return trainer.state(); });
-//     if (run.save_due()) run.save(trainer.state());
-//     if (!run.more()) break;
-//     run.record(run.make([&](int64_t step) { return trainer.step(step); }));
-//   }
+//   run.train(trainer);
 //   return run.outcome();
 //
 // A step is a function of its number and of what a checkpoint holds, so a resumed run repeats the
@@ -66,11 +60,21 @@ class TrainingRun {
   TrainingRun(const Options& options, RunSettings settings);
 
   void tell_plan() const { settings_.plan.tell(); }
-  // What to restore weights, moments and counters from; none: a new run.
-  const std::optional<CheckpointInfo>& checkpoint() const { return checkpoint_; }
   const std::filesystem::path& path() const { return path_; }
-  int64_t step() const { return step_; }  // steps done: the number of the next one, from 0
-  int64_t skipped() const { return skipped_; }
+
+  // The loop, of a trainer that has restore(checkpoint), start(path, steps done), step(number),
+  // evaluate(steps done) and state(), what a checkpoint holds. Goes on from the newest checkpoint.
+  template <typename Trainer>
+  void train(Trainer& trainer) {
+    if (checkpoint_) trainer.restore(*checkpoint_);
+    trainer.start(path_, step_);
+    while (true) {
+      evaluate([&] { return trainer.evaluate(step_); }, [&] { return trainer.state(); });
+      if (save_due()) save(trainer.state());
+      if (!more()) break;
+      record(make([&](int64_t step) { return trainer.step(step); }));
+    }
+  }
 
   // Whether another step is to be made: false at the end, or when asked to stop (by a signal,
   // RUN/STOP, --max-minutes); then everything has been saved.

@@ -1,3 +1,4 @@
+// The exchange as an op: own keys and values go out, held ones come in; gradients go back.
 #include "autograd/context_exchange.h"
 
 #include "autograd/ops.h"

@@ -1,3 +1,4 @@
+// How much of a partner each sample gets, and the mixing itself.
 #include "data/mix.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// Attention by parts under every pattern on the CPU: attention_part.h says against what.
 #include "tests/attention_part.h"
 
 #include "tensor/parallel.h"

@@ -1,3 +1,4 @@
+// Instructions made from a small book: their questions, answers and sizes.
 #include "data/book_tasks.h"
 
 #include <gtest/gtest.h>

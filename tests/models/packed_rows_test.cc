@@ -1,3 +1,4 @@
+// Packed rows on the CPU: packed_rows.h says against what.
 #include "tests/packed_rows.h"
 
 namespace mullion {
