@@ -5,6 +5,7 @@
 #include <sstream>
 
 #include "tests/apps/rank_programs.h"
+#include "tests/source_dir.h"
 
 namespace mullion {
 namespace {
@@ -168,6 +169,26 @@ TEST_F(RanksTest, SpreadWeightsChangeNoLoss) {
   EXPECT_NE(refusal.logs[0].find("3 passes a step (--grad-accum-steps) are no multiple of 2"),
             std::string::npos)
       << refusal.logs[0];
+}
+
+// Of instructions, whose targets are of another number in each row, padded and packed; beside rows
+// that are divided, too.
+TEST_F(RanksTest, SpreadWeightsAreTunedOnInstructions) {
+  const std::string golden = std::string(test::source_dir) + "/tests/golden/sft/";
+  const std::string tuning =
+      "train_llama sft --model '" + golden + "model' --data '" + golden +
+      "rows.json' --initial-adapter '" + golden +
+      "adapter' --train-also none --ctx-size 256 --attn sf --group-size 64 --max-steps 4 --output "
+      "runs --batch-size 2 --grad-accum-steps 4 --lr 5e-3 --warmup-steps 0 --threads 1 "
+      "--grad-checkpointing ";
+  for (const std::string pack : {"", "--pack "}) {
+    const std::string name = pack.empty() ? "padded" : "packed";
+    started(1, tuning + pack + "--name " + name);
+    started(2, tuning + pack + "--shard full --name " + name + "-2");
+    started(4, tuning + pack + "--shard full --context-parallel 2 --name " + name + "-4");
+    expect_near(losses("runs/" + name), losses("runs/" + name + "-2"), 2e-6);
+    expect_near(losses("runs/" + name), losses("runs/" + name + "-4"), 2e-6);
+  }
 }
 
 // A run of all parameters goes on from spread weights to a sharded optimizer, to one process, and
