@@ -231,6 +231,7 @@ Outcome run(const Options& options) {
     if (options.has("data.images_list"))
       folder = std::make_shared<ImageSubset>(folder, options.get<Path>("data.images_list"));
     tell_of(*folder);
+    if (ranks()) require_same_on_all_ranks({{"images", digest(*folder)}});
     if (options.has("data.class_names") || description.class_names.empty())
       description.class_names = class_names(options, root, description.classes);
   }

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "tensor/check.h"
+#include "tensor/io/sha256.h"
 
 namespace mullion {
 
@@ -13,6 +14,16 @@ std::string listing(const std::vector<std::string>& names) {
   }
   if (names.size() > 10) out += concat(" and ", names.size() - 10, " more");
   return out;
+}
+
+std::string digest(const ImageSource& source) {
+  Sha256 hash;
+  for (int64_t i = 0; i < source.size(); ++i) {
+    std::string path = source.path(i);
+    if (path.starts_with(source.root())) path.erase(0, source.root().size());
+    hash.update(concat(path.size(), " ", path, " ", source.label(i), "\n"));
+  }
+  return hash.hex();
 }
 
 ImageDataset::ImageDataset(std::shared_ptr<const ImageSource> source,

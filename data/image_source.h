@@ -39,6 +39,10 @@ class ImageSource {
   virtual const std::vector<std::string>& doubts() const = 0;
 };
 
+// SHA-256 of which pictures there are, by their places below the root and their labels, in order.
+// What they hold is not read.
+std::string digest(const ImageSource& source);
+
 // Names for a message: at most ten, then how many more.
 std::string listing(const std::vector<std::string>& names);
 

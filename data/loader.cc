@@ -97,6 +97,11 @@ class Loader::Pipeline {
     return report_;
   }
 
+  std::vector<int64_t> bad_samples() const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return {bad_.begin(), bad_.end()};
+  }
+
  private:
   struct Bad {
     int64_t sample;
@@ -265,10 +270,9 @@ class Loader::Pipeline {
         report_.bad_messages.push_back(one.message);
       }
     }
-    const double share = static_cast<double>(bad_.size()) / static_cast<double>(dataset_.size());
-    CHECK_AS(Fault::bad_file, share <= options_.max_bad, bad_.size(), " of ", dataset_.size(),
-             " samples cannot be read, more than ", 100 * options_.max_bad,
-             " %; the first: ", report_.bad_messages.front());
+    if (!slot.bad.empty())
+      check_bad_samples(std::ssize(bad_), dataset_.size(), options_.max_bad,
+                        report_.bad_messages.front());
   }
 
   void work() {
@@ -312,5 +316,12 @@ Loader::Fetch Loader::next_for(Batch& batch, double seconds) {
   }
 }
 LoaderReport Loader::report() const { return pipeline_->report(); }
+std::vector<int64_t> Loader::bad_samples() const { return pipeline_->bad_samples(); }
+
+void check_bad_samples(int64_t bad, int64_t size, double most, const std::string& first) {
+  CHECK_AS(Fault::bad_file, static_cast<double>(bad) <= most * static_cast<double>(size), bad,
+           " of ", size, " samples cannot be read, more than ", 100 * most,
+           " %; the first: ", first);
+}
 
 }  // namespace mullion

@@ -54,6 +54,10 @@ struct LoaderReport {
   std::vector<std::string> bad_messages;  // of the first few
 };
 
+// Error(bad_file) where `bad` samples of `size`, of which `first` says what is wrong with one, are
+// more than `most`, a share of the data set.
+void check_bad_samples(int64_t bad, int64_t size, double most, const std::string& first);
+
 class Loader {
  public:
   // The data set must outlive the loader.
@@ -73,6 +77,9 @@ class Loader {
   Fetch next_for(Batch& batch, double seconds);
 
   LoaderReport report() const;
+  // The places in the data set of the samples that could not be read. Several processes that share
+  // the batches have each its own: none of them knows how many there are in all.
+  std::vector<int64_t> bad_samples() const;
 
  private:
   class Pipeline;

@@ -5,8 +5,9 @@ deadline, with the right exit code, its last checkpoint whole (the next injectio
   BIN=build/bin tools/rank_faults.py --count 200 --seed 1
 
 Faults: kill (-9), stop (SIGSTOP), term (TERM at one rank), late (a rank starts seconds later), missing (one
-does not start), differ (another configuration), and with --cut, as root, a cut link between two network
-namespaces. The last line counts them.
+does not start), differ (another configuration), save (-9 while a checkpoint is written), and with --cut, as
+root, a cut link between two network namespaces. Each run shards or not, and goes on from what the one before
+has left with another number of ranks. The last line counts them.
 """
 
 import argparse
@@ -23,6 +24,7 @@ import time
 
 BIN = os.path.abspath(os.environ.get("BIN", "build/bin"))
 PEER_TIMEOUT, RENDEZVOUS = 3.0, 3.0
+SHARDS = ("none", "optimizer")
 
 
 def shell(*command):
@@ -78,7 +80,7 @@ class Run:
         command = [BIN + "/train_llama", "pretrain", "--model-config", "tiny/config.json", "--data",
                    "made.bin", "--ctx-size", "64", "-b", "1", "--grad-accum-steps", "6", "--max-steps",
                    "10000000", "--lr-schedule", "constant_with_warmup", "--warmup-steps", "0", "--attn", "full",
-                   "--lr", "1e-4", "--save-every", "5", "--threads", "1", "--name", "x", "--resume", "auto",
+                   "--lr", "1e-4", "--threads", "1", "--name", "x", "--resume", "auto",
                    "--peer-timeout", str(PEER_TIMEOUT), "--rendezvous-timeout", str(RENDEZVOUS), "-q"]
         command += [argument.replace("RANK", str(rank)) for argument in self.extra]
         if self.hosts:
@@ -95,7 +97,7 @@ class Run:
         except (OSError, IndexError, AttributeError):
             return 0
 
-    def wait_steps(self, more, deadline=60):
+    def wait_steps(self, more, deadline=300):
         begin, first = time.monotonic(), self.step()
         while self.step() < first + more and time.monotonic() - begin < deadline:
             self.start_due()
@@ -137,8 +139,12 @@ def inject(kind, folder, ranks, number, draw, hosts):
         delays = [None if r == victim else 0 for r in range(ranks)]
     if kind == "differ":
         extra = ("--weight-decay", "0.RANK")
+    extra += ("--save-every", "1" if kind == "save" else "5")
+    shard = draw.choice(SHARDS)
+    if shard != "none":
+        extra += ("--shard", shard)
     run = Run(folder, ranks, number, extra, delays, hosts if kind == "cut" else None)
-    slack = 15  # seconds of a loaded machine
+    slack = 30  # seconds of a loaded machine
     try:
         if kind == "missing":
             codes = run.codes(RENDEZVOUS + 10 + slack)
@@ -157,12 +163,14 @@ def inject(kind, folder, ranks, number, draw, hosts):
             process.send_signal(signal.SIGTERM)
             codes = run.codes(60)
             return None if set(codes.values()) == {75} else f"codes {codes}, {run.log(0)[-300:]}"
+        if kind == "save":  # of step after step: at any place of one
+            time.sleep(draw.uniform(0, 0.3))
         begin = time.monotonic()
         if kind == "cut":
             hosts.cut()
             others, victim = list(range(ranks)), None
         else:
-            process.send_signal(signal.SIGKILL if kind == "kill" else signal.SIGSTOP)
+            process.send_signal(signal.SIGSTOP if kind == "stop" else signal.SIGKILL)
         codes = run.codes(PEER_TIMEOUT + slack, but=() if victim is None else (victim,))
         took = time.monotonic() - begin
         named = victim is None or f"rank {victim} of {ranks}" in run.log(others[0])
@@ -184,7 +192,7 @@ def main():
     shell(BIN + "/data_llama", "lexicon", "--rows", "200", "--length", "64", "--output", folder + "/made.bin",
           "--model-dir", folder + "/tiny")
     hosts = Hosts() if a.cut else None
-    kinds = ["kill", "stop", "term", "late", "missing", "differ"] + (["cut"] if a.cut else [])
+    kinds = ["kill", "stop", "term", "late", "missing", "differ", "save"] + (["cut"] if a.cut else [])
     counts, failures = collections.Counter(), 0
     try:
         for number in range(a.count):

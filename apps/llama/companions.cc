@@ -5,6 +5,7 @@
 #include "apps/llama/model_options.h"
 #include "apps/program/log.h"
 #include "data/tokenizer_writer.h"
+#include "tensor/io/file.h"
 #include "tensor/io/json.h"
 
 namespace mullion {
@@ -22,6 +23,8 @@ constexpr const char* kFiles[] = {"tokenizer.json",
                                   "chat_template.jinja",
                                   "chat_template.json",
                                   "generation_config.json"};
+
+constexpr uint64_t kMostBytes = uint64_t{1} << 30;  // of one of them
 
 // The ids that end a text; transformers reads them here, and not from the tokenizer.
 void write_generation_config(const fs::path& folder, const Tokenizer& tokenizer) {
@@ -49,7 +52,8 @@ void write_companions(const fs::path& base, const fs::path& folder) {
     return;
   }
   for (const char* name : kFiles)
-    if (fs::exists(base / name)) fs::copy_file(base / name, folder / name);
+    if (fs::exists(base / name))
+      write_whole_file(folder / name, read_whole_file(base / name, kMostBytes));
 }
 
 }  // namespace mullion

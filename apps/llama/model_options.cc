@@ -6,8 +6,10 @@
 
 #include "apps/llama/model_amp.h"
 #include "apps/program/log.h"
+#include "apps/run/ranks.h"
 #include "tensor/io/file.h"
 #include "tensor/io/gguf.h"
+#include "tensor/io/safetensors.h"
 #include "tensor/io/sha256.h"
 
 namespace mullion {
@@ -171,6 +173,11 @@ std::string fingerprint(const TensorSource& weights) {
   return hash.hex();
 }
 
+std::string adapter_digest(const fs::path& adapter) {
+  return sha256_hex(sha256_file(adapter / "adapter_config.json") +
+                    fingerprint(*open_safetensors(adapter, "adapter_model")));
+}
+
 fs::path part_of_run(const fs::path& path, const std::string& part, const std::string& file) {
   for (const fs::path& folder : {path, path / part, path / "last" / part})
     if (fs::exists(folder / file)) return folder;
@@ -276,6 +283,9 @@ OpenedModel open_model(const Options& options, int64_t context) {
       log_warning(adapter.string(), ": is for the revision ", config.revision, " of ",
                   config.base_model_name_or_path, ", which cannot be checked here");
   }
+  if (ranks())
+    require_same_on_all_ranks({{"model", fingerprint(*checkpoint.weights)},
+                               {"adapter", adapter.empty() ? "none" : adapter_digest(adapter)}});
   set_trainable(*model, [](const std::string&) { return false; });
   log_info(result.path.string(), adapter.empty() ? "" : " + " + adapter.string(), ": ",
            element_count(*model), " parameters, weights ", describe_held(*checkpoint.weights, held),

@@ -68,6 +68,8 @@ void check_base(const std::filesystem::path& adapter, const std::optional<LongCo
 
 // Fingerprint of the weights: names, shapes, first values of each tensor, however they are stored.
 std::string fingerprint(const TensorSource& weights);
+// The same of an adapter's folder, with its configuration.
+std::string adapter_digest(const std::filesystem::path& adapter);
 
 // Whether a model, a folder or a GGUF file, has a tokenizer of its own.
 bool has_tokenizer(const std::filesystem::path& model);

@@ -283,6 +283,10 @@ RunSettings LlamaTraining::settings() const {
   settings.warmup_steps = schedule_.warmup_steps;
   settings.identity = {{"model", sha256_hex(to_json(config_).dump() + base_fingerprint_)},
                        {"data", data_->rows().fingerprint()}};
+  if (ranks())
+    settings.start = {
+        {"initial adapter", initial_adapter_.empty() ? "none" : adapter_digest(initial_adapter_)},
+        {"validation data", data_->validation_fingerprint()}};
   // Only these schedules know their end.
   if (schedule_.kind != Schedule::Kind::constant_with_warmup)
     settings.identity.emplace_back("train.max_steps", std::to_string(schedule_.total_steps));

@@ -82,6 +82,10 @@ std::unique_ptr<TextRows> TrainingData::open_conversations(const char* key, bool
   return result;
 }
 
+std::string TrainingData::validation_fingerprint() const {
+  return validation_ ? validation_->fingerprint() : "none";
+}
+
 double TrainingData::mean_length() const {
   if (learns_ == Learns::texts) return static_cast<double>(context_);
   return static_cast<double>(rows_->tokens()) / static_cast<double>(rows_->size());

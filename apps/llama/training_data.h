@@ -41,6 +41,8 @@ class TrainingData {
   std::vector<TextBatch> step(int64_t step, int64_t first = 0, int64_t stride = 1);
   // Validation rows [first, first + count).
   TextBatch validation_batch(int64_t first, int64_t count) const;
+  // As TextRows::fingerprint(); "none" without such rows.
+  std::string validation_fingerprint() const;
   // For env.json and --json: the texts tokenized, or what the instructions are.
   void add_facts(JsonObject& facts) const;
   // The name of the chat template, "" for texts.

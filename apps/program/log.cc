@@ -7,14 +7,19 @@
 
 #include <cerrno>
 #include <mutex>
+#include <utility>
 
 namespace mullion {
 
 namespace {
+const std::string kWarning = "warning: ";  // log_warning's
+
 struct Log {
   std::mutex mutex;
   int level = 0;
   std::string rank;  // "" of the first
+  bool keeps = false;
+  std::vector<std::string> warnings;  // kept for the first rank
   int file = -1;
   size_t status_width = 0;  // columns of the bar that stands on the terminal's last line
 };
@@ -44,7 +49,28 @@ std::string erased(size_t width) {
 
 void set_log_level(int level) { log().level = level; }
 
-void set_log_rank(const std::string& name) { log().rank = name; }
+void set_log_rank(const std::string& name) {
+  const std::lock_guard lock(log().mutex);
+  log().rank = name;
+  log().keeps = true;
+}
+
+bool has_warnings() {
+  const std::lock_guard lock(log().mutex);
+  return !log().warnings.empty();
+}
+
+std::vector<std::string> take_warnings() {
+  const std::lock_guard lock(log().mutex);
+  return std::exchange(log().warnings, {});
+}
+
+void release_warnings() {
+  const std::lock_guard lock(log().mutex);
+  log().keeps = false;
+  for (const std::string& text : std::exchange(log().warnings, {}))
+    if (!log().rank.empty()) put(STDERR_FILENO, log().rank + ": " + kWarning + text + "\n");
+}
 
 void log_to_file(const std::filesystem::path& file) {
   const std::lock_guard lock(log().mutex);
@@ -59,8 +85,11 @@ void log_line(LogLevel level, const std::string& text) {
   const std::lock_guard lock(log().mutex);
   if (log().file >= 0) put(log().file, text + "\n");
   if (static_cast<int>(level) > log().level) return;
+  const bool is_warning = text.starts_with(kWarning);
+  if (is_warning && log().keeps) log().warnings.push_back(text.substr(kWarning.size()));
   if (!log().rank.empty()) {
-    if (text.starts_with("error: ")) put(STDERR_FILENO, log().rank + ": " + text + "\n");
+    if (text.starts_with("error: ") || (is_warning && !log().keeps))
+      put(STDERR_FILENO, log().rank + ": " + text + "\n");
     return;
   }
   put(STDERR_FILENO, erased(log().status_width) + text + "\n");

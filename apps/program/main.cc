@@ -94,6 +94,8 @@ int guarded(bool json, const Body& body) {
     return report(error.what(), unhinted ? less : error.hint(), error.fault(), json);
   } catch (const std::bad_alloc&) {
     return report("out of memory", less, Fault::memory, json);
+  } catch (const std::filesystem::filesystem_error& error) {
+    return report(error.what(), "", Fault::disk, json);
   } catch (const std::exception& error) {
     return report(error.what(), "", Fault::other, json);
   }
@@ -107,7 +109,10 @@ int run_options(const Options& options, const ProgramBody& body) {
   set_log_level(options.verbosity);
   for (const std::string& note : options.notes) log_info(note);
   set_num_threads(options.threads());
-  if (options.table().find("run.launcher") && !options.dry_run) join_ranks(options);
+  if (!options.table().find("run.launcher"))
+    refuse_ranks(options.program());
+  else if (!options.dry_run)
+    join_ranks(options);
   if (!options.device().starts_with("auto")) device_of(options);  // said before any work
   try {
     const Outcome outcome = body(options);

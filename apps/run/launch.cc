@@ -1,14 +1,17 @@
 #include "apps/run/launch.h"
 
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
 #include <charconv>
-#include <vector>
 
 #include "tensor/check.h"
 
 namespace mullion {
 namespace {
 
-enum Kind { kEnv, kPmi, kSlurm, kOmpi };
+enum Kind { kEnv, kPmi, kSlurm, kOmpi, kPmix };
 
 struct Variables {
   Kind kind;
@@ -21,6 +24,7 @@ constexpr Variables kTable[] = {
     {kSlurm, "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", nullptr},
     {kOmpi, "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK",
      "OMPI_COMM_WORLD_LOCAL_SIZE"},
+    {kPmix, "PMIX_RANK", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", nullptr},
 };
 
 int64_t number(const Environment& variable, const char* name, int64_t unset) {
@@ -43,6 +47,9 @@ std::optional<Launch> read(const Variables& names, const Environment& variable) 
     if (variable(names.size).empty() || job == "bash" || job == "interactive") return std::nullopt;
   }
   if (variable(names.rank).empty() && variable(names.size).empty()) return std::nullopt;
+  // mpirun sets the rank of PMIx as well, srun its size whether or not there is PMIx.
+  if (names.kind == kPmix && (variable(names.rank).empty() || variable(names.size).empty()))
+    return std::nullopt;
   Launch launch;
   launch.source = names.rank;
   launch.rank = number(variable, names.rank, -1);
@@ -56,7 +63,7 @@ std::optional<Launch> read(const Variables& names, const Environment& variable) 
            names.size, "=", launch.size);
   launch.local_rank = number(variable, names.local_rank, launch.rank);
   launch.local_size = number(variable, names.local_size, 0);
-  launch.by_mpi = names.kind == kPmi || names.kind == kOmpi;
+  launch.by_mpi = names.kind == kPmi || names.kind == kOmpi || names.kind == kPmix;
   return launch;
 }
 
@@ -114,6 +121,29 @@ bool is_inner(const Launch& inner, Kind kind, Kind outer, const Environment& var
 
 }  // namespace
 
+std::vector<int> own_cores() {
+  std::vector<int> cores;
+  cpu_set_t allowed;
+  if (::sched_getaffinity(0, sizeof allowed, &allowed) == 0) {
+    for (int core = 0; core < CPU_SETSIZE; ++core)
+      if (CPU_ISSET(core, &allowed)) cores.push_back(core);
+    return cores;
+  }
+  for (int core = 0; core < ::sysconf(_SC_NPROCESSORS_ONLN); ++core) cores.push_back(core);
+  return cores;
+}
+
+int share_of_cores(const std::vector<std::vector<int>>& cores, size_t mine) {
+  double share = 0;
+  for (const int core : cores[mine])
+    share += 1.0 / static_cast<double>(std::count_if(
+                       cores.begin(), cores.end(), [&](const std::vector<int>& others) {
+                         return std::binary_search(others.begin(), others.end(), core);
+                       }));
+  constexpr double kRounding = 1e-9;  // thirds add up to a little less than one
+  return std::max(1, static_cast<int>(share + kRounding));
+}
+
 std::string first_host(const std::string& nodes) {
   const size_t bracket = nodes.find('['), comma = nodes.find(',');
   if (bracket == std::string::npos || comma < bracket) return nodes.substr(0, comma);
@@ -128,7 +158,8 @@ std::optional<Launch> find_launch(const std::string& launcher, const Environment
   for (const Variables& names : kTable) {
     const bool asked = launcher == "auto" || (launcher == "env" && names.kind == kEnv) ||
                        (launcher == "slurm" && names.kind == kSlurm) ||
-                       (launcher == "mpi" && (names.kind == kPmi || names.kind == kOmpi));
+                       (launcher == "mpi" && (names.kind == kPmi || names.kind == kOmpi ||
+                                              (names.kind == kPmix && found.empty())));
     if (!asked) continue;
     if (const auto launch = read(names, variable)) found.emplace_back(names.kind, *launch);
   }
@@ -139,9 +170,11 @@ std::optional<Launch> find_launch(const std::string& launcher, const Environment
                      ", but no srun has started this process: it computes alone");
     CHECK_AS(Fault::usage, launcher == "auto", "--launcher ", launcher,
              ": its variables are not there (",
-             launcher == "env"     ? "RANK, WORLD_SIZE"
-             : launcher == "slurm" ? "SLURM_PROCID, SLURM_STEP_NUM_TASKS"
-                                   : "OMPI_COMM_WORLD_RANK, or PMI_RANK: mpirun sets them",
+             launcher == "env" ? "RANK, WORLD_SIZE"
+             : launcher == "slurm"
+                 ? "SLURM_PROCID, SLURM_STEP_NUM_TASKS"
+                 : "OMPI_COMM_WORLD_RANK or PMI_RANK, which mpirun sets, or PMIX_RANK of "
+                   "srun --mpi=pmix",
              ")");
     return std::nullopt;
   }
@@ -149,6 +182,8 @@ std::optional<Launch> find_launch(const std::string& launcher, const Environment
   for (const auto& other : found) {
     const bool same =
         other.second.rank == chosen.second.rank && other.second.size == chosen.second.size;
+    // By sockets: whose PMI it is, and whether this program's MPI knows it, need not be known.
+    if (same && chosen.first == kPmi && other.first == kSlurm) chosen = other;
     if (same || is_inner(chosen.second, chosen.first, other.first, variable)) continue;
     if (is_inner(other.second, other.first, chosen.first, variable)) {
       chosen = other;

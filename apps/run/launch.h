@@ -5,15 +5,18 @@
 //   srun               SLURM_PROCID, SLURM_STEP_NUM_TASKS; SLURM_LOCALID
 //   mpirun (OpenMPI)   OMPI_COMM_WORLD_RANK, OMPI_COMM_WORLD_SIZE;
 //                      OMPI_COMM_WORLD_LOCAL_RANK, OMPI_COMM_WORLD_LOCAL_SIZE
+//   srun --mpi=pmix    PMIX_RANK beside srun's own, which hold unless MPI is asked for
 //
 // The first of them that is there holds, in this order, but what an inner launcher says holds
-// before an outer one: torchrun and mpirun within a job of Slurm. Others that say something else
-// are an error.
+// before an outer one: torchrun and mpirun within a job of Slurm. Slurm holds before PMI's
+// variables of the same rank, which srun --mpi=pmi2 sets beside its own. Others that say something
+// else are an error.
 #pragma once
 #include <cstdint>
 #include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace mullion {
 
@@ -33,6 +36,12 @@ using Environment = std::function<std::string(const char*)>;
 // numbers.
 std::optional<Launch> find_launch(const std::string& launcher, const Environment& variable,
                                   std::string* note);
+
+// The cores that this process may run on, by their numbers; launchers bind ranks to some of them.
+std::vector<int> own_cores();
+// The threads of process `mine` of a node, at least 1, where each core is divided among the
+// processes that may run on it: `cores` of each of them, in ascending order.
+int share_of_cores(const std::vector<std::vector<int>>& cores, size_t mine);
 
 // The first host of a list as Slurm writes it: "n[007-012,15],m1" -> "n007".
 std::string first_host(const std::string& nodes);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <map>
 #include <sstream>
 
 #include "apps/options/device.h"
@@ -40,6 +41,23 @@ void check_devices(const std::vector<std::string>& places, bool share) {
       CHECK_AS(Fault::usage, share || places[a] != places[b] || places[a].ends_with(" cpu"),
                "ranks ", b, " and ", a, " compute on the same device (", places[a],
                "); --share-device allows that");
+}
+
+// The threads of this rank: its part of its node's cores.
+int threads_here(const std::string& node) {
+  std::string mine = node + "\n";
+  for (const int core : own_cores()) mine += std::to_string(core) + " ";
+  std::vector<std::vector<int>> cores;  // of the ranks of this node
+  size_t place = 0;
+  const auto texts = gather_texts(*group(), mine);
+  for (size_t r = 0; r < texts.size(); ++r) {
+    if (!texts[r].starts_with(node + "\n")) continue;
+    if (static_cast<int64_t>(r) == rank()) place = cores.size();
+    std::istringstream numbers(texts[r].substr(node.size()));
+    cores.emplace_back();
+    for (int core = 0; numbers >> core;) cores.back().push_back(core);
+  }
+  return share_of_cores(cores, place);
 }
 }  // namespace
 
@@ -107,20 +125,16 @@ void join_ranks(const Options& options) {
   }
   const std::string node = transport->node(launch->rank);
   group() = make_communicator(std::move(transport));
-  if (rank() > 0) set_log_rank(concat("rank ", rank(), " of ", rank_count(), " (node ", node, ")"));
+  set_log_rank(is_first_rank() ? "" : group()->name(rank()));
   try {
     const bool share = options.get<bool>("run.share_device");
     const int devices = device_count(DeviceType::cuda);
     const auto local = static_cast<int>(launch->local_rank);
     set_default_device_index(share && devices > 0 ? local % devices : local);
-    const auto everywhere = gather_texts(*group(), node);
-    const int64_t here = std::count(everywhere.begin(), everywhere.end(), node);
     const std::string device = device_text(options);
     check_devices(gather_texts(*group(), node + " " + device), share);
-    if (options.threads() == 0 && variable("OMP_NUM_THREADS").empty() && here > 1) {
-      set_num_threads(0);
-      set_num_threads(std::max<int>(1, num_threads() / static_cast<int>(here)));
-    }
+    const int threads = threads_here(node);
+    if (options.threads() == 0 && variable("OMP_NUM_THREADS").empty()) set_num_threads(threads);
     const auto banners =
         gather_texts(*group(), concat("rank ", launch->rank, " of ", launch->size, " from ",
                                       launch->source, ", node ", node, ", device ", device, ", ",
@@ -130,18 +144,41 @@ void join_ranks(const Options& options) {
       if (&banner - banners.data() < kShown) log_info("launch     ", banner);
     }
     require_same_on_all_ranks(shared_options(options));
+    CHECK_AS(Fault::usage,
+             !options.table().find("run.cuda_graph") ||
+                 options.get<std::string>("run.cuda_graph") != "on",
+             "--cuda-graph on: steps of several ranks are not recorded, for gradients leave the "
+             "device between backward and update");
   } catch (const Error& error) {
     abandon_ranks(error.what());
     throw;
   }
 }
 
+void refuse_ranks(const std::string& program) {
+  std::optional<Launch> launch;
+  try {
+    launch = find_launch("auto", variable, nullptr);
+  } catch (const Error&) {
+    return;  // what cannot be read as ranks are none
+  }
+  if (!launch) return;
+  if (launch->rank > 0)
+    throw Error(concat(program, ": is rank ", launch->rank, " of ", launch->size, " by ",
+                       launch->source, ", but knows no ranks: each would do the whole work"),
+                Fault::usage, "start it without the launcher, or at rank 0 alone");
+  log_info("launch     rank 0 of ", launch->size, " from ", launch->source, ": ", program,
+           " knows no ranks, and does its work here alone");
+}
+
 void leave_ranks() {
+  tell_warnings_of_ranks();
   if (group()) group()->barrier();
   group().reset();
 }
 
 void abandon_ranks(const std::string& why) {
+  release_warnings();
   if (group()) group()->abandon(why);
   group().reset();
 }
@@ -192,6 +229,30 @@ void require_same_on_all_ranks(const NamedTexts& fields) {
     fail(Fault::usage, group()->name(static_cast<int64_t>(r)), " differs from ", group()->name(0),
          " in ", field, ": ", b.substr(b.find('=') + 1), " and ", a.substr(a.find('=') + 1));
   }
+}
+
+void tell_warnings_of_ranks() {
+  if (!group() || !any_rank(has_warnings())) return;
+  std::string mine;
+  for (const std::string& text : take_warnings()) mine += text + '\0';
+  const auto texts = texts_of_ranks(mine);
+  if (!is_first_rank()) return;
+  std::map<std::string, std::vector<int64_t>> said_by;
+  std::vector<std::string> in_order;
+  for (size_t r = 0; r < texts.size(); ++r)
+    for (size_t at = 0; at < texts[r].size(); at = texts[r].find('\0', at) + 1) {
+      const std::string text = texts[r].c_str() + at;
+      std::vector<int64_t>& by = said_by[text];
+      if (by.empty()) in_order.push_back(text);
+      if (by.empty() || by.back() != static_cast<int64_t>(r)) by.push_back(static_cast<int64_t>(r));
+    }
+  for (const std::string& text : in_order) {
+    const std::vector<int64_t>& by = said_by[text];
+    if (by.front() == 0) continue;
+    log_warning(group()->name(by.front()),
+                by.size() == 1 ? "" : concat(" and ", by.size() - 1, " more"), ": ", text);
+  }
+  take_warnings();  // these
 }
 
 bool any_rank(bool mine) { return sum_over_ranks({mine ? 1.0 : 0.0})[0] > 0; }

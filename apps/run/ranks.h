@@ -19,6 +19,9 @@ void add_rank_options(OptionTable& table);
 // For run_program: joins the others where there are any, says who is there, and gives each process
 // its part of the cores. From now on only rank 0 writes lines and results.
 void join_ranks(const Options& options);
+// For a program without ranks: Error(usage) in another process than the first of a launcher, which
+// would do the same work once more.
+void refuse_ranks(const std::string& program);
 // The end of all ranks: without an error when each has come here, or with the reason of one.
 void leave_ranks();
 void abandon_ranks(const std::string& why);
@@ -51,6 +54,9 @@ std::vector<T> items_of_ranks(const std::vector<T>& mine) {
   }
   return all;
 }
+// Has the first rank say the warnings of all since the last call, where it has not said the same
+// itself.
+void tell_warnings_of_ranks();
 bool all_ranks(bool mine);  // whether it holds on all
 bool any_rank(bool mine);
 

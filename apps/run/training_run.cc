@@ -4,9 +4,11 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <sstream>
+#include <utility>
 
 #include "apps/program/command_text.h"
 #include "apps/program/log.h"
+#include "apps/program/rank_lines.h"
 #include "apps/run/ranks.h"
 #include "apps/run/update_ranks.h"
 #include "tensor/check.h"
@@ -48,7 +50,8 @@ Identity identity_of(const Options& options, const RunSettings& settings) {
 // ranks come together.
 NamedTexts shared_by_ranks(const RunSettings& settings) {
   NamedTexts fields = {{"version", MULLION_VERSION}};
-  for (const auto& [name, value] : settings.identity) fields.emplace_back(name, value);
+  for (const Identity* part : {&settings.identity, &settings.start})
+    fields.insert(fields.end(), part->begin(), part->end());
   return fields;
 }
 }  // namespace
@@ -268,25 +271,26 @@ void TrainingRun::record_evaluation(const Evaluation& e) {
   watch_.evaluation(step_, e);
 }
 
-// A signal to one rank stops all at the same step.
-bool TrainingRun::stop_agreed() {
-  const bool mine = switches_ ? switches_->stop_requested() : stop_requested();
-  if (stopping_ || !any_rank(mine)) return stopping_;
-  stopping_ = true;
-  if (!ranks()) return true;
+// A signal to one rank, which may be this one, stops all at the same step.
+void TrainingRun::stop_all(bool mine) {
+  if (std::exchange(stopping_, true) || !ranks()) return;
   const auto reasons = texts_of_ranks(mine ? stop_reason() : "");
   for (size_t r = 0; r < reasons.size(); ++r)
     if (!reasons[r].empty() && !mine)
       request_stop(concat(reasons[r], " to ", ranks()->name(static_cast<int64_t>(r))));
-  return true;
 }
 
 bool TrainingRun::save_due() {
-  const bool asked =
-      after_step(step_, [&] { return any_rank(switches_ && switches_->save_requested()); });
-  const bool stopping = after_step(step_, [&] { return stop_agreed(); });
+  const bool stop = switches_ ? switches_->stop_requested() : stop_requested();
+  const bool asked = after_step(step_, [&] {
+    const bool save = switches_ && switches_->save_requested();
+    const auto any = sum_over_ranks({save ? 1.0 : 0, stop ? 1.0 : 0, has_warnings() ? 1.0 : 0});
+    if (any[2] > 0) tell_warnings_of_ranks();
+    if (any[1] > 0) stop_all(stop);
+    return any[0] > 0;
+  });
   if (saved_step_ == step_ || step_ == 0) return false;
-  return asked || stopping || every(step_, options_.get<int64_t>("save.every")) ||
+  return asked || stopping_ || every(step_, options_.get<int64_t>("save.every")) ||
          step_ == settings_.plan.total_steps;
 }
 
@@ -324,6 +328,10 @@ std::vector<std::string> write_parts(const TrainingState& training, const std::s
 }  // namespace
 
 void TrainingRun::save(const TrainingState& training) {
+  after_step(step_, [&] { save_of_ranks(training); });
+}
+
+void TrainingRun::save_of_ranks(const TrainingState& training) {
   std::optional<CheckpointInfo> saved;
   TrainingState whole = training;
   if (training.write_part)
@@ -332,7 +340,7 @@ void TrainingRun::save(const TrainingState& training) {
     saved = save_files(whole);
   else if (training.write_part)
     write_parts(training, "");
-  if (!after_step(step_, [&] { return any_rank(saved.has_value()); })) return;
+  if (!any_rank(saved.has_value())) return;
   saved_step_ = step_;
   if (!saved) return;
   saved_bytes_ = 0;

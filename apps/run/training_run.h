@@ -47,6 +47,7 @@ struct RunSettings {
   double guess_loss = 0;     // of a model that knows nothing, ln n of n classes; 0: not known
   int64_t warmup_steps = 0;  // before which nothing is expected to be learned
   Identity identity;         // beside Options::identity()
+  Identity start;            // what only the ranks must have the same: where a training begins
   JsonObject facts;          // for env.json
   Device device;             // whose memory the metrics tell of
 };
@@ -103,7 +104,8 @@ class TrainingRun {
  private:
   void open_folder();
   void restore();
-  bool stop_agreed();
+  void stop_all(bool mine);
+  void save_of_ranks(const TrainingState& state);
   std::optional<CheckpointInfo> save_files(const TrainingState& training);
   bool evaluation_due() const;
   void record_evaluation(const Evaluation& evaluation);

@@ -100,6 +100,8 @@ Accuracy evaluate(const Tic& model, const Dataset& data, int batch_size, int wor
   total.unreadable = report.bad_samples;
   total.messages = report.bad_messages;
   gather_scores(total, losses);
+  if (total.unreadable > 0)
+    check_bad_samples(total.unreadable, data.size(), options.max_bad, total.messages.front());
   // In the order of the batches, so that sums have the same bits for any number of ranks.
   for (const BatchLoss& batch_loss : losses) total.loss += batch_loss.loss;
   int64_t five = 0;

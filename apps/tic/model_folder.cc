@@ -5,11 +5,13 @@
 #include <set>
 
 #include "apps/program/log.h"
+#include "apps/run/ranks.h"
 #include "apps/tic/class_names.h"
 #include "data/image_folder.h"
 #include "nn/state.h"
 #include "tensor/io/json.h"
 #include "tensor/io/safetensors.h"
+#include "tensor/io/sha256.h"
 
 namespace mullion {
 namespace {
@@ -228,6 +230,9 @@ LoadedTic load_tic(const fs::path& path, bool ema, Device device) {
   const auto bytes = static_cast<double>(fs::file_size(weights));
   CHECK_AS(Fault::bad_file, 2 * parameters <= bytes, (folder / "config.json").string(),
            ": describes ", parameters, " parameters, ", weights.string(), " has ", bytes, " bytes");
+  if (ranks())
+    require_same_on_all_ranks(
+        {{"model", sha256_file(weights)}, {"config.json", sha256_file(folder / "config.json")}});
   loaded.model = std::make_unique<Tic>(loaded.description.config);
   load_tensors(*open_safetensors(weights), named_parameters(*loaded.model));
   move_to(*loaded.model, device);

@@ -41,7 +41,8 @@ struct LoadedTic {
   std::unique_ptr<Tic> model;
 };
 // `path`: such a folder, or a run, whose best (else last) checkpoint is taken. With `ema`, the
-// averaged weights beside the raw ones; an error where the folder has none.
+// averaged weights beside the raw ones; an error where the folder has none, or where ranks find
+// other files there.
 LoadedTic load_tic(const std::filesystem::path& path, bool ema, Device device = {});
 
 // The model folder of `path` as above.

@@ -1,6 +1,7 @@
 #include "apps/tic/trainer.h"
 
 #include <cmath>
+#include <set>
 #include <utility>
 
 #include "apps/options/device.h"
@@ -8,11 +9,13 @@
 #include "apps/program/log.h"
 #include "apps/run/ranks.h"
 #include "apps/tic/evaluate.h"
+#include "apps/tic/initial_checkpoint.h"
 #include "apps/tic/plan.h"
 #include "nn/state.h"
 #include "optim/parallel/rank_sum.h"
 #include "tensor/backend.h"
 #include "tensor/io/safetensors.h"
+#include "tensor/io/sha256.h"
 
 namespace mullion {
 
@@ -63,6 +66,13 @@ RunSettings TicTrainer::settings() const {
     classes += (classes.empty() ? "" : "\n") + printable(name);
   s.identity.emplace_back("classes", classes);
   s.identity.emplace_back("training images", std::to_string(data_.train->size()));
+  if (ranks()) {
+    const auto start = initial_checkpoint(options_);
+    s.start = {{"initial checkpoint", start ? sha256_file(start->folder / kWeightsFile) : "none"}};
+    for (const auto& [name, folder] : {std::pair{"training images", data_.train_folder},
+                                       {"validation images", data_.val_folder}})
+      s.start.emplace_back(name, folder ? digest(*folder) : "scenes");
+  }
   s.facts.set("parameters", parameters);
   return s;
 }
@@ -101,6 +111,19 @@ void TicTrainer::tell(const std::vector<std::string>& messages) {
     if (told_.insert(message).second) log_warning(message, "; left out");
 }
 
+// A loader counts the images of its rank alone. In another pass over them they are other ranks'.
+void TicTrainer::check_bad(const LoaderReport& report) const {
+  if (!ranks() || !data_.train_folder) return;
+  const double most = LoaderOptions().max_bad, size = static_cast<double>(data_.train->size());
+  if (sum_over_ranks({static_cast<double>(report.bad_samples)})[0] <= most * size) return;
+  const auto bad = items_of_ranks(batches_->bad_samples());
+  std::string first;
+  for (const std::string& text :
+       texts_of_ranks(report.bad_messages.empty() ? "" : report.bad_messages.front()))
+    if (first.empty()) first = text;
+  check_bad_samples(std::ssize(std::set(bad.begin(), bad.end())), data_.train->size(), most, first);
+}
+
 StepReport TicTrainer::step(int64_t number) {
   const double waited = batches_->report().seconds_waited;
   const auto micro = options_.get<int64_t>("train.grad_accum_steps");
@@ -118,6 +141,7 @@ StepReport TicTrainer::step(int64_t number) {
   const LoaderReport report = batches_->report();
   r.data_seconds = report.seconds_waited - waited;
   tell(report.bad_messages);
+  check_bad(report);
   notes_.tell(data_.train->notes());
   return r;
 }

@@ -34,6 +34,7 @@ class TicTrainer {
   void write(CheckpointWriter& writer) const;
   // Says of each image that could not be read that it could not, once.
   void tell(const std::vector<std::string>& messages);
+  void check_bad(const LoaderReport& report) const;
 
   Options options_;
   TicData data_;

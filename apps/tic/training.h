@@ -76,6 +76,7 @@ class TicBatches {
   TicBatch next();
   void send_ahead();  // the one that next() will give; on the CPU nothing would be won
   LoaderReport report() const { return loader_.report(); }
+  std::vector<int64_t> bad_samples() const { return loader_.bad_samples(); }
 
  private:
   TicBatch fetch();

@@ -1,5 +1,6 @@
 // Runs on a disk that is full or becomes so, and in a folder that another run holds. Filling a disk
 // takes a small file system in memory, which only some users may mount.
+#include "tensor/io/file.h"
 #include "tests/apps/programs.h"
 #include "tests/apps/tiny_llama.h"
 
@@ -75,6 +76,19 @@ TEST_F(Disk, OutputsOfOtherProgramsAppearWholeOrNotAtAll) {
     EXPECT_EQ(test::contents(at("left")), "") << command;
   };
   fails("data_llama lexicon --rows 1000 --length 128 --output disk/x.bin");
+}
+
+// A full training's checkpoint is a model with its tokenizer; the room ends in the tokenizer's
+// files.
+TEST_F(Disk, ATokenizerThatDoesNotFitIsADisksFault) {
+  if (!may_mount()) GTEST_SKIP() << "no file system can be mounted here";
+  ASSERT_EQ(run(train_ + "--max-steps 1 --name a").code, 0);
+  write_whole_file(at("base/chat_template.jinja"), std::string(3 << 20, ' '));
+  fs::rename(at("disk/a"), at("a"));
+  const Answer answer =
+      with_disk(2048, "tool_llama merge -m base --adapter a --output disk/merged --json");
+  EXPECT_EQ(answer.code, 4) << answer.log;
+  EXPECT_NE(answer.log.find("chat_template.jinja"), std::string::npos) << answer.log;
 }
 
 TEST_F(Disk, FoldersThatCannotBeWrittenAreNamed) {

@@ -112,6 +112,36 @@ TEST(Launch, AnInnerLauncherHoldsBeforeAnOuterOne) {
   EXPECT_EQ(launch(with(kSrun, kMpirun), "slurm")->rank, 3);
 }
 
+// srun --mpi=pmi2 leaves PMI's variables beside its own.
+TEST(Launch, SlurmHoldsBeforePmiOfTheSameRank) {
+  const Variables pmi2 = with(kSrun, {{"PMI_RANK", "3"}, {"PMI_SIZE", "8"}});
+  EXPECT_EQ(launch(pmi2)->source, "SLURM_PROCID");
+  EXPECT_FALSE(launch(pmi2)->by_mpi);
+  EXPECT_TRUE(launch(pmi2, "mpi")->by_mpi);
+  // mpiexec within a job, whose daemons srun starts: two of eight here.
+  EXPECT_EQ(launch(with(kSrun, {{"PMI_RANK", "1"}, {"PMI_SIZE", "2"}}))->rank, 1);
+}
+
+TEST(Launch, MpiUnderSrunByPmix) {
+  const Variables pmix = with(kSrun, {{"PMIX_RANK", "3"}});
+  EXPECT_FALSE(launch(pmix)->by_mpi);
+  EXPECT_TRUE(launch(pmix, "mpi")->by_mpi);
+  EXPECT_EQ(launch(pmix, "mpi")->size, 8);
+  EXPECT_EQ(launch(with(kMpirun, {{"PMIX_RANK", "1"}}), "mpi")->source, "OMPI_COMM_WORLD_RANK");
+}
+
+TEST(Launch, CoresAreDividedAmongThoseThatMayUseThem) {
+  const std::vector<int> all{0, 1, 2, 3, 4, 5, 6, 7};
+  EXPECT_EQ(share_of_cores({all, all}, 0), 4);
+  EXPECT_EQ(share_of_cores({{0, 1, 2, 3}, {4, 5, 6, 7}}, 1), 4);  // bound already: not once more
+  EXPECT_EQ(share_of_cores({{0}, {1}, {2}, {3}}, 2), 1);
+  EXPECT_EQ(share_of_cores({all, all, {0, 1}}, 2), 1);
+  EXPECT_EQ(share_of_cores({all, all, all}, 0), 2);
+  EXPECT_EQ(share_of_cores({{0, 1, 2}, {0, 1, 2}, {0, 1, 2}}, 1), 1);
+  EXPECT_EQ(share_of_cores({{0}, {0}, {0}}, 1), 1);  // more ranks than cores
+  EXPECT_FALSE(own_cores().empty());
+}
+
 TEST(Launch, ContradictionsAreNamed) {
   const std::string text = refusal(with(kMpirun, {{"RANK", "0"}, {"WORLD_SIZE", "2"}}));
   EXPECT_NE(text.find("RANK says rank 0 of 2, OMPI_COMM_WORLD_RANK rank 1 of 2"), std::string::npos)

@@ -100,16 +100,20 @@ std::vector<ChoiceScores> ChoiceScorer::operator()(std::span<const ChoiceQuestio
   return scores;
 }
 
+// The ids of the few shots with which a context begins. Where they end a text may be split
+// otherwise.
+std::vector<int32_t> ChoiceScorer::few_shots_of(const std::vector<int32_t>& context) const {
+  if (few_shots_.empty()) return {};
+  const std::vector<int32_t> shots = tokenizer_.encode(few_shots_, {.bos = tokenizer_.add_bos()});
+  const size_t most = std::min(shots.size(), context.size() - 1);
+  const auto end = shots.begin() + static_cast<std::ptrdiff_t>(most);
+  return {shots.begin(), std::mismatch(shots.begin(), end, context.begin()).first};
+}
+
 // A sequence that has read a context under a cache that evicts: the few shots that the last one
 // began with as well are not read again.
 Generation::Row ChoiceScorer::read(const std::vector<int32_t>& context) {
-  if (!shared_ && !few_shots_.empty()) {
-    const std::vector<int32_t> shots = tokenizer_.encode(few_shots_, {.bos = tokenizer_.add_bos()});
-    // Where they end a text may be split otherwise.
-    const size_t most = std::min(shots.size(), context.size() - 1);
-    const auto end = shots.begin() + static_cast<std::ptrdiff_t>(most);
-    shared_ids_.assign(shots.begin(), std::mismatch(shots.begin(), end, context.begin()).first);
-  }
+  if (!shared_) shared_ids_ = few_shots_of(context);
   if (!shared_ && !shared_ids_.empty()) {
     shared_ = session_.add();
     session_.feed_beginning(*shared_, shared_ids_);
@@ -130,9 +134,17 @@ Generation::Row ChoiceScorer::read(const std::vector<int32_t>& context) {
   return row;
 }
 
-// Nothing is lost in a full cache, so that it goes back to what texts share.
+// Nothing is lost in a full cache, so that it goes back to what texts share: the choices of a
+// question all, questions the few shots alone, so that a question's bits are the same behind any
+// other.
 ChoiceScores ChoiceScorer::full(const std::vector<ScoredText>& texts) {
-  if (!shared_) shared_ = session_.add();
+  if (!shared_) {
+    shared_ = session_.add();
+    shared_ids_ = few_shots_of(texts[0].context);
+    shots_ = shared_ids_.size();
+    if (shots_ > 0) session_.feed(*shared_, shared_ids_);
+  }
+  shared_ids_.resize(std::min(shared_ids_.size(), shots_));
   ChoiceScores scores;
   for (const ScoredText& text : texts) {
     const size_t most = std::min(shared_ids_.size(), text.context.size() - 1);

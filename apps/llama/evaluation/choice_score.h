@@ -42,6 +42,7 @@ class ChoiceScorer {
  private:
   std::vector<double> one_pass(const ScoredText& text);
   ChoiceScores full(const std::vector<ScoredText>& texts);
+  std::vector<int32_t> few_shots_of(const std::vector<int32_t>& context) const;
   Generation::Row read(const std::vector<int32_t>& context);
 
   const LanguageModel& model_;
@@ -51,6 +52,7 @@ class ChoiceScorer {
   Generation session_;
   std::optional<Generation::Row> shared_;  // what questions begin with; full: the last one
   std::vector<int32_t> shared_ids_;
+  size_t shots_ = 0;  // of them the few shots' (full)
   int64_t cache_bytes_ = 0;
   std::vector<std::vector<int>> kept_;
 };

@@ -4,8 +4,10 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <sstream>
 
 #include "apps/program/log.h"
+#include "apps/run/ranks.h"
 #include "tensor/io/file.h"
 #include "tensor/io/json.h"
 #include "tensor/io/sha256.h"
@@ -89,25 +91,52 @@ SampleLog::SampleLog(const Options& options, const std::string& task)
       model_(options.get<std::string>("model.path")) {
   if (!options.has("eval.output")) return;
   folder_ = options.get<fs::path>("eval.output") / sanitized_name(model_);
-  std::error_code error;
-  fs::create_directories(folder_, error);
-  CHECK_AS(Fault::disk, !error, folder_.string(), ": ", error.message());
   CHECK_AS(Fault::usage, !file_name_.empty(), "--name: an empty name");
-  part_.emplace(folder_ / concat("samples_", file_name_, ".part.jsonl"), options, task);
-  samples_ = part_->found();
-  if (!samples_.empty())
+  std::string lines;
+  if (is_first_rank()) {
+    std::error_code error;
+    fs::create_directories(folder_, error);
+    CHECK_AS(Fault::disk, !error, folder_.string(), ": ", error.message());
+    part_.emplace(folder_ / concat("samples_", file_name_, ".part.jsonl"), options, task);
+    samples_ = part_->found();
+    for (const nlohmann::json& sample : samples_) lines += sample.dump() + "\n";
+  }
+  lines = text_of_first_rank(lines);
+  std::istringstream found(is_first_rank() ? "" : lines);
+  for (std::string line; std::getline(found, line);) samples_.push_back(parse_json(line, "sample"));
+  if (part_ && !samples_.empty())
     log_info(part_->file().string(), ": goes on after ", samples_.size(), " samples");
 }
 
-void SampleLog::add(const JsonObject& sample) {
-  const std::string line = sample.text();
+void SampleLog::take(const std::string& line) {
   if (part_) part_->add(line);
   samples_.push_back(parse_json(line, "sample"));
 }
 
+void SampleLog::add(const JsonObject& sample) { take(sample.text()); }
+
+void SampleLog::add_of_ranks(const std::vector<JsonObject>& mine) {
+  std::string lines;
+  for (const JsonObject& sample : mine) lines += sample.text() + "\n";
+  for (const std::string& text : texts_of_ranks(lines)) {
+    std::istringstream all(text);
+    for (std::string line; std::getline(all, line);) take(line);
+  }
+}
+
+SampleTurn turn_of_rank(int64_t at, int64_t count,
+                        const std::function<int64_t(int64_t)>& batch_end) {
+  SampleTurn turn{at, at};
+  for (int64_t r = 0; r <= rank(); ++r) {
+    turn.begin = turn.end;
+    turn.end = turn.begin < count ? batch_end(turn.begin) : turn.begin;
+  }
+  return turn;
+}
+
 fs::path SampleLog::finish(const std::vector<std::pair<std::string, JsonObject>>& results,
                            int64_t few_shots) {
-  if (!part_) return {};
+  if (!part_) return finish_with("", "");
   const std::string time = results_time();
   JsonObject by_name, counts, shots, versions, hashes, better, configs, groups;
   std::string all;
@@ -150,11 +179,13 @@ fs::path SampleLog::finish(const std::vector<std::pair<std::string, JsonObject>>
 }
 
 fs::path SampleLog::finish_with(const std::string& results, const std::string& time) {
-  if (!part_) return {};
+  if (!options_.has("eval.output")) return {};
   const fs::path path = folder_ / concat("results_", time, ".json");
-  write_whole_file(path, results);
-  part_->remove();
-  return path;
+  if (part_) {
+    write_whole_file(path, results);
+    part_->remove();
+  }
+  return text_of_first_rank(path.string());
 }
 
 }  // namespace mullion

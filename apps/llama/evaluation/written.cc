@@ -7,6 +7,7 @@
 #include "apps/program/log.h"
 #include "apps/program/progress.h"
 #include "apps/program/signals.h"
+#include "apps/run/ranks.h"
 #include "models/llama/generate.h"
 #include "tensor/io/sha256.h"
 
@@ -125,6 +126,17 @@ JsonObject sample_of(const WrittenTask& task, const WrittenQuestion& q, size_t n
   return sample;
 }
 
+void require_same_prompts(const WrittenTask& task,
+                          const std::vector<std::vector<int32_t>>& prompts) {
+  if (!ranks()) return;
+  Sha256 hash;
+  for (const std::vector<int32_t>& ids : prompts) {
+    hash.update(std::to_string(ids.size()));
+    hash.update(ids.data(), ids.size() * sizeof(int32_t));
+  }
+  require_same_on_all_ranks({{task.name + "'s prompts", hash.hex()}});
+}
+
 // By group and metric; empty where no sample of a group is there.
 std::vector<std::vector<Mean>> means_of(const WrittenTask& task,
                                         const std::vector<nlohmann::json>& samples) {
@@ -159,6 +171,7 @@ void add_written_options(OptionTable& table) {
       .one_of(chat_format_names());
   add_cache_options(table);
   add_evaluation_options(table);
+  add_rank_options(table);
   table.add_common_without(true, false);
 }
 
@@ -179,26 +192,36 @@ Outcome run_written(const Options& options, SharedModel& shared, const WrittenTa
   std::vector<std::vector<int32_t>> prompts;
   for (const WrittenQuestion* q : questions) prompts.push_back(maker.ids_of(*q));
   maker.tell();
+  require_same_prompts(task, prompts);
   SampleLog log(options, task.name);
   catch_stop_signals();
   const auto count = std::ssize(questions), batch = options.get<int64_t>("eval.batch_size");
   Progress progress(task.name, count);
-  while (std::ssize(log.samples()) < count && !stop_requested()) {
-    const auto at = log.samples().size();
-    const size_t group = questions[at]->group;
-    size_t end = at;
-    while (end < questions.size() && questions[end]->group == group &&
-           static_cast<int64_t>(end - at) < batch)
-      ++end;
-    const auto some = std::span(prompts).subspan(at, end - at);
-    const std::vector<Generated> texts =
-        generate(*opened.model, some,
-                 how_to_write(opened, *tokenizer, writer, cache, task.groups[group]), batch);
-    if (stop_requested()) break;  // the last ones may be cut short
+  const auto group_of = [&](int64_t at) { return questions[static_cast<size_t>(at)]->group; };
+  const auto batch_end = [&](int64_t begin) {
+    int64_t end = begin;
+    while (end < std::min(count, begin + batch) && group_of(end) == group_of(begin)) ++end;
+    return end;
+  };
+  bool stopped = any_rank(stop_requested());
+  while (std::ssize(log.samples()) < count && !stopped) {
+    const SampleTurn turn = turn_of_rank(std::ssize(log.samples()), count, batch_end);
+    const auto at = static_cast<size_t>(turn.begin);
+    const auto some = std::span(prompts).subspan(at, static_cast<size_t>(turn.end - turn.begin));
+    std::vector<Generated> texts;
+    if (!some.empty())
+      texts = generate(
+          *opened.model, some,
+          how_to_write(opened, *tokenizer, writer, cache, task.groups[group_of(turn.begin)]),
+          batch);
+    stopped = any_rank(stop_requested());
+    if (stopped) break;  // the last ones may be cut short
+    std::vector<JsonObject> samples;
     for (size_t i = 0; i < some.size(); ++i)
-      log.add(sample_of(task, *questions[at + i], at + i, some[i].size(),
-                        tokenizer->decode(texts[i].ids, {.strip_space_prefix = false}),
-                        texts[i].stop));
+      samples.push_back(sample_of(task, *questions[at + i], at + i, some[i].size(),
+                                  tokenizer->decode(texts[i].ids, {.strip_space_prefix = false}),
+                                  texts[i].stop));
+    log.add_of_ranks(samples);
     progress.update(std::ssize(log.samples()));
   }
   progress.finish();
@@ -221,10 +244,10 @@ Outcome run_written(const Options& options, SharedModel& shared, const WrittenTa
     for_lm_eval.emplace_back(concat(task.name, "_", group.name), row);
   }
   JsonObject json;
-  json.set("results", results).set("cache", cache_json(cache)).set("complete", !stop_requested());
+  json.set("results", results).set("cache", cache_json(cache)).set("complete", !stopped);
   json.set("shortened", maker.shortened());
   if (task.summarize) task.summarize(json, means);
-  if (stop_requested()) return {json, kExitStopped};
+  if (stopped) return {json, kExitStopped};
   const std::filesystem::path written = log.finish(for_lm_eval, 0);
   if (!written.empty()) json.set("file", written.string());
   return json;

@@ -13,6 +13,7 @@
 #include "apps/program/command_text.h"
 #include "apps/program/log.h"
 #include "apps/program/signals.h"
+#include "apps/run/ranks.h"
 #include "tensor/io/file.h"
 #include "tensor/io/json.h"
 
@@ -39,6 +40,7 @@ OptionTable all_table() {
           "all.tasks", "--tasks", "sections of the suite (unset: those whose data is there)")
       .free_on_resume();
   add_evaluation_options(table);
+  add_rank_options(table);
   table.add_common_without(true, false);
   return table;
 }
@@ -124,8 +126,11 @@ std::vector<Chosen> chosen_tasks(const Options& options) {
     }
     const EvaluationTask& run = verb_of(verbs, task);
     chosen.push_back({task, run, options_of(options, run, task)});
-    chosen.back().identity = run_identity(chosen.back().options, task.name);
   }
+  std::string names;
+  for (const Chosen& c : chosen) names += c.task.name + " ";
+  require_same_on_all_ranks({{"tasks", names}});
+  for (Chosen& c : chosen) c.identity = text_of_first_rank(run_identity(c.options, c.task.name));
   CHECK_AS(Fault::usage, !chosen.empty(), "no task whose data is there; --data DIR says where");
   return chosen;
 }
@@ -225,8 +230,9 @@ json run_task(const Chosen& chosen, SharedModel& model, int& code) {
     done["file"] = {{"results", rows_of(chosen.task.name, answer)}};
   } else {
     const fs::path file = answer.at("file").get<std::string>();
-    done["file"] = read_json_file(file);
-    fs::remove(file);  // all tasks are in one file when they are done
+    const auto read = [&] { return is_first_rank() ? read_json_file(file).dump() : ""; };
+    done["file"] = parse_json(text_of_first_rank(read()), file.string());
+    if (is_first_rank()) fs::remove(file);  // all tasks are in one file when they are done
   }
   return done;
 }
@@ -272,7 +278,7 @@ Outcome all(const Options& options, SharedModel& model) {
       done.push_back(*kept);
       continue;
     }
-    if (stop_requested()) break;
+    if (any_rank(stop_requested())) break;
     int code = 0;
     try {
       json result = run_task(c, model, code);
@@ -282,6 +288,7 @@ Outcome all(const Options& options, SharedModel& model) {
       log.add(line);
       done.push_back(std::move(result));
     } catch (const Error& error) {
+      if (ranks()) throw;  // the others may be in the midst of the task
       // The others go on; what is complete is kept.
       log_warning(c.task.name, ": ", error.what(),
                   error.hint().empty() ? "" : concat("; try: ", error.hint()));
@@ -303,7 +310,7 @@ Outcome all(const Options& options, SharedModel& model) {
   JsonObject answer;
   answer.put("results", results.dump()).set("tasks", tasks).set("failed", failed);
   answer.set("complete", complete);
-  if (stop_requested()) return {answer, kExitStopped};
+  if (any_rank(stop_requested())) return {answer, kExitStopped};
   if (!complete) return {answer, failure};
   const fs::path written = log.finish_with(file.dump(2) + "\n", results_time());
   return answer.set("file", written.string());

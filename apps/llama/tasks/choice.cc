@@ -14,6 +14,7 @@
 #include "apps/program/log.h"
 #include "apps/program/progress.h"
 #include "apps/program/signals.h"
+#include "apps/run/ranks.h"
 #include "data/utf8.h"
 #include "tensor/io/sha256.h"
 
@@ -41,6 +42,7 @@ OptionTable choice_table() {
   table.add("choice.shots", "--num-fewshot", 0, "how many of them").at_least(0);
   add_cache_options(table, true);
   add_evaluation_options(table);
+  add_rank_options(table);
   table.add_common_without(true, false);
   return table;
 }
@@ -138,6 +140,13 @@ Summary summarize(const std::string& task, const KvCacheOptions& cache,
   return s;
 }
 
+std::string digest(const std::vector<ChoiceQuestion>& questions, const std::string& few_shots) {
+  Sha256 hash;
+  hash.update(few_shots);
+  for (const ChoiceQuestion& q : questions) hash.update(q.json + "\n");
+  return hash.hex();
+}
+
 Outcome choice(const Options& options, SharedModel& shared) {
   const auto task = options.get<std::string>("choice.task");
   const std::vector<KvCacheOptions> caches = cache_list(options);
@@ -156,6 +165,9 @@ Outcome choice(const Options& options, SharedModel& shared) {
   show(options, questions, few_shots);
   const OpenedModel& opened = shared.open(options, 0);
   const auto tokenizer = open_tokenizer(options, opened.model->vocabulary());
+  if (ranks())
+    require_same_on_all_ranks(
+        {{"tokenizer", tokenizer->hash()}, {"questions", digest(questions, few_shots)}});
   SampleLog log(options, "choice_" + task);
   catch_stop_signals();
   const auto count = std::ssize(questions);
@@ -164,7 +176,8 @@ Outcome choice(const Options& options, SharedModel& shared) {
   std::vector<JsonObject> results;
   std::vector<std::pair<std::string, JsonObject>> for_lm_eval;
   int64_t cut = 0, one_token = 0, choices = 0;
-  for (size_t c = 0; c < caches.size() && !stop_requested(); ++c) {
+  bool stopped = any_rank(stop_requested());
+  for (size_t c = 0; c < caches.size() && !stopped; ++c) {
     const KvCacheOptions& cache = caches[c];
     const int64_t first = static_cast<int64_t>(c) * count;
     ChoiceScorer scorer(*opened.model, *tokenizer, cache, few_shots);
@@ -172,11 +185,13 @@ Outcome choice(const Options& options, SharedModel& shared) {
     const auto begin = std::chrono::steady_clock::now();
     int64_t scored = 0;
     const int64_t before = std::ssize(log.samples());
-    while (std::ssize(log.samples()) < first + count && !stop_requested()) {
-      const int64_t at = std::ssize(log.samples()) - first;
-      const auto some = std::span(questions).subspan(
-          static_cast<size_t>(at), static_cast<size_t>(std::min(batch, count - at)));
+    const auto batch_end = [&](int64_t from) { return std::min(from + batch, count); };
+    while (std::ssize(log.samples()) < first + count && !stopped) {
+      const SampleTurn turn = turn_of_rank(std::ssize(log.samples()) - first, count, batch_end);
+      const auto some = std::span(questions).subspan(static_cast<size_t>(turn.begin),
+                                                     static_cast<size_t>(turn.end - turn.begin));
       const std::vector<ChoiceScores> scores = scorer(some);
+      std::vector<JsonObject> samples;
       for (size_t i = 0; i < some.size(); ++i) {
         std::vector<double> own;
         for (const std::string& choice : some[i].choices) {
@@ -189,9 +204,11 @@ Outcome choice(const Options& options, SharedModel& shared) {
           ++choices;
         }
         for (const int64_t lost : scores[i].cut) cut += lost > 0 ? 1 : 0;
-        log.add(
-            sample_json(at + static_cast<int64_t>(i), some[i], few_shots, cache, scores[i], own));
+        samples.push_back(sample_json(turn.begin + static_cast<int64_t>(i), some[i], few_shots,
+                                      cache, scores[i], own));
       }
+      log.add_of_ranks(samples);
+      stopped = any_rank(stop_requested());
       progress.update(std::ssize(log.samples()) - first);
     }
     progress.finish();
@@ -202,10 +219,12 @@ Outcome choice(const Options& options, SharedModel& shared) {
     const std::chrono::duration<double> time = std::chrono::steady_clock::now() - begin;
     // Of an evaluation that was in the log already there is no time.
     if (before < first + count)
-      s.ours.set("tok_s", static_cast<double>(scored) / std::max(time.count(), 1e-9));
+      s.ours.set("tok_s",
+                 sum_over_ranks({static_cast<double>(scored)})[0] / std::max(time.count(), 1e-9));
     else
       s.ours.set_null("tok_s");
-    s.ours.set("cache_bytes", scorer.cache_bytes());
+    const auto bytes = items_of_ranks(std::vector<int64_t>{scorer.cache_bytes()});
+    s.ours.set("cache_bytes", *std::max_element(bytes.begin(), bytes.end()));
     if (!scorer.kept().empty())
       s.ours.set("kept", JsonObject()
                              .set("kv_heads", opened.model->cache_shape().kv_heads)
@@ -218,6 +237,10 @@ Outcome choice(const Options& options, SharedModel& shared) {
         is_only ? task : concat(task, "_", kv_kind_name(cache), "_", kv_budget_text(cache)),
         s.lm_eval);
   }
+  const auto counts = sum_over_ranks(
+      {static_cast<double>(cut), static_cast<double>(one_token), static_cast<double>(choices)});
+  cut = std::llround(counts[0]), one_token = std::llround(counts[1]);
+  choices = std::llround(counts[2]);
   if (cut > 0)
     log_warning(cut, " of ", choices, " texts were longer than the model's context of ",
                 opened.model->context(), " and lost their beginnings");
@@ -229,8 +252,8 @@ Outcome choice(const Options& options, SharedModel& shared) {
              " choices are one token, which comes from the whole prompt: they score as with a full "
              "cache");
   JsonObject json;
-  json.set("results", results).set("num_fewshot", shots).set("complete", !stop_requested());
-  if (stop_requested()) return {json, kExitStopped};
+  json.set("results", results).set("num_fewshot", shots).set("complete", !stopped);
+  if (stopped) return {json, kExitStopped};
   const std::filesystem::path written = log.finish(for_lm_eval, shots);
   if (!written.empty()) json.set("file", written.string());
   return json;

@@ -2,14 +2,18 @@
 //   eval_llama passkey -m DIR --max-tokens 4096
 #include "apps/llama/passkey.h"
 
+#include <nlohmann/json.hpp>
+
 #include "apps/llama/cache_options.h"
 #include "apps/llama/evaluation/task.h"
 #include "apps/llama/model_options.h"
 #include "apps/program/log.h"
 #include "apps/program/progress.h"
 #include "apps/program/signals.h"
+#include "apps/run/ranks.h"
 #include "tensor/io/file.h"
 #include "tensor/io/file_place.h"
+#include "tensor/io/json.h"
 
 namespace mullion {
 namespace {
@@ -33,6 +37,7 @@ OptionTable passkey_table() {
   table.add_optional<std::filesystem::path>("passkey.csv", "--csv",
                                             "file for one line a trial (unset: stdout)");
   add_cache_options(table);
+  add_rank_options(table);
   table.add_common();
   table.at("run.seed")
       .only_where([](const Options&) { return false; },
@@ -46,6 +51,39 @@ std::string csv_line(const PasskeyTrial& t) {
     answered += c == '"' ? "\"\"" : std::string(1, c == '\n' ? ' ' : c);
   return concat(t.garbage, ",", t.tokens, ",", t.seed, ",", t.position, ",", t.expected, ",\"",
                 answered, "\",", t.correct ? 1 : 0, "\n");
+}
+
+std::string text_of(const PasskeyTrial& t) {
+  return JsonObject()
+      .set("garbage", t.garbage)
+      .set("seed", t.seed)
+      .set("tokens", t.tokens)
+      .set("position", t.position)
+      .set("expected", t.expected)
+      .set("answered", t.answered)
+      .set("correct", t.correct)
+      .text();
+}
+
+PasskeyTrial trial_of(const std::string& text) {
+  const nlohmann::json json = parse_json(text, "trial");
+  return {json.at("garbage"),  json.at("seed"),     json.at("tokens"), json.at("position"),
+          json.at("expected"), json.at("answered"), json.at("correct")};
+}
+
+// Trials in their order, of which the ranks take one each in a round, and all get all.
+std::vector<PasskeyTrial> trials_of_ranks(
+    int64_t count, const std::function<PasskeyTrial(int64_t)>& trial,
+    const std::function<void(const std::vector<PasskeyTrial>&)>& progress) {
+  std::vector<PasskeyTrial> done;
+  for (int64_t at = 0; at < count && !any_rank(stop_requested()); at += rank_count()) {
+    const int64_t own = at + rank();
+    const std::string mine = own < count ? text_of(trial(own)) : "";
+    for (const std::string& text : texts_of_ranks(mine))
+      if (!text.empty()) done.push_back(trial_of(text));
+    progress(done);
+  }
+  return done;
 }
 
 Outcome passkey(const Options& options, SharedModel& shared) {
@@ -88,12 +126,30 @@ Outcome passkey(const Options& options, SharedModel& shared) {
         .set("trials", tried)
         .set("accuracy", static_cast<double>(correct) / static_cast<double>(tried));
   };
+  if (ranks()) require_same_on_all_ranks({{"tokenizer", tokenizer->hash()}});
+  // Length after length, depth after depth, key after key.
+  const int64_t a_length = trials * std::ssize(depths), all = lengths * a_length;
+  Progress progress("passkey", all);
+  const std::vector<PasskeyTrial> done = trials_of_ranks(
+      all,
+      [&](int64_t i) {
+        const std::optional<double> depth = depths[static_cast<size_t>(i % a_length / trials)];
+        return passkey_trial(model, *tokenizer, passkey_garbage(i / a_length, interval),
+                             static_cast<uint32_t>(i % trials), bos, cache,
+                             depth ? std::optional(*depth / 100) : std::nullopt);
+      },
+      [&](const std::vector<PasskeyTrial>& so_far) {
+        const auto right =
+            std::count_if(so_far.begin(), so_far.end(), [](const auto& t) { return t.correct; });
+        progress.update(std::ssize(so_far), concat(so_far.back().tokens, " tokens: ", right, " of ",
+                                                   so_far.size(), " in all"));
+      });
+  const bool stopped = std::ssize(done) < all;
   std::string csv = "garbage_chars,tokens,seed,position,expected,answered,correct\n";
   std::vector<JsonObject> table, by_depth;
   JsonObject by_length;
-  Progress progress("passkey", lengths * trials * std::ssize(depths));
-  int64_t right = 0, done = 0;
-  for (int64_t i = 0; i < lengths && !stop_requested(); ++i) {
+  int64_t right = 0;
+  for (int64_t i = 0; i < lengths; ++i) {
     int64_t correct = 0, tried = 0, tokens = 0;
     const int64_t garbage = passkey_garbage(i, interval);
     struct AtDepth {
@@ -101,19 +157,17 @@ Outcome passkey(const Options& options, SharedModel& shared) {
       int64_t correct, tried;
     };
     std::vector<AtDepth> here;
-    for (const std::optional<double> depth : depths) {
+    for (size_t d = 0; d < depths.size(); ++d) {
       const int64_t correct_before = correct, tried_before = tried;
-      for (int64_t seed = 0; seed < trials && !stop_requested(); ++seed, ++tried) {
-        const PasskeyTrial t =
-            passkey_trial(model, *tokenizer, garbage, static_cast<uint32_t>(seed), bos, cache,
-                          depth ? std::optional(*depth / 100) : std::nullopt);
+      const int64_t first = i * a_length + static_cast<int64_t>(d) * trials;
+      for (int64_t k = first; k < std::min(first + trials, std::ssize(done)); ++k, ++tried) {
+        const PasskeyTrial& t = done[static_cast<size_t>(k)];
         csv += csv_line(t);
         correct += t.correct;
         tokens += t.tokens;
-        progress.update(++done, concat(t.tokens, " tokens: ", correct, " of ", tried + 1));
       }
-      if (depth && tried > tried_before)
-        here.push_back({*depth, correct - correct_before, tried - tried_before});
+      if (depths[d] && tried > tried_before)
+        here.push_back({*depths[d], correct - correct_before, tried - tried_before});
     }
     if (tried == 0) break;
     right += correct;
@@ -124,19 +178,20 @@ Outcome passkey(const Options& options, SharedModel& shared) {
                   static_cast<double>(correct) / static_cast<double>(tried));
   }
   progress.finish();
-  if (options.has("passkey.csv"))
-    write_whole_file(options.get<std::filesystem::path>("passkey.csv"), csv);
-  else
+  if (!options.has("passkey.csv"))
     print_text(options, csv);
+  else if (is_first_rank())
+    write_whole_file(options.get<std::filesystem::path>("passkey.csv"), csv);
   JsonObject result;
   result.set("cache", cache_json(cache))
       .set("lengths", table)
       .set("accuracy_by_length", by_length)
       .set("correct", right)
-      .set("trials", done);
+      .set("trials", done.size());
   if (!by_depth.empty()) result.set("depths", by_depth);
-  result.set("accuracy", done ? static_cast<double>(right) / static_cast<double>(done) : 0.0);
-  return {result.set("rope", opened.positions), stop_requested() ? kExitStopped : 0};
+  result.set("accuracy",
+             static_cast<double>(right) / static_cast<double>(std::max<size_t>(1, done.size())));
+  return {result.set("rope", opened.positions), stopped ? kExitStopped : 0};
 }
 
 }  // namespace

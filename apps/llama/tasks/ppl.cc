@@ -14,6 +14,7 @@
 #include "apps/program/signals.h"
 #include "apps/run/ranks.h"
 #include "data/utf8.h"
+#include "tensor/io/sha256.h"
 
 namespace mullion {
 namespace {
@@ -90,6 +91,18 @@ Ids open_ids(const Options& options, int64_t vocabulary, bool bos) {
   Ids result = held_ids(ids);
   result.text = summary.json();
   return result;
+}
+
+std::string digest(const Ids& ids) {
+  constexpr int64_t kBlock = 1 << 16;
+  Sha256 hash;
+  std::vector<int32_t> block;
+  for (int64_t begin = 0; begin < ids.size; begin += kBlock) {
+    block.resize(static_cast<size_t>(std::min(kBlock, ids.size - begin)));
+    ids.read(begin, block);
+    hash.update(block.data(), block.size() * sizeof(int32_t));
+  }
+  return hash.hex();
 }
 
 // As Python's re.split(r"\s+", text) counts them.
@@ -270,6 +283,7 @@ Outcome ppl(const Options& options, SharedModel& shared) {
   catch_stop_signals();
   const Ids ids = rolling ? open_rolling(options, model.vocabulary())
                           : open_ids(options, model.vocabulary(), bos.has_value());
+  if (ranks()) require_same_on_all_ranks({{"data", digest(ids)}});
   std::vector<JsonObject> results;
   for (const int64_t context : sizes) {
     const auto score_by = rolling || protocol == "sliding" ? score_stretches : score;

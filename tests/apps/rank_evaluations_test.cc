@@ -1,0 +1,141 @@
+// Evaluations over ranks: the samples and figures of one process, whatever the number of ranks; a
+// stopped call goes on with another number; a suite over ranks.
+#include <algorithm>
+#include <filesystem>
+
+#include "models/llama/load.h"
+#include "tensor/io/file.h"
+#include "tests/apps/byte_tokenizer.h"
+#include "tests/apps/rank_programs.h"
+
+namespace mullion {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+class RankEvaluations : public test::RankPrograms {
+ protected:
+  RankEvaluations() : RankPrograms({"eval_llama"}) {}
+  void SetUp() override {
+    RankPrograms::SetUp();
+    if (IsSkipped()) return;
+    LlamaConfig c;
+    c.vocab_size = 257;
+    c.hidden_size = 16;
+    c.intermediate_size = 24;
+    c.num_hidden_layers = 2;
+    c.num_attention_heads = 4;
+    c.num_key_value_heads = 2;
+    c.head_dim = 4;
+    c.max_position_embeddings = 2048;
+    c.initializer_range = 0.3;
+    c.eos_token_ids = {256};
+    Llama model(c);
+    model.initialize(3);
+    save_llama(at("m"), model);
+    write_tokenizer(*test::byte_tokenizer(), at("m"));
+    std::string questions, lines;
+    for (int i = 0; i < 11; ++i) {
+      const std::string number = std::to_string(7 * i);
+      questions +=
+          R"({"id": "r)" + number + R"(", "question": {"stem": "stem )" + number +
+          R"(", "choices": [{"text": "one", "label": "A"}, {"text": "another", "label": "B"}]},)" +
+          R"( "answerKey": ")" + "AB"[i % 2] + "\"}\n";
+      lines += R"({"prompt": "line )" + number + R"( is?", "expected_number": )" + number + "}\n";
+    }
+    write_whole_file(at("q.jsonl"), questions);
+    write_whole_file(at("2_lines.jsonl"), lines);
+    write_whole_file(at("3_lines.jsonl"), lines);
+  }
+
+  // The result without what is of a clock or a place.
+  static json facts(json result) {
+    if (result.contains("results") && result["results"].is_array())
+      for (json& row : result["results"]) row.erase("tok_s");
+    result.erase("file");
+    return result;
+  }
+  // The samples that a call with --output FOLDER has left, and whether it left nothing unfinished.
+  std::string samples(const std::string& folder) const {
+    std::string text;
+    for (const auto& entry : fs::recursive_directory_iterator(at(folder))) {
+      const std::string name = entry.path().filename().string();
+      EXPECT_EQ(name.find(".part."), std::string::npos) << name;
+      if (name.starts_with("samples_")) text += test::contents(entry.path());
+    }
+    return text;
+  }
+  void same_for_any_number_of_ranks(const std::string& command) const {
+    const json one = started(1, command + " --output one").json();
+    for (const int n : {2, 3}) {
+      const std::string folder = std::to_string(n);
+      EXPECT_EQ(facts(one), facts(started(n, command + " --output " + folder).json())) << command;
+      EXPECT_EQ(samples("one"), samples(folder)) << command;
+    }
+    EXPECT_FALSE(samples("one").empty());
+  }
+  const std::string lines_ =
+      "eval_llama lines -m m --data . --lines 2,3 --max-tokens 5 -b 2 --threads 1 --json ";
+};
+
+TEST_F(RankEvaluations, ChoicesAreThoseOfOneProcess) {
+  same_for_any_number_of_ranks(
+      "eval_llama choice -m m --task openbookqa --data q.jsonl --kv full,h2o --kv-budget 8 -b 2 "
+      "--num-fewshot 2 --fewshot-data q.jsonl --threads 1 --json");
+}
+
+TEST_F(RankEvaluations, WrittenAnswersAreThoseOfOneProcess) {
+  same_for_any_number_of_ranks(lines_);
+}
+
+TEST_F(RankEvaluations, PasskeysAreThoseOfOneProcess) {
+  const std::string passkey =
+      "eval_llama passkey -m m --interval 280 --max-tokens 280 --trials 2 --depth 0,50,100 "
+      "--threads 1 --json ";
+  const json one = started(1, passkey + "--csv one").json();
+  EXPECT_EQ(one, started(4, passkey + "--csv four").json());
+  EXPECT_EQ(test::contents(at("one")), test::contents(at("four")));
+}
+
+TEST_F(RankEvaluations, AStoppedCallGoesOnWithAnotherNumberOfRanks) {
+  started(1, lines_ + "--output whole");
+  // Stopped while it has found some of the 22 samples; on a machine that is too quick, whole.
+  const auto stopped =
+      start(2, lines_ + "--output part",
+            "while kill -0 $p1 2>/dev/null && ! grep -q doc_id part/m/*.part.jsonl 2>/dev/null; "
+            "do sleep 0.002; done; kill -TERM $p1 2>/dev/null");
+  EXPECT_EQ(stopped.codes[0], stopped.codes[1]) << stopped.logs[0] << stopped.logs[1];
+  if (stopped.codes[0] == 75) {
+    const auto more = started(3, lines_ + "--output part");
+    EXPECT_NE(more.logs[0].find(": goes on after "), std::string::npos) << more.logs[0];
+  }
+  EXPECT_EQ(samples("whole"), samples("part"));
+}
+
+TEST_F(RankEvaluations, QuestionsThatDifferAreNamed) {
+  for (const char* folder : {"r0", "r1"}) {
+    fs::create_directory(at(folder));
+    fs::copy(at("2_lines.jsonl"), at(folder) / "2_lines.jsonl");
+  }
+  write_whole_file(at("r1/2_lines.jsonl"), "{\"prompt\": \"x\", \"expected_number\": 1}\n");
+  const Ranks ranks =
+      start(2, "env -C r$R eval_llama lines -m ../m --data . --lines 2 --max-tokens 5 --threads 1");
+  EXPECT_EQ(ranks.codes, (std::vector<int>{2, 2})) << ranks.logs[0];
+  EXPECT_NE(ranks.logs[0].find("in lines's prompts: "), std::string::npos) << ranks.logs[0];
+}
+
+TEST_F(RankEvaluations, ASuiteIsThatOfOneProcess) {
+  write_whole_file(at("suite.toml"),
+                   "[choices]\nverb = \"choice\"\ntask = \"openbookqa\"\ndata = \"DATA/q.jsonl\"\n"
+                   "[lines]\nverb = \"lines\"\ndata = \"DATA\"\nlines = [2]\nmax-tokens = 4\n");
+  const std::string all =
+      "eval_llama all -m m --suite suite.toml --data . -b 2 --threads 1 --json ";
+  const json one = started(1, all + "--output one").json(),
+             two = started(2, all + "--output two").json();
+  EXPECT_EQ(one["results"], two["results"]);
+  EXPECT_FALSE(one["results"].empty());
+}
+
+}  // namespace
+}  // namespace mullion

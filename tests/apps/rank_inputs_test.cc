@@ -1,0 +1,118 @@
+// What the ranks of a run must have the same, and what one of them alone meets: adapters, models
+// and images that differ are named, unreadable images are counted over all ranks, a warning of any
+// rank is told once. And programs without ranks that a launcher starts.
+#include <filesystem>
+
+#include "tests/apps/rank_programs.h"
+
+namespace mullion {
+namespace {
+
+namespace fs = std::filesystem;
+
+class RankInputs : public test::RankPrograms {
+ protected:
+  RankInputs() : RankPrograms({"train_llama", "train_tic", "eval_tic", "eval_llama", "data_tic"}) {}
+  // Two ranks, each in a folder of its own, as nodes that find other files under the same names.
+  // Both refuse, by words that the first says.
+  void both_refuse(const std::string& command, const std::string& words) const {
+    const Ranks ranks = start(2, "env -C r$R " + command);
+    EXPECT_EQ(ranks.codes, (std::vector<int>{2, 2})) << ranks.logs[0] << ranks.logs[1];
+    EXPECT_NE(ranks.logs[0].find(words), std::string::npos) << ranks.logs[0];
+  }
+  void SetUp() override {
+    RankPrograms::SetUp();
+    for (const char* folder : {"r0", "r1"}) fs::create_directories(at(folder));
+  }
+  static size_t count(const std::string& text, const std::string& word) {
+    size_t n = 0;
+    for (size_t at = text.find(word); at != std::string::npos; at = text.find(word, at + 1)) ++n;
+    return n;
+  }
+  // What is in the test's folder, in those of both ranks.
+  void give(const std::string& name) const {
+    for (const char* folder : {"r0", "r1"})
+      fs::copy(at(name), at(folder) / name, fs::copy_options::recursive);
+  }
+  // Ten classes of ten pictures to train on and to validate by.
+  void make_tree() const {
+    ASSERT_EQ(run("data_tic cue --output tree --per-class 10 --img-size 32").code, 0);
+  }
+  const std::string tic_ =
+      "train_tic --model tic-n --msa-kernel 3 --img-size 32 --output runs --threads 1 --json -b 5 "
+      "--grad-accum-steps 4 --warmup-epochs 0 --workers 1 --crop-pct 1 ";
+};
+
+TEST_F(RankInputs, ModelsAdaptersAndTextsThatDifferAreNamed) {
+  const std::string train =
+      "train_llama pretrain --data train.bin --ctx-size 64 --output runs --threads 1 -m base -b 1 "
+      "--grad-accum-steps 2 --max-steps 1 ";
+  const std::string ppl = "eval_llama ppl -m base --data val.bin --ctx-size 64 --threads 1 ";
+  for (const char* name : {"base", "train.bin", "val.bin"}) give(name);
+  for (const char* r : {"0", "1"})
+    ASSERT_EQ(run(std::string("cd r") + r + " && " + train + "--name a --seed " + r).code, 0);
+  both_refuse(train + "--name x --initial-adapter runs/a", "in initial adapter: ");
+  both_refuse(ppl + "--adapter runs/a", "in adapter: ");
+  test::write_lexicon_tokens(at("r1/val.bin"), 6, test::kTinyContext, 2000);
+  both_refuse(train + "--name x --val-data val.bin", "in validation data: ");
+  both_refuse(ppl, "in data: ");
+  test::write_tiny_llama(at("r1/base"), test::tiny_config(), 2);
+  both_refuse(ppl, "in model: ");
+}
+
+TEST_F(RankInputs, ImagesThatDifferAreNamed) {
+  make_tree();
+  give("tree");
+  const std::string train = tic_ + "--data-dir tree --max-steps 1 ";
+  for (const char* r : {"0", "1"})
+    ASSERT_EQ(run(std::string("cd r") + r + " && " + train + "--name a --seed " + r).code, 0);
+  both_refuse(train + "--initial-checkpoint runs/a", "in initial checkpoint: ");
+  both_refuse("eval_tic --data-dir tree --checkpoint runs/a", "in model: ");
+  fs::rename(at("r1/tree/val/2-ring/00003.png"), at("r1/tree/val/2-ring/x.png"));
+  both_refuse(train, "in validation images: ");
+  fs::remove_all(at("r1/runs"));
+  fs::copy(at("r0/runs"), at("r1/runs"), fs::copy_options::recursive);
+  both_refuse("eval_tic --data-dir tree --checkpoint runs/a", "in images: ");
+  fs::rename(at("r1/tree/train/2-ring/00003.png"), at("r1/tree/train/2-ring/x.png"));
+  both_refuse(train, "in training images: ");
+}
+
+TEST_F(RankInputs, UnreadableImagesAreCountedOverAllRanks) {
+  make_tree();
+  // One of a hundred is allowed, whichever rank meets it; its warning is told once.
+  fs::resize_file(at("tree/train/2-ring/00003.png"), 60);
+  Ranks ranks = start(2, tic_ + "--data-dir tree --max-steps 5 --eval-every 5 --name a");
+  EXPECT_EQ(ranks.codes, (std::vector<int>{0, 0})) << ranks.logs[0] << ranks.logs[1];
+  EXPECT_EQ(count(ranks.logs[0], "warning: "), 1U) << ranks.logs[0];
+  EXPECT_EQ(count(ranks.logs[0], "2-ring/00003.png"), 1U) << ranks.logs[0];
+  EXPECT_EQ(ranks.logs[1], "");
+  // Two are more than 1 %, though each rank may have met but one of them.
+  fs::resize_file(at("tree/train/0-plus/00001.png"), 60);
+  ranks = start(2, tic_ + "--data-dir tree --max-steps 5 --eval-every 5 --name b");
+  EXPECT_NE(ranks.logs[0].find("2 of 100 samples cannot be read"), std::string::npos)
+      << ranks.logs[0];
+  EXPECT_TRUE(ranks.codes[0] == 3 || ranks.codes[1] == 3);
+  fs::resize_file(at("tree/val/2-ring/00003.png"), 60);
+  fs::resize_file(at("tree/val/0-plus/00001.png"), 60);
+  ranks = start(2, "eval_tic --data-dir tree --checkpoint runs/a -b 5 --threads 1 --json");
+  EXPECT_NE(ranks.logs[0].find("2 of 100 samples cannot be read"), std::string::npos)
+      << ranks.logs[0];
+}
+
+TEST_F(RankInputs, ProgramsWithoutRanksWorkAtTheFirstAlone) {
+  const std::string launched = "WORLD_SIZE=2 LOCAL_WORLD_SIZE=2 MASTER_PORT=1 ";
+  refused(launched + "RANK=1 data_tic cue --output tree --per-class 2", 2,
+          {"data_tic cue: is rank 1 of 2 by RANK", "knows no ranks"});
+  EXPECT_FALSE(fs::exists(at("tree")));
+  const auto first = run(launched + "RANK=0 data_tic cue --output tree --per-class 2");
+  EXPECT_EQ(first.code, 0) << first.log;
+  EXPECT_NE(first.log.find("rank 0 of 2 from RANK: data_tic cue knows no ranks"), std::string::npos)
+      << first.log;
+}
+
+TEST_F(RankInputs, ARecordedStepIsRefused) {
+  both_refuse(tic_ + "--data-dir cue --cuda-graph on --max-steps 1", "--cuda-graph on");
+}
+
+}  // namespace
+}  // namespace mullion
