@@ -1,6 +1,7 @@
 #include "optim/update_step.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <cstdio>
 #include <exception>
@@ -29,8 +30,12 @@ struct Piece {
   Piece(const std::string& name, int64_t elements) : of(name), count(elements) {
     const size_t at = name.rfind('@');
     if (at == std::string::npos) return;
+    const char *from = name.data() + at + 1, *end = name.data() + name.size();
+    constexpr int64_t kMost = int64_t{1} << 60;
+    const auto [stop, error] = std::from_chars(from, end, first);
+    CHECK_AS(Fault::bad_file, error == std::errc() && stop == end && first >= 0 && first < kMost,
+             name, ": not a piece of a moment (NAME@FIRST)");
     of = name.substr(0, at);
-    first = std::atoll(name.c_str() + at + 1);
   }
 };
 

@@ -50,10 +50,13 @@ DeviceUse& device_use() {
   static DeviceUse* the_use = new DeviceUse;  // never destroyed, for the same reason
   return *the_use;
 }
-// Those who would release something, by their object.
-std::map<const ReleaseOnShortage*, std::pair<Device, std::function<void()>>>& releases() {
-  static auto* the_releases =
-      new std::map<const ReleaseOnShortage*, std::pair<Device, std::function<void()>>>;
+// Those who would release something, by their object; they come and go on any thread.
+struct Releases {
+  std::mutex mutex;
+  std::map<const ReleaseOnShortage*, std::pair<Device, std::function<void()>>> of;
+};
+Releases& releases() {
+  static Releases* the_releases = new Releases;
   return *the_releases;
 }
 
@@ -62,8 +65,12 @@ std::pair<DeviceType, int> key_of(Device device) { return {device.type, device.i
 // Whether there was anything to release.
 bool release_all(Device device) {
   std::vector<std::function<void()>> all;  // a copy: they may unregister
-  for (const auto& [who, what] : releases())
-    if (what.first == device) all.push_back(what.second);
+  {
+    Releases& r = releases();
+    const std::lock_guard lock(r.mutex);
+    for (const auto& [who, what] : r.of)
+      if (what.first == device) all.push_back(what.second);
+  }
   for (const auto& release : all) release();
   return !all.empty();
 }
@@ -226,9 +233,15 @@ void release_cached_memory(Device device) {
 }
 
 ReleaseOnShortage::ReleaseOnShortage(Device device, std::function<void()> release) {
-  releases().emplace(this, std::pair{device, std::move(release)});
+  Releases& r = releases();
+  const std::lock_guard lock(r.mutex);
+  r.of.emplace(this, std::pair{device, std::move(release)});
 }
-ReleaseOnShortage::~ReleaseOnShortage() { releases().erase(this); }
+ReleaseOnShortage::~ReleaseOnShortage() {
+  Releases& r = releases();
+  const std::lock_guard lock(r.mutex);
+  r.of.erase(this);
+}
 
 void set_poison_fresh_memory(bool on) { poison = on; }
 

@@ -21,8 +21,6 @@ ContextRanks::ContextRanks(const Options& options)
   if (size_ == 1 || options.dry_run) return;
   CHECK_AS(Fault::usage, rank_count() % size_ == 0, "--context-parallel ", size_, ": ",
            rank_count(), rank_count() == 1 ? " rank is" : " ranks are", " no multiple of it");
-  CHECK_AS(Fault::usage, options.get<std::string>("run.cuda_graph") != "on", "--cuda-graph on: a ",
-           "step in which ranks exchange keys is not recorded");
   parallel_ = std::make_shared<ContextParallel>(ranks()->split(group()));
 }
 

@@ -122,9 +122,11 @@ void LlamaTraining::open_model() {
         Fault::usage, "--grad-checkpointing");
   if (options_.dry_run) return print_banner();
   // Weights that will be spread are read into memory of the host, from where each rank takes its
-  // part.
+  // part; what it then holds of them, beside its part of a step, is FullShard::peak_bytes().
   const Device at = spread ? Device{} : device_;
-  require_memory(cost().bytes, at);
+  const LlamaCost whole = cost();
+  require_memory(
+      spread ? static_cast<double>(whole.parameters * size_of(config_.dtype)) : whole.bytes, at);
   if (scratch) {
     model_ = std::make_unique<Llama>(config_);
     model_->initialize(options_.seed());

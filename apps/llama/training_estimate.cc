@@ -67,8 +67,13 @@ std::vector<std::string> LlamaTraining::next_commands(const std::filesystem::pat
   if (learns_ == Learns::texts)
     next.push_back(command_text(
         "eval_llama", {"ppl", "--model", run.string(), "--data", data[0], "--ctx-size", context}));
-  if (learns_ == Learns::instructions)
+  const bool talks =
+      learns_ == Learns::instructions && options_.get<std::string>("data.template") != "none";
+  if (talks && options_.is_default("data.template"))
     next.push_back(command_text("chat_llama", {"chat", "--model", run.string()}));
+  else if (talks)
+    next.push_back(command_text("chat_llama", {"chat", "--model", run.string(), "--template",
+                                               options_.get<std::string>("data.template")}));
   else
     next.push_back(command_text("chat_llama", {"complete", "--model", run.string(), "--prompt",
                                                "Once upon a time", "--max-tokens", "64"}));

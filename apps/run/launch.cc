@@ -47,7 +47,7 @@ std::optional<Launch> read(const Variables& names, const Environment& variable) 
     if (variable(names.size).empty() || job == "bash" || job == "interactive") return std::nullopt;
   }
   if (variable(names.rank).empty() && variable(names.size).empty()) return std::nullopt;
-  // mpirun sets the rank of PMIx as well, srun its size whether or not there is PMIx.
+  // Asked for alone: mpirun sets the rank of PMIx as well, srun its size with or without PMIx.
   if (names.kind == kPmix && (variable(names.rank).empty() || variable(names.size).empty()))
     return std::nullopt;
   Launch launch;
@@ -156,10 +156,11 @@ std::optional<Launch> find_launch(const std::string& launcher, const Environment
   if (launcher == "none") return std::nullopt;
   std::vector<std::pair<Kind, Launch>> found;
   for (const Variables& names : kTable) {
-    const bool asked = launcher == "auto" || (launcher == "env" && names.kind == kEnv) ||
-                       (launcher == "slurm" && names.kind == kSlurm) ||
-                       (launcher == "mpi" && (names.kind == kPmi || names.kind == kOmpi ||
-                                              (names.kind == kPmix && found.empty())));
+    const bool asked =
+        (launcher == "auto" && names.kind != kPmix) || (launcher == "env" && names.kind == kEnv) ||
+        (launcher == "slurm" && names.kind == kSlurm) ||
+        (launcher == "mpi" &&
+         (names.kind == kPmi || names.kind == kOmpi || (names.kind == kPmix && found.empty())));
     if (!asked) continue;
     if (const auto launch = read(names, variable)) found.emplace_back(names.kind, *launch);
   }

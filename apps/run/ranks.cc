@@ -163,12 +163,10 @@ void refuse_ranks(const std::string& program) {
     return;  // what cannot be read as ranks are none
   }
   if (!launch) return;
-  if (launch->rank > 0)
-    throw Error(concat(program, ": is rank ", launch->rank, " of ", launch->size, " by ",
-                       launch->source, ", but knows no ranks: each would do the whole work"),
-                Fault::usage, "start it without the launcher, or at rank 0 alone");
-  log_info("launch     rank 0 of ", launch->size, " from ", launch->source, ": ", program,
-           " knows no ranks, and does its work here alone");
+  // At every rank: a launcher ends rank 0 as well when another one is refused.
+  throw Error(concat(program, ": is rank ", launch->rank, " of ", launch->size, " by ",
+                     launch->source, ", but knows no ranks: each would do the whole work"),
+              Fault::usage, concat("start it without the launcher, or without ", launch->source));
 }
 
 void leave_ranks() {

@@ -137,7 +137,8 @@ void TrainingRun::restore() {
 
 bool TrainingRun::more() {
   if (step_ >= settings_.plan.total_steps) return false;
-  if (ranks() ? stopping_ : stop_requested()) {
+  // After a step the wish to stop was read by save_due(): one that came since is for the next step.
+  if (stopping_ || (step_ == first_step_ && !ranks() && stop_requested())) {
     progress_.reset();
     CHECK_AS(Fault::disk, saved_step_ == step_ || step_ == 0, path_.string(), ": stopped by ",
              stop_reason(), " at step ", step_, ", which could not be saved");

@@ -43,8 +43,9 @@ FullShard::FullShard(Communicator& ranks, Module& model, const std::vector<Modul
            ranks_a_pass > 1 ? " groups of ranks" : " ranks",
            ": each pass gathers weights from all of them");
   for_each_weight(model, [](const std::string& name, Weight& w) {
-    CHECK_AS(Fault::usage, !w.is_blocks(), "--shard full: ", name,
-             " is held in the blocks of its file (--weights)");
+    if (w.is_blocks())
+      throw Error(concat("--shard full: ", name, " is held in the blocks of its file"),
+                  Fault::usage, "--weights bf16 or f32");
   });
   std::map<const Tensor::Impl*, size_t> unit_of;
   for (size_t i = 0; i < units.size(); ++i) {

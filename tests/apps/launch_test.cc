@@ -128,6 +128,11 @@ TEST(Launch, MpiUnderSrunByPmix) {
   EXPECT_TRUE(launch(pmix, "mpi")->by_mpi);
   EXPECT_EQ(launch(pmix, "mpi")->size, 8);
   EXPECT_EQ(launch(with(kMpirun, {{"PMIX_RANK", "1"}}), "mpi")->source, "OMPI_COMM_WORLD_RANK");
+  // mpirun within a step of one task (srun --pty bash): the size is the step's, the rank mpirun's.
+  Variables within = with(with(kSrun, kMpirun), {{"PMIX_RANK", "1"}});
+  within["SLURM_STEP_NUM_TASKS"] = "1";
+  within["SLURM_PROCID"] = "0";
+  EXPECT_EQ(launch(within, "auto")->source, "OMPI_COMM_WORLD_RANK");
 }
 
 TEST(Launch, CoresAreDividedAmongThoseThatMayUseThem) {

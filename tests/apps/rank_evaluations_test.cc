@@ -45,8 +45,10 @@ class RankEvaluations : public test::RankPrograms {
       lines += R"({"prompt": "line )" + number + R"( is?", "expected_number": )" + number + "}\n";
     }
     write_whole_file(at("q.jsonl"), questions);
-    write_whole_file(at("2_lines.jsonl"), lines);
-    write_whole_file(at("3_lines.jsonl"), lines);
+    // In a folder of their own: a stopped call does not go on where files beside them have changed.
+    fs::create_directories(at("lines"));
+    write_whole_file(at("lines/2_lines.jsonl"), lines);
+    write_whole_file(at("lines/3_lines.jsonl"), lines);
   }
 
   // The result without what is of a clock or a place.
@@ -76,7 +78,7 @@ class RankEvaluations : public test::RankPrograms {
     EXPECT_FALSE(samples("one").empty());
   }
   const std::string lines_ =
-      "eval_llama lines -m m --data . --lines 2,3 --max-tokens 5 -b 2 --threads 1 --json ";
+      "eval_llama lines -m m --data lines --lines 2,3 --max-tokens 5 -b 2 --threads 1 --json ";
 };
 
 TEST_F(RankEvaluations, ChoicesAreThoseOfOneProcess) {
@@ -116,7 +118,7 @@ TEST_F(RankEvaluations, AStoppedCallGoesOnWithAnotherNumberOfRanks) {
 TEST_F(RankEvaluations, QuestionsThatDifferAreNamed) {
   for (const char* folder : {"r0", "r1"}) {
     fs::create_directory(at(folder));
-    fs::copy(at("2_lines.jsonl"), at(folder) / "2_lines.jsonl");
+    fs::copy(at("lines/2_lines.jsonl"), at(folder) / "2_lines.jsonl");
   }
   write_whole_file(at("r1/2_lines.jsonl"), "{\"prompt\": \"x\", \"expected_number\": 1}\n");
   const Ranks ranks =
@@ -126,9 +128,10 @@ TEST_F(RankEvaluations, QuestionsThatDifferAreNamed) {
 }
 
 TEST_F(RankEvaluations, ASuiteIsThatOfOneProcess) {
-  write_whole_file(at("suite.toml"),
-                   "[choices]\nverb = \"choice\"\ntask = \"openbookqa\"\ndata = \"DATA/q.jsonl\"\n"
-                   "[lines]\nverb = \"lines\"\ndata = \"DATA\"\nlines = [2]\nmax-tokens = 4\n");
+  write_whole_file(
+      at("suite.toml"),
+      "[choices]\nverb = \"choice\"\ntask = \"openbookqa\"\ndata = \"DATA/q.jsonl\"\n"
+      "[lines]\nverb = \"lines\"\ndata = \"DATA/lines\"\nlines = [2]\nmax-tokens = 4\n");
   const std::string all =
       "eval_llama all -m m --suite suite.toml --data . -b 2 --threads 1 --json ";
   const json one = started(1, all + "--output one").json(),
