@@ -62,11 +62,18 @@ TrainingPlan LlamaTraining::plan() const {
 std::vector<std::string> LlamaTraining::next_commands(const std::filesystem::path& run) const {
   const char* judged = options_.has("data.val") ? "data.val" : "data.train";
   const auto data = options_.get<std::vector<std::string>>(judged);
-  const std::string context = std::to_string(context_);
   std::vector<std::string> next;
-  if (learns_ == Learns::texts)
-    next.push_back(command_text(
-        "eval_llama", {"ppl", "--model", run.string(), "--data", data[0], "--ctx-size", context}));
+  // eval_llama reads one place, in the way in which it was read here.
+  if (learns_ == Learns::texts && data.size() == 1 && std::filesystem::exists(data[0])) {
+    std::vector<std::string> words = {
+        "ppl", "--model", run.string(), "--data", data[0], "--ctx-size", std::to_string(context_)};
+    for (const auto& [key, flag] : {std::pair{"data.token_dtype", "--token-dtype"},
+                                    {"data.encoding", "--encoding"},
+                                    {"data.field", "--text-field"}})
+      if (options_.has(key) && !options_.is_default(key))
+        words.insert(words.end(), {flag, options_.get<std::string>(key)});
+    next.push_back(command_text("eval_llama", words));
+  }
   const bool talks =
       learns_ == Learns::instructions && options_.get<std::string>("data.template") != "none";
   if (talks && options_.is_default("data.template"))

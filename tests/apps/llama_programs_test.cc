@@ -87,6 +87,25 @@ TEST_F(LlamaPrograms, TheEndSaysWhatWasSavedAndWhatToDoNext) {
   refused("train_llama sft --resume runs/cut", 2, {"train_llama pretrain"});
 }
 
+TEST_F(LlamaPrograms, TheNextCommandReadsItsDataAsTheTrainingDid) {
+  std::string raw;
+  for (int i = 0; i < 700; ++i) raw += {static_cast<char>(i % 40), '\0'};
+  write_whole_file(at("raw"), raw);
+  const std::string train =
+      "train_llama pretrain -m base --ctx-size 64 --attn full --grad-accum-steps 1 --max-steps 1 "
+      "--threads 1 --token-dtype u16 ";
+  const Answer one = run(train + "--data raw --name one");
+  ASSERT_EQ(one.code, 0) << one.log;
+  const std::string judge =
+      "eval_llama ppl --model runs/one/last --data raw --ctx-size 64 --token-dtype u16";
+  ASSERT_NE(one.log.find(judge + "\n"), std::string::npos) << one.log;
+  EXPECT_EQ(run(judge).code, 0);
+  // Of several places it would judge the first alone.
+  const Answer two = run(train + "--data raw,raw --name two");
+  ASSERT_EQ(two.code, 0) << two.log;
+  EXPECT_EQ(two.log.find("eval_llama ppl"), std::string::npos) << two.log;
+}
+
 TEST_F(LlamaPrograms, TrainsFromScratch) {
   EXPECT_EQ(run("data_llama lexicon --rows 40 --length 64 --output made.bin --model-dir tiny").code,
             0);
