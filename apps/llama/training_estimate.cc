@@ -62,25 +62,27 @@ TrainingPlan LlamaTraining::plan() const {
 std::vector<std::string> LlamaTraining::next_commands(const std::filesystem::path& run) const {
   const char* judged = options_.has("data.val") ? "data.val" : "data.train";
   const auto data = options_.get<std::vector<std::string>>(judged);
-  std::vector<std::string> next;
-  // eval_llama reads one place, in the way in which it was read here.
-  if (learns_ == Learns::texts && data.size() == 1 && std::filesystem::exists(data[0])) {
-    std::vector<std::string> words = {
-        "ppl", "--model", run.string(), "--data", data[0], "--ctx-size", std::to_string(context_)};
-    for (const auto& [key, flag] : {std::pair{"data.token_dtype", "--token-dtype"},
-                                    {"data.encoding", "--encoding"},
-                                    {"data.field", "--text-field"}})
+  using Words = std::vector<std::string>;
+  // With the flags that the training was given and that count there as well.
+  const auto given = [&](Words words,
+                         std::initializer_list<std::pair<const char*, const char*>> flags) {
+    for (const auto& [key, flag] : flags)
       if (options_.has(key) && !options_.is_default(key))
         words.insert(words.end(), {flag, options_.get<std::string>(key)});
-    next.push_back(command_text("eval_llama", words));
-  }
-  const bool talks =
-      learns_ == Learns::instructions && options_.get<std::string>("data.template") != "none";
-  if (talks && options_.is_default("data.template"))
-    next.push_back(command_text("chat_llama", {"chat", "--model", run.string()}));
-  else if (talks)
-    next.push_back(command_text("chat_llama", {"chat", "--model", run.string(), "--template",
-                                               options_.get<std::string>("data.template")}));
+    return words;
+  };
+  Words next;
+  // eval_llama reads one place, in the way in which it was read here.
+  if (learns_ == Learns::texts && data.size() == 1 && std::filesystem::exists(data[0]))
+    next.push_back(
+        command_text("eval_llama", given({"ppl", "--model", run.string(), "--data", data[0],
+                                          "--ctx-size", std::to_string(context_)},
+                                         {{"data.token_dtype", "--token-dtype"},
+                                          {"data.encoding", "--encoding"},
+                                          {"data.field", "--text-field"}})));
+  if (learns_ == Learns::instructions && options_.get<std::string>("data.template") != "none")
+    next.push_back(command_text(
+        "chat_llama", given({"chat", "--model", run.string()}, {{"data.template", "--template"}})));
   else
     next.push_back(command_text("chat_llama", {"complete", "--model", run.string(), "--prompt",
                                                "Once upon a time", "--max-tokens", "64"}));

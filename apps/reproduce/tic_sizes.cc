@@ -46,8 +46,7 @@ void resolution(Plan& plan, const World& world) {
   plan.notes.emplace_back(
       "The abstract says that images of any size are taken without retraining or rescaling. Both "
       "models were trained at one size and are evaluated at the others without any change, with "
-      "the "
-      "weights at the end of the training.");
+      "the weights at the end of the training.");
   plan.notes.emplace_back(kTwin);
 }
 

@@ -308,9 +308,8 @@ void FullShard::refill(const std::function<void()>& load) {
 
 // Beside what stays, parts and moments, the most of
 //   forward    the root's weights, a unit's and the next one's
-//   backward   the root's gradients, a unit's weights and gradients and the next one's weights; or
-//   the
-//              next one's weights, the unit's gradients and the place where they are added up
+//   backward   the root's gradients and the next unit's weights, with a unit's weights and
+//              gradients, or with its gradients, the place where they are added up and their sum
 //   its end    the root's gradients and the place where they are added up
 // and of the sums of gradients those that there are by then: all from the second pass on.
 int64_t FullShard::peak_bytes() const {
