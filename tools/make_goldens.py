@@ -10,68 +10,15 @@ safetensors; transformers and peft for llama; timm for schedules.
 """
 
 import argparse
-import json
 import os
-import zlib
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 
 import oracle_tic
-from oracle_llama import lora_config, use_pattern, visible_mask
-
-F64 = torch.float64
-
-
-class Family:
-    """Cases of one file; `add` computes gradients of every float input by autograd."""
-
-    def __init__(self, name, dtype=F64):
-        self.name, self.dtype, self.tensors, self.cases = name, dtype, {}, []
-
-    def add(self, case, function, inputs, constants=(), **options):
-        """inputs: {name: tensor}; those in `constants` or of integer type get no gradient."""
-        inputs = {n: t.clone() for n, t in inputs.items()}
-        leaves = {n: t for n, t in inputs.items() if t.is_floating_point() and n not in constants}
-        for t in leaves.values():
-            t.requires_grad_()
-        out = function(*inputs.values())
-        grad_out = random(f"{case}.grad_out", *out.shape)
-        grads = torch.autograd.grad(out, list(leaves.values()), grad_out)
-        results = {"grad_out": grad_out, "out": out}
-        results.update({f"grad_{n}": g for n, g in zip(leaves, grads)})
-        self.put(case, {**inputs, **results}, **options)
-
-    def put(self, case, tensors, **options):
-        for name, t in tensors.items():
-            t = t.detach()
-            t = t.to(self.dtype) if t.is_floating_point() else t.to(torch.int32)
-            self.tensors[f"{case}.{name}"] = t.contiguous().clone()
-        self.cases.append({"name": case, **options})
-
-    def save(self, folder, **extra):
-        write_json(os.path.join(folder, f"{self.name}.json"), {**extra, "cases": self.cases})
-        path = os.path.join(folder, f"{self.name}.safetensors")
-        save_file(self.tensors, path, metadata={"format": "pt"})
-        os.chmod(path, 0o644)  # safetensors gives no one else a look
-
-
-def write_json(path, content):
-    with open(path, "w") as f:
-        json.dump(content, f, indent=1)
-        f.write("\n")
-
-
-def generator(name):
-    return torch.Generator().manual_seed(zlib.crc32(name.encode()))
-
-
-def random(name, *shape):
-    """Normal numbers that float32 holds exactly."""
-    values = torch.randn(shape, generator=generator(name), dtype=torch.float32)
-    return values.to(F64)
-
+from golden_family import F64, Family, random, write_json
+from golden_models import make_llama, make_tic
+from oracle_llama import visible_mask
 
 # --- MSA-Conv ------------------------------------------------------------------------------------
 
@@ -407,155 +354,6 @@ def make_schedules(folder):
     rates = [timm_cosine._get_lr(t)[0] for t in range(15)]
     out["timm_cosine"] = {**options, "lr": 1e-3, "rate_at_t": rates}
     write_json(os.path.join(folder, "schedules.json"), out)
-
-
-# --- Whole models --------------------------------------------------------------------------------
-
-LLAMA = {
-    "vocab_size": 40,
-    "hidden_size": 8,
-    "intermediate_size": 12,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "max_position_embeddings": 128,
-    "rms_norm_eps": 1e-5,
-    "rope_theta": 10000.0,
-    "hidden_act": "silu",
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
-LLAMA3 = {
-    "rope_type": "llama3",
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 128,
-}
-
-
-def llama_model(**config):
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    config = LlamaConfig(**{**LLAMA, **config}, attn_implementation="eager")
-    model = LlamaForCausalLM(config).to(F64).eval()
-    with torch.no_grad():
-        for name, p in model.named_parameters():
-            scale = 0.3 if p.dim() > 1 else 0.2
-            p.copy_((p.dim() == 1) + scale * random(name, *p.shape))
-    return model
-
-
-def make_llama(folder):
-    family = Family("llama", torch.float32)
-    generator_ids = generator("llama.ids")
-    ids = torch.randint(0, 40, (2, 16), generator=generator_ids)
-    family.put("ids", {"input": ids})
-    variants = {
-        "tied": {"tie_word_embeddings": True},
-        "untied": {"tie_word_embeddings": False},
-        "rope_linear": {"rope_scaling": {"type": "linear", "factor": 4.0}},
-        "rope_llama3": {"rope_scaling": LLAMA3},
-    }
-    for name, config in variants.items():
-        model = llama_model(**config)
-        if name == "untied":  # every variant starts from these
-            family.put("parameters", dict(model.named_parameters()))
-        out = model(ids, labels=ids)
-        out.loss.backward()
-        grads = {n: p.grad for n, p in model.named_parameters()}
-        if name != "untied":  # what the variant changes
-            part = "embed_tokens" if name == "tied" else "layers.0.self_attn"
-            grads = {n: g for n, g in grads.items() if part in n}
-        tensors = {"logits": out.logits, "loss": out.loss}
-        tensors.update({f"grad.{n}": g for n, g in grads.items()})
-        family.put(name, tensors, config={**LLAMA, **config})
-    add_lora_run(family)
-    family.save(folder)
-
-
-def add_lora_run(family):
-    """Six AdamW steps of LoRA, embedding and norms under SF-Attn, by PEFT."""
-    from peft import get_peft_model, get_peft_model_state_dict
-
-    pattern = {"kind": "segments", "group": 4, "shifted_heads": [3], "sinks": 2}
-    model = get_peft_model(llama_model(tie_word_embeddings=True), lora_config(rank=2, alpha=4))
-    model = model.to(F64)
-    with torch.no_grad():
-        for name, p in model.named_parameters():
-            if "lora_" in name:
-                p.copy_(0.2 * random(name, *p.shape))
-    initial = {n: t.clone() for n, t in get_peft_model_state_dict(model).items()}
-    use_pattern(model, visible_mask(4, 16, **pattern))
-    trained = [p for p in model.parameters() if p.requires_grad]
-    options = {"lr": 0.01, "betas": [0.9, 0.95], "eps": 1e-8, "weight_decay": 0.0}
-    optimizer, losses = torch.optim.AdamW(trained, **options), []
-    rows = torch.randint(0, 40, (12, 16), generator=generator("llama.rows"))
-    for step in range(6):
-        batch = rows[2 * step : 2 * step + 2]
-        loss = model(batch, labels=batch).loss
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        losses.append(loss.detach())
-    tensors = {"rows": rows, "losses": torch.stack(losses)}
-    tensors.update({f"initial.{n}": t for n, t in initial.items()})
-    for n, t in get_peft_model_state_dict(model).items():
-        if "layers.0.self_attn" in n or n.endswith("model.norm.weight"):
-            tensors[f"final.{n}"] = t
-    config = {**LLAMA, "tie_word_embeddings": True}
-    family.put("lora_sf", tensors, config=config, pattern=pattern, rank=2, alpha=4,
-               rows_per_step=2, optimizer=options)
-
-
-TIC = {
-    "dim": 4,
-    "depths": [2, 2],
-    "heads": [2, 4],
-    "kernel": [3, 3],
-    "patch": 2,
-    "num_classes": 3,
-    "mlp_ratio": 4,
-}
-
-
-def make_tic(folder):
-    """A parameter's value depends on its name and shape alone, so that variants share the stored
-    ones."""
-    family = Family("tic", torch.float32)
-    images = random("tic.images", 1, 3, 10, 12)
-    family.put("images", {"input": images})
-    variants = {
-        "default": {},
-        "released": {"block": "released", "heads": [1, 1], "shift": "off"},
-        "pool_kv": {"pool": "kv"},
-        "roll_map_masked": {"shift": "roll_map", "shift_size": 1, "border": "masked"},
-        "per_layer_dilated": {"shift": "per_layer", "shift_size": 2, "dilation": 2, "pool": "off"},
-        "depthwise_mlp_dwconv": {"variant": "depthwise", "mlp_dwconv": True},
-    }
-    stored = {}
-    for name, options in variants.items():
-        model = oracle_tic.Tic(**{**TIC, **options}).to(F64)
-        parameters = dict(model.named_parameters())
-        with torch.no_grad():
-            for n, p in parameters.items():
-                shape = "x".join(map(str, p.shape))
-                is_norm = "norm" in n and n.endswith("weight")
-                p.copy_(is_norm + 0.3 * random(f"{n}.{shape}", *p.shape))
-                stored.setdefault(f"{n}.{shape}", p.detach().clone())
-        x = images.clone().requires_grad_()
-        out = model(x)
-        grad_out = random("tic.grad_out", *out.shape)
-        out.backward(grad_out)
-        tensors = {"out": out, "grad_out": grad_out, "grad.input": x.grad}
-        kept = ("stem.conv", "stages.0.blocks.1.", "downsample.conv", "dwconv")
-        for n, p in parameters.items():  # all of two variants, of the others what they change
-            if name in ("default", "released") or any(part in n for part in kept):
-                tensors[f"grad.{n}"] = p.grad
-        family.put(name, tensors, options=model.options)
-    family.put("parameters", stored)
-    family.save(folder)
 
 
 FAMILIES = {

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from make_goldens import random, write_json
+from golden_family import random, write_json
 
 SIZES = {"own_size": (16, 16), "other_size": (24, 12)}
 NAMES = {"patch_embed.proj": "stem.conv", "patch_embed.norm": "stem.norm", "blocks.": "stages.0.blocks."}

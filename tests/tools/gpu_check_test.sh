@@ -6,7 +6,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$work/stubs" "$work/tree/tests/bench" "$work/tree/build/gpu/bin"
 cp -r "$root/tools" "$work/tree/"
-cp "$root/tests/bench/peer_gpu.py" "$work/tree/tests/bench/"
+cp "$root"/tests/bench/peer_gpu*.py "$work/tree/tests/bench/"
 cd "$work/tree" || exit 1
 
 stub() { # stub NAME: a program, from standard input; BROKEN says what goes wrong in it
