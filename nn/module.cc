@@ -3,6 +3,8 @@
 #include <map>
 #include <utility>
 
+#include "tensor/absent.h"
+
 namespace mullion {
 
 void Fields::operator()(const std::string& name, Module& child) {
@@ -79,8 +81,9 @@ Tensor bytes_of(const Tensor& x) {
 
 void move_to(Module& module, Device device) {
   std::map<const Storage*, std::shared_ptr<Storage>> moved;
-  for_each_parameter(module, [&](const std::string&, Tensor& parameter) {
+  for_each_parameter(module, [&](const std::string& name, Tensor& parameter) {
     if (parameter.device() == device) return;
+    CHECK(!is_absent(parameter), "moving a model: ", name, " has no elements yet");
     const bool trained = requires_grad(parameter);
     auto impl = std::make_shared<Tensor::Impl>(parameter.impl());
     std::shared_ptr<Storage>& storage = moved[impl->storage.get()];

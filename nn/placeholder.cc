@@ -1,5 +1,6 @@
-// A placeholder is one element that is repeated with stride 0; no other parameter is laid out so.
 #include "nn/placeholder.h"
+
+#include "tensor/absent.h"
 
 namespace mullion {
 
@@ -11,13 +12,13 @@ MatricesComeLater::MatricesComeLater() { ++later; }
 MatricesComeLater::~MatricesComeLater() { --later; }
 
 Tensor new_matrix(int64_t rows, int64_t width) {
-  return later > 0 ? raw::expand(Tensor::empty({1, 1}), {rows, width})
-                   : Tensor::empty({rows, width});
+  return later > 0 ? absent_tensor({rows, width}) : Tensor::empty({rows, width});
 }
 
-bool is_placeholder(const Tensor& matrix) {
-  return matrix.rank() == 2 && matrix.numel() > 1 &&
-         matrix.impl().storage->bytes() < matrix.bytes();
+void name_placeholders(Module& module) {
+  for_each_parameter(module, [](const std::string& name, Tensor& p) {
+    if (is_absent(p)) name_absent(p, name);
+  });
 }
 
 }  // namespace mullion

@@ -2,6 +2,7 @@
 // kernel of the tensor's device.
 #include "tensor/tensor.h"
 
+#include "tensor/absent.h"
 #include "tensor/kernel_table.h"
 #include "tensor/op_scope.h"
 #include "tensor/step_memory.h"
@@ -70,7 +71,7 @@ Elements<T> Tensor::data() const {
 template <typename T>
 T* Elements<T>::first() const {
   CHECK(tensor_->storage->bytes() > 0 || tensor_->shape.numel() == 0, OpScope::prefix(),
-        "a tensor of shape ", tensor_->shape, " is used while its elements are not here");
+        describe_absent(*tensor_), " is used while its elements are not here");
   return reinterpret_cast<T*>(tensor_->storage->data() + tensor_->offset * size_of(tensor_->dtype));
 }
 

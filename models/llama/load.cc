@@ -7,6 +7,7 @@
 #include "nn/init.h"
 #include "nn/placeholder.h"
 #include "nn/state.h"
+#include "tensor/absent.h"
 #include "tensor/io/json.h"
 #include "tensor/io/safetensors.h"
 #include "tensor/random.h"
@@ -160,10 +161,7 @@ std::unique_ptr<Llama> load_llama(const LlamaCheckpoint& checkpoint,
                                   const LlamaLoadOptions& options) {
   LlamaConfig config = checkpoint.config;
   if (options.context) extend_context(config, options.context);
-  auto model = [&] {
-    const MatricesComeLater later;
-    return std::make_unique<Llama>(config);
-  }();
+  auto model = without_matrices<Llama>(config);
   const TensorSource& weights = *checkpoint.weights;
   if (options.as_stored)
     for_each_weight(*model, [&](const std::string& name, Weight& w) {
@@ -173,7 +171,7 @@ std::unique_ptr<Llama> load_llama(const LlamaCheckpoint& checkpoint,
   for_each_parameter(*model, [&](const std::string& name, Tensor& p) {
     const bool stays = options.as_stored && weights.at(name).type == StoredType::bf16;
     const DType held = stays ? DType::bf16 : options.matrix_dtype;
-    if (is_placeholder(p)) p = Tensor::empty(p.shape(), held);
+    if (is_absent(p)) p = Tensor::empty(p.shape(), held);
     load_tensor(*checkpoint.weights, name, p);
     p = raw::to_device(p, options.device);
   });
