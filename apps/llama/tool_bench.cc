@@ -191,9 +191,9 @@ Outcome bench_model(const Options& options) {
   const std::vector<Test> tests = tests_of(options);
   int64_t longest = 0;
   for (const Test& test : tests) longest = std::max(longest, test.depth + test.tokens());
+  const ModelLine line = describe(model_path(options));  // first: its texts are not held by then
   const OpenedModel opened = open_model(options, longest);
   const LanguageModel& model = *opened.model;
-  const ModelLine line = describe(opened.path);
   const Device device = model.device();
   const std::string backend =
       device.type == DeviceType::cpu ? "cpu" : concat(name_of(device), ":", device.index);
@@ -224,6 +224,7 @@ Outcome bench_model(const Options& options) {
   Progress progress("bench", std::ssize(tests) * (repetitions + 1));
   int64_t done = 0;
   for (const Test& test : tests) {
+    release_cached_memory(device);  // the caches of the test before
     std::vector<double> rates;
     for (int64_t r = 0; r <= repetitions && !stop_requested(); ++r) {
       const double rate = rate_of(model, test, ids);

@@ -14,6 +14,16 @@ typedef uint8_t Bytes16 __attribute__((vector_size(16)));
 typedef uint8_t Bytes32 __attribute__((vector_size(32)));
 typedef float Floats16 __attribute__((vector_size(64)));
 
+typedef int16_t Shorts16 __attribute__((vector_size(32)));
+typedef int32_t Ints16 __attribute__((vector_size(64)));
+
+// In steps that double the width: GCC takes longer ones apart.
+template <typename V>
+[[gnu::always_inline]] inline Floats16 floats_of(V bytes) {
+  const Shorts16 shorts = __builtin_convertvector(bytes, Shorts16);
+  return __builtin_convertvector(__builtin_convertvector(shorts, Ints16), Floats16);
+}
+
 const uint8_t* bytes_at(const std::byte* src) { return reinterpret_cast<const uint8_t*>(src); }
 
 template <typename V>
@@ -77,7 +87,7 @@ struct Halves {
   constexpr Bytes16 kPlaces = {0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7};
   Bytes16 bytes{};
   std::memcpy(&bytes, &eight_bytes, sizeof eight_bytes);
-  const Floats16 scales = d * __builtin_convertvector(shuffled(bytes, kPlaces), Floats16);
+  const Floats16 scales = d * floats_of(shuffled(bytes, kPlaces));
   std::memcpy(to, &scales, sizeof scales);
 }
 
@@ -118,8 +128,8 @@ void small_blocks(StoredType type, const std::byte* src, int groups, BlockGroups
 void q2_block(const std::byte* src, BlockGroups& to) {
   const float d = load_f16(src + 80), m = load_f16(src + 82);
   const auto both = vector_at<Bytes16>(src);
-  const Floats16 scale = d * __builtin_convertvector(both & 15, Floats16);
-  const Floats16 minimum = m * __builtin_convertvector(both >> 4, Floats16);
+  const Floats16 scale = d * floats_of(both & 15);
+  const Floats16 minimum = m * floats_of(both >> 4);
   std::memcpy(to.scale, &scale, sizeof scale);
   std::memcpy(to.minimum, &minimum, sizeof minimum);
   for (int half = 0; half < 2; ++half) {
@@ -166,7 +176,7 @@ void q4_or_q5_block(const std::byte* src, const std::byte* high, const std::byte
 void q6_block(const std::byte* src, BlockGroups& to) {
   typedef int8_t Signed16 __attribute__((vector_size(16)));
   const float d = load_f16(src + 208);
-  const Floats16 scale = d * __builtin_convertvector(vector_at<Signed16>(src + 192), Floats16);
+  const Floats16 scale = d * floats_of(vector_at<Signed16>(src + 192));
   std::memcpy(to.scale, &scale, sizeof scale);
   for (int half = 0; half < 2; ++half) {
     const auto high = vector_at<Bytes32>(src + 128 + 32 * half);
@@ -188,6 +198,42 @@ void iq4_xs_block(const std::byte* src, BlockGroups& to) {
     const int scale = (low | ((high >> (2 * c)) & 3) << 4) - 32;
     to.scale[2 * c] = to.scale[2 * c + 1] = d * static_cast<float>(scale);
     from_table(src + 8 + 16 * c).store_to(to.u + 32 * c);
+  }
+}
+
+constexpr int kRows = 16;  // transposed together
+
+// Element (i, j) of a matrix of bytes to (j, i): the four bits of i and of j behind them, rotated
+// by one bit four times.
+[[gnu::always_inline]] inline void transpose(Bytes16 (&v)[kRows]) {
+  for (int round = 0; round < 4; ++round) {
+    Bytes16 w[kRows];
+    for (int i = 0; i < kRows / 2; ++i) {
+      w[2 * i] = __builtin_shufflevector(v[i], v[i + 8], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21,
+                                         6, 22, 7, 23);
+      w[2 * i + 1] = __builtin_shufflevector(v[i], v[i + 8], 8, 24, 9, 25, 10, 26, 11, 27, 12, 28,
+                                             13, 29, 14, 30, 15, 31);
+    }
+    std::memcpy(v, w, sizeof w);
+  }
+}
+
+// 16 elements of each row, from number 16 s on.
+[[gnu::always_inline]] inline void transpose_part(const BlockGroups (&w)[kRows], int s,
+                                                  GroupLayout layout, float* y) {
+  Bytes16 u[kRows];
+  Floats16 scale{}, minimum{};
+  for (int r = 0; r < kRows; ++r) {
+    u[r] = vector_at<Bytes16>(w[r].u + kScaled * s);
+    scale[r] = w[r].scale[s];
+    minimum[r] = w[r].minimum[s];
+  }
+  transpose(u);
+  const auto centre = static_cast<float>(layout.centre);
+  for (int i = 0; i < kScaled; ++i, y += kPanelColumns) {
+    Floats16 x = scale * (floats_of(u[i]) - centre);
+    if (layout.has_minimum) x -= minimum;
+    std::memcpy(y, &x, sizeof x);
   }
 }
 
@@ -244,6 +290,25 @@ void widen_blocks(StoredType type, const std::byte* src, int64_t n, float* y) {
         const float x = w.scale[s] * static_cast<float>(w.u[kScaled * s + i] - layout.centre);
         y[i] = layout.has_minimum ? x - w.minimum[s] : x;
       }
+  }
+}
+
+void widen_transposed(StoredType type, const std::byte* src, int64_t row_bytes, int64_t rows,
+                      int64_t n, float* y) {
+  const StoredLayout& stored = layout_of(type);
+  const auto chunk_bytes = static_cast<int64_t>(kChunk / stored.block * stored.block_bytes);
+  const GroupLayout layout = group_layout(type);
+  BlockGroups w[kRows] = {};
+  for (int64_t first = 0; first < rows; first += kRows, src += kRows * row_bytes) {
+    const auto here = static_cast<int>(std::min<int64_t>(kRows, rows - first));
+    std::fill(w + here, w + kRows, BlockGroups{});
+    for (int64_t done = 0; done < n; done += kChunk) {
+      const int parts = static_cast<int>(std::min<int64_t>(kChunk, n - done) / kScaled);
+      for (int r = 0; r < here; ++r)
+        unpack_groups(type, src + r * row_bytes + done / kChunk * chunk_bytes, parts / 2, w[r]);
+      for (int s = 0; s < parts; ++s)
+        transpose_part(w, s, layout, y + (done + kScaled * s) * kPanelColumns + first);
+    }
   }
 }
 

@@ -31,4 +31,11 @@ void unpack_groups(StoredType type, const std::byte* src, int groups, BlockGroup
 // `n` elements, whole blocks, in f32: the bits of to_f32, several times as fast.
 void widen_blocks(StoredType type, const std::byte* src, int64_t n, float* y);
 
+// The first `n` elements, whole blocks, of `rows` rows that begin row_bytes apart, transposed: y[i
+// * kPanelColumns + r] is element i of row r, with the same bits. Rows are written by 16; behind
+// the last one come zeros. rows <= kPanelColumns.
+constexpr int64_t kPanelColumns = 64;
+void widen_transposed(StoredType type, const std::byte* src, int64_t row_bytes, int64_t rows,
+                      int64_t n, float* y);
+
 }  // namespace mullion::cpu

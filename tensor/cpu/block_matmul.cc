@@ -1,11 +1,14 @@
 // Products with matrices of blocks. Where they may be rounded (tensor/rounded_products.h), rows of
 // x are, to 8 bits, and are multiplied as integers (block_dots.h): decoding reads W once, as it is
-// stored. Elsewhere panels of W are widened (widened_panels.h).
+// stored. Elsewhere panels of W are widened in cache: forward 64 columns of W^T, against which rows
+// of x are multiplied as they lie, in an order of sums that no number of rows or threads changes;
+// backward, and in f64, panels of W for the library (widened_panels.h).
 #include <algorithm>
 
 #include "tensor/cpu/block_dots.h"
 #include "tensor/cpu/dispatch.h"
 #include "tensor/cpu/kernels.h"
+#include "tensor/cpu/micro_product.h"
 #include "tensor/cpu/widened_panels.h"
 #include "tensor/parallel.h"
 #include "tensor/rounded_products.h"
@@ -59,6 +62,14 @@ struct Finish {
     if (residual) value += residual[at];
     return value;
   }
+  // n neighbouring elements of a row of y, of which the first is y[at] in a column.
+  void row(const T* values, T* y, int64_t at, int64_t column, int64_t n) const {
+    const Finish own = *this;  // no writing to y changes it
+    if (own.beta == 0 && !own.bias && !own.residual)
+      for (int64_t j = 0; j < n; ++j) y[at + j] = own.alpha * values[j];
+    else
+      for (int64_t j = 0; j < n; ++j) y[at + j] = own(own.alpha * values[j], y, at + j, column + j);
+  }
 };
 
 void rounded_rows(const BlockMatmulArgs& args) {
@@ -85,6 +96,60 @@ void rounded_rows(const BlockMatmulArgs& args) {
           y[at] = finish(finish.alpha * dots[i], y, at, r);
         }
       }
+  });
+}
+
+constexpr int64_t kUnit = 16;        // columns of y that are never parted
+constexpr int64_t kMostRows = 1024;  // of x against one widened panel: their sums stay in cache
+constexpr int64_t kTileRows = 48, kTileDepth = 128;  // operands that stay in the first one
+
+// sums = x W^T for `rows` rows of x and a panel of W^T whose inner size is `depth`; they go on
+// where `adds`. Rows of sums lie as those of the panel.
+void multiply_panel(const float* x, int64_t width, const float* panel, int64_t depth, int64_t rows,
+                    int64_t vectors, bool adds, float* sums) {
+  for (int64_t i = 0; i < rows; i += kTileRows)
+    for (int64_t k = 0; k < depth; k += kTileDepth) {
+      const Product<float> tile{x + i * width + k,
+                                width,
+                                panel + k * kPanelColumns,
+                                kPanelColumns,
+                                sums + i * kPanelColumns,
+                                kPanelColumns,
+                                std::min(kTileRows, rows - i),
+                                std::min(kTileDepth, depth - k)};
+      adds || k > 0 ? wide_product<Left::plain, true>(tile, vectors)
+                    : wide_product<Left::plain, false>(tile, vectors);
+    }
+}
+
+void forward_panels(const BlockMatmulArgs& args) {
+  const Blocks w(args.blocks, args.type, args.width);
+  const auto* x = static_cast<const float*>(args.x);
+  auto* y = static_cast<float*>(args.y);
+  const Finish<float> finish(args);
+  const int64_t deep = std::min(args.width, kPanelDepth), most = std::min(args.m, kMostRows);
+  const auto panel_at = [&](int64_t n0, int64_t columns) {
+    float* panel = thread_scratch(static_cast<size_t>((deep + most) * kPanelColumns), kPanelSlot);
+    float* sums = panel + deep * kPanelColumns;
+    const int64_t vectors = (columns + kLanes<float> - 1) / kLanes<float>;
+    for (int64_t m0 = 0; m0 < args.m; m0 += most) {
+      const int64_t rows = std::min(most, args.m - m0);
+      for (int64_t k0 = 0; k0 < args.width; k0 += deep) {
+        const int64_t depth = std::min(deep, args.width - k0);
+        widen_transposed(args.type, w.at(n0, k0), w.row_bytes, columns, depth, panel);
+        multiply_panel(x + m0 * args.width + k0, args.width, panel, depth, rows, vectors, k0 > 0,
+                       sums);
+      }
+      for (int64_t i = 0; i < rows; ++i)
+        finish.row(sums + i * kPanelColumns, y, (m0 + i) * args.rows + n0, n0, columns);
+    }
+  };
+  const double work = static_cast<double>(args.m) * static_cast<double>(args.width * kUnit);
+  const auto grain = static_cast<int64_t>(1 + 1e6 / work);
+  parallel_for((args.rows + kUnit - 1) / kUnit, grain, [&](int64_t begin, int64_t end) {
+    const int64_t last = std::min(end * kUnit, args.rows);
+    for (int64_t n0 = begin * kUnit; n0 < last; n0 += kPanelColumns)
+      panel_at(n0, std::min(kPanelColumns, last - n0));
   });
 }
 
@@ -122,6 +187,7 @@ void block_matmul(const BlockMatmulArgs& args) {
   DCHECK(!args.backward || (!args.bias && !args.residual));
   if (args.dtype == DType::f32 && !args.backward && RoundedProducts::allowed())
     return rounded_rows(args);
+  if (args.dtype == DType::f32 && !args.backward) return forward_panels(args);
   dispatch_float("block_matmul", args.dtype, [&](auto zero) { exact_rows<decltype(zero)>(args); });
 }
 

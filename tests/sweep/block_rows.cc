@@ -134,6 +134,11 @@ std::vector<Row> block_rows() {
     for (const int64_t backward : {0, 1})
       product.more_sizes.push_back(
           {static_cast<int64_t>(StoredType::q4_k), 9, 343, blocks, backward, 0});
+  // Around a panel's 64 columns, a tile's 48 rows, and the 1,024 of which sums are held at once.
+  for (const int64_t rows : {15, 16, 17, 63, 64, 65, 130})
+    product.more_sizes.push_back({static_cast<int64_t>(StoredType::q5_0), 49, rows, 2, 0, 0});
+  for (const int64_t m : {47, 48, 55, 1023, 1024, 1025})
+    product.more_sizes.push_back({static_cast<int64_t>(StoredType::q8_0), m, 17, 5, 0, 0});
   return {
       product,
       {"block_rows",
