@@ -12,6 +12,7 @@ Outcome train(const Options& given) {
   Options options = given;
   require_start_of_preset(options);
   derive_crop(options);
+  check_shared_step(options, tic_shared_step(options));
   TicData data = open_tic_data(options);
   const TicSchedule schedule = tic_schedule_of(options, data.train->size());
   derive_intervals(options, schedule);

@@ -1,7 +1,6 @@
 #include "optim/update_step.h"
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <cstdio>
 #include <exception>
@@ -10,76 +9,35 @@
 
 #include "autograd/engine.h"
 #include "nn/state.h"
+#include "optim/parallel/piece.h"
 #include "tensor/io/json.h"
 #include "tensor/io/safetensors.h"
 
 namespace mullion {
 namespace {
 
+namespace fs = std::filesystem;
+
 constexpr char kOptimizerFile[] = "optimizer.safetensors";
 constexpr char kAverageFile[] = "model_ema.safetensors";
 constexpr char kStateFile[] = "train_state.json";
 constexpr char kOptimizerPart[] = "optimizer.rank-%03d.safetensors";
 
-// What a name says: "exp_avg.w@128" is a flat piece of exp_avg.w from its element 128 on
-// (optim/parallel/full_shard.h), a name without @ all of it.
-struct Piece {
-  std::string of;
-  int64_t first = 0, count = 0;
-
-  Piece(const std::string& name, int64_t elements) : of(name), count(elements) {
-    const size_t at = name.rfind('@');
-    if (at == std::string::npos) return;
-    const char *from = name.data() + at + 1, *end = name.data() + name.size();
-    constexpr int64_t kMost = int64_t{1} << 60;
-    const auto [stop, error] = std::from_chars(from, end, first);
-    CHECK_AS(Fault::bad_file, error == std::errc() && stop == end && first >= 0 && first < kMost,
-             name, ": not a piece of a moment (NAME@FIRST)");
-    of = name.substr(0, at);
-  }
-};
-
-// A moment or a piece of one, from whatever pieces the files have.
-void load_moment(const std::filesystem::path& folder,
-                 const std::vector<std::unique_ptr<TensorSource>>& parts, const NamedParameter& m) {
-  const Piece wanted(m.name, m.value.numel());
-  const Tensor target = raw::reshape(m.value, {wanted.count});
-  int64_t found = 0;
-  for (const auto& part : parts)
-    for (const TensorEntry& entry : part->entries()) {
-      const Piece stored(entry.name, static_cast<int64_t>(entry.count));
-      if (stored.of != wanted.of) continue;
-      if (entry.name == m.name && stored.count == wanted.count)
-        return load_tensor(*part, m.name, m.value);
-      const int64_t from = std::max(stored.first, wanted.first);
-      const int64_t to = std::min(stored.first + stored.count, wanted.first + wanted.count);
-      if (from >= to) continue;
-      const Tensor values = Tensor::empty({stored.count});
-      part->read_f32(entry.name, values.data<float>());
-      raw::copy_into(raw::slice(values, 0, from - stored.first, to - stored.first),
-                     raw::slice(target, 0, from - wanted.first, to - wanted.first));
-      found += to - from;
-    }
-  CHECK_AS(Fault::bad_file, found == wanted.count, folder.string(), ": of ", m.name, " the files ",
-           "of the optimizer have ", found, " elements of ", wanted.count);
-}
-
 // From one file, or the parts of as many ranks as there were. `some`: there are more moments than
 // these.
-void load_moments(const std::filesystem::path& folder, const std::vector<NamedParameter>& moments,
-                  bool some) {
-  if (!some && std::filesystem::exists(folder / kOptimizerFile))
+void load_moments(const fs::path& folder, const std::vector<NamedParameter>& moments, bool some) {
+  if (!some && fs::exists(folder / kOptimizerFile))
     return load_tensors(*open_safetensors(folder / kOptimizerFile), moments);
   std::vector<std::unique_ptr<TensorSource>> parts;
-  if (std::filesystem::exists(folder / kOptimizerFile))
+  if (fs::exists(folder / kOptimizerFile))
     parts.push_back(open_safetensors(folder / kOptimizerFile));
   for (int rank = 0;; ++rank) {
     char name[64];
     std::snprintf(name, sizeof name, kOptimizerPart, rank);
-    if (!std::filesystem::exists(folder / name)) break;
+    if (!fs::exists(folder / name)) break;
     parts.push_back(open_safetensors(folder / name));
   }
-  for (const NamedParameter& m : moments) load_moment(folder, parts, m);
+  for (const NamedParameter& m : moments) load_pieces(folder.string(), parts, m);
 }
 
 Device device_of(const std::vector<NamedParameter>& parameters) {
@@ -105,10 +63,7 @@ UpdateStep::UpdateStep(std::vector<NamedParameter> parameters, std::unique_ptr<O
                const Tensor result = loss(batch);
                ranks ? ranks->backward(result) : backward(result);
                return result;
-             }) {
-  CHECK(!options_.average || options_.shard || !sharded(),
-        "update: an average beside weights that are spread over ranks");
-}
+             }) {}
 
 void UpdateStep::accumulate(int64_t micro_batches, const std::function<Inputs()>& next) {
   CHECK(losses_.empty(), "update: accumulate() a second time before apply()");
@@ -157,7 +112,7 @@ void UpdateStep::swap_average() const {
   if (options_.shard) options_.shard->share();
 }
 
-std::vector<std::string> UpdateStep::save_part(const std::filesystem::path& folder) const {
+std::vector<std::string> UpdateStep::save_part(const fs::path& folder) const {
   char name[64];
   std::snprintf(name, sizeof name, kOptimizerPart, static_cast<int>(options_.ranks->rank()));
   std::vector<std::string> names = {name};
@@ -172,17 +127,19 @@ std::vector<std::string> UpdateStep::save_part(const std::filesystem::path& fold
   write(name, optimizer_->state());
   if (options_.average) {
     swap_average();  // so that the first rank, too, has all averages
+    const auto whole = options_.shard ? parameters_ : options_.ranks->collect();
     if (options_.ranks->rank() == 0) {
-      write(kAverageFile, parameters_);
+      write(kAverageFile, whole);
       names.emplace_back(kAverageFile);
     }
+    options_.ranks->let_go();
     swap_average();
   }
   if (refused) std::rethrow_exception(refused);
   return names;
 }
 
-std::vector<std::string> UpdateStep::save(const std::filesystem::path& folder) const {
+std::vector<std::string> UpdateStep::save(const fs::path& folder) const {
   nlohmann::json state = {{"optimizer_steps", optimizer_->steps()},
                           {"loss_sum", loss_sum_},
                           {"loss_steps", loss_steps_}};
@@ -192,7 +149,7 @@ std::vector<std::string> UpdateStep::save(const std::filesystem::path& folder) c
     names.emplace_back(kOptimizerFile);
   }
   if (options_.average) {
-    if (!options_.shard) {
+    if (!sharded()) {
       save_tensors(folder / kAverageFile, options_.average->averages());
       names.emplace_back(kAverageFile);
     }
@@ -202,7 +159,7 @@ std::vector<std::string> UpdateStep::save(const std::filesystem::path& folder) c
   return names;
 }
 
-void UpdateStep::load(const std::filesystem::path& folder) {
+void UpdateStep::load(const fs::path& folder) {
   load_moments(folder, optimizer_->state(), sharded());
   const nlohmann::json state = read_json_file(folder / kStateFile);
   const std::string file = (folder / kStateFile).string();
@@ -213,9 +170,11 @@ void UpdateStep::load(const std::filesystem::path& folder) {
   loss_sum_ = get_number(state, file, "loss_sum");
   loss_steps_ = count("loss_steps");
   if (!options_.average) return;
-  const auto averages = open_safetensors(folder / kAverageFile);
+  const fs::path averages = folder / kAverageFile;
+  std::vector<std::unique_ptr<TensorSource>> sources;
+  sources.push_back(open_safetensors(averages));
   for (const NamedParameter& p : options_.average->averages())
-    load_tensor(*averages, p.name, p.value);
+    load_pieces(averages.string(), sources, p);
   options_.average->set_updates(count("ema_updates"));
 }
 

@@ -18,10 +18,10 @@ void add_context_parallel_option(OptionTable& table) {
 
 ContextRanks::ContextRanks(const Options& options)
     : size_(options.get<int64_t>("train.context_parallel")) {
-  if (size_ == 1 || options.dry_run) return;
+  if (size_ == 1 || (options.dry_run && !has_ranks())) return;
   CHECK_AS(Fault::usage, rank_count() % size_ == 0, "--context-parallel ", size_, ": ",
            rank_count(), rank_count() == 1 ? " rank is" : " ranks are", " no multiple of it");
-  parallel_ = std::make_shared<ContextParallel>(ranks()->split(group()));
+  if (ranks()) parallel_ = std::make_shared<ContextParallel>(ranks()->split(group()));
 }
 
 int64_t ContextRanks::group() const { return rank() / size_; }
@@ -37,6 +37,20 @@ bool ContextRanks::any(bool mine) const {
 
 void ContextRanks::check(const AttentionPattern& pattern, int64_t context) const {
   if (size_ > 1) context_layout(pattern, context, size_);
+}
+
+double ContextRanks::sent_bytes(const AttentionPattern& pattern, const LlamaConfig& config,
+                                int64_t context, DType type, bool again) const {
+  if (size_ == 1) return 0;
+  const ContextSizes sizes{context, config.num_attention_heads, config.num_key_value_heads};
+  const ContextLayout layout = context_layout(pattern, context, size_);
+  int64_t most = 0;
+  for (int64_t r = 0; r < size_; ++r) {
+    const ContextPart part = context_part(pattern, sizes, layout, r);
+    // What came goes back as gradients.
+    most = std::max(most, (again ? 2 : 1) * part.sent_rows() + part.received_rows());
+  }
+  return static_cast<double>(key_bytes(most, config.head_dim, size_of(type)));
 }
 
 std::string ContextRanks::describe(const AttentionPattern& pattern, const LlamaConfig& config,

@@ -14,7 +14,8 @@ void add_context_parallel_option(OptionTable& table);
 
 class ContextRanks {
  public:
-  // Error(usage) where the ranks are no multiple of N. In a dry run nobody is asked.
+  // Error(usage) where the ranks, or those that are planned for, are no multiple of N. A dry run
+  // without any divides rows as if there were N.
   explicit ContextRanks(const Options& options);
 
   int64_t size() const { return size_; }  // N
@@ -30,6 +31,10 @@ class ContextRanks {
 
   // Error(usage) for a pattern and rows of `context` tokens that cannot be divided so.
   void check(const AttentionPattern& pattern, int64_t context) const;
+  // The bytes that a rank sends at most of keys and values, and of their gradients, for a layer and
+  // row of `context` tokens in elements of `type`, which the backward pass computes `again` or not.
+  double sent_bytes(const AttentionPattern& pattern, const LlamaConfig& config, int64_t context,
+                    DType type, bool again) const;
   // "2 groups of 4 ranks, a row is 4 parts of 2048 tokens; at most 1.02 MiB of keys and values come
   // to a rank for a layer and row, 0.4 % of ring attention's", for rows of `context` tokens in
   // elements of `type`.

@@ -20,6 +20,7 @@
 #include "apps/run/training_plan.h"
 #include "apps/run/update_ranks.h"
 #include "autograd/ops.h"
+#include "models/llama/spread_load.h"
 #include "nn/state.h"
 #include "tensor/backend.h"
 #include "tensor/io/json.h"
@@ -68,6 +69,7 @@ LlamaTraining::LlamaTraining(const Options& options, Learns learns)
   schedule_.warmup_steps = options.get<int64_t>("optim.warmup_steps");
   CHECK_AS(Fault::usage, schedule_.lr > 0 || !options.has("optim.lr_embed"),
            "--lr-embed: a multiple of --lr, which is 0");
+  check_shared_step(options, shared_step());
   open_model();
 }
 
@@ -114,19 +116,11 @@ void LlamaTraining::open_model() {
   if (!lora_) check_companions(tokenizer_path_);
   if (lora_ && config_.rope_scaling != base_scaling)
     rope_lines_ = python_lines(config_, adapter_base_name());
+  check_blocks_stay(options_, held_.as_stored ? describe_blocks(*base_weights_) : "");
   const bool spread = spreads_weights(options_);
-  if (spread && recompute() != Recompute::block)
-    throw Error(
-        "--shard full: weights come again in the backward pass, block by block, where "
-        "blocks are recomputed",
-        Fault::usage, "--grad-checkpointing");
   if (options_.dry_run) return print_banner();
-  // Weights that will be spread are read into memory of the host, from where each rank takes its
-  // part; what it then holds of them, beside its part of a step, is FullShard::peak_bytes().
-  const Device at = spread ? Device{} : device_;
-  const LlamaCost whole = cost();
-  require_memory(
-      spread ? static_cast<double>(whole.parameters * size_of(config_.dtype)) : whole.bytes, at);
+  const Device at = spread ? Device{} : device_;  // from where each rank takes its part
+  require_memory(plan().memory_bytes, device_);
   if (scratch) {
     model_ = std::make_unique<Llama>(config_);
     model_->initialize(options_.seed());
@@ -135,7 +129,7 @@ void LlamaTraining::open_model() {
     base_fingerprint_ = fingerprint(*base->weights);
     base->config = config_;
     held_.device = at;
-    model_ = load_llama(*base, held_);
+    model_ = spread ? load_llama_but_blocks(*base, held_) : load_llama(*base, held_);
   }
   model_->set_compute_type(at == device_ ? apply_amp(options_, *model_)
                                          : apply_amp(options_, device_));
@@ -152,10 +146,7 @@ void LlamaTraining::open_model() {
   }
   make_update();
   print_banner();
-  if (!full_) return;
-  reset_peak_memory(device_);  // the whole model is gone
-  log_info("spread     over ", rank_count(), " ranks; weights, gradients and moments take at most ",
-           bytes_in_words(static_cast<double>(full_->peak_bytes())), " of each");
+  if (full_) reset_peak_memory(device_);  // the whole model is gone
 }
 
 void LlamaTraining::open_data() {
@@ -217,8 +208,10 @@ void LlamaTraining::make_update() {
   std::vector<ParameterGroup> groups = {norms, embedding, others};
   ModelUnits units{*model_, {}, device_};
   for (const auto& layer : model_->layers()) units.units.push_back(layer.get());
-  full_ = spread_over_ranks(options_, trained, accumulate_, context_ranks_.size(), groups, update,
-                            &units);
+  units.fill = [&](const std::string& name, const Tensor& value) {
+    load_tensor(*base_weights_, name, value);
+  };
+  full_ = spread_over_ranks(options_, shared_step(), trained, groups, update, units);
   update_ = std::make_unique<UpdateStep>(
       trained, make_adamw(groups, {betas[0], betas[1], options_.get<double>("optim.eps")}),
       [this](const UpdateStep::Inputs& in) { return loss(in); }, std::move(update));
@@ -246,12 +239,8 @@ void LlamaTraining::print_banner() const {
   log_info("model      ", base_name_, options_.has("model.config") ? " (from scratch)" : "");
   log_info("context    ", context_, " tokens, ", describe_rope(config_));
   log_info("attention  ", options_.get<std::string>("attention.kind"), ": ", describe(pattern_));
-  if (context_ranks_.size() > 1) {
-    const bool narrow =
-        options_.get<std::string>("run.amp") == "bf16" && device_.type != DeviceType::cpu;
-    log_info("divided    ", context_ranks_.describe(pattern_, config_, context_,
-                                                    narrow ? DType::bf16 : DType::f32));
-  }
+  if (context_ranks_.size() > 1)
+    log_info("divided    ", context_ranks_.describe(pattern_, config_, context_, compute_type()));
   log_info("trained    ", lora_ ? concat("LoRA r ", lora_->rank, ", alpha ", lora_->alpha) : "all",
            lora_ && lora_->dropout > 0 ? concat(", dropout ", lora_->dropout) : "",
            lora_ && lora_->train_embedding ? " + embedding" : "",

@@ -9,6 +9,7 @@
 
 #include "apps/llama/context_ranks.h"
 #include "apps/llama/training_data.h"
+#include "apps/run/rank_plan.h"
 #include "apps/run/training_run.h"
 #include "models/llama/cost.h"
 #include "models/llama/load.h"
@@ -53,7 +54,10 @@ class LlamaTraining {
 
  private:
   LlamaCost cost() const;  // of a step
+  SharedStep shared_step() const;
+  RankedTraining ranked() const;
   int64_t pass_tokens() const;
+  DType compute_type() const;        // of activations
   JsonObject step_estimate() const;  // without what the data are, of which other lines tell
   Recompute recompute() const;       // what --grad-checkpointing and --recompute-mlp ask for
   void open_model();

@@ -72,8 +72,9 @@ TrainingState LlamaTraining::state() {
   };
   if (update_->sharded())
     state.write_part = [this](const fs::path& folder) {
+      auto names = update_->save_part(folder);
       if (full_) full_->collect();
-      return update_->save_part(folder);
+      return names;
     };
   return state;
 }

@@ -285,10 +285,10 @@ ParsedOptions parse_options(const OptionTable& declared,
   }
   options.notes.insert(options.notes.begin(), told.begin(), told.end());
   if (controls.print_config) return {std::nullopt, options.to_toml()};
-  check_required(options, *table);
-  check_used(options, *table);
   options.json = controls.json;
   options.dry_run = controls.dry_run;
+  check_required(options, *table);
+  check_used(options, *table);
   options.verbosity = controls.verbose - controls.quiet;
   options.arguments = arguments;
   return {std::move(options), ""};

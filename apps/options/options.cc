@@ -42,6 +42,11 @@ OptionSpec& OptionSpec::free_on_resume() {
   return *this;
 }
 
+OptionSpec& OptionSpec::told_on_resume() {
+  same_results = true;
+  return *this;
+}
+
 OptionSpec& OptionSpec::any_integer() {
   limits.high = std::numeric_limits<double>::infinity();
   return *this;

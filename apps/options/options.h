@@ -43,6 +43,7 @@ struct OptionSpec {
   OptionLimits limits;
   bool is_required = false;
   bool may_change = false;          // a resumed run may have another value
+  bool same_results = false;        // it may as well, and says so: the results are the same
   bool is_path = false;             // declared as std::filesystem::path
   bool is_whole = false;            // a list of texts that may have commas: the flag once for each
   std::vector<UseRule> used_where;  // all must hold
@@ -54,6 +55,7 @@ struct OptionSpec {
   OptionSpec& indexed();  // of one_of: each also as "choice:3"
   OptionSpec& required();
   OptionSpec& free_on_resume();
+  OptionSpec& told_on_resume();  // same_results
   OptionSpec& whole();         // is_whole
   OptionSpec& any_integer();   // of seeds: none is too large
   OptionSpec& refused_idle();  // must_count: who gives it wants something else than what happens
@@ -183,7 +185,7 @@ class Options {
 
   // The file that repeats this run alone; with comments: limits, default and source of each key.
   std::string to_toml(bool comments = true) const;
-  // Keys and values that a resumed run must share (all but those free_on_resume).
+  // Keys and values that a resumed run must share (all but those free_on_resume), or tell.
   std::vector<std::pair<std::string, std::string>> identity() const;
   // Those of them that name a file or folder and are set.
   std::vector<std::pair<std::string, std::filesystem::path>> identity_paths() const;

@@ -113,6 +113,8 @@ int run_options(const Options& options, const ProgramBody& body) {
     refuse_ranks(options.program());
   else if (!options.dry_run)
     join_ranks(options);
+  else if (!plan_for_ranks(options))
+    return 0;
   if (!options.device().starts_with("auto")) device_of(options);  // said before any work
   try {
     const Outcome outcome = body(options);

@@ -2,6 +2,7 @@
 // "check" empty, and a reader insists on exactly this text, so that no bit of it can change unseen.
 #include <nlohmann/json.hpp>
 
+#include "apps/program/log.h"
 #include "apps/run/checkpoint_manifest.h"
 #include "apps/run/run_checkpoint.h"
 #include "tensor/check.h"
@@ -121,11 +122,18 @@ std::string CheckpointInfo::read(const std::string& name) const {
 }
 
 void check_identity(const CheckpointInfo& stored, const Identity& now,
-                    const std::vector<std::string>& allowed) {
+                    const std::vector<std::string>& allowed, const std::vector<std::string>& told) {
   std::map<std::string, std::pair<std::string, std::string>> values;
   for (const auto& [name, value] : stored.identity) values[name].first = value;
   for (const auto& [name, value] : now) values[name].second = value;
   for (const std::string& name : allowed) values.erase(name);
+  for (const std::string& name : told) {
+    const auto& [before, after] = values[name];
+    // A checkpoint of before there was such an option says nothing of it.
+    if (!before.empty() && !after.empty() && before != after)
+      log_info("but        ", name, " is ", after, ", was ", before, ": the results are the same");
+    values.erase(name);
+  }
   std::string differing, names;
   for (const auto& [name, pair] : values) {
     if (pair.first == pair.second) continue;

@@ -24,6 +24,11 @@ std::unique_ptr<Communicator>& group() {
   return the_group;
 }
 
+int64_t& planned() {
+  static int64_t the_number = 0;
+  return the_number;
+}
+
 std::string variable(const char* name) {
   const char* value = std::getenv(name);
   return value ? value : "";
@@ -94,7 +99,25 @@ NamedTexts shared_options(const Options& options) {
   }
   return fields;
 }
+
+void refuse_recorded_steps(const Options& options) {
+  CHECK_AS(
+      Fault::usage,
+      !options.table().find("run.cuda_graph") || options.get<std::string>("run.cuda_graph") != "on",
+      "--cuda-graph on: steps of several ranks are not recorded, for gradients leave the "
+      "device between backward and update");
+}
 }  // namespace
+
+bool plan_for_ranks(const Options& options) {
+  const auto launch = find_launch(options.get<std::string>("run.launcher"), variable, nullptr);
+  const auto asked = options.table().find("run.ranks") ? options.get<int64_t>("run.ranks") : 0;
+  CHECK_AS(Fault::usage, !launch || asked == 0 || asked == launch->size, "--ranks ", asked, ": ",
+           launch->source, " is of ", launch->size, " ranks");
+  planned() = launch ? launch->size : asked;
+  if (has_ranks()) refuse_recorded_steps(options);
+  return !launch || launch->rank == 0;
+}
 
 void join_ranks(const Options& options) {
   std::string note;
@@ -144,11 +167,7 @@ void join_ranks(const Options& options) {
       if (&banner - banners.data() < kShown) log_info("launch     ", banner);
     }
     require_same_on_all_ranks(shared_options(options));
-    CHECK_AS(Fault::usage,
-             !options.table().find("run.cuda_graph") ||
-                 options.get<std::string>("run.cuda_graph") != "on",
-             "--cuda-graph on: steps of several ranks are not recorded, for gradients leave the "
-             "device between backward and update");
+    refuse_recorded_steps(options);
   } catch (const Error& error) {
     abandon_ranks(error.what());
     throw;
@@ -183,7 +202,8 @@ void abandon_ranks(const std::string& why) {
 
 Communicator* ranks() { return group().get(); }
 int64_t rank() { return group() ? group()->rank() : 0; }
-int64_t rank_count() { return group() ? group()->size() : 1; }
+int64_t rank_count() { return group() ? group()->size() : std::max<int64_t>(1, planned()); }
+bool has_ranks() { return rank_count() > 1; }
 
 void first_rank_first(const std::function<void()>& work) {
   if (!group()) return work();

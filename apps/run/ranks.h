@@ -19,6 +19,9 @@ void add_rank_options(OptionTable& table);
 // For run_program: joins the others where there are any, says who is there, and gives each process
 // its part of the cores. From now on only rank 0 writes lines and results.
 void join_ranks(const Options& options);
+// For a dry run: nobody is joined, and rank_count() is the number that the launcher, or --ranks,
+// would give. False: another rank's dry run has nothing to say. Error(usage) as join_ranks().
+bool plan_for_ranks(const Options& options);
 // For a program without ranks: Error(usage) in another process than the first of a launcher, which
 // would do the same work once more.
 void refuse_ranks(const std::string& program);
@@ -26,9 +29,10 @@ void refuse_ranks(const std::string& program);
 void leave_ranks();
 void abandon_ranks(const std::string& why);
 
-Communicator* ranks();  // null: this process is alone
+Communicator* ranks();  // null: this process is alone, or plans for ranks
 int64_t rank();         // 0 then
-int64_t rank_count();   // and 1
+int64_t rank_count();   // and 1, or as many as are planned for
+bool has_ranks();       // whether there are ranks, or they are planned for
 inline bool is_first_rank() { return rank() == 0; }
 
 // Rank 0 does it, then the others: what leaves a file behind that they find.

@@ -60,9 +60,17 @@ void TrainingPlan::tell() const {
   log_info("plan       ", plan, data, dropped.empty() ? "" : "; " + dropped);
   const auto checkpoint = static_cast<double>(checkpoint_bytes);
   log_info("space      ",
-           memory_bytes > 0 ? concat("about ", bytes_in_words(memory_bytes), " of memory; ") : "",
+           memory_bytes > 0 ? concat("about ", bytes_in_words(memory_bytes), " of memory",
+                                     ranks > 1 ? " on each rank; " : "; ")
+                            : "",
            "a checkpoint takes about ", bytes_in_words(checkpoint), ", and up to ", checkpoints + 1,
            " stay (", bytes_in_words(checkpoint * static_cast<double>(checkpoints + 1)), ")");
+  if (ranks > 1)
+    log_info("ranks      ", ranks, ": ", shared, "; a step has each send ",
+             bytes_in_words(sent_bytes), " at most",
+             spread_bytes > 0 ? concat("; weights, gradients and moments take at most ",
+                                       bytes_in_words(spread_bytes), " of each")
+                              : "");
   if (step_seconds > 0)
     log_info("time       about ", time_in_words(3600 * hours()), ", ", time_in_words(step_seconds),
              " a step (", step_source, ")");
@@ -76,6 +84,10 @@ void TrainingPlan::add_to(JsonObject& facts) const {
   if (steps_per_epoch > 0) facts.set("passes", passes());
   facts.set("dropped", dropped_count);
   if (memory_bytes > 0) facts.set("memory_gib", memory_bytes / 0x1p30);
+  if (ranks > 1) {
+    facts.set("ranks", ranks).set("sent_mib_a_step", sent_bytes / 0x1p20);
+    if (spread_bytes > 0) facts.set("spread_gib", spread_bytes / 0x1p30);
+  }
   facts.set("checkpoint_gib", static_cast<double>(checkpoint_bytes) / 0x1p30);
   if (step_seconds > 0) facts.set("hours", hours()).set("hours_from", step_source);
 }

@@ -16,7 +16,11 @@ struct TrainingPlan {
   std::string dropped;            // what of the data nothing is learned from; "": all is used
   int64_t dropped_count = 0;      // tokens or images, of a pass
   double passes_to_warn_of = 0;   // from which on it is said that they are many; 0: never
-  double memory_bytes = 0;        // of a step, estimated; 0: unknown
+  double memory_bytes = 0;        // of a step, on each rank, estimated; 0: unknown
+  int64_t ranks = 1;              // of several, in a step:
+  std::string shared;             //   what each of them does
+  double sent_bytes = 0;          //   by the one that sends the most
+  double spread_bytes = 0;        //   of memory_bytes what --shard full has spread; 0: nothing
   uint64_t checkpoint_bytes = 0;  // estimated; also for the free disk
   int64_t checkpoints = 0;        // that stay, beside the best one
   double step_seconds = 0;        // 0: not known yet
@@ -26,7 +30,8 @@ struct TrainingPlan {
   double hours() const;
   // The plan in lines of the log, and what looks like a mistake as warnings.
   void tell() const;
-  // {steps, passes, dropped, memory_gib, checkpoint_gib, hours} as far as they are known
+  // {steps, passes, dropped, memory_gib, checkpoint_gib, hours} as far as they are known, and of
+  // several ranks {ranks, sent_mib_a_step, spread_gib}
   void add_to(JsonObject& facts) const;
 };
 

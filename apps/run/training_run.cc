@@ -117,8 +117,11 @@ void TrainingRun::open_folder() {
 }
 
 void TrainingRun::restore() {
+  std::vector<std::string> told;
+  for (const OptionSpec& spec : options_.table().specs())
+    if (spec.same_results) told.push_back(spec.key);
   check_identity(*checkpoint_, identity_of(options_, settings_),
-                 options_.get<std::vector<std::string>>("save.allow_mismatch"));
+                 options_.get<std::vector<std::string>>("save.allow_mismatch"), told);
   const std::string file = checkpoint_->path(kStateFile).string();
   const nlohmann::json state = parse_json(checkpoint_->read(kStateFile), file);
   const auto count = [&](const char* key) {

@@ -15,41 +15,66 @@ void add_update_rank_options(OptionTable& table) {
   table
       .add("train.overlap", "--overlap", true,
            "ranks add up gradients while the backward pass goes on, else after it: the same bits")
-      .not_with("train.shard", {"full"})
+      .free_on_resume();
+  table
+      .add("run.ranks", "--ranks", 0,
+           "with --dry-run: as many ranks are planned for (0: those of the launcher)")
+      .range(0, 1e6)
+      .only_where([](const Options& o) { return o.dry_run; }, "without --dry-run")
+      .refused_idle()
       .free_on_resume();
 }
 
-bool spreads_weights(const Options& options) {
-  return ranks() && options.get<std::string>("train.shard") == "full";
+void check_shared_step(const Options& options, const SharedStep& step) {
+  if (!has_ranks()) {
+    for (const char* key : {"train.shard", "train.overlap"})
+      if (options.value(key) != options.table().find(key)->fallback)
+        options.tell_idle(key, "in a process that is alone");
+    return;
+  }
+  const int64_t groups = rank_count() / step.ranks_a_pass;
+  passes_of_rank(step.passes, 0, groups);  // there are enough
+  if (!spreads_weights(options)) return;
+  check_equal_passes(step.passes, groups, step.ranks_a_pass);
+  if (!step.recomputed)
+    throw Error(
+        "--shard full: weights come again in the backward pass, block by block, where "
+        "blocks are recomputed",
+        Fault::usage, "--grad-checkpointing");
 }
 
-std::shared_ptr<FullShard> spread_over_ranks(const Options& options,
-                                             std::vector<NamedParameter>& trained, int64_t passes,
-                                             int64_t ranks_a_pass,
+void check_blocks_stay(const Options& options, const std::string& types) {
+  if (spreads_weights(options) && !types.empty())
+    throw Error(concat("--shard full: matrices are held in the blocks of their file (", types, ")"),
+                Fault::usage, "--weights bf16 or f32");
+}
+
+bool spreads_weights(const Options& options) {
+  return has_ranks() && options.get<std::string>("train.shard") == "full";
+}
+
+std::shared_ptr<FullShard> spread_over_ranks(const Options& options, const SharedStep& step,
+                                             std::vector<NamedParameter>& trained,
                                              std::vector<ParameterGroup>& groups,
-                                             UpdateOptions& update, const ModelUnits* units) {
-  const auto shard = options.get<std::string>("train.shard");
-  if (shard == "full" && !units)
-    throw Error("--shard full: the weights of this model cannot be spread over ranks", Fault::usage,
-                "--shard optimizer");
-  if (!ranks()) {
-    for (const char* key : {"train.shard", "train.overlap"})
-      if (!options.is_default(key)) options.tell_idle(key, "in a process that is alone");
-    return nullptr;
-  }
+                                             UpdateOptions& update, const ModelUnits& units) {
+  if (!ranks()) return nullptr;
   update.graph = GraphUse::off;  // gradients move
-  if (shard == "full") {
-    const auto full = std::make_shared<FullShard>(*ranks(), units->model, units->units,
-                                                  units->device, passes, ranks_a_pass);
+  const auto overlap = options.get<bool>("train.overlap");
+  if (spreads_weights(options)) {
+    const FullShardOptions spread{.ranks_a_pass = step.ranks_a_pass,
+                                  .overlap = overlap,
+                                  .rest_stays = units.rest_stays,
+                                  .fill = units.fill};
+    const auto full = std::make_shared<FullShard>(*ranks(), units.model, units.units, units.device,
+                                                  step.passes, spread);
     groups = full->own(groups);
     trained = full->pieces();
     update.ranks = full;
     return full;
   }
-  const RankSumOptions sum{.ranks_a_pass = ranks_a_pass,
-                           .overlap = options.get<bool>("train.overlap")};
-  update.ranks = std::make_shared<RankSum>(*ranks(), trained, passes, sum);
-  if (shard == "optimizer") {
+  const RankSumOptions sum{.ranks_a_pass = step.ranks_a_pass, .overlap = overlap};
+  update.ranks = std::make_shared<RankSum>(*ranks(), trained, step.passes, sum);
+  if (options.get<std::string>("train.shard") == "optimizer") {
     update.shard = std::make_shared<OptimizerShard>(*ranks(), trained);
     groups = update.shard->own(groups);
   }

@@ -18,6 +18,10 @@ Tensor images_of(const Batch& batch, const SampleShape& shape, Device device) {
 }
 
 namespace {
+Tensor blank_image(const SampleShape& shape, Device device) {
+  return Tensor::zeros({1, shape.height, shape.width, shape.channels}, DType::f32, device);
+}
+
 // The place of the label among the row's scores, 0 the highest; equal scores count against it.
 int64_t rank_of(const float* scores, int64_t classes, int64_t label) {
   int64_t rank = 0;
@@ -57,7 +61,7 @@ void gather_scores(Accuracy& total, std::vector<BatchLoss>& losses) {
 }  // namespace
 
 Accuracy evaluate(const Tic& model, const Dataset& data, int batch_size, int workers,
-                  const std::string& label) {
+                  const std::string& label, bool together) {
   NoGrad no_grad;
   LoaderOptions options;
   options.batch_size = batch_size;
@@ -72,13 +76,18 @@ Accuracy evaluate(const Tic& model, const Dataset& data, int batch_size, int wor
   std::vector<BatchLoss> losses;
   int64_t first = 0, seen = 0, scored = 0;
   Batch batch;
-  while (loader.next(batch)) {
-    if (stop_requested()) {
+  while (true) {
+    const bool mine = loader.next(batch);
+    if (together ? !any_rank(mine) : !mine) break;
+    if (together ? any_rank(stop_requested()) : stop_requested()) {
       total.complete = false;
       break;
     }
+    if (!mine) {  // a pass for the others' sake
+      model(blank_image(data.shape(), model.device()));
+      continue;
+    }
     seen += batch_size * rank_count();
-    if (batch.count == 0) continue;
     const Tensor logits = model(images_of(batch, data.shape(), model.device()));
     const Tensor labels = Tensor::from(batch.labels, {batch.count});
     losses.push_back({batch.index, cross_entropy(logits, labels, 1).item()});

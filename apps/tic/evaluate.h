@@ -16,9 +16,10 @@ struct Accuracy {
   std::vector<Judged> judged;         // every image that was scored
 };
 
-// `label`: for the progress line; empty shows none.
+// `label`: for the progress line; empty shows none. `together`: all ranks make as many passes, as
+// weights that are spread over them need it.
 Accuracy evaluate(const Tic& model, const Dataset& data, int batch_size, int workers,
-                  const std::string& label);
+                  const std::string& label, bool together = false);
 
 // The batch's images as a tensor (count, H, W, C) on a device.
 Tensor images_of(const Batch& batch, const SampleShape& shape, Device device);

@@ -74,6 +74,10 @@ OptionTable train_tic_table() {
   t.add("model.ema_warmup", "--model-ema-warmup", true, "smaller decay at first")
       .only_with("model.ema");
 
+  t.add("model.grad_checkpointing", "--grad-checkpointing", false,
+        "recompute each block in the backward pass: less memory for a third more time")
+      .told_on_resume();
+
   add_augment_options(t);
   t.add("augment.repeats", "--aug-repeats", 0,
         "times that an image stands in an epoch, differently augmented, for a part of the images")

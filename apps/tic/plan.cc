@@ -4,6 +4,7 @@
 
 #include "apps/options/device.h"
 #include "apps/program/log.h"
+#include "apps/run/ranks.h"
 #include "apps/tic/image_data.h"
 #include "apps/tic/initial_checkpoint.h"
 #include "apps/tic/step_cost.h"
@@ -24,6 +25,7 @@ Probe probe(const Options& o, const TicConfig& config, const SampleShape& shape,
   model.initialize(o.seed());
   move_to(model, device);
   model.set_compute_type(apply_amp(o, device));
+  model.set_recompute(o.get<bool>("model.grad_checkpointing"));
   set_trainable(model, [](const std::string&) { return true; });
   const auto cost = [&](int images) { return step_cost(model, shape, images); };
   Probe result;
@@ -72,9 +74,7 @@ TrainingPlan tic_plan(const Options& o, const TicConfig& config, const TicData& 
                           " of each pass, other ones every time, fill no batch "
                           "and are left out");
   if (o.get<int64_t>("schedule.max_steps") > 0) plan.passes_to_warn_of = kManyPasses;
-  // Weights, their average, and the optimizer's state: two moments of AdamW, one of SGD.
-  const double copies =
-      1 + (o.get<bool>("model.ema") ? 1 : 0) + (o.get<std::string>("optim.name") == "sgd" ? 1 : 2);
+  const auto copies = static_cast<double>(1 + tic_states(o));
   plan.checkpoint_bytes = static_cast<uint64_t>(4 * parameters * copies);
   plan.checkpoints = o.get<int64_t>("save.keep");
   if (measure_time ||
@@ -87,6 +87,7 @@ TrainingPlan tic_plan(const Options& o, const TicConfig& config, const TicData& 
       plan.step_source = concat("measured on ", kProbed, " images");
     }
   }
+  if (has_ranks()) plan_over_ranks(o, tic_ranked(o, config), plan);
   return plan;
 }
 

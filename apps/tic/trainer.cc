@@ -49,8 +49,11 @@ TicTrainer::TicTrainer(const Options& options, const TicConfig& config, TicData 
       config_(config),
       schedule_(tic_schedule_of(options, data_.train->size())),
       device_(device_of(options)),
-      model_(make_tic_model(options, config_, data_.classes, device_)),
-      update_(make_tic_update(options, *model_, device_)) {}
+      model_(make_tic_model(options, config_, data_.classes, device_)) {
+  TicUpdate update = make_tic_update(options, *model_, device_);
+  full_ = std::move(update.full);
+  update_ = std::move(update.step);
+}
 
 RunSettings TicTrainer::settings() const {
   RunSettings s;
@@ -60,7 +63,7 @@ RunSettings TicTrainer::settings() const {
   s.plan = tic_plan(options_, config_, data_, schedule_, device_, false);
   s.guess_loss = std::log(static_cast<double>(data_.classes.size()));
   s.warmup_steps = schedule_.schedule.warmup_steps;
-  const int64_t parameters = parameter_count(update_->parameters());
+  const int64_t parameters = parameter_count(named_parameters(*model_));
   std::string classes;
   for (const std::string& name : data_.classes)
     classes += (classes.empty() ? "" : "\n") + printable(name);
@@ -83,11 +86,15 @@ void TicTrainer::describe() const {
 }
 
 void TicTrainer::restore(const CheckpointInfo& c) {
-  load_tensors(*open_safetensors(c.path(kWeightsFile)), update_->parameters());
+  const auto load = [&] {
+    load_tensors(*open_safetensors(c.path(kWeightsFile)), named_parameters(*model_));
+  };
+  full_ ? full_->refill(load) : load();
   update_->load(c.folder);
 }
 
 void TicTrainer::start(const std::filesystem::path& run, int64_t step) {
+  if (full_) reset_peak_memory(device_);  // the whole model is gone
   batches_ = std::make_unique<TicBatches>(*data_.train,
                                           train_loader_options(options_, schedule_, step), device_);
   if (!is_first_rank()) return;
@@ -149,7 +156,7 @@ StepReport TicTrainer::step(int64_t number) {
 Evaluation TicTrainer::evaluate(int64_t step) {
   const auto score = [&](const std::string& label) {
     return mullion::evaluate(*model_, *data_.val, options_.get<int>("train.batch_size"),
-                             options_.get<int>("data.workers"), label);
+                             options_.get<int>("data.workers"), label, full_ != nullptr);
   };
   Accuracy a = score("eval");
   tell(a.messages);
@@ -206,14 +213,19 @@ std::vector<std::string> TicTrainer::next_commands(const std::filesystem::path& 
 TrainingState TicTrainer::state() const {
   TrainingState state{update_->count_nonfinite(), [this](CheckpointWriter& w) { write(w); }};
   if (update_->sharded())
-    state.write_part = [this](const std::filesystem::path& f) { return update_->save_part(f); };
+    state.write_part = [this](const std::filesystem::path& f) {
+      auto names = update_->save_part(f);
+      if (full_) full_->collect();
+      return names;
+    };
   return state;
 }
 
 void TicTrainer::write(CheckpointWriter& writer) const {
   using Path = std::filesystem::path;
   writer.add_file(kWeightsFile,
-                  [this](const Path& file) { save_tensors(file, update_->parameters()); });
+                  [this](const Path& file) { save_tensors(file, named_parameters(*model_)); });
+  if (full_) full_->let_go();
   writer.add_files([this](const Path& folder) { return update_->save(folder); });
   writer.add_file("config.json", [this](const Path& file) {
     write_tic_config(file.parent_path(), describe_tic(options_, config_, data_));

@@ -42,6 +42,7 @@ class TicTrainer {
   TicSchedule schedule_;
   Device device_;
   std::unique_ptr<Tic> model_;
+  std::shared_ptr<FullShard> full_;  // --shard full; else null
   std::unique_ptr<UpdateStep> update_;
   std::unique_ptr<TicBatches> batches_;
   std::optional<SummaryCsv> summary_;

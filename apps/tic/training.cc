@@ -3,7 +3,6 @@
 #include "apps/options/device.h"
 #include "apps/program/log.h"
 #include "apps/run/ranks.h"
-#include "apps/run/update_ranks.h"
 #include "apps/tic/augment_options.h"
 #include "apps/tic/class_names.h"
 #include "apps/tic/evaluate.h"
@@ -119,13 +118,31 @@ std::unique_ptr<Tic> make_tic_model(const Options& o, const TicConfig& config,
   auto model = std::make_unique<Tic>(config);
   model->initialize(o.seed());
   if (const auto start = initial_checkpoint(o)) start->load(*model, classes);
-  move_to(*model, device);
+  move_to(*model, spreads_weights(o) ? Device{} : device);
   model->set_compute_type(apply_amp(o, device));
+  model->set_recompute(o.get<bool>("model.grad_checkpointing"));
   set_trainable(*model, [](const std::string&) { return true; });
   return model;
 }
 
-std::unique_ptr<UpdateStep> make_tic_update(const Options& o, Tic& model, Device device) {
+SharedStep tic_shared_step(const Options& o) {
+  return {o.get<int64_t>("train.grad_accum_steps"), 1, o.get<bool>("model.grad_checkpointing")};
+}
+
+int64_t tic_states(const Options& o) {
+  return (o.get<std::string>("optim.name") == "sgd" ? 1 : 2) + (o.get<bool>("model.ema") ? 1 : 0);
+}
+
+RankedTraining tic_ranked(const Options& o, const TicConfig& config) {
+  Tic model(config);
+  set_trainable(model, [](const std::string&) { return true; });
+  return {.step = tic_shared_step(o),
+          .weights = WeightSizes(model, model.blocks()),
+          .states = tic_states(o),
+          .rest_stays = true};
+}
+
+TicUpdate make_tic_update(const Options& o, Tic& model, Device device) {
   std::vector<NamedParameter> parameters = trainable_parameters(model);
   std::vector<ParameterGroup> groups =
       tic_parameter_groups(parameters, model.config(), o.get<double>("optim.weight_decay"),
@@ -134,7 +151,9 @@ std::unique_ptr<UpdateStep> make_tic_update(const Options& o, Tic& model, Device
   CHECK_AS(Fault::usage, betas.size() == 2, "--opt-betas: ", betas.size(), " numbers, expected 2");
   UpdateOptions options{.max_norm = o.get<double>("optim.clip_grad"),
                         .graph = graph_use(o, device)};
-  spread_over_ranks(o, parameters, o.get<int64_t>("train.grad_accum_steps"), 1, groups, options);
+  // Reductions between stages belong to no block, and their backward passes come between theirs.
+  const ModelUnits units{model, model.blocks(), device, true};
+  auto full = spread_over_ranks(o, tic_shared_step(o), parameters, groups, options, units);
   auto optimizer = o.get<std::string>("optim.name") == "sgd"
                        ? make_sgd(groups, {o.get<double>("optim.momentum"), false})
                        : make_adamw(groups, {betas[0], betas[1], o.get<double>("optim.eps")});
@@ -144,7 +163,7 @@ std::unique_ptr<UpdateStep> make_tic_update(const Options& o, Tic& model, Device
                               o.get<double>("model.ema_decay"), o.get<bool>("model.ema_warmup"));
   const auto images_a_step =
       o.get<int64_t>("train.batch_size") * o.get<int64_t>("train.grad_accum_steps");
-  return std::make_unique<UpdateStep>(
+  auto step = std::make_unique<UpdateStep>(
       parameters, std::move(optimizer),
       [&model, rate = o.get<double>("train.drop_path"), seed = o.seed(),
        scale = 1.0 / static_cast<double>(images_a_step)](const UpdateStep::Inputs& in) {
@@ -154,6 +173,7 @@ std::unique_ptr<UpdateStep> make_tic_update(const Options& o, Tic& model, Device
                                            : soft_cross_entropy(logits, in[1], scale);
       },
       std::move(options));
+  return {std::move(full), std::move(step)};
 }
 
 TicDescription describe_tic(const Options& o, const TicConfig& config, const TicData& data) {

@@ -3,6 +3,7 @@
 #include <memory>
 #include <optional>
 
+#include "apps/run/rank_plan.h"
 #include "apps/run/training_run.h"
 #include "apps/tic/model_folder.h"
 #include "data/image_folder.h"
@@ -56,12 +57,23 @@ LoaderOptions train_loader_options(const Options& options, const TicSchedule& sc
 // What goes into config.json beside the weights.
 TicDescription describe_tic(const Options& options, const TicConfig& config, const TicData& data);
 
-// With the values that a training begins from, all of them trained.
+// With the values that a training begins from, all of them trained; in memory of the host where
+// they will be spread over ranks.
 std::unique_ptr<Tic> make_tic_model(const Options& options, const TicConfig& config,
                                     const std::vector<std::string>& classes, Device device);
+SharedStep tic_shared_step(const Options& options);
+// What is kept of each weight beside it: two moments of AdamW, one of SGD; an average.
+int64_t tic_states(const Options& options);
+// The first with the sizes of the weights, for a plan; all of them are trained.
+RankedTraining tic_ranked(const Options& options, const TicConfig& config);
 // Weight decay on matrices and kernels, none on norms and biases. The model is used by every step,
-// whose inputs are images, labels or targets, and the streams of drop path.
-std::unique_ptr<UpdateStep> make_tic_update(const Options& options, Tic& model, Device device);
+// whose inputs are images, labels or targets, and the streams of drop path. `full` is what holds
+// the model's weights with --shard full, else null.
+struct TicUpdate {
+  std::shared_ptr<FullShard> full;
+  std::unique_ptr<UpdateStep> step;
+};
+TicUpdate make_tic_update(const Options& options, Tic& model, Device device);
 
 // A batch where it is computed; its labels stay on the host, where an op looks at them.
 struct TicBatch {

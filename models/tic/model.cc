@@ -2,8 +2,10 @@
 // (Read nn/msa_conv.h before; docs/papers.md has pictures.)
 #include "models/tic/model.h"
 
+#include "autograd/activation_checkpoint.h"
 #include "autograd/ops.h"
 #include "nn/init.h"
+#include "nn/unit.h"
 #include "tensor/random.h"
 
 namespace mullion {
@@ -150,19 +152,26 @@ void TicStage::fields(Fields& fields) {
   fields("downsample.norm", *down_norm_);
 }
 
-Tensor TicStage::operator()(const Tensor& input, const TicTraining* training,
-                            int64_t total_blocks) const {
+Tensor TicStage::operator()(const Tensor& input, const TicTraining* training, int64_t total_blocks,
+                            bool recompute) const {
   Tensor x = input;
   for (size_t j = 0; j < blocks_.size(); ++j) {
     const int64_t index = before_ + static_cast<int64_t>(j);
-    if (!training) {
-      x = (*blocks_[j])(x, 0, 0, {});
-      continue;
+    double rate = 0;
+    uint64_t seed = 0;
+    Tensor streams;
+    if (training) {
+      if (total_blocks > 1)
+        rate = training->drop_path *
+               (static_cast<double>(index) / static_cast<double>(total_blocks - 1));
+      seed = training->seed;
+      streams = raw::slice(training->streams, 0, 2 * index, 2 * index + 2);
     }
-    const double depth =
-        total_blocks > 1 ? static_cast<double>(index) / static_cast<double>(total_blocks - 1) : 0;
-    x = (*blocks_[j])(x, training->drop_path * depth, training->seed,
-                      raw::slice(training->streams, 0, 2 * index, 2 * index + 2));
+    const auto compute = [block = blocks_[j].get(), rate, seed, streams](const Tensor& map) {
+      const UnitScope unit(*block);
+      return (*block)(map, rate, seed, streams);
+    };
+    x = recompute ? checkpoint(compute, x) : compute(x);
   }
   if (!down_) return x;
   return (*down_norm_)(patch_conv(pooled_ ? max_pool2x2(x) : x, *down_));
@@ -193,6 +202,12 @@ void Tic::fields(Fields& fields) {
   fields("head", head_);
 }
 
+std::vector<Module*> Tic::blocks() {
+  std::vector<Module*> all;
+  for_each_module<TicBlock>(*this, [&](const std::string&, TicBlock& b) { all.push_back(&b); });
+  return all;
+}
+
 void Tic::initialize(uint64_t seed) {
   for_each_parameter(*this, [&](const std::string& name, Tensor& p) {
     if (p.rank() >= 2) init::truncated_normal(p, 0.02, seed, init::stream_of(name));
@@ -214,11 +229,12 @@ Tensor Tic::stem(const Tensor& images) const {
 Tensor Tic::features(const Tensor& images, const TicTraining* training) const {
   Tensor x = stem(images);
   const int64_t total = config_.blocks();
-  for (const auto& stage : stages_) x = (*stage)(x, training, total);
+  for (const auto& stage : stages_) x = (*stage)(x, training, total, recompute_);
   return norm_(x);
 }
 
 Tensor Tic::operator()(const Tensor& images, const TicTraining* training) const {
+  const UnitScope unit(*this);
   const Tensor x = features(images, training);
   const auto [B, H, W, C] = dims<4>("tic", "features", x);
   return head_(mean(reshape(x, {B, H * W, C}), 1));

@@ -1,5 +1,6 @@
 // TiC: a stem of patches, stages of MSA-Conv blocks with pooling between them, a linear head. No
-// parameter depends on the image's size, so one set of weights serves every size. Inside the model
+// parameter depends on the image's size, so one set of weights serves every size. Each block is a
+// unit (nn/unit.h). Inside the model
 // maps are NHWC; parameters have the names and orders of checkpoints in timm's manner. The twin
 // (block global) is the same but for its attention and for learned positions.
 #pragma once
@@ -54,7 +55,9 @@ class TicBlock : public Module {
 class TicStage : public Module {
  public:
   TicStage(const TicConfig& config, size_t stage, int64_t blocks_before, int64_t shifted_before);
-  Tensor operator()(const Tensor& x, const TicTraining* training, int64_t total_blocks) const;
+  // `recompute` as Tic::set_recompute.
+  Tensor operator()(const Tensor& x, const TicTraining* training, int64_t total_blocks,
+                    bool recompute = false) const;
   // The map that block number `count` is given.
   Tensor before(Tensor x, int64_t count) const;
   const TicBlock& block(int64_t index) const { return *blocks_[static_cast<size_t>(index)]; }
@@ -85,6 +88,10 @@ class Tic : public Module {
   void initialize(uint64_t seed);
   // The type of activations: f32, or bf16 where the device computes in it. Parameters stay f32.
   void set_compute_type(DType type) { compute_type_ = type; }
+  // Whether the backward pass computes each block once more from its input, which is all that is
+  // kept of it (Chen et al. 2016). The bits are the same.
+  void set_recompute(bool blocks) { recompute_ = blocks; }
+  std::vector<Module*> blocks();  // in order over all stages
   const TicConfig& config() const { return config_; }
   Device device() const { return head_.weight.device(); }
 
@@ -92,6 +99,7 @@ class Tic : public Module {
   Tensor stem(const Tensor& images) const;
   TicConfig config_;
   DType compute_type_ = DType::f32;
+  bool recompute_ = false;
   Conv2d stem_;
   LayerNorm stem_norm_;
   Tensor positions_;  // (1, positions², C) of a global twin

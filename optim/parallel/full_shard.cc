@@ -5,16 +5,14 @@
 #include <utility>
 
 #include "autograd/engine.h"
+#include "nn/placeholder.h"
+#include "optim/parallel/piece.h"
 #include "tensor/check.h"
 #include "tensor/kernel_table.h"
 #include "tensor/op_scope.h"
 
 namespace mullion {
 namespace {
-
-constexpr int64_t kAlign = 64;  // bytes
-
-int64_t padded(int64_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
 
 // Elements of a storage as a flat tensor.
 Tensor view(const std::shared_ptr<Storage>& storage, DType type, int64_t first, int64_t n) {
@@ -33,15 +31,17 @@ OpScope own_scope() { return OpScope("weights of a unit", false, 0); }
 }  // namespace
 
 FullShard::FullShard(Communicator& ranks, Module& model, const std::vector<Module*>& units,
-                     Device device, int64_t passes, int64_t ranks_a_pass)
-    : StepRanks(ranks, passes, ranks_a_pass),
+                     Device device, int64_t passes, FullShardOptions options)
+    : StepRanks(ranks, passes, options.ranks_a_pass),
       device_(device),
+      plan_{.ranks = ranks.size(),
+            .ranks_a_pass = options.ranks_a_pass,
+            .passes = passes,
+            .units = {},
+            .overlap = options.overlap,
+            .rest_stays = options.rest_stays},
       units_(units.size() + 1),
       nothing_(std::make_shared<Storage>(0, device)) {
-  CHECK_AS(Fault::usage, passes % groups_ == 0, "--shard full: ", passes,
-           " passes a step (--grad-accum-steps) are no multiple of ", groups_,
-           ranks_a_pass > 1 ? " groups of ranks" : " ranks",
-           ": each pass gathers weights from all of them");
   for_each_weight(model, [](const std::string& name, Weight& w) {
     if (w.is_blocks())
       throw Error(concat("--shard full: ", name, " is held in the blocks of its file"),
@@ -59,25 +59,32 @@ FullShard::FullShard(Communicator& ranks, Module& model, const std::vector<Modul
     const auto found = unit_of.find(&p.value.impl());
     Unit& unit = units_[found == unit_of.end() ? units.size() : found->second];
     Flat& flat = requires_grad(p.value) ? unit.trained : unit.frozen;
-    flat.members.push_back({p.name, p.value, 0, p.value.impl().offset});
+    flat.members.push_back({p.name, p.value, 0, p.value.impl().offset, is_placeholder(p.value)});
   }
   for (Unit& unit : units_) {
     unit.trained.type = DType::f32;
+    plan_.units.push_back({lay_out(unit.frozen), lay_out(unit.trained)});
+  }
+  plan_.check();
+  for (Unit& unit : units_) {
     for (Flat* flat : {&unit.frozen, &unit.trained}) {
-      lay_out(*flat);
-      deal(*flat);
+      deal(*flat, options);
       release(*flat);
     }
     cut(unit.trained);
   }
-  CHECK_AS(Fault::usage, !pieces().empty(), "--shard full: ", ranks.name(rank()),
-           " would have no part of the few parameters that are trained");
 }
 
-FullShard::~FullShard() = default;
+FullShard::~FullShard() {
+  // What arrives is written where this has memory.
+  try {
+    if (sum_) sum_->travel->wait();
+  } catch (const std::exception&) {  // of a rank that is lost, which is told where it is met
+  }
+}
 
-// Storages one after another, so that views of one storage stay that.
-void FullShard::lay_out(Flat& flat) const {
+// Storages one after another, so that views of one storage stay that. Their bytes.
+int64_t FullShard::lay_out(Flat& flat) const {
   std::map<const Storage*, std::pair<int64_t, long>> storages;  // first byte, tensors
   int64_t bytes = 0;
   for (Member& m : flat.members) {
@@ -85,28 +92,38 @@ void FullShard::lay_out(Flat& flat) const {
           " is of type ", name_of(m.value.dtype()), ", only f32 can be trained");
     const Storage* storage = m.value.impl().storage.get();
     auto& [at, tensors] = storages.try_emplace(storage, bytes, 0).first->second;
-    if (tensors++ == 0) bytes = padded(bytes + storage->bytes());
+    if (tensors++ == 0) bytes += SpreadUnit::padded(m.later ? m.value.bytes() : storage->bytes());
     m.at = at;
   }
   // Whoever had the elements by another tensor would keep them, and see none of the updates.
   for (const Member& m : flat.members)
     CHECK(m.value.impl().storage.use_count() == storages[m.value.impl().storage.get()].second,
           "--shard full: the elements of ", m.name, " have other tensors as well");
-  flat.share = padded((bytes + ranks_.size() - 1) / ranks_.size()) / size_of(flat.type);
+  for (const Member& m : flat.members)
+    if (m.later) m.value.impl().strides = m.value.shape().strides();
+  flat.share = plan_.part(bytes) / size_of(flat.type);
+  return bytes;
 }
 
-// This rank's part of the elements that are here.
-void FullShard::deal(Flat& flat) const {
+// This rank's part of the elements that are here, or are made for it.
+void FullShard::deal(Flat& flat, const FullShardOptions& options) const {
   if (flat.share == 0) return;
   const int64_t size = flat.share * size_of(flat.type), begin = rank() * size;
   flat.part = Tensor::zeros({flat.share}, flat.type, device_);
   std::set<const Storage*> done;
   for (const Member& m : flat.members) {
-    const std::shared_ptr<Storage>& storage = m.value.impl().storage;
+    std::shared_ptr<Storage> storage = m.value.impl().storage;
     if (!done.insert(storage.get()).second) continue;
     const int64_t from = std::max(begin, m.at);
-    const int64_t to = std::min(begin + size, m.at + storage->bytes());
+    const int64_t bytes = m.later ? m.value.bytes() : storage->bytes();
+    const int64_t to = std::min(begin + size, m.at + bytes);
     if (from >= to) continue;
+    if (m.later) {
+      CHECK(options.fill, "--shard full: ", m.name, " has no values");
+      const Tensor values = Tensor::empty(m.value.shape(), m.value.dtype());
+      options.fill(m.name, values);
+      storage = values.impl().storage;
+    }
     raw::copy_into(view(storage, DType::u8, from - m.at, to - from),
                    view(flat.part.impl().storage, DType::u8, from - begin, to - from));
   }
@@ -168,7 +185,7 @@ void FullShard::begin_unit(const Module& module) {
   Unit*& last = last_[within_backward_];
   if (last && last != &unit) {
     next_[within_backward_][last] = &unit;
-    if (within_backward_) add_gradients(*last);  // the pass has left it
+    if (within_backward_) send_gradients(*last);  // the pass has left it
   }
   last = &unit;
   land(unit);
@@ -189,37 +206,75 @@ void FullShard::end_unit(const Module& module) noexcept {
 }
 
 void FullShard::backward(const Tensor& loss) {
-  within_backward_ = true;
-  last_[1] = nullptr;
-  mullion::backward(loss);
-  within_backward_ = false;
-  for (Unit& unit : units_) add_gradients(unit);
+  {
+    struct Within {
+      explicit Within(bool& f) : flag(f) { flag = true; }
+      ~Within() { flag = false; }
+      Within(const Within&) = delete;
+      Within& operator=(const Within&) = delete;
+      bool& flag;
+    } within(within_backward_);
+    last_[1] = nullptr;
+    mullion::backward(loss);
+  }
+  for (Unit& unit : units_) send_gradients(unit);
+  take_sum();
 }
 
-// Of one pass, those that there are, on all ranks the same ones.
-void FullShard::add_gradients(Unit& unit) {
+// Begins to add up a unit's gradients of one pass, those that there are, on all ranks the same
+// ones. A sum that was begun before is there by then.
+void FullShard::send_gradients(Unit& unit) {
   Flat& flat = unit.trained;
   const auto has = [](const Member& m) { return grad(m.value).defined(); };
   if (std::none_of(flat.members.begin(), flat.members.end(), has)) return;
+  take_sum();
   const OpScope scope = own_scope();
-  const Tensor whole = Tensor::zeros({ranks_.size() * flat.share}, DType::f32, device_);
+  Sum sum{&flat, Tensor::zeros({ranks_.size() * flat.share}, DType::f32, device_),
+          Tensor::empty({(ranks_.size() - 1) * flat.share}, DType::f32, device_), nullptr};
   for (const Member& m : flat.members) {
     CHECK(has(m), "--shard full: ", m.name, " has no gradient, others of its unit have");
-    const Tensor place = raw::slice(whole, 0, m.first(), m.first() + m.value.numel());
+    const Tensor place = raw::slice(sum.whole, 0, m.first(), m.first() + m.value.numel());
     raw::copy_into(grad(m.value), raw::reshape(place, m.value.shape()));
     clear_grad(m.value);
   }
-  Tensor part = Tensor::empty({flat.share}, DType::f32, device_);
-  ranks_.reduce_scatter(whole, part);
-  if (!flat.gradient.defined()) {
-    flat.gradient = part;
-    return;
+  std::vector<Message> sends, receives;
+  int64_t at = 0;
+  for (int64_t r = 0; r < ranks_.size(); ++r) {
+    if (r == rank()) continue;
+    sends.push_back({raw::slice(sum.whole, 0, r * flat.share, (r + 1) * flat.share), r});
+    receives.push_back({raw::slice(sum.arriving, 0, at, at + flat.share), r});
+    at += flat.share;
   }
-  kernels(device_).accumulate({.x = part.data<void>(),
-                               .y = flat.gradient.data<void>(),
-                               .dtype = DType::f32,
-                               .n = flat.share,
-                               .alpha = 1.0});
+  sum.travel = ranks_.start_exchange(sends, receives);
+  sum_ = std::move(sum);
+  if (!plan_.overlap) take_sum();
+}
+
+// What has been sent, added up in the order of the ranks and to the sums of the passes before.
+void FullShard::take_sum() {
+  if (!sum_) return;
+  sum_->travel->wait();
+  const Sum sum = *std::exchange(sum_, std::nullopt);
+  const OpScope scope = own_scope();
+  Flat& flat = *sum.flat;
+  const auto of_rank = [&](int64_t r) {
+    const Tensor& from = r == rank() ? sum.whole : sum.arriving;
+    const int64_t at = (r > rank() ? r - 1 : r) * flat.share;
+    return raw::slice(from, 0, at, at + flat.share);
+  };
+  const auto add = [&](const Tensor& x, const Tensor& y) {
+    kernels(device_).accumulate({.x = x.data<void>(),
+                                 .y = y.data<void>(),
+                                 .dtype = DType::f32,
+                                 .n = flat.share,
+                                 .alpha = 1.0});
+  };
+  const Tensor total = raw::clone(of_rank(0));
+  for (int64_t r = 1; r < ranks_.size(); ++r) add(of_rank(r), total);
+  if (flat.gradient.defined())
+    add(total, flat.gradient);
+  else
+    flat.gradient = total;
 }
 
 void FullShard::cut(Flat& flat) const {
@@ -230,7 +285,8 @@ void FullShard::cut(Flat& flat) const {
     if (from >= to) continue;
     const Tensor value = raw::slice(flat.part, 0, from - begin, to - begin);
     set_requires_grad(value, true);
-    flat.pieces.push_back({concat(m.name, "@", from - m.first()), value});
+    const Piece piece{m.name, from - m.first(), to - from, true};
+    flat.pieces.push_back({piece.name(), value});
   }
 }
 
@@ -247,7 +303,7 @@ std::vector<ParameterGroup> FullShard::own(std::vector<ParameterGroup> groups) c
     std::vector<NamedParameter> mine;
     for (const NamedParameter& p : group.parameters)
       for (const NamedParameter& piece : all)
-        if (piece.name.substr(0, piece.name.rfind('@')) == p.name) mine.push_back(piece);
+        if (Piece::named(piece.name, piece.value.numel()).of == p.name) mine.push_back(piece);
     group.parameters = std::move(mine);
   }
   return groups;
@@ -272,8 +328,9 @@ void FullShard::let_go() {
   for (Unit& unit : units_) release(unit);
 }
 
-void FullShard::collect() {
+std::vector<NamedParameter> FullShard::collect() {
   let_go();
+  std::vector<NamedParameter> trained;
   for (Unit& unit : units_) {
     Flat& flat = unit.trained;
     if (flat.share == 0) continue;
@@ -288,7 +345,9 @@ void FullShard::collect() {
     sends.push_back({mine, 0});
     ranks_.exchange(sends, receives);
     if (whole.defined()) put(flat, whole);
+    for (const Member& m : flat.members) trained.push_back({m.name, m.value});
   }
+  return trained;
 }
 
 void FullShard::refill(const std::function<void()>& load) {
@@ -304,37 +363,6 @@ void FullShard::refill(const std::function<void()>& load) {
     raw::copy_into(raw::slice(whole, 0, first, first + unit.trained.share), unit.trained.part);
   }
   let_go();
-}
-
-// Beside what stays, parts and moments, the most of
-//   forward    the root's weights, a unit's and the next one's
-//   backward   the root's gradients and the next unit's weights, with a unit's weights and
-//              gradients, or with its gradients, the place where they are added up and their sum
-//   its end    the root's gradients and the place where they are added up
-// and of the sums of gradients those that there are by then: all from the second pass on.
-int64_t FullShard::peak_bytes() const {
-  const int64_t n = ranks_.size(), blocks = std::ssize(units_) - 1;
-  const Unit& root = units_.back();
-  const auto unit = [&](int64_t i) -> const Unit& { return units_[static_cast<size_t>(i)]; };
-  const auto weights = [&](const Unit& u) { return u.frozen.bytes(n) + u.trained.bytes(n); };
-  int64_t stays = 0, sums = 0;
-  for (const Unit& u : units_) {
-    stays += u.frozen.bytes(1) + 3 * u.trained.bytes(1);
-    sums += u.trained.bytes(1);
-  }
-  const bool once = own_passes() == 1;
-  int64_t most = 0, reached = once ? 0 : sums;  // sums of gradients that there are
-  for (int64_t i = 0; i < blocks; ++i)
-    most = std::max(most, reached + weights(root) + weights(unit(i)) +
-                              (i + 1 < blocks ? weights(unit(i + 1)) : 0));
-  for (int64_t i = blocks - 1; i >= 0; --i) {
-    const int64_t gradients = unit(i).trained.bytes(n), sum = unit(i).trained.bytes(1);
-    const int64_t next = i > 0 ? weights(unit(i - 1)) : 0;
-    most = std::max({most, reached + root.trained.bytes(n) + next + weights(unit(i)) + gradients,
-                     reached + root.trained.bytes(n) + next + 2 * gradients + sum});
-    if (once) reached += sum;
-  }
-  return stays + std::max(most, reached + 2 * root.trained.bytes(n) + root.trained.bytes(1));
 }
 
 }  // namespace mullion

@@ -3,7 +3,8 @@
 // moments of that part. A unit's weights are gathered when it is computed with, the next unit's
 // meanwhile, and let go of when it is done; a unit that is recomputed in the backward pass gets
 // them again. When the backward pass has left a unit, its gradients are added up, each part on the
-// rank that keeps it. What belongs to no unit (embedding, last norm, head) is one more.
+// rank that keeps it, while the next unit computes. What belongs to no unit (embedding, last norm,
+// head) is one more.
 //
 // The tensors of the model stay the same objects: their elements come and go. A tensor that is used
 // while they are not here is an error (tensor.cc).
@@ -11,31 +12,41 @@
 // An element is updated by its rank alone, from the sum over the ranks of each pass: the losses are
 // those of a run without, but for the order of sums.
 #pragma once
+#include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "nn/module.h"
 #include "nn/unit.h"
 #include "optim/optimizer.h"
+#include "optim/parallel/spread_plan.h"
 #include "optim/parallel/step_ranks.h"
 
 namespace mullion {
 
+struct FullShardOptions {
+  int64_t ranks_a_pass = 1;  // of StepRanks
+  bool overlap = true;       // false: sums of gradients are waited for at once, in less memory
+  bool rest_stays = false;   // of SpreadPlan
+  // Gives a placeholder (nn/placeholder.h) of the model, by its name, its values; asked for those
+  // that this rank has a part of, one after another.
+  std::function<void(const std::string& name, const Tensor& value)> fill = {};
+};
+
 class FullShard : public StepRanks, private UnitWatch {
  public:
-  // Takes the weights of the model, which each rank has whole on any device, and keeps its part of
-  // them on `device`. `units`: modules of the model, none within another. Used on this thread.
-  // Error(usage) where the passes of a step are no multiple of the ranks that make them (each
-  // gather needs all), where weights are held as blocks, or a rank would have no part of what is
-  // trained.
+  // Takes the weights of the model, which each rank has whole on any device or fills one at a time,
+  // and keeps its part of them on `device`. `units`: modules of the model, none within another.
+  // Used on this thread. Error(usage) as SpreadPlan::check(), and where weights are held as blocks.
   FullShard(Communicator& ranks, Module& model, const std::vector<Module*>& units, Device device,
-            int64_t passes, int64_t ranks_a_pass = 1);
+            int64_t passes, FullShardOptions options = {});
   ~FullShard() override;
 
-  // This rank's parts of the parameters that are trained, under "NAME@FIRST": a flat piece of the
-  // parameter that begins with its element FIRST. What an optimizer and an UpdateStep are made of.
+  // This rank's parts of the parameters that are trained, named as pieces (piece.h). What an
+  // optimizer and an UpdateStep are made of.
   std::vector<NamedParameter> pieces() const;
   std::vector<ParameterGroup> own(std::vector<ParameterGroup> groups) const;
 
@@ -44,17 +55,13 @@ class FullShard : public StepRanks, private UnitWatch {
   void add_up(Tensor& squares) const override;
   bool has_part() const override { return true; }
 
-  // What is trained, whole in the model in memory of the host: on the first rank, with its values,
-  // until let_go() or the next pass. All ranks call it at once.
-  void collect();
-  void let_go();
+  std::vector<NamedParameter> collect() override;
+  void let_go() override;
   // Calls load, which gives all that is trained its values in the model, and keeps this rank's
   // part.
   void refill(const std::function<void()>& load);
 
-  // The most that weights, gradients and two moments of this rank take within a step whose units
-  // are recomputed; all else is activations.
-  int64_t peak_bytes() const;
+  const SpreadPlan& plan() const { return plan_; }
 
  private:
   struct Member {
@@ -62,6 +69,7 @@ class FullShard : public StepRanks, private UnitWatch {
     Tensor value;
     int64_t at = 0;      // its storage's first byte in the flat
     int64_t offset = 0;  // of its first element in its storage, in elements
+    bool later = false;  // a placeholder so far
     int64_t first() const { return at / size_of(value.dtype()) + offset; }  // element of the flat
   };
   // The weights of a unit of one kind, one after another as their storages were.
@@ -74,27 +82,34 @@ class FullShard : public StepRanks, private UnitWatch {
     std::unique_ptr<PendingCollective> coming;
     Tensor gradient;  // of the part, added up over ranks and passes
     std::vector<NamedParameter> pieces;
-    int64_t bytes(int64_t ranks) const { return ranks * share * size_of(type); }
   };
   struct Unit {
     Flat frozen, trained;
     int depth = 0;
   };
+  // Gradients of a unit on their way.
+  struct Sum {
+    Flat* flat;
+    Tensor whole, arriving;  // this rank's, all of them; its share of the others'
+    std::unique_ptr<PendingCollective> travel;
+  };
 
   void begin_unit(const Module& module) override;
   void end_unit(const Module& module) noexcept override;
-  void lay_out(Flat& flat) const;
-  void deal(Flat& flat) const;
+  int64_t lay_out(Flat& flat) const;
+  void deal(Flat& flat, const FullShardOptions& options) const;
   void call(Unit& unit);
   void land(Unit& unit);
   void release(Unit& unit);
   void release(Flat& flat) const;
   void put(Flat& flat, const Tensor& whole) const;
-  void add_gradients(Unit& unit);
+  void send_gradients(Unit& unit);
+  void take_sum();
   void cut(Flat& flat) const;
   Unit& root() { return units_.back(); }
 
   Device device_;
+  SpreadPlan plan_;
   std::vector<Unit> units_;  // the last one: what belongs to no other
   std::map<const Module*, size_t> places_;
   std::shared_ptr<Storage> nothing_;  // of weights that are not here
@@ -103,6 +118,7 @@ class FullShard : public StepRanks, private UnitWatch {
   std::map<const Unit*, Unit*> next_[2];
   Unit* last_[2] = {};
   Unit* kept_ = nullptr;  // the forward's last one, with which the backward begins
+  std::optional<Sum> sum_;
 };
 
 }  // namespace mullion

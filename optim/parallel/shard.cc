@@ -8,27 +8,34 @@
 
 namespace mullion {
 
-std::vector<int64_t> shard_owners(const std::vector<NamedParameter>& parameters, int64_t ranks) {
-  CHECK_AS(Fault::usage, std::ssize(parameters) >= ranks, "--shard optimizer: ", parameters.size(),
+std::vector<int64_t> shard_owners(const std::vector<int64_t>& elements, int64_t ranks) {
+  CHECK_AS(Fault::usage, std::ssize(elements) >= ranks, "--shard optimizer: ", elements.size(),
            " trained parameters are fewer than ", ranks, " ranks");
-  std::vector<size_t> order(parameters.size());
+  std::vector<size_t> order(elements.size());
   std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
-    return parameters[a].value.numel() > parameters[b].value.numel();
-  });
-  std::vector<int64_t> owners(parameters.size()), load(static_cast<size_t>(ranks));
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return elements[a] > elements[b]; });
+  std::vector<int64_t> owners(elements.size()), load(static_cast<size_t>(ranks));
   for (const size_t i : order) {
     const auto least = std::min_element(load.begin(), load.end());
     owners[i] = least - load.begin();
-    *least += parameters[i].value.numel();
+    *least += elements[i];
   }
   return owners;
 }
 
+namespace {
+std::vector<int64_t> elements_of(const std::vector<NamedParameter>& parameters) {
+  std::vector<int64_t> elements;
+  for (const NamedParameter& p : parameters) elements.push_back(p.value.numel());
+  return elements;
+}
+}  // namespace
+
 OptimizerShard::OptimizerShard(Communicator& ranks, std::vector<NamedParameter> parameters)
     : ranks_(ranks),
       parameters_(std::move(parameters)),
-      owners_(shard_owners(parameters_, ranks.size())) {}
+      owners_(shard_owners(elements_of(parameters_), ranks.size())) {}
 
 bool OptimizerShard::owns(const std::string& name) const {
   for (size_t i = 0; i < parameters_.size(); ++i)

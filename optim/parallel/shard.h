@@ -11,10 +11,10 @@
 
 namespace mullion {
 
-// The owner of each parameter: the largest first, to the rank that has the least yet, so that none
-// has more than its equal share and the largest parameter. Error(usage) where there are fewer than
-// ranks.
-std::vector<int64_t> shard_owners(const std::vector<NamedParameter>& parameters, int64_t ranks);
+// The owner of each parameter, by their elements: the largest first, to the rank that has the least
+// yet, so that none has more than its equal share and the largest parameter. Error(usage) where
+// there are fewer than ranks.
+std::vector<int64_t> shard_owners(const std::vector<int64_t>& elements, int64_t ranks);
 
 class OptimizerShard {
  public:

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "nn/module.h"
 #include "tensor/collective.h"
 
 namespace mullion {
@@ -33,6 +34,10 @@ class StepRanks {
   virtual void add_up(Tensor& /*squares*/) const {}
   // Whether this rank updates a part of the weights alone, whose moments it saves alone.
   virtual bool has_part() const { return false; }
+  // Where it does: all that is trained, whole in the model and in memory of the host, on the first
+  // rank with its values, until let_go() or the next pass. All ranks call it at once.
+  virtual std::vector<NamedParameter> collect() { return {}; }
+  virtual void let_go() {}
   int64_t rank() const { return ranks_.rank(); }
 
  protected:

@@ -319,6 +319,8 @@ TEST_F(CheckpointTest, IdentityNamesTheFieldsThatDiffer) {
     EXPECT_EQ(error.fault(), Fault::usage);
   }
   check_identity(info, other, {"train.batch_size", "lora.rank"});
+  // What changes no result is only told, also where the checkpoint says nothing of it.
+  check_identity(info, other, {}, {"train.batch_size", "lora.rank"});
 }
 
 TEST_F(CheckpointTest, NamesOfFilesStayInTheFolder) {

@@ -137,7 +137,6 @@ TEST_F(RanksTest, AShardedOptimizerChangesNothing) {
               contents(at(std::string("runs/shard/last/") + file)));
   EXPECT_TRUE(fs::exists(at("runs/shard/last/optimizer.rank-001.safetensors")));
   EXPECT_FALSE(fs::exists(at("runs/shard/last/optimizer.safetensors")));
-  refused("train_tic --data-dir cue --shard full --max-steps 1", 2, {"--shard full"});
 }
 
 // --shard full: the losses of a run without, for pairs beside frozen weights and for all that is
@@ -149,7 +148,7 @@ TEST_F(RanksTest, SpreadWeightsChangeNoLoss) {
     const auto ranks = started(n, lora + "--shard full --name lora" + std::to_string(n));
     expect_near(losses("runs/lora"), losses("runs/lora" + std::to_string(n)), 1e-6);
     expect_near(losses("runs/lora", "val"), losses("runs/lora" + std::to_string(n), "val"), 1e-6);
-    EXPECT_NE(ranks.logs[0].find("spread     over"), std::string::npos) << ranks.logs[0];
+    EXPECT_NE(ranks.logs[0].find("moments take at most"), std::string::npos) << ranks.logs[0];
   }
   // The adapter is whole, and of the same weights.
   const auto ppl = [&](const std::string& run) {
@@ -197,15 +196,20 @@ TEST_F(RanksTest, ARunMayChangeWhatIsSharded) {
   const std::string scratch =
       "train_llama pretrain --model-config base/config.json --data train.bin --ctx-size 64 "
       "--output runs --warmup-steps 0 --lr 3e-3 --threads 1 -b 1 --grad-accum-steps 6 "
-      "--grad-checkpointing --resume auto ";
+      "--resume auto ";
+  const std::string full = "--name a --shard full --grad-checkpointing ";
   started(1, scratch + "--max-steps 8 --name b");
-  started(2, scratch + "--max-steps 2 --name a --shard full");
+  started(2, scratch + "--max-steps 2 " + full);
   EXPECT_TRUE(fs::exists(at("runs/a/last/optimizer.rank-001.safetensors")));
-  started(2, scratch + "--max-steps 4 --name a --shard optimizer");
-  started(3, scratch + "--max-steps 5 --name a --shard full");
-  started(2, scratch + "--max-steps 6 --name a --shard full");
+  started(2, scratch + "--max-steps 4 --name a --shard optimizer --grad-checkpointing");
+  started(3, scratch + "--max-steps 5 " + full);
+  started(2, scratch + "--max-steps 6 --no-overlap " + full);
   started(1, scratch + "--max-steps 7 --name a");
-  started(2, scratch + "--max-steps 8 --name a --shard full");
+  // Blocks are computed again where they were not before: told, for the results are the same.
+  const auto ranks = started(2, scratch + "--max-steps 8 " + full);
+  EXPECT_NE(ranks.logs[0].find("but        model.grad_checkpointing is true, was false"),
+            std::string::npos)
+      << ranks.logs[0];
   expect_near(losses("runs/b"), losses("runs/a"), 1e-5);
 }
 

@@ -138,6 +138,53 @@ TEST(FullShard, HasTheLossesAndWeightsOfOneProcess) {
     }
 }
 
+// Sums that travel while the next block computes: the same bits, and what the plan says of bytes.
+TEST(FullShard, OverlapChangesNoBitAndRanksSendWhatIsSaid) {
+  for (const int64_t count : {2, 3}) {
+    std::vector<Result> results;
+    for (const bool overlap : {true, false})
+      run_ranks(count, [&](Communicator& ranks) {
+        Training training(true);
+        const auto full =
+            std::make_shared<FullShard>(ranks, *training.model, blocks(*training.model), Device{},
+                                        2 * count, FullShardOptions{.overlap = overlap});
+        UpdateStep update(full->pieces(), make_adamw(full->own(training.groups)), training.loss(),
+                          {.max_norm = 0.05, .ranks = full});
+        const SentBytes before = ranks.sent();
+        Result result;
+        make_steps(update, ranks.rank(), count, 2 * count, result);
+        const SentBytes after = ranks.sent();
+        EXPECT_EQ(after.gathered - before.gathered + after.exchanged - before.exchanged,
+                  kSteps * full->plan().sent_bytes());
+        full->collect();
+        if (ranks.rank() > 0) return;
+        result.values = copies(trainable_parameters(*training.model));
+        results.push_back(std::move(result));
+      });
+    EXPECT_EQ(results[0].losses, results[1].losses);
+    for (size_t i = 0; i < results[0].values.size(); ++i)
+      ASSERT_EQ(results[0].values[i].value.to_vector<float>(),
+                results[1].values[i].value.to_vector<float>());
+  }
+}
+
+// A pass that fails in its backward leaves no trace in the next one.
+TEST(FullShard, GoesOnAfterABackwardPassThatFailed) {
+  run_ranks(2, [](Communicator& ranks) {
+    Training training(false);
+    FullShard full(ranks, *training.model, blocks(*training.model), Device{}, 2);
+    const auto batch = Training::batch(ranks.rank());
+    const auto loss = [&] { return training.model->loss(batch[0], batch[1], 0.02); };
+    const double value = loss().item();
+    EXPECT_THROW(full.backward(Tensor::full({}, 1)), Error);  // nothing to go back through
+    EXPECT_EQ(loss().item(), value);
+    full.backward(loss());
+    std::vector<Tensor> losses = {Tensor::full({}, value)};
+    full.finish(losses);
+    for (const NamedParameter& piece : full.pieces()) EXPECT_TRUE(grad(piece.value).defined());
+  });
+}
+
 TEST(FullShard, ANaNOfOneRankSkipsTheStepOnAll) {
   run_ranks(2, [](Communicator& ranks) {
     Training training(false);

@@ -1,0 +1,33 @@
+#include "models/llama/spread_load.h"
+
+#include "nn/placeholder.h"
+#include "nn/state.h"
+#include "tensor/check.h"
+
+namespace mullion {
+
+std::unique_ptr<Llama> load_llama_but_blocks(const LlamaCheckpoint& checkpoint,
+                                             const LlamaLoadOptions& options) {
+  const TensorSource& weights = *checkpoint.weights;
+  CHECK_AS(Fault::usage, !options.as_stored || !is_quantised(weights), weights.name(),
+           ": matrices in blocks cannot be spread over ranks");
+  auto model = [&] {
+    const MatricesComeLater later;
+    return std::make_unique<Llama>(checkpoint.config);
+  }();
+  for_each_parameter(*model, [&](const std::string& name, Tensor& p) {
+    if (is_placeholder(p)) {
+      const bool stays = options.as_stored && weights.at(name).type == StoredType::bf16;
+      const DType held = stays ? DType::bf16 : options.matrix_dtype;
+      if (name.starts_with("model.layers.")) {
+        p = raw::expand(Tensor::empty({1, 1}, held), p.shape());
+        return;
+      }
+      p = Tensor::empty(p.shape(), held);
+    }
+    load_tensor(weights, name, p);
+  });
+  return model;
+}
+
+}  // namespace mullion
