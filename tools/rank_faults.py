@@ -5,18 +5,22 @@ deadline, with the right exit code, its last checkpoint whole (the next injectio
   BIN=build/bin tools/rank_faults.py --count 200 --seed 1
 
 Faults: kill (-9), stop (SIGSTOP), term (TERM at one rank), late (a rank starts seconds later), missing (one
-does not start), differ (another configuration), save (-9 while a checkpoint is written), and with --cut, as
-root, a cut link between two network namespaces. Each run shards or not, and goes on from what the one before
-has left with another number of ranks. The last line counts them.
+does not start), differ (another configuration), save (-9 while a checkpoint is written), nan (a constant in
+one rank's memory is NaN for some steps), and with --cut, as root, a cut link between two network namespaces.
+Each run spreads nothing, the optimizer or the weights as well, and goes on from what the one before has left
+with another number of ranks. The last line counts them.
 """
 
 import argparse
 import collections
+import json
+import math
 import os
 import random
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -24,7 +28,9 @@ import time
 
 BIN = os.path.abspath(os.environ.get("BIN", "build/bin"))
 PEER_TIMEOUT, RENDEZVOUS = 3.0, 3.0
-SHARDS = ("none", "optimizer")
+SHARDS = {"none": (), "optimizer": ("--shard", "optimizer"), "full": ("--shard", "full", "--grad-checkpointing")}
+ANGLE = struct.pack("<f", math.cos(1))  # of the table of rotary positions, which no step changes
+NAN = struct.pack("<I", 0x7FC0DEAD)
 
 
 def shell(*command):
@@ -56,6 +62,39 @@ class Hosts:
     def remove(self):
         for name in self.names:
             subprocess.run(["ip", "netns", "delete", name], stderr=subprocess.DEVNULL)
+
+
+class Poison:
+    """While one lives, every place of a process's own memory that held ANGLE is NaN."""
+
+    def __init__(self, pid):
+        self.memory, self.places = open(f"/proc/{pid}/mem", "r+b", buffering=0), []
+        for line in open(f"/proc/{pid}/maps"):
+            span, rights, _, _, inode, *_ = line.split()
+            begin, end = (int(x, 16) for x in span.split("-"))
+            if not rights.startswith("rw") or inode != "0":
+                continue
+            try:
+                self.memory.seek(begin)
+                data = self.memory.read(end - begin)
+            except OSError:
+                continue
+            at = data.find(ANGLE)
+            while at >= 0:
+                self.places += [begin + at] if at % 4 == 0 else []
+                at = data.find(ANGLE, at + 1)
+        self.put(ANGLE, NAN)
+
+    def put(self, old, new):
+        for place in self.places:
+            self.memory.seek(place)
+            if self.memory.read(4) == old:  # memory that is something else by now stays
+                self.memory.seek(place)
+                self.memory.write(new)
+
+    def end(self):
+        self.put(NAN, ANGLE)
+        self.memory.close()
 
 
 class Run:
@@ -96,6 +135,18 @@ class Run:
             return int(re.search(r'"step": ?(\d+)', lines[-1]).group(1))
         except (OSError, IndexError, AttributeError):
             return 0
+
+    def losses(self):
+        lines = open(self.folder + "/runs/x/metrics.jsonl").read().split("\n")[:-1]
+        return [json.loads(line)["loss"] for line in lines]
+
+    def wait_losses(self, good, deadline=60):
+        begin = time.monotonic()
+        while not good(self.losses()):
+            if time.monotonic() - begin > deadline or any(p.poll() is not None for p in self.processes.values()):
+                return False
+            time.sleep(0.02)
+        return True
 
     def wait_steps(self, more, deadline=300):
         begin, first = time.monotonic(), self.step()
@@ -140,9 +191,9 @@ def inject(kind, folder, ranks, number, draw, hosts):
     if kind == "differ":
         extra = ("--weight-decay", "0.RANK")
     extra += ("--save-every", "1" if kind == "save" else "5")
-    shard = draw.choice(SHARDS)
-    if shard != "none":
-        extra += ("--shard", shard)
+    if kind == "nan":
+        extra += ("--max-skipped", "1000000")
+    extra += SHARDS[draw.choice(sorted(SHARDS))]
     run = Run(folder, ranks, number, extra, delays, hosts if kind == "cut" else None)
     slack = 30  # seconds of a loaded machine
     try:
@@ -159,7 +210,18 @@ def inject(kind, folder, ranks, number, draw, hosts):
             return f"no steps: {run.log(0)[-300:]}"
         time.sleep(draw.uniform(0, 0.1))
         process = run.processes[victim]
-        if kind in ("term", "late"):
+        if kind == "nan":
+            before = len(run.losses())
+            poison = Poison(process.pid)
+            if not poison.places:
+                return f"no table of angles in the memory of rank {victim}"
+            left_out = run.wait_losses(lambda losses: "NaN" in losses[before:])
+            poison.end()
+            if not left_out:
+                return f"no step was left out: {run.log(0)[-300:]}"
+            if not run.wait_losses(lambda losses: "NaN" not in losses[-3:]):
+                return f"losses stay NaN: {run.log(0)[-300:]}"
+        if kind in ("term", "late", "nan"):
             process.send_signal(signal.SIGTERM)
             codes = run.codes(60)
             return None if set(codes.values()) == {75} else f"codes {codes}, {run.log(0)[-300:]}"
@@ -192,7 +254,7 @@ def main():
     shell(BIN + "/data_llama", "lexicon", "--rows", "200", "--length", "64", "--output", folder + "/made.bin",
           "--model-dir", folder + "/tiny")
     hosts = Hosts() if a.cut else None
-    kinds = ["kill", "stop", "term", "late", "missing", "differ", "save"] + (["cut"] if a.cut else [])
+    kinds = ["kill", "stop", "term", "late", "missing", "differ", "save", "nan"] + (["cut"] if a.cut else [])
     counts, failures = collections.Counter(), 0
     try:
         for number in range(a.count):
