@@ -56,9 +56,9 @@ struct OptionSpec {
   OptionSpec& required();
   OptionSpec& free_on_resume();
   OptionSpec& told_on_resume();  // same_results
-  OptionSpec& whole();         // is_whole
-  OptionSpec& any_integer();   // of seeds: none is too large
-  OptionSpec& refused_idle();  // must_count: who gives it wants something else than what happens
+  OptionSpec& whole();           // is_whole
+  OptionSpec& any_integer();     // of seeds: none is too large
+  OptionSpec& refused_idle();    // must_count: who gives it wants something else than what happens
   // The option counts only where another one has (has not) one of these values; without values,
   // where it is (is not) set.
   OptionSpec& only_with(std::string key, std::vector<std::string> values = {});

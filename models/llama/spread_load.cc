@@ -2,6 +2,7 @@
 
 #include "nn/placeholder.h"
 #include "nn/state.h"
+#include "tensor/absent.h"
 #include "tensor/check.h"
 
 namespace mullion {
@@ -11,16 +12,13 @@ std::unique_ptr<Llama> load_llama_but_blocks(const LlamaCheckpoint& checkpoint,
   const TensorSource& weights = *checkpoint.weights;
   CHECK_AS(Fault::usage, !options.as_stored || !is_quantised(weights), weights.name(),
            ": matrices in blocks cannot be spread over ranks");
-  auto model = [&] {
-    const MatricesComeLater later;
-    return std::make_unique<Llama>(checkpoint.config);
-  }();
+  auto model = without_matrices<Llama>(checkpoint.config);
   for_each_parameter(*model, [&](const std::string& name, Tensor& p) {
-    if (is_placeholder(p)) {
+    if (is_absent(p)) {
       const bool stays = options.as_stored && weights.at(name).type == StoredType::bf16;
       const DType held = stays ? DType::bf16 : options.matrix_dtype;
       if (name.starts_with("model.layers.")) {
-        p = raw::expand(Tensor::empty({1, 1}, held), p.shape());
+        p = absent_tensor(p.shape(), held, name);
         return;
       }
       p = Tensor::empty(p.shape(), held);

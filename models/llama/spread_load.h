@@ -1,5 +1,5 @@
 // A LLaMA of which no process reads more than its part (optim/parallel/full_shard.h): the matrices
-// of its blocks are placeholders (nn/placeholder.h) until someone fills them.
+// of its blocks are absent (tensor/absent.h) until someone fills them.
 #pragma once
 #include <memory>
 
@@ -7,8 +7,8 @@
 
 namespace mullion {
 
-// As load_llama(), in memory of the host, but for the matrices of the blocks: placeholders of the
-// type that they are to be held in, whose values load_tensor() reads by their names. Error(usage)
+// As load_llama(), in memory of the host, but for the matrices of the blocks: absent, of the
+// type that they are to be held in. Their values load_tensor() reads by their names. Error(usage)
 // where they would be held in the blocks of the file.
 std::unique_ptr<Llama> load_llama_but_blocks(const LlamaCheckpoint& checkpoint,
                                              const LlamaLoadOptions& options);

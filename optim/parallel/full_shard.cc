@@ -5,8 +5,8 @@
 #include <utility>
 
 #include "autograd/engine.h"
-#include "nn/placeholder.h"
 #include "optim/parallel/piece.h"
+#include "tensor/absent.h"
 #include "tensor/check.h"
 #include "tensor/kernel_table.h"
 #include "tensor/op_scope.h"
@@ -59,7 +59,7 @@ FullShard::FullShard(Communicator& ranks, Module& model, const std::vector<Modul
     const auto found = unit_of.find(&p.value.impl());
     Unit& unit = units_[found == unit_of.end() ? units.size() : found->second];
     Flat& flat = requires_grad(p.value) ? unit.trained : unit.frozen;
-    flat.members.push_back({p.name, p.value, 0, p.value.impl().offset, is_placeholder(p.value)});
+    flat.members.push_back({p.name, p.value, 0, p.value.impl().offset, is_absent(p.value)});
   }
   for (Unit& unit : units_) {
     unit.trained.type = DType::f32;
@@ -99,8 +99,6 @@ int64_t FullShard::lay_out(Flat& flat) const {
   for (const Member& m : flat.members)
     CHECK(m.value.impl().storage.use_count() == storages[m.value.impl().storage.get()].second,
           "--shard full: the elements of ", m.name, " have other tensors as well");
-  for (const Member& m : flat.members)
-    if (m.later) m.value.impl().strides = m.value.shape().strides();
   flat.share = plan_.part(bytes) / size_of(flat.type);
   return bytes;
 }

@@ -31,7 +31,7 @@ struct FullShardOptions {
   int64_t ranks_a_pass = 1;  // of StepRanks
   bool overlap = true;       // false: sums of gradients are waited for at once, in less memory
   bool rest_stays = false;   // of SpreadPlan
-  // Gives a placeholder (nn/placeholder.h) of the model, by its name, its values; asked for those
+  // Gives an absent tensor (tensor/absent.h) of the model, by its name, values; asked for those
   // that this rank has a part of, one after another.
   std::function<void(const std::string& name, const Tensor& value)> fill = {};
 };
@@ -69,7 +69,7 @@ class FullShard : public StepRanks, private UnitWatch {
     Tensor value;
     int64_t at = 0;      // its storage's first byte in the flat
     int64_t offset = 0;  // of its first element in its storage, in elements
-    bool later = false;  // a placeholder so far
+    bool later = false;  // absent so far
     int64_t first() const { return at / size_of(value.dtype()) + offset; }  // element of the flat
   };
   // The weights of a unit of one kind, one after another as their storages were.
