@@ -39,12 +39,17 @@ BlockMatrix load_blocks(const TensorSource& source, const std::string& name, con
   return to_device(host, device);
 }
 
-void load_tensors(const TensorSource& source, const std::vector<NamedParameter>& tensors) {
+void check_tensors(const TensorSource& source, const std::vector<NamedParameter>& tensors) {
   std::set<std::string> expected;
   for (const NamedParameter& t : tensors) expected.insert(t.name);
   for (const TensorEntry& entry : source.entries())
     CHECK_AS(Fault::bad_file, expected.count(entry.name), source.name(), ": tensor ", entry.name,
              " ", shape_text(entry.shape), " is no part of the model");
+  for (const NamedParameter& t : tensors) source.at(t.name);
+}
+
+void load_tensors(const TensorSource& source, const std::vector<NamedParameter>& tensors) {
+  check_tensors(source, tensors);
   for (const NamedParameter& t : tensors) load_tensor(source, t.name, t.value);
 }
 

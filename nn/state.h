@@ -17,7 +17,9 @@ void load_tensor(const TensorSource& source, const std::string& name, const Tens
 // scale is NaN or infinite.
 BlockMatrix load_blocks(const TensorSource& source, const std::string& name, const Shape& shape,
                         Device device);
-// Fills every one of the tensors; one that the source lacks, or has beyond them, is an error.
+// Error(bad_file) names a tensor that the source lacks, or has beyond these.
+void check_tensors(const TensorSource& source, const std::vector<NamedParameter>& tensors);
+// Fills every one of the tensors, which must be those of the source.
 void load_tensors(const TensorSource& source, const std::vector<NamedParameter>& tensors);
 // Writes f32, bf16 and i64 tensors of any device, atomically.
 void save_tensors(const std::filesystem::path& path, const std::vector<NamedParameter>& tensors,

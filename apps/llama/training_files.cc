@@ -80,13 +80,13 @@ TrainingState LlamaTraining::state() {
 }
 
 void LlamaTraining::restore(const CheckpointInfo& checkpoint) {
-  const auto load = [&] {
-    if (lora_)
-      load_adapter_values(*model_, checkpoint.path("adapter"));
-    else
-      load_tensors(*open_safetensors(checkpoint.path("model")), named_parameters(*model_));
-  };
-  full_ ? full_->refill(load) : load();
+  const auto load_adapter = [&] { load_adapter_values(*model_, checkpoint.path("adapter")); };
+  if (lora_) {
+    full_ ? full_->refill(load_adapter) : load_adapter();
+  } else {
+    const auto source = open_safetensors(checkpoint.path("model"));
+    full_ ? full_->refill(*source) : load_tensors(*source, named_parameters(*model_));
+  }
   update_->load(checkpoint.folder);
 }
 

@@ -86,10 +86,8 @@ void TicTrainer::describe() const {
 }
 
 void TicTrainer::restore(const CheckpointInfo& c) {
-  const auto load = [&] {
-    load_tensors(*open_safetensors(c.path(kWeightsFile)), named_parameters(*model_));
-  };
-  full_ ? full_->refill(load) : load();
+  const auto source = open_safetensors(c.path(kWeightsFile));
+  full_ ? full_->refill(*source) : load_tensors(*source, named_parameters(*model_));
   update_->load(c.folder);
 }
 

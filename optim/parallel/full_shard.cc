@@ -1,10 +1,10 @@
 #include "optim/parallel/full_shard.h"
 
 #include <algorithm>
-#include <set>
 #include <utility>
 
 #include "autograd/engine.h"
+#include "nn/state.h"
 #include "optim/parallel/piece.h"
 #include "tensor/absent.h"
 #include "tensor/check.h"
@@ -68,7 +68,14 @@ FullShard::FullShard(Communicator& ranks, Module& model, const std::vector<Modul
   plan_.check();
   for (Unit& unit : units_) {
     for (Flat* flat : {&unit.frozen, &unit.trained}) {
-      deal(*flat, options);
+      if (flat->share > 0) flat->part = Tensor::zeros({flat->share}, flat->type, device_);
+      deal(*flat, [&](const Member& m) {
+        if (!m.later) return m.value;
+        CHECK(options.fill, "--shard full: ", m.name, " has no values");
+        const Tensor values = Tensor::empty(m.value.shape(), m.value.dtype());
+        options.fill(m.name, values);
+        return values;
+      });
       release(*flat);
     }
     cut(unit.trained);
@@ -103,26 +110,16 @@ int64_t FullShard::lay_out(Flat& flat) const {
   return bytes;
 }
 
-// This rank's part of the elements that are here, or are made for it.
-void FullShard::deal(Flat& flat, const FullShardOptions& options) const {
-  if (flat.share == 0) return;
+// Into this rank's part of a flat, the values of those tensors that reach into it.
+void FullShard::deal(const Flat& flat, const std::function<Tensor(const Member&)>& value_of) const {
   const int64_t size = flat.share * size_of(flat.type), begin = rank() * size;
-  flat.part = Tensor::zeros({flat.share}, flat.type, device_);
-  std::set<const Storage*> done;
   for (const Member& m : flat.members) {
-    std::shared_ptr<Storage> storage = m.value.impl().storage;
-    if (!done.insert(storage.get()).second) continue;
-    const int64_t from = std::max(begin, m.at);
-    const int64_t bytes = m.later ? m.value.bytes() : storage->bytes();
-    const int64_t to = std::min(begin + size, m.at + bytes);
+    const int64_t from = std::max(begin, m.begin());
+    const int64_t to = std::min(begin + size, m.begin() + m.value.bytes());
     if (from >= to) continue;
-    if (m.later) {
-      CHECK(options.fill, "--shard full: ", m.name, " has no values");
-      const Tensor values = Tensor::empty(m.value.shape(), m.value.dtype());
-      options.fill(m.name, values);
-      storage = values.impl().storage;
-    }
-    raw::copy_into(view(storage, DType::u8, from - m.at, to - from),
+    const Tensor values = value_of(m);
+    const int64_t first = values.impl().offset * size_of(values.dtype()) - m.begin();
+    raw::copy_into(view(values.impl().storage, DType::u8, first + from, to - from),
                    view(flat.part.impl().storage, DType::u8, from - begin, to - from));
   }
 }
@@ -346,6 +343,20 @@ std::vector<NamedParameter> FullShard::collect() {
     for (const Member& m : flat.members) trained.push_back({m.name, m.value});
   }
   return trained;
+}
+
+void FullShard::refill(const TensorSource& source) {
+  std::vector<NamedParameter> trained;
+  for (const Unit& unit : units_)
+    for (const Member& m : unit.trained.members) trained.push_back({m.name, m.value});
+  check_tensors(source, trained);
+  let_go();
+  for (const Unit& unit : units_)
+    deal(unit.trained, [&](const Member& m) {
+      const Tensor values = Tensor::empty(m.value.shape(), m.value.dtype());
+      load_tensor(source, m.name, values);
+      return values;
+    });
 }
 
 void FullShard::refill(const std::function<void()>& load) {

@@ -27,6 +27,8 @@
 
 namespace mullion {
 
+class TensorSource;
+
 struct FullShardOptions {
   int64_t ranks_a_pass = 1;  // of StepRanks
   bool overlap = true;       // false: sums of gradients are waited for at once, in less memory
@@ -57,9 +59,11 @@ class FullShard : public StepRanks, private UnitWatch {
 
   std::vector<NamedParameter> collect() override;
   void let_go() override;
-  // Calls load, which gives all that is trained its values in the model, and keeps this rank's
-  // part.
+  // What is trained gets other values, of which this rank keeps its part: those that `load` gives
+  // it in the model, all at once in memory of the host; or those of a source that has exactly these
+  // tensors, of which the ones that this rank has a part of are read, one after another.
   void refill(const std::function<void()>& load);
+  void refill(const TensorSource& source);
 
   const SpreadPlan& plan() const { return plan_; }
 
@@ -71,6 +75,7 @@ class FullShard : public StepRanks, private UnitWatch {
     int64_t offset = 0;  // of its first element in its storage, in elements
     bool later = false;  // absent so far
     int64_t first() const { return at / size_of(value.dtype()) + offset; }  // element of the flat
+    int64_t begin() const { return at + offset * size_of(value.dtype()); }  // byte of the flat
   };
   // The weights of a unit of one kind, one after another as their storages were.
   struct Flat {
@@ -97,7 +102,7 @@ class FullShard : public StepRanks, private UnitWatch {
   void begin_unit(const Module& module) override;
   void end_unit(const Module& module) noexcept override;
   int64_t lay_out(Flat& flat) const;
-  void deal(Flat& flat, const FullShardOptions& options) const;
+  void deal(const Flat& flat, const std::function<Tensor(const Member&)>& value_of) const;
   void call(Unit& unit);
   void land(Unit& unit);
   void release(Unit& unit);

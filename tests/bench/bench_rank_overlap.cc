@@ -8,14 +8,17 @@
 //
 // and the hidden share is (after - within) / (after - free), of medians. With a core for each rank:
 //   bench_rank_overlap [--ranks 2] [--steps 7] [--passes 1] [--layers 8] [--tokens 512] [--ms 1]
-//                      [--mb-s 100]
-// `passes` are those of a rank in a step. The last line of stdout is one JSON object.
+//                      [--mb-s 100] [--full 0]
+// `passes` are those of a rank in a step. --full 1: weights are spread (full_shard.h), and what is
+// not hidden are also the gathers of weights, ahead of which the blocks are too short. The last
+// line of stdout is one JSON object.
 #include <cstdio>
 #include <map>
 #include <string>
 
 #include "models/llama/model.h"
 #include "nn/init.h"
+#include "optim/parallel/full_shard.h"
 #include "optim/parallel/rank_sum.h"
 #include "optim/update_step.h"
 #include "tensor/local_collective.h"
@@ -29,7 +32,7 @@ using Numbers = std::map<std::string, double>;
 
 Numbers parse(int argc, char** argv) {
   Numbers numbers = {{"--ranks", 2},    {"--steps", 7}, {"--passes", 1}, {"--layers", 8},
-                     {"--tokens", 512}, {"--ms", 1},    {"--mb-s", 100}};
+                     {"--tokens", 512}, {"--ms", 1},    {"--mb-s", 100}, {"--full", 0}};
   for (int i = 1; i < argc; i += 2) {
     const auto at = numbers.find(argv[i]);
     CHECK_AS(Fault::usage, at != numbers.end(), argv[i], ": unknown");
@@ -44,14 +47,25 @@ struct Training {
   std::unique_ptr<Llama> model;
   std::unique_ptr<UpdateStep> update;
 
-  Training(Communicator& ranks, const LlamaConfig& config, int64_t passes, bool overlap)
+  Training(Communicator& ranks, const LlamaConfig& config, int64_t passes, bool overlap, bool full)
       : model(std::make_unique<Llama>(config)) {
     model->initialize(1);
     set_trainable(*model, [](const std::string&) { return true; });
-    const auto parameters = trainable_parameters(*model);
+    auto parameters = trainable_parameters(*model);
     UpdateOptions options;
-    options.ranks = std::make_shared<RankSum>(ranks, parameters, passes * ranks.size(),
-                                              RankSumOptions{.overlap = overlap});
+    if (full) {
+      model->set_recompute(Recompute::block);
+      std::vector<Module*> blocks;
+      for (const auto& layer : model->layers()) blocks.push_back(layer.get());
+      const auto spread =
+          std::make_shared<FullShard>(ranks, *model, blocks, Device{}, passes * ranks.size(),
+                                      FullShardOptions{.overlap = overlap});
+      parameters = spread->pieces();
+      options.ranks = spread;
+    } else {
+      options.ranks = std::make_shared<RankSum>(ranks, parameters, passes * ranks.size(),
+                                                RankSumOptions{.overlap = overlap});
+    }
     update = std::make_unique<UpdateStep>(
         parameters, make_adamw({{parameters, 1, 0}}),
         [this](const UpdateStep::Inputs& in) { return model->loss(in[0], in[1], 1e-3); },
@@ -73,7 +87,7 @@ std::vector<double> step_seconds(const Numbers& numbers, const LlamaConfig& conf
       static_cast<int64_t>(numbers.at("--ranks")),
       [&](Communicator& ranks) {
         set_num_threads(1);
-        Training training(ranks, config, passes, overlap);
+        Training training(ranks, config, passes, overlap, numbers.at("--full") > 0);
         std::vector<int64_t> ids(static_cast<size_t>(config.max_position_embeddings));
         for (size_t i = 0; i < ids.size(); ++i)
           ids[i] = static_cast<int64_t>(i * 7 + 1) % config.vocab_size;
@@ -113,11 +127,12 @@ void measure(const Numbers& numbers, bool smoke) {
   const double f = bench::Spread(free).median, a = bench::Spread(after).median,
                w = bench::Spread(within).median;
   std::printf(
-      "{\"bench\": \"rank_overlap\", \"ranks\": %.0f, \"passes\": %.0f, \"gradients_mib\": %.1f, "
+      "{\"bench\": \"rank_overlap\", \"full\": %.0f, \"ranks\": %.0f, \"passes\": %.0f, "
+      "\"gradients_mib\": %.1f, "
       "\"ms\": %g, \"mb_s\": %g, \"free_s\": %.4f, \"after_s\": %.4f, \"within_s\": %.4f, "
       "\"hidden\": %.3f}\n",
-      numbers.at("--ranks"), numbers.at("--passes"), mib, numbers.at("--ms"), numbers.at("--mb-s"),
-      f, a, w, (a - w) / (a - f));
+      numbers.at("--full"), numbers.at("--ranks"), numbers.at("--passes"), mib, numbers.at("--ms"),
+      numbers.at("--mb-s"), f, a, w, (a - w) / (a - f));
 }
 
 }  // namespace
