@@ -11,9 +11,9 @@ constexpr int64_t kFewBlockRows = 8;
 // y = alpha x W^T + beta y + bias + residual for W of `rows` x `width`, x (m, width), y (m, rows);
 // backward: y = alpha x W + beta y, x (m, rows), y (m, width). All contiguous.
 //
-// On the CPU f32, or f64 for gradient checks. Forward in f32, where rounded_products.h allows it, x
-// is rounded to 8 bits with a scale for each 32 elements, and multiplied as integers; all other
-// products take W's exact values. On a GPU f32 or bf16, and W as the type of x holds it.
+// On the CPU f32, or f64 for gradient checks; on a GPU f32 or bf16. Where rounded_products.h allows
+// it x is rounded forward, to 8 bits with a scale for each 32 elements, and multiplied as integers
+// (f64 never); all other products take W's exact values, on a GPU as the type of x holds them.
 struct BlockMatmulArgs {
   const void* x;
   const void* blocks;

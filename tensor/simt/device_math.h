@@ -66,6 +66,12 @@ inline int __mulhi(int x, int y) { return static_cast<int>((int64_t{x} * y) >> 3
 inline unsigned long long __umul64hi(unsigned long long x, unsigned long long y) {
   return static_cast<unsigned long long>((static_cast<unsigned __int128>(x) * y) >> 64);
 }
+// Four products of signed bytes, added to c.
+inline int __dp4a(int a, int b, int c) {
+  for (int bit = 0; bit < 32; bit += 8)
+    c += static_cast<int8_t>(a >> bit) * static_cast<int8_t>(b >> bit);
+  return c;
+}
 inline unsigned __brev(unsigned x) {
   unsigned y = 0;
   for (int bit = 0; bit < 32; ++bit) y |= ((x >> bit) & 1u) << (31 - bit);

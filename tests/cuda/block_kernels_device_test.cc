@@ -1,6 +1,7 @@
-// Products with matrices of blocks and their rows on the device against the CPU's, every type. The
-// rows of x are what the CPU's rounding to 8 bits leaves as it is.
+// Products with matrices of blocks and their rows on the device against the CPU's, every type:
+// exact ones, and where rows of x may be rounded to 8 bits those of integers.
 #include "tensor/block_matrix.h"
+#include "tensor/rounded_products.h"
 #include "tests/block_bytes.h"
 #include "tests/cuda/device_array.h"
 #include "tests/cuda/device_runs.h"
@@ -25,6 +26,30 @@ class BlockKernels : public OnDevice<testing::TestWithParam<StoredType>> {
     return {here, to_device(here, kCuda)};
   }
   static int64_t width() { return 2 * static_cast<int64_t>(layout_of(GetParam()).block); }
+  // y = 0.5 x op(W) + y, and forward y = 0.5 x W^T + bias + residual as well.
+  static void multiply(Side& side, const Both& w, int64_t m, const Floats& x, const Floats& y,
+                       bool backward) {
+    BlockMatmulArgs args{.x = side.in(x),
+                         .blocks = w.on(side),
+                         .y = side.in_out(y),
+                         .type = GetParam(),
+                         .dtype = side.type(),
+                         .m = m,
+                         .rows = w.here.rows(),
+                         .width = w.here.width(),
+                         .backward = backward,
+                         .alpha = 0.5,
+                         .beta = 1};
+    side.table().block_matmul(args);
+    if (backward) return;
+    args.beta = 0;
+    args.y = side.out(m * args.rows);
+    args.bias = side.exact_in(spread(args.rows, 5, DType::f32));
+    args.residual = side.in(y);
+    side.table().block_matmul(args);
+  }
+  // Made-up weights are as large as 80: in bf16, whose 8 bits hold these rows, their sums cancel.
+  static float tolerance(DType type) { return type == DType::bf16 ? 1e-1f : 2e-5f; }
   static Floats activations(int64_t n) {
     Floats x(static_cast<size_t>(n));
     for (size_t i = 0; i < x.size(); ++i)
@@ -35,7 +60,7 @@ class BlockKernels : public OnDevice<testing::TestWithParam<StoredType>> {
 INSTANTIATE_TEST_SUITE_P(Types, BlockKernels, testing::ValuesIn(kBlockTypes),
                          [](const auto& test) { return std::string(name_of(test.param)); });
 
-TEST_P(BlockKernels, ProductsOfFewAndOfManyRows) {
+TEST_P(BlockKernels, ExactProductsOfFewAndOfManyRows) {
   constexpr int64_t kRows = 7;
   const Both w = blocks(kRows, width());
   for (const DType type : {DType::f32, DType::bf16})
@@ -44,28 +69,44 @@ TEST_P(BlockKernels, ProductsOfFewAndOfManyRows) {
         SCOPED_TRACE(concat(name_of(type), ", ", m, " rows", backward ? ", backward" : ""));
         const int64_t n = backward ? width() : kRows, k = backward ? kRows : width();
         const Floats x = activations(m * k), y = activations(m * n);
-        // Made-up weights are as large as 80: in bf16 their sums cancel.
-        compare_sides(type, 0, type == DType::bf16 ? 1e-1f : 2e-5f, [&](Side& side) {
-          BlockMatmulArgs args{.x = side.in(x),
-                               .blocks = w.on(side),
-                               .y = side.in_out(y),
-                               .type = GetParam(),
-                               .dtype = side.type(),
-                               .m = m,
-                               .rows = kRows,
-                               .width = width(),
-                               .backward = backward,
-                               .alpha = 0.5,
-                               .beta = 1};
-          side.table().block_matmul(args);
-          if (backward) return;
-          args.beta = 0;
-          args.y = side.out(m * n);
-          args.bias = side.exact_in(spread(kRows, 5, DType::f32));
-          args.residual = side.in(y);
-          side.table().block_matmul(args);
-        });
+        compare_sides(type, 0, tolerance(type),
+                      [&](Side& side) { multiply(side, w, m, x, y, backward); });
       }
+}
+
+// The CPU rounds in the same way, and its sums of integers are as exact; so the tolerance is that
+// of the sums of scaled ones. Rounding itself is a hundred times as much.
+TEST_P(BlockKernels, ProductsOfRoundedRows) {
+  constexpr int64_t kRows = 7;
+  const RoundedProducts allowed;
+  for (const int64_t wide : {width(), 3 * width()}) {  // a lane has one part of a row, or several
+    const Both w = blocks(kRows, wide);
+    for (const DType type : {DType::f32, DType::bf16})
+      for (const int64_t m : {int64_t{1}, int64_t{3}, kFewBlockRows, 2 * kFewBlockRows + 3}) {
+        SCOPED_TRACE(concat(name_of(type), ", ", m, " rows of ", wide));
+        Floats x = spread(m * wide, 3, type);
+        const Floats y = spread(m * kRows, 4, type);
+        for (int i = 0; i < 32; ++i) {
+          x[static_cast<size_t>(m * wide - 32 + i)] = 0;            // a group without a scale
+          x[static_cast<size_t>(i)] *= i % 2 ? 1 / 1024.0f : 4.0f;  // and one with a large one
+        }
+        compare_sides(type, 0, tolerance(type),
+                      [&](Side& side) { multiply(side, w, m, x, y, false); });
+      }
+  }
+}
+
+TEST_P(BlockKernels, ARowWithANanIsNanWhereItIsRounded) {
+  const RoundedProducts allowed;
+  const Both w = blocks(5, width());
+  Floats x = spread(2 * width(), 3, DType::f32);
+  for (const float bad : {NAN, INFINITY}) {
+    x[40] = bad;
+    Side side(kCuda, DType::f32, 0);
+    multiply(side, w, 2, x, spread(10, 4, DType::f32), false);
+    for (const Floats& y : side.results())
+      for (size_t i = 0; i < y.size(); ++i) EXPECT_EQ(std::isnan(y[i]), i < 5) << i;
+  }
 }
 
 TEST_P(BlockKernels, Rows) {
