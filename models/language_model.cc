@@ -22,7 +22,7 @@ Tensor LanguageModel::loss(const Tensor& ids, const Tensor& targets, double scal
   const Tensor own = pass ? pass->own(lines, 1) : lines;
   const int64_t rows = own.numel();
   return linear_cross_entropy(reshape(x, {rows, x.dim(2)}), head_weight(),
-                              raw::reshape(own, {rows}), scale);
+                              raw::reshape(own, {rows}), scale, kLossRows);
 }
 
 std::shared_ptr<const ContextPass> LanguageModel::context_pass(int64_t tokens) const {

@@ -30,10 +30,11 @@ class LanguageModel : public Module {
   // (B, T, V); for evaluation and generation.
   Tensor logits(const Tensor& ids, KvCache* cache = nullptr) const;
   // Sum over targets (B, T), each the token to follow ids there (-100: none), of their
-  // cross-entropy times `scale`. Logits never exist whole. Under context parallelism the sum is
-  // over the own tokens; the ranks' sums make the whole.
+  // cross-entropy times `scale`. Logits of kLossRows exist at a time. Under context parallelism the
+  // sum is over the own tokens; the ranks' sums make the whole.
   Tensor loss(const Tensor& ids, const Tensor& targets, double scale,
               const Tensor& dropout_stream = {}) const;
+  static constexpr int64_t kLossRows = 256;
 
   void set_pattern(const AttentionPattern& pattern) { pattern_ = pattern; }
   const AttentionPattern& pattern() const { return pattern_; }

@@ -67,6 +67,8 @@ void validate(const KvCacheOptions& o) {
            "--kv-positions rolled: --kv-mode mask knows original positions alone");
   CHECK_AS(Fault::usage, sinks_of(o) == 0,
            "--kv-mode mask: the published simulation protects no sinks");
+  CHECK_AS(Fault::usage, o.budget_percent <= 100, "--kv-budget ", o.budget_percent,
+           "%: --kv-mode mask counts of a whole text, of which 100% keep all");
   CHECK_AS(Fault::usage, o.heavy == 0.5,
            "--kv-mode mask: the published simulation has half of the budget by score");
 }

@@ -15,6 +15,7 @@
 
 #include "tensor/backend.h"
 #include "tensor/check.h"
+#include "tensor/freed_memory.h"
 #include "tensor/op_scope.h"
 #include "tensor/step_memory.h"
 
@@ -24,10 +25,6 @@ namespace {
 constexpr int64_t kAlignment = 64;
 constexpr int64_t kHugePage = 2 << 20;
 constexpr int64_t kSmallBlock = 64 << 10;  // below it malloc's own cache is good enough
-// Freed blocks are kept as long as, with the live ones, they stay below the most that was ever live
-// plus this: a training step then finds every block of the step before, and no memory is held that
-// was not needed once.
-constexpr int64_t kSlack = 64 << 20;
 
 struct Cache {
   std::mutex mutex;
@@ -133,7 +130,8 @@ void Storage::give_to_cpu() {
   }
   c.freed.emplace(capacity_, data_);
   c.cached += capacity_;
-  while (c.cached > 0 && c.use.live + c.cached > c.most_live + kSlack) {  // the largest go first
+  while (c.cached > 0 &&
+         c.use.live + c.cached > c.most_live + kFreedKept) {  // the largest go first
     auto largest = std::prev(c.freed.end());
     c.cached -= largest->first;
     std::free(largest->second);

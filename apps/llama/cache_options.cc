@@ -39,11 +39,12 @@ void add_cache_options(OptionTable& table, bool several) {
     table.add("cache.kind", "--kv", std::vector<std::string>{"full"}, kinds)
         .one_of(kv_kind_names());
     table.add_optional<std::vector<std::string>>(
-        "cache.budget", "--kv-budget", "tokens a head keeps, N or P% of the prompt, or a list");
+        "cache.budget", "--kv-budget",
+        "tokens a head keeps, N or P% of the prompt, also above 100%, or a list");
   } else {
     table.add("cache.kind", "--kv", "full", kinds).one_of(kv_kind_names());
     table.add_optional<std::string>("cache.budget", "--kv-budget",
-                                    "tokens a head keeps, N or P% of the prompt");
+                                    "tokens a head keeps, N or P% of the prompt, also above 100%");
   }
   table
       .add_optional<int64_t>("cache.sinks", "--kv-sinks",

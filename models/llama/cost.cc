@@ -4,6 +4,7 @@
 
 #include "models/llama/checkpoint_names.h"
 #include "tensor/block_matrix.h"
+#include "tensor/freed_memory.h"
 
 namespace mullion {
 
@@ -47,9 +48,9 @@ double stored_bytes(const LlamaConfig& config, const LlamaStep& step) {
 
 constexpr double kProgram = 40 << 20;  // with libraries, threads and a file's metadata
 // Freed blocks of a pass that fit nothing at the moment and are kept for the next one, up to what
-// tensor/storage.cc keeps.
-constexpr double kFreedPart = 1.0 / 8, kFreedMost = 64 << 20;
-constexpr double kHeadRows = 256;  // whose logits exist at a time (linear_cross_entropy)
+// the allocator keeps.
+constexpr double kFreedPart = 1.0 / 8, kFreedMost = kFreedKept;
+constexpr double kHeadRows = LanguageModel::kLossRows;
 
 // Of Recompute::mlp (models/llama/recompute.h).
 int64_t layers_without_mlp(const LlamaConfig& c) {

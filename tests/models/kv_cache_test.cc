@@ -269,6 +269,10 @@ TEST(KvCache, BudgetsThatDoNotFitAreRefusedByName) {
   o = bounded(KvKind::sink, 6);
   o.mode = KvMode::mask;
   refused(o, "sinks");
+  o = {.kind = KvKind::h2o, .budget_percent = 101, .mode = KvMode::mask};
+  refused(o, "101%");
+  o.mode = KvMode::drop;  // room for what follows the prompt
+  EXPECT_EQ(kv_shares(o, 1000).total(), 1010);
   // A part of a short prompt is at least one token; of a percentage that is exact, exactly that.
   o = {};
   o.kind = KvKind::local;
