@@ -310,10 +310,10 @@ void SlotCache::reserve(Layer& l, int64_t slots) {
     if (l.held > 0) raw::copy_into(tokens_of(*x, 0, l.held), tokens_of(larger, 0, l.held));
     *x = larger;
   }
-  // Token by token: the smaller blocks, a whole cache of them in the end, fit nothing to come. Once
-  // they are all free.
-  const bool on_cpu = shape_.device.type == DeviceType::cpu, is_last = &l == &layers_.back();
-  if (on_cpu && is_last && before > 0 && slots == before + 1) release_cached_memory();
+  // Token by token: the smaller blocks fit nothing to come, and those of all layers are a whole
+  // cache.
+  const bool on_cpu = shape_.device.type == DeviceType::cpu;
+  if (on_cpu && before > 0 && slots == before + 1) release_cached_memory();
 }
 
 void SlotCache::start_heads(Layer& l) {
