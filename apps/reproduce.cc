@@ -14,6 +14,7 @@
 #include "apps/reproduce/page.h"
 #include "apps/reproduce/sinklora.h"
 #include "tensor/check.h"
+#include "tensor/words.h"
 
 namespace mullion {
 namespace {
@@ -98,15 +99,14 @@ std::string plain_name(const std::string& name) {
 std::vector<std::string> chosen_arms(const Options& options,
                                      const std::vector<const Experiment*>& chosen,
                                      const World& world) {
-  std::vector<std::string> arms, plain;
+  std::vector<std::string> arms, plain, names;
   if (!options.has("reproduce.only")) return arms;
-  std::string names;
   for (const Experiment* e : chosen) {
     if (!e->unavailable(world.scale).empty()) continue;
     for (const Row& row : plan_of(*e, world).rows) {
       if (std::find(plain.begin(), plain.end(), plain_name(row.arm)) != plain.end()) continue;
       plain.push_back(plain_name(row.arm));
-      names += (names.empty() ? "" : "; ") + row.arm;
+      names.push_back(row.arm);
     }
   }
   const auto parts = options.get<std::vector<std::string>>("reproduce.only");
@@ -119,7 +119,7 @@ std::vector<std::string> chosen_arms(const Options& options,
       if (std::find(plain.begin(), plain.end(), name) != plain.end()) break;
     }
     CHECK_AS(Fault::usage, end > begin, "--only ", parts[begin],
-             ": no arm of what was asked for, which are: ", names);
+             ": no arm of what was asked for, which are: ", joined(names, "; "));
     arms.push_back(name);
     begin = end;
   }

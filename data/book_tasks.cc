@@ -4,6 +4,8 @@
 #include <array>
 #include <cctype>
 
+#include "tensor/words.h"
+
 namespace mullion {
 namespace {
 
@@ -35,9 +37,7 @@ std::optional<Passage> passage_from(const Book& book, size_t begin, size_t chara
 }
 
 std::string joined(const Book& book, Passage p) {
-  std::string text;
-  for (size_t i = p.begin; i < p.end; ++i) text += (i > p.begin ? "\n\n" : "") + book.paragraphs[i];
-  return text;
+  return joined(std::span(book.paragraphs).subspan(p.begin, p.end - p.begin), "\n\n");
 }
 
 std::vector<std::string_view> sentences(std::string_view paragraph) {

@@ -9,6 +9,7 @@
 #include "data/text_lines.h"
 #include "tensor/check.h"
 #include "tensor/io/json.h"
+#include "tensor/words.h"
 
 namespace mullion {
 namespace {
@@ -19,8 +20,7 @@ using std::filesystem::path;
 constexpr size_t kShownKeys = 200;  // characters
 
 std::string keys_of(const json& row) {
-  std::string keys;
-  for (const auto& [key, unused] : row.items()) keys += (keys.empty() ? "" : ", ") + key;
+  const std::string keys = joined(row.items(), ", ", [](const auto& field) { return field.key(); });
   return keys.size() > kShownKeys ? keys.substr(0, kShownKeys) + " ..." : keys;
 }
 

@@ -4,14 +4,13 @@
 
 #include "tensor/check.h"
 #include "tensor/io/sha256.h"
+#include "tensor/words.h"
 
 namespace mullion {
 
 std::string listing(const std::vector<std::string>& names) {
-  std::string out;
-  for (size_t i = 0; i < std::min<size_t>(names.size(), 10); ++i) {
-    out += (i > 0 ? ", " : "") + printable(names[i]);
-  }
+  std::string out =
+      joined(std::span(names).first(std::min<size_t>(names.size(), 10)), ", ", printable);
   if (names.size() > 10) out += concat(" and ", names.size() - 10, " more");
   return out;
 }

@@ -10,6 +10,7 @@
 #include "tensor/check.h"
 #include "tensor/io/file.h"
 #include "tensor/io/json.h"
+#include "tensor/words.h"
 
 namespace mullion {
 namespace {
@@ -56,8 +57,7 @@ class DocumentReader {
     if (value.is_string()) return value.get_ref<const std::string&>();
     CHECK_AS(Fault::bad_file, value.is_object(), where, ": neither an object nor a string");
     auto field = value.find(options_.field);
-    std::string keys;
-    for (const auto& [key, unused] : value.items()) keys += (keys.empty() ? "" : ", ") + key;
+    const std::string keys = joined(value.items(), ", ", [](const auto& f) { return f.key(); });
     CHECK_AS(Fault::bad_file, field != value.end(), where, ": no field '", options_.field,
              "' (it has: ", keys.substr(0, 200), ")");
     CHECK_AS(Fault::bad_file, field->is_string(), where, ": the field '", options_.field,
@@ -160,10 +160,8 @@ DocumentFiles document_files(const std::vector<path>& paths) {
 }
 
 std::string describe_left_out(const DocumentFiles& files) {
-  std::string text;
-  for (const auto& [kind, count] : files.left_out)
-    text += concat(text.empty() ? "" : ", ", count, " ", kind);
-  return text;
+  return joined(files.left_out, ", ",
+                [](const auto& kind) { return concat(kind.second, " ", kind.first); });
 }
 
 DocumentCounts read_documents(const std::vector<path>& files, const DocumentOptions& options,

@@ -10,6 +10,7 @@
 #include "data/tokenizer.h"
 #include "tensor/check.h"
 #include "tensor/io/json.h"
+#include "tensor/words.h"
 
 namespace mullion {
 namespace {
@@ -52,9 +53,8 @@ class JsonTokenizer {
   void refuse_component(const std::string& name, const json& object) const {
     const json* part = find_field(object, file_, name);
     if (!part) return;
-    std::string types;
-    for (const json* member : members(*part, (name + "s").c_str()))
-      types += (types.empty() ? "" : ", ") + type_of(*member);
+    const std::string types = joined(members(*part, (name + "s").c_str()), ", ",
+                                     [&](const json* member) { return type_of(*member); });
     if (!types.empty()) refuse(name, types);
   }
   // The members of a Sequence, and of those within it; of anything else, itself.
@@ -359,8 +359,7 @@ class JsonTokenizer {
     std::vector<std::string> types;
     if (const json* decoder = find_field(root_, file_, "decoder"))
       for (const json* part : members(*decoder, "decoders")) types.push_back(type_of(*part));
-    std::string list;
-    for (const std::string& type : types) list += (list.empty() ? "" : ", ") + type;
+    const std::string list = joined(types);
     const bool strips = !types.empty() && types.back() == "Strip";
     if (strips) types.pop_back();
     if (types == kFamily && strips == parts_.add_space_prefix) return;

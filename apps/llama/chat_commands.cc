@@ -7,6 +7,7 @@
 #include "apps/options/nearest.h"
 #include "apps/program/log.h"
 #include "tensor/io/file.h"
+#include "tensor/words.h"
 
 namespace mullion {
 namespace {
@@ -160,9 +161,7 @@ void ChatTerminal::save(const std::string& file) {
 void ChatTerminal::debug(const std::string& /*rest*/) {
   const ChatSession::Plan plan = session_.plan();
   say(plan.text + "\n");
-  std::string ids;
-  for (const int32_t id : plan.ids) ids += concat(ids.empty() ? "" : " ", id);
-  say(concat("ids  ", ids, "\n"));
+  say(concat("ids  ", joined(plan.ids, " "), "\n"));
   log_info(plan.ids.size(), " tokens, of which the cache has seen ",
            std::min<int64_t>(std::ssize(plan.ids), session_.cache().position()));
 }

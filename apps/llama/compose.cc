@@ -18,6 +18,7 @@
 #include "tensor/io/file_place.h"
 #include "tensor/io/json.h"
 #include "tensor/io/sha256.h"
+#include "tensor/words.h"
 
 namespace mullion {
 
@@ -145,18 +146,16 @@ class Composer {
   static void leave_out_chapterless(const RecipeSource& source,
                                     const std::vector<std::string>& files,
                                     std::vector<Book>& books) {
-    std::string names;
-    int64_t count = 0;
-    for (size_t i = 0; i < files.size(); ++i) {
-      if (!books[i].chapters.empty()) continue;
-      names += concat(count++ ? ", " : "", files[i]);
-    }
+    std::vector<std::string> without;
+    for (size_t i = 0; i < files.size(); ++i)
+      if (books[i].chapters.empty()) without.push_back(files[i]);
+    const std::string names = joined(without);
     std::erase_if(books, [](const Book& book) { return book.chapters.empty(); });
     CHECK_AS(
         Fault::bad_file, !books.empty(), "source ", source.name,
         ": no book has chapters with a heading (CHAPTER, BOOK, PART, a Roman number): ", names);
-    if (count > 0)
-      log_warning("source ", source.name, ": ", count,
+    if (!without.empty())
+      log_warning("source ", source.name, ": ", without.size(),
                   " books without headings give no opening of a chapter: ", names);
   }
 

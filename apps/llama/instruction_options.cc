@@ -7,25 +7,22 @@
 #include "apps/program/progress.h"
 #include "apps/program/signals.h"
 #include "tensor/check.h"
+#include "tensor/words.h"
 
 namespace mullion {
 
 namespace {
 constexpr size_t kShownIds = 8, kShownNotes = 5;
 
-std::string fields_not_used(const ConversationFile& file) {
-  std::string text;
-  for (const auto& [field, rows] : file.not_used)
-    text += concat(text.empty() ? "" : ", ", field, " (", rows, " rows)");
-  return text;
-}
-
 void tell(const InstructionRows& rows, const ChatTemplate& chat, const Tokenizer& tokenizer) {
   log_info("template   ", chat.describe());
   for (const ConversationFile& file : rows.files()) {
     log_info("rows       ", file.file, ": ", file.rows, " of shape ", file.shape);
-    const std::string unused = fields_not_used(file);
-    if (!unused.empty()) log_warning(file.file, ": fields not used: ", unused);
+    if (!file.not_used.empty())
+      log_warning(file.file,
+                  ": fields not used: ", joined(file.not_used, ", ", [](const auto& field) {
+                    return concat(field.first, " (", field.second, " rows)");
+                  }));
     if (file.bad > 0)
       log_warning(file.file, ": ", file.bad, " bad rows left out; the first: ", file.first_bad);
   }

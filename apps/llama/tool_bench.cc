@@ -16,6 +16,7 @@
 #include "tensor/io/file_place.h"
 #include "tensor/parallel.h"
 #include "tensor/random.h"
+#include "tensor/words.h"
 
 namespace mullion {
 namespace {
@@ -129,9 +130,7 @@ std::string type_text(const LlamaCheckpoint& checkpoint) {
   std::set<std::string> types;
   for (const TensorEntry& entry : checkpoint.weights->entries())
     if (entry.shape.size() > 1) types.emplace(name_of(entry.type));
-  std::string text;
-  for (const std::string& type : types) text += (text.empty() ? "" : "+") + type;
-  return types.size() > 1 ? "mixed " + text : text;
+  return (types.size() > 1 ? "mixed " : "") + joined(types, "+");
 }
 
 // "llama 135M Q4_1"
@@ -205,11 +204,10 @@ Outcome bench_model(const Options& options) {
   if (options.has("bench.csv"))  // now, not after the work
     check_file_place(options.get<fs::path>("bench.csv"));
   if (options.dry_run) {
-    std::string names;
-    for (const Test& test : tests) names += concat(names.empty() ? "" : ", ", test.name());
-    print_result(options, concat(line.name, " on ", backend, ", ", num_threads(),
-                                 " threads, weights ", held, ": would be timed ",
-                                 options.get<int64_t>("bench.repetitions"), " times: ", names));
+    print_result(options,
+                 concat(line.name, " on ", backend, ", ", num_threads(), " threads, weights ", held,
+                        ": would be timed ", options.get<int64_t>("bench.repetitions"),
+                        " times: ", joined(tests, ", ", [](const Test& t) { return t.name(); })));
     return result;
   }
   catch_stop_signals();

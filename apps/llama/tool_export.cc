@@ -12,6 +12,7 @@
 #include "models/llama/export_gguf.h"
 #include "tensor/io/atomic_folder.h"
 #include "tensor/io/file_place.h"
+#include "tensor/words.h"
 
 namespace mullion {
 namespace {
@@ -99,10 +100,9 @@ void print_gguf_plan(const Options& options, const LlamaConfig& config, StoredTy
     types[spec.type].second += size;
     bytes += size;
   }
-  std::string text;
-  for (const auto& [stored, sum] : types)
-    text += concat(text.empty() ? "" : ", ", sum.first, " in ", name_of(stored), " (", sum.second,
-                   " bytes)");
+  const std::string text = joined(types, ", ", [](const auto& t) {
+    return concat(t.second.first, " in ", name_of(t.first), " (", t.second.second, " bytes)");
+  });
   print_result(options, concat(output.string(), ": ", name_of(type), ", ", describe_rope(config),
                                ", tensors of ", bytes, " bytes would be written: ", text));
   result.set("tensor_bytes", bytes);

@@ -7,6 +7,7 @@
 #include "apps/program/log.h"
 #include "data/chat_template.h"
 #include "tensor/io/safetensors.h"
+#include "tensor/words.h"
 
 namespace mullion {
 namespace {
@@ -54,17 +55,16 @@ void report_types(Report& report, const TensorSource& weights) {
     bytes += entry.bytes;
   }
   JsonObject types;
-  std::string text;
-  for (const auto& [name, sum] : sums) {
+  for (const auto& [name, sum] : sums)
     types.set(name, JsonObject()
                         .set("tensors", sum.tensors)
                         .set("elements", sum.elements)
                         .set("bytes", sum.bytes));
-    text += concat(text.empty() ? "" : "; ", sum.tensors, " ", name, " (", mib(sum.bytes), ")");
-  }
   report.line("parameters",
               concat(elements, " in ", weights.entries().size(), " tensors, ", mib(bytes)));
-  report.line("types", text);
+  report.line("types", joined(sums, "; ", [](const auto& s) {
+                return concat(s.second.tensors, " ", s.first, " (", mib(s.second.bytes), ")");
+              }));
   report.json.set("parameters", elements).set("bytes", bytes).set("types", types);
 }
 
@@ -112,9 +112,7 @@ void report_tokenizer(Report& report, const fs::path& path) {
   const auto token = [&](const std::optional<int32_t>& id) {
     return id ? concat(*id, " ", tokenizer->token_text(*id)) : std::string("none");
   };
-  std::string ends;
-  for (const int32_t id : tokenizer->eos_ids())
-    ends += concat(ends.empty() ? "" : ", ", id, " ", tokenizer->token_text(id));
+  const std::string ends = joined(tokenizer->eos_ids(), ", ", token);
   const std::string kind =
       parts.model == "llama" ? std::string("SentencePiece BPE") : "byte-level BPE, " + parts.pre;
   report.line("tokenizer", concat(kind, ", ", tokenizer->vocab_size(), " tokens; BOS ",
@@ -133,15 +131,14 @@ void report_tokenizer(Report& report, const fs::path& path) {
 void report_adapter(Report& report, const fs::path& adapter) {
   const AdapterConfig config = read_adapter_config(adapter);
   const auto source = open_safetensors(adapter, "adapter_model");
-  std::string targets, saved;
-  for (const std::string& t : config.target_modules) targets += (targets.empty() ? "" : ", ") + t;
-  for (const std::string& t : config.modules_to_save) saved += (saved.empty() ? "" : ", ") + t;
+  const std::string saved = joined(config.modules_to_save);
   uint64_t elements = 0;
   for (const TensorEntry& entry : source->entries()) elements += entry.count;
-  report.line("adapter", concat(adapter.string(), ": rank ", config.r, ", alpha ",
-                                config.lora_alpha, config.use_rslora ? " (rslora)" : "", " on ",
-                                targets, saved.empty() ? "" : "; whole: " + saved, "; ", elements,
-                                " parameters in ", source->entries().size(), " tensors"));
+  report.line("adapter",
+              concat(adapter.string(), ": rank ", config.r, ", alpha ", config.lora_alpha,
+                     config.use_rslora ? " (rslora)" : "", " on ", joined(config.target_modules),
+                     saved.empty() ? "" : "; whole: " + saved, "; ", elements, " parameters in ",
+                     source->entries().size(), " tensors"));
   JsonObject json;
   json.set("path", adapter.string()).set("rank", config.r).set("alpha", config.lora_alpha);
   json.set("targets", config.target_modules).set("modules_to_save", config.modules_to_save);

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "tensor/words.h"
+
 namespace mullion {
 
 namespace {
@@ -88,16 +90,6 @@ constexpr Foreign kForeign[] = {
     {"--lora --lora-adapter --peft-model --adapter-path", "--adapter|--initial-adapter|--model"},
     {"--hf-repo -hf", "--model", "a folder or file on this machine"},
 };
-
-std::vector<std::string> split(std::string_view text, char between) {
-  std::vector<std::string> all;
-  for (size_t begin = 0; begin <= text.size();) {
-    const size_t end = std::min(text.find(between, begin), text.size());
-    all.emplace_back(text.substr(begin, end - begin));
-    begin = end + 1;
-  }
-  return all;
-}
 
 bool has(const std::vector<std::string>& list, std::string_view item) {
   return std::find(list.begin(), list.end(), item) != list.end();

@@ -8,6 +8,7 @@
 #include "apps/options/options.h"
 #include "apps/program/log.h"
 #include "tensor/check.h"
+#include "tensor/words.h"
 
 #ifndef MULLION_VERSION
 #define MULLION_VERSION "unknown"
@@ -177,9 +178,7 @@ std::string presets_text(const OptionTable& table) {
 
 std::string completion_text(const OptionTable& table) {
   const std::string program = table.program().substr(0, table.program().find(' '));
-  std::string words;
-  for (const std::string& flag : all_flags(table)) words += (words.empty() ? "" : " ") + flag;
-  return "complete -o default -W \"" + words + "\" " + program + "\n";
+  return "complete -o default -W \"" + joined(all_flags(table), " ") + "\" " + program + "\n";
 }
 
 // What the flags say, by key.

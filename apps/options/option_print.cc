@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "apps/options/options.h"
+#include "tensor/words.h"
 
 namespace mullion {
 
@@ -67,8 +68,7 @@ std::string row(std::string left, const std::string& right) {
 }
 
 std::string help_row(const OptionSpec& spec) {
-  std::string left;
-  for (const std::string& name : flag_names(spec)) left += (left.empty() ? "" : ", ") + name;
+  std::string left = joined(flag_names(spec));
   const bool negated = left.starts_with("--no-");
   if (spec.kind == OptionKind::boolean && spec.fallback == OptionValue(true) && !negated) {
     const std::string last = flag_names(spec).back();

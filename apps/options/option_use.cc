@@ -5,6 +5,7 @@
 #include "apps/options/options.h"
 #include "apps/program/log.h"
 #include "tensor/check.h"
+#include "tensor/words.h"
 
 namespace mullion {
 
@@ -34,21 +35,16 @@ std::vector<std::string> flag_words(const OptionSpec& spec, const OptionValue& v
   if (const auto* on = std::get_if<bool>(&value))
     return {*on || flag.starts_with("--no-") ? flag : "--no-" + flag.substr(2)};
   if (const auto* text = std::get_if<std::string>(&value)) return {flag, *text};
-  std::string words;
-  if (const auto* texts = std::get_if<std::vector<std::string>>(&value)) {
-    for (const std::string& text : *texts) words += (words.empty() ? "" : ",") + text;
-  } else {
-    words = toml_text(value);
-    std::erase_if(words, [](char c) { return c == '[' || c == ']' || c == ' '; });
-  }
+  if (const auto* texts = std::get_if<std::vector<std::string>>(&value))
+    return {flag, joined(*texts, ",")};
+  std::string words = toml_text(value);
+  std::erase_if(words, [](char c) { return c == '[' || c == ']' || c == ' '; });
   return {flag, words};
 }
 
 namespace {
 std::string flags_text(const OptionSpec& spec, const OptionValue& value) {
-  std::string text;
-  for (const std::string& word : flag_words(spec, value)) text += (text.empty() ? "" : " ") + word;
-  return text;
+  return joined(flag_words(spec, value), " ");
 }
 
 // What a rule's values are compared with: a text, the texts of a list, "true", "false".
@@ -88,11 +84,8 @@ std::string why_not(const UseRule& rule, const Options& options, const OptionTab
   const std::string from = place == "flag" ? "" : " (" + place + ")";
   if (rule.values.empty())
     return rule.inverted ? concat("with ", flags_text(*other, value), from) : "without " + flag;
-  std::string known;
-  if (!rule.inverted) {
-    for (const std::string& one : rule.values) known += (known.empty() ? "" : ", ") + one;
-    known = concat("; it is for ", flag, " ", known);
-  }
+  const std::string known =
+      rule.inverted ? "" : concat("; it is for ", flag, " ", joined(rule.values));
   return concat(options.has(rule.key) ? "with " + flags_text(*other, value) + from : "", known);
 }
 }  // namespace

@@ -6,6 +6,7 @@
 #include "apps/options/nearest.h"
 #include "apps/program/json_object.h"
 #include "tensor/check.h"
+#include "tensor/words.h"
 
 namespace mullion {
 
@@ -45,15 +46,8 @@ bool parse_bool(const std::string& text, const std::string& name) {
 }
 
 std::vector<std::string> split_commas(const std::vector<std::string>& texts) {
-  std::vector<std::string> parts;
-  for (const std::string& text : texts) {
-    size_t begin = 0;
-    while (begin <= text.size()) {
-      const size_t end = std::min(text.find(',', begin), text.size());
-      if (end > begin) parts.push_back(text.substr(begin, end - begin));
-      begin = end + 1;
-    }
-  }
+  std::vector<std::string> parts = split(joined(texts, ","), ',');
+  std::erase(parts, "");
   return parts;
 }
 
@@ -61,12 +55,6 @@ std::vector<std::string> split_commas(const std::vector<std::string>& texts) {
 std::string bound(double value) {
   const std::string text = json_number(value);
   return text.ends_with(".0") ? text.substr(0, text.size() - 2) : text;
-}
-
-std::string join(const std::vector<std::string>& texts) {
-  std::string all;
-  for (const std::string& text : texts) all += (all.empty() ? "" : ", ") + text;
-  return all;
 }
 
 void check_range(double value, const OptionLimits& limits, const std::string& name, bool integer) {
@@ -94,11 +82,8 @@ void check_choice(const std::string& text, const OptionLimits& limits, const std
 
 template <typename T>
 std::string toml_list(const std::vector<T>& values) {
-  std::string list = "[";
-  for (const T& value : values) {
-    list += (list.size() > 1 ? ", " : "") + toml_text(OptionValue(value));
-  }
-  return list + "]";
+  const auto text_of = [](const T& value) { return toml_text(OptionValue(value)); };
+  return "[" + joined(values, ", ", text_of) + "]";
 }
 }  // namespace
 
@@ -126,7 +111,7 @@ bool is_list(OptionKind kind) { return kind >= OptionKind::integers; }
 
 std::string limits_text(OptionKind kind, const OptionLimits& limits) {
   if (!limits.choices.empty())
-    return "one of " + join(limits.choices) + (limits.indexed ? ", each also with :INDEX" : "");
+    return "one of " + joined(limits.choices) + (limits.indexed ? ", each also with :INDEX" : "");
   if (kind == OptionKind::text || kind == OptionKind::texts || kind == OptionKind::boolean) {
     return "";
   }

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "tensor/check.h"
+#include "tensor/words.h"
 
 namespace mullion {
 
@@ -52,15 +53,7 @@ OptionSpec& OptionSpec::any_integer() {
   return *this;
 }
 
-std::vector<std::string> flag_names(const OptionSpec& spec) {
-  std::vector<std::string> names;
-  for (size_t begin = 0; begin <= spec.flags.size();) {
-    const size_t end = std::min(spec.flags.find(',', begin), spec.flags.size());
-    names.push_back(spec.flags.substr(begin, end - begin));
-    begin = end + 1;
-  }
-  return names;
-}
+std::vector<std::string> flag_names(const OptionSpec& spec) { return split(spec.flags, ','); }
 
 std::string shown_flag(const OptionSpec& spec) {
   if (spec.positional()) return spec.flags;

@@ -18,6 +18,7 @@
 #include "apps/run/ranks.h"
 #include "tensor/check.h"
 #include "tensor/parallel.h"
+#include "tensor/words.h"
 
 namespace mullion {
 
@@ -176,12 +177,8 @@ int run_command(const std::vector<std::string>& arguments, const std::string& ab
       return run_command(arguments, verbs[0].table, verbs[0].body);
     }
     std::vector<std::string> names;
-    std::string all;
-    for (const Verb& verb : verbs) {
-      names.push_back(verb_of(verb.table));
-      all += (all.empty() ? "" : ", ") + names.back();
-    }
-    const std::string nearest = nearest_name(first, names);
+    for (const Verb& verb : verbs) names.push_back(verb_of(verb.table));
+    const std::string nearest = nearest_name(first, names), all = joined(names);
     throw Error(first.empty() ? "which job? one of " + all : first + ": not one of " + all,
                 Fault::usage, nearest.empty() ? "--help" : "did you mean " + nearest + "?");
   });

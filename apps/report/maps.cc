@@ -5,6 +5,7 @@
 
 #include "apps/report/chart.h"
 #include "tensor/check.h"
+#include "tensor/words.h"
 
 namespace mullion {
 namespace {
@@ -34,12 +35,6 @@ int place_of(const std::vector<double>& list, double value) {
   return static_cast<int>(std::find(list.begin(), list.end(), value) - list.begin());
 }
 
-std::string joined(const std::vector<double>& list) {
-  std::string text;
-  for (const double value : list) text += (text.empty() ? "" : ", ") + short_number(value);
-  return text;
-}
-
 }  // namespace
 
 const char kHeatMapColours[] =
@@ -58,8 +53,8 @@ Picture heat_map(const std::string& title, const std::vector<MapCell>& cells) {
     if (cell.measured)
       fill(picture.image, kCell * place_of(lengths, cell.across),
            kCell * place_of(depths, cell.down), kCell, kCell, kNone, kAll, cell.share);
-  picture.caption =
-      title + ": across " + joined(lengths) + " tokens; down: depth " + joined(depths) + " %";
+  picture.caption = concat(title, ": across ", joined(lengths, ", ", short_number),
+                           " tokens; down: depth ", joined(depths, ", ", short_number), " %");
   return picture;
 }
 

@@ -16,6 +16,7 @@
 #include "tensor/io/file.h"
 #include "tensor/io/json.h"
 #include "tensor/io/sha256.h"
+#include "tensor/words.h"
 
 namespace mullion {
 namespace {
@@ -55,12 +56,6 @@ std::string log_tail(const fs::path& log) {
   return text.substr(at > 0 ? at + 1 : 0);
 }
 
-std::string text_of(const json& words) {
-  std::string text;
-  for (const json& word : words) text += (text.empty() ? "" : " ") + word.get<std::string>();
-  return text;
-}
-
 // What of two lists of words is not the same: "--lr 1e-3 was, --lr 2e-3 is".
 std::string words_differ(const json& was, const json& is) {
   size_t begin = 0, end = 0;
@@ -71,7 +66,7 @@ std::string words_differ(const json& was, const json& is) {
   const auto part = [&](const json& words) {
     json some = json::array();
     for (size_t i = begin; i + end < words.size(); ++i) some.push_back(words[i]);
-    return text_of(some);
+    return joined(some, " ", [](const json& word) { return word.get<std::string>(); });
   };
   return concat("was `", part(was), "`, is `", part(is), "`");
 }
@@ -172,12 +167,11 @@ std::string Runner::difference(const Job& job, const json& was) const {
   const json is = identity(job);
   if (was == is) return "";
   if (was.at("call") != is.at("call")) return words_differ(was.at("call"), is.at("call"));
-  std::string names;
+  std::vector<std::string> names;
   for (const char* kind : {"files", "needs"})
     for (const auto& [name, state] : is.at(kind).items())
-      if (!was.at(kind).contains(name) || was.at(kind).at(name) != state)
-        names += (names.empty() ? "" : ", ") + name;
-  return names + " changed";
+      if (!was.at(kind).contains(name) || was.at(kind).at(name) != state) names.push_back(name);
+  return joined(names) + " changed";
 }
 
 void Runner::set_aside(const Job& job, const std::string& why) const {

@@ -9,6 +9,7 @@
 #include "models/llama/cost.h"
 #include "tensor/attention_pattern.h"
 #include "tensor/check.h"
+#include "tensor/words.h"
 
 namespace mullion {
 namespace {
@@ -201,11 +202,7 @@ void append(std::vector<std::string>& words, const std::vector<std::string>& mor
   words.insert(words.end(), more.begin(), more.end());
 }
 
-std::string list_of(const std::vector<int64_t>& numbers) {
-  std::string list;
-  for (const int64_t n : numbers) list += (list.empty() ? "" : ",") + std::to_string(n);
-  return list;
-}
+std::string list_of(const std::vector<int64_t>& numbers) { return joined(numbers, ","); }
 
 std::string with_commas(int64_t number) { return short_number(static_cast<double>(number)); }
 

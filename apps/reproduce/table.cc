@@ -5,6 +5,7 @@
 
 #include "apps/report/chart.h"
 #include "tensor/check.h"
+#include "tensor/words.h"
 
 namespace mullion {
 namespace {
@@ -75,13 +76,6 @@ std::string spread_cell(const Measured& m, int digits) {
   return "± " + number(*m.ours->half, digits) + concat(" (", m.values.size(), " seeds)");
 }
 
-std::string joined(const std::vector<std::string>& parts) {
-  std::string text;
-  for (const std::string& part : parts)
-    if (!part.empty()) text += (text.empty() ? "" : ". ") + part;
-  return text;
-}
-
 }  // namespace
 
 std::vector<Measured> measure(const Plan& plan, const std::vector<Row>& rows,
@@ -115,9 +109,11 @@ std::vector<Measured> measure(const Plan& plan, const std::vector<Row>& rows,
     }
     const bool none =
         metric.is_difference && m.ours && m.ours->half && std::abs(m.ours->mean) <= *m.ours->half;
-    m.words = joined({order_words(all, m, metric),
-                      none ? "the interval holds 0: no difference is shown" : "", m.row.mark,
-                      m.row.note});
+    std::vector<std::string> remarks = {order_words(all, m, metric),
+                                        none ? "the interval holds 0: no difference is shown" : "",
+                                        m.row.mark, m.row.note};
+    std::erase(remarks, "");
+    m.words = joined(remarks, ". ");
   }
   return all;
 }

@@ -3,6 +3,7 @@
 
 #include "apps/reproduce/rows.h"
 #include "tensor/check.h"
+#include "tensor/words.h"
 
 namespace mullion {
 namespace {
@@ -212,10 +213,9 @@ std::string train_tic(Plan& plan, const TicSetting& s, const TicTask& task, cons
 std::string eval_tic(Plan& plan, const TicSetting& s, const TicTask& task, const TicArm& arm,
                      size_t seed, const std::vector<std::string>& sizes) {
   const std::string run = train_tic(plan, s, task, arm, seed);
-  std::string list, name = "eval-" + run;
+  std::string name = "eval-" + run;
   double macs = 0;
   for (const std::string& size : sizes) {
-    list += (list.empty() ? "" : ",") + size;
     const int64_t height = std::stoll(size), cross = static_cast<int64_t>(size.find('x'));
     const int64_t width = size.find('x') == size.npos
                               ? height
@@ -226,7 +226,7 @@ std::string eval_tic(Plan& plan, const TicSetting& s, const TicTask& task, const
   Job job{.name = name,
           .program = "eval_tic",
           .arguments = {"--data-dir", task.data, "--checkpoint", "@" + run + "/last", "--img-size",
-                        list},
+                        joined(sizes, ",")},
           .cost = {tera_operations(macs * task.judged), 1}};
   append(job.arguments, task.evaluation);
   append(job.arguments, s.device);

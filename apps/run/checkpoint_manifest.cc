@@ -9,6 +9,7 @@
 #include "tensor/io/file.h"
 #include "tensor/io/json.h"
 #include "tensor/io/sha256.h"
+#include "tensor/words.h"
 
 namespace mullion {
 
@@ -134,17 +135,19 @@ void check_identity(const CheckpointInfo& stored, const Identity& now,
       log_info("but        ", name, " is ", after, ", was ", before, ": the results are the same");
     values.erase(name);
   }
-  std::string differing, names;
+  std::string differing;
+  std::vector<std::string> names;
   for (const auto& [name, pair] : values) {
     if (pair.first == pair.second) continue;
     const auto shown = [](const std::string& value) { return value.empty() ? "nothing" : value; };
     differing += "\n    " + name + ": " + shown(pair.first) + " in the checkpoint, " +
                  shown(pair.second) + " now";
-    names += (names.empty() ? "" : ",") + name;
+    names.push_back(name);
   }
   if (differing.empty()) return;
   throw Error(stored.folder.string() + ": belongs to a run with other settings:" + differing,
-              Fault::usage, "the same settings as before, or --allow-mismatch " + names);
+              Fault::usage,
+              "the same settings as before, or --allow-mismatch " + joined(names, ","));
 }
 
 }  // namespace mullion

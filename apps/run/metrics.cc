@@ -14,6 +14,7 @@
 #include "tensor/io/file.h"
 #include "tensor/io/file_ops.h"
 #include "tensor/io/json.h"
+#include "tensor/words.h"
 
 namespace mullion {
 
@@ -80,12 +81,6 @@ std::string history_entry(const nlohmann::ordered_json& object) {
   for (const auto& [key, value] : object.items()) line.put(key, value.dump());
   return line.text();
 }
-
-std::string join(const std::vector<std::string>& cells) {
-  std::string line;
-  for (const std::string& cell : cells) line += (line.empty() ? "" : ",") + cell;
-  return line;
-}
 }  // namespace
 
 LineFile::LineFile(fs::path path) : path_(std::move(path)) {
@@ -129,8 +124,8 @@ MetricsLog::MetricsLog(const fs::path& run, int64_t resume_step)
 SummaryCsv::SummaryCsv(const fs::path& run, int64_t resume_from,
                        const std::vector<std::string>& columns)
     : columns_(columns.size()),
-      file_(cut_summary(run, resume_from, columns.size(), join(columns))) {
-  if (fs::file_size(run / "summary.csv") == 0) file_.append(join(columns));
+      file_(cut_summary(run, resume_from, columns.size(), joined(columns, ","))) {
+  if (fs::file_size(run / "summary.csv") == 0) file_.append(joined(columns, ","));
 }
 
 void SummaryCsv::row(int64_t index, const std::vector<std::optional<double>>& values) {

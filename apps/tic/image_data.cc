@@ -6,6 +6,7 @@
 #include "apps/program/log.h"
 #include "data/png.h"
 #include "tensor/check.h"
+#include "tensor/words.h"
 
 namespace mullion {
 
@@ -68,16 +69,17 @@ void tell_of(const ImageSource& source) {
   const std::string root = printable(source.root());
   log_info(root, ": ", source.describe(), ", ", source.size(), " images of ",
            source.classes().size(), " classes");
-  std::string kinds;
   int64_t total = 0;
   bool pictures = false, convert = false;
   for (const NotTaken& n : source.not_taken()) {
     total += n.count;
     pictures |= n.picture;
     convert |= n.picture && n.kind[0] == '.';
-    kinds += concat(kinds.empty() ? "" : ", ", n.count, " ", n.kind, " (", printable(n.example),
-                    n.count > 1 ? ", ..." : "", ")");
   }
+  const std::string kinds = joined(source.not_taken(), ", ", [](const NotTaken& n) {
+    return concat(n.count, " ", n.kind, " (", printable(n.example), n.count > 1 ? ", ..." : "",
+                  ")");
+  });
   if (total > 0) {
     const std::string text = concat(
         root, ": ", total, total == 1 ? " entry" : " entries", " not taken: ", kinds,

@@ -16,6 +16,7 @@
 #include "tensor/backend.h"
 #include "tensor/io/safetensors.h"
 #include "tensor/io/sha256.h"
+#include "tensor/words.h"
 
 namespace mullion {
 
@@ -64,10 +65,7 @@ RunSettings TicTrainer::settings() const {
   s.guess_loss = std::log(static_cast<double>(data_.classes.size()));
   s.warmup_steps = schedule_.schedule.warmup_steps;
   const int64_t parameters = parameter_count(named_parameters(*model_));
-  std::string classes;
-  for (const std::string& name : data_.classes)
-    classes += (classes.empty() ? "" : "\n") + printable(name);
-  s.identity.emplace_back("classes", classes);
+  s.identity.emplace_back("classes", joined(data_.classes, "\n", printable));
   s.identity.emplace_back("training images", std::to_string(data_.train->size()));
   if (ranks()) {
     const auto start = initial_checkpoint(options_);

@@ -11,6 +11,7 @@
 #include "apps/tic/parameter_groups.h"
 #include "autograd/ops.h"
 #include "data/cue_task.h"
+#include "tensor/words.h"
 
 namespace mullion {
 namespace {
@@ -75,9 +76,7 @@ TicData open_tic_data(const Options& o) {
 
 void tell_of(const TicData& d) {
   if (!d.train_folder) return;
-  std::string steps;
-  for (const std::string& step : d.augmentation) steps += (steps.empty() ? "" : ", ") + step;
-  log_info("augmentation: ", steps);
+  log_info("augmentation: ", joined(d.augmentation));
   tell_of(*d.train_folder);
   tell_of(*d.val_folder);
   std::vector<std::string> same;

@@ -9,6 +9,7 @@
 
 #include "tensor/check.h"
 #include "tensor/io/json.h"
+#include "tensor/words.h"
 
 namespace mullion {
 
@@ -19,95 +20,32 @@ using Json = nlohmann::json;
 constexpr uint64_t kMaxSize = uint64_t{1} << 24, kMaxLayers = 4096, kMaxContext = uint64_t{1} << 31;
 constexpr uint64_t kMaxToken = uint64_t{1} << 31;
 
-constexpr std::string_view kKnownKeys[] = {"architectures",
-                                           "model_type",
-                                           "vocab_size",
-                                           "hidden_size",
-                                           "intermediate_size",
-                                           "num_hidden_layers",
-                                           "num_attention_heads",
-                                           "num_key_value_heads",
-                                           "head_dim",
-                                           "hidden_act",
-                                           "max_position_embeddings",
-                                           "original_max_position_embeddings",
-                                           "initializer_range",
-                                           "rms_norm_eps",
-                                           "rope_theta",
-                                           "rope_scaling",
-                                           "rope_parameters",
-                                           "attention_bias",
-                                           "mlp_bias",
-                                           "attention_dropout",
-                                           "tie_word_embeddings",
-                                           "bos_token_id",
-                                           "eos_token_id",
-                                           "pad_token_id",
-                                           "torch_dtype",
-                                           "dtype",
-                                           "use_cache",
-                                           "transformers_version",
-                                           "pretraining_tp",
-                                           "partial_rotary_factor",
-                                           "_name_or_path",
-                                           "quantization_config"};
+constexpr char kKnownKeys[] = R"(
+    architectures model_type vocab_size hidden_size intermediate_size num_hidden_layers
+    num_attention_heads num_key_value_heads head_dim hidden_act max_position_embeddings
+    original_max_position_embeddings initializer_range rms_norm_eps rope_theta rope_scaling
+    rope_parameters attention_bias mlp_bias attention_dropout tie_word_embeddings bos_token_id
+    eos_token_id pad_token_id torch_dtype dtype use_cache transformers_version pretraining_tp
+    partial_rotary_factor _name_or_path quantization_config)";
 
 // What transformers and others write into every configuration, and what no LLaMA computes with:
 // settings of generation, of training, of heads for other tasks, of caches.
-constexpr std::string_view kWithoutEffect[] = {"_attn_implementation_autoset",
-                                               "_commit_hash",
-                                               "add_cross_attention",
-                                               "attn_implementation",
-                                               "bad_words_ids",
-                                               "begin_suppress_tokens",
-                                               "chunk_size_feed_forward",
-                                               "cross_attention_hidden_size",
-                                               "decoder_start_token_id",
-                                               "diversity_penalty",
-                                               "do_sample",
-                                               "early_stopping",
-                                               "encoder_no_repeat_ngram_size",
-                                               "exponential_decay_length_penalty",
-                                               "finetuning_task",
-                                               "forced_bos_token_id",
-                                               "forced_eos_token_id",
-                                               "id2label",
-                                               "is_decoder",
-                                               "is_encoder_decoder",
-                                               "is_llama_config",
-                                               "label2id",
-                                               "length_penalty",
-                                               "max_length",
-                                               "max_sequence_length",
-                                               "min_length",
-                                               "no_repeat_ngram_size",
-                                               "num_beam_groups",
-                                               "num_beams",
-                                               "num_return_sequences",
-                                               "output_attentions",
-                                               "output_hidden_states",
-                                               "output_scores",
-                                               "prefix",
-                                               "problem_type",
-                                               "remove_invalid_values",
-                                               "repetition_penalty",
-                                               "return_dict",
-                                               "return_dict_in_generate",
-                                               "sep_token_id",
-                                               "suppress_tokens",
-                                               "task_specific_params",
-                                               "temperature",
-                                               "tie_encoder_decoder",
-                                               "tokenizer_class",
-                                               "top_k",
-                                               "top_p",
-                                               "torchscript",
-                                               "transformers.js_config",
-                                               "typical_p",
-                                               "unk_token_id",
-                                               "unsloth_fixed",
-                                               "unsloth_version",
-                                               "use_bfloat16"};
+constexpr char kWithoutEffect[] = R"(
+    _attn_implementation_autoset _commit_hash add_cross_attention attn_implementation
+    bad_words_ids begin_suppress_tokens chunk_size_feed_forward cross_attention_hidden_size
+    decoder_start_token_id diversity_penalty do_sample early_stopping
+    encoder_no_repeat_ngram_size exponential_decay_length_penalty finetuning_task
+    forced_bos_token_id forced_eos_token_id id2label is_decoder is_encoder_decoder
+    is_llama_config label2id length_penalty max_length max_sequence_length min_length
+    no_repeat_ngram_size num_beam_groups num_beams num_return_sequences output_attentions
+    output_hidden_states output_scores prefix problem_type remove_invalid_values
+    repetition_penalty return_dict return_dict_in_generate sep_token_id suppress_tokens
+    task_specific_params temperature tie_encoder_decoder tokenizer_class top_k top_p torchscript
+    transformers.js_config typical_p unk_token_id unsloth_fixed unsloth_version use_bfloat16)";
+
+bool contains(const std::vector<std::string>& names, const std::string& name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
 
 int64_t size_field(const Json& json, const std::string& file, const char* key, uint64_t max) {
   return static_cast<int64_t>(get_uint(json, file, key, max));
@@ -284,30 +222,25 @@ LlamaConfig read_llama_config(const std::filesystem::path& config_json,
   const Json json = read_json_file(config_json, kLimits);
   LlamaConfig config = parse_llama_config(json, config_json.string());
   if (!notes) return config;
-  std::string unknown;
-  for (const std::string& key : unknown_llama_config_keys(json)) {
-    const bool harmless = std::find(std::begin(kWithoutEffect), std::end(kWithoutEffect), key) !=
-                          std::end(kWithoutEffect);
-    if (!harmless && !is_off(json[key]))
-      unknown += concat(unknown.empty() ? "" : ", ", key.substr(0, 60), " ",
-                        json[key].dump().substr(0, 40));
-  }
+  std::vector<std::string> unknown = unknown_llama_config_keys(json);
+  std::erase_if(unknown, [&](const std::string& key) {
+    return contains(words_in(kWithoutEffect), key) || is_off(json[key]);
+  });
   if (!unknown.empty())
-    notes->push_back(concat(config_json.string(), ": not used here: ", unknown));
+    notes->push_back(concat(config_json.string(),
+                            ": not used here: ", joined(unknown, ", ", [&](const std::string& key) {
+                              return key.substr(0, 60) + " " + json[key].dump().substr(0, 40);
+                            })));
   return config;
 }
 
-std::vector<std::string> llama_config_keys() {
-  return {std::begin(kKnownKeys), std::end(kKnownKeys)};
-}
+std::vector<std::string> llama_config_keys() { return words_in(kKnownKeys); }
 
 std::vector<std::string> unknown_llama_config_keys(const Json& json) {
+  const std::vector<std::string> known = llama_config_keys();
   std::vector<std::string> unknown;
-  for (const auto& [key, value] : json.items()) {
-    const bool known =
-        std::find(std::begin(kKnownKeys), std::end(kKnownKeys), key) != std::end(kKnownKeys);
-    if (!known) unknown.push_back(key);
-  }
+  for (const auto& [key, value] : json.items())
+    if (!contains(known, key)) unknown.push_back(key);
   return unknown;
 }
 

@@ -4,6 +4,7 @@
 
 #include "tensor/check.h"
 #include "tensor/io/json.h"
+#include "tensor/words.h"
 
 namespace mullion {
 namespace {
@@ -39,16 +40,11 @@ struct Names<MsaBorder> {
 
 template <typename E>
 void parse(const std::string& name, E& value) {
-  std::string known;
-  int index = 0;
-  for (const char* candidate : Names<E>::list) {
-    if (name == candidate) {
-      value = static_cast<E>(index);
-      return;
-    }
-    known += (index++ ? ", " : "") + std::string(candidate);
-  }
-  fail(Fault::usage, Names<E>::field, ": ", name, " is not one of ", known);
+  const auto& names = Names<E>::list;
+  const auto found = std::find(std::begin(names), std::end(names), name);
+  CHECK_AS(Fault::usage, found != std::end(names), Names<E>::field, ": ", name, " is not one of ",
+           joined(names));
+  value = static_cast<E>(found - std::begin(names));
 }
 template <typename E>
 std::string text(E value) {

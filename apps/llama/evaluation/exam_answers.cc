@@ -9,6 +9,7 @@
 
 #include "apps/llama/evaluation/text_metrics.h"
 #include "data/utf8.h"
+#include "tensor/words.h"
 
 namespace mullion {
 namespace {
@@ -26,12 +27,6 @@ std::string choices_in(const std::string& text) {
 void replace_all(std::string& text, std::string_view what, std::string_view with) {
   for (size_t at = 0; (at = text.find(what, at)) != std::string::npos; at += with.size())
     text.replace(at, what.size(), with);
-}
-
-std::string joined(const std::vector<std::string>& words) {
-  std::string text;
-  for (const std::string& word : words) text += (text.empty() ? "" : " ") + word;
-  return text;
 }
 
 std::optional<double> number_of(const std::string& text) {
@@ -147,9 +142,7 @@ std::string printed_value(const std::string& answer, const std::string& right) {
     else
       words.erase(words.begin(), words.begin() + extra);
   }
-  std::string out = words[0];
-  for (size_t i = 1; i < words.size(); ++i) out += " " + words[i];
-  return out;
+  return joined(words, " ");
 }
 
 std::string judgement(const std::string& answer) {
@@ -161,8 +154,8 @@ std::string judgement(const std::string& answer) {
 }
 
 double exact_match(const std::string& answer, const std::string& right) {
-  const std::string plain_right = joined(plain_words(right, true)),
-                    plain_answer = joined(plain_words(answer, true));
+  const std::string plain_right = joined(plain_words(right, true), " "),
+                    plain_answer = joined(plain_words(answer, true), " ");
   if (std::all_of(plain_right.begin(), plain_right.end(), is_choice)) {
     if (plain_answer == plain_right) return 1;
     return std::all_of(plain_answer.begin(), plain_answer.end(),

@@ -4,6 +4,7 @@
 
 #include "apps/program/log.h"
 #include "tensor/check.h"
+#include "tensor/words.h"
 
 namespace mullion {
 namespace {
@@ -26,19 +27,15 @@ fs::path file_of(const fs::path& data, const std::string& set) {
   return found;
 }
 
-void list(std::string& names, const std::string& name) {
-  names += (names.empty() ? "" : ", ") + name;
-}
-
 }  // namespace
 
 std::vector<SetFile> chosen_sets(const SetCollection& collection,
                                  const std::vector<std::string>& asked, const fs::path& data) {
   CHECK_AS(Fault::bad_file, fs::is_directory(data), data.string(), ": is no folder");
   std::vector<SetFile> chosen;
-  std::string absent, known;
-  for (const SetGroup& group : collection.groups) list(known, group.name);
-  for (const std::string& set : collection.sets) list(known, set);
+  std::vector<std::string> absent, known;
+  for (const SetGroup& group : collection.groups) known.push_back(group.name);
+  known.insert(known.end(), collection.sets.begin(), collection.sets.end());
   const auto take = [&](size_t set, bool is_named) {
     for (const SetFile& c : chosen)
       if (c.set == set) return;
@@ -47,7 +44,7 @@ std::vector<SetFile> chosen_sets(const SetCollection& collection,
     CHECK_AS(Fault::bad_file, !is_named || !file.empty(), data.string(), ": has no ", name,
              ".jsonl");
     if (file.empty())
-      list(absent, name);
+      absent.push_back(name);
     else
       chosen.push_back({set, file});
   };
@@ -67,12 +64,13 @@ std::vector<SetFile> chosen_sets(const SetCollection& collection,
              collection.refused.at(name));
     const auto set = std::find(collection.sets.begin(), collection.sets.end(), name);
     CHECK_AS(Fault::usage, set != collection.sets.end(), "--tasks: ", name, " is not one of ",
-             known);
+             joined(known));
     take(static_cast<size_t>(set - collection.sets.begin()), true);
   }
-  CHECK_AS(Fault::bad_file, !chosen.empty(), data.string(), ": has none of ", absent,
+  CHECK_AS(Fault::bad_file, !chosen.empty(), data.string(), ": has none of ", joined(absent),
            ", each with .jsonl");
-  if (!absent.empty()) log_warning(collection.name, ": not in ", data.string(), ": ", absent);
+  if (!absent.empty())
+    log_warning(collection.name, ": not in ", data.string(), ": ", joined(absent));
   return chosen;
 }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "tensor/check.h"
+#include "tensor/words.h"
 
 namespace mullion {
 
@@ -97,12 +98,8 @@ class Reader {
 
   // One word of a command line; a list's elements stand behind commas.
   std::string word(const toml::node& node, const std::string& name, SuiteTask& task) const {
-    if (const toml::array* list = node.as_array()) {
-      std::string words;
-      for (const toml::node& element : *list)
-        words += (words.empty() ? "" : ",") + word(element, name, task);
-      return words;
-    }
+    if (const toml::array* list = node.as_array())
+      return joined(*list, ",", [&](const auto& element) { return word(element, name, task); });
     if (const auto number = node.value_exact<int64_t>()) return std::to_string(*number);
     if (const auto number = node.value_exact<double>()) return concat(*number);
     const auto text = node.value_exact<std::string>();

@@ -16,6 +16,7 @@
 #include "apps/run/ranks.h"
 #include "tensor/io/file.h"
 #include "tensor/io/json.h"
+#include "tensor/words.h"
 
 namespace mullion {
 namespace {
@@ -59,10 +60,8 @@ const EvaluationTask& verb_of(const std::vector<EvaluationTask>& verbs, const Su
     names.push_back(program.substr(program.find(' ') + 1));
     if (names.back() == task.verb && task.verb != "all") return verb;
   }
-  std::string known;
-  for (const std::string& name : names)
-    if (name != "all") known += (known.empty() ? "" : ", ") + name;
-  fail(Fault::usage, "suite: ", task.name, ": verb ", task.verb, " is not one of ", known);
+  std::erase(names, "all");
+  fail(Fault::usage, "suite: ", task.name, ": verb ", task.verb, " is not one of ", joined(names));
 }
 
 // Options that every task shares, as the call has them, where the suite says nothing else.
