@@ -12,10 +12,9 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "apps/llama/compose.h"
-#include "apps/llama/made_up.h"
+#include "apps/llama/data_verbs.h"
+#include "apps/llama/instruction_options.h"
 #include "apps/llama/model_options.h"
-#include "apps/llama/show_instructions.h"
 #include "apps/llama/text_data.h"
 #include "apps/llama/token_rows.h"
 #include "apps/program/dry_run.h"
@@ -48,14 +47,7 @@ void add_model(OptionTable& table) {
 
 std::unique_ptr<Tokenizer> tokenizer_option(const Options& options) {
   if (!options.has("model.path")) return nullptr;
-  auto tokenizer = load_tokenizer(find_model(options.get<path>("model.path")).base);
-  for (const std::string& note : tokenizer->parts().notes) log_warning(note);
-  return tokenizer;
-}
-
-// A token as it looks in a listing: 278 'the', with line breaks and the like escaped.
-std::string listed(const Tokenizer& tokenizer, int32_t id) {
-  return concat(id, " ", json_string(tokenizer.token_text(id)));
+  return open_tokenizer(find_model(options.get<path>("model.path")).base);
 }
 
 JsonObject describe(const Tokenizer& tokenizer) {
@@ -251,9 +243,7 @@ Outcome show(const Options& options) {
   CHECK_AS(Fault::usage, tokenizer, "--model is needed: whose tokenizer?");
   const std::vector<int32_t> ids = shown_ids(options, *tokenizer);
   const std::string text = tokenizer->decode(ids, {.specials = true});
-  std::string lines;
-  for (int32_t id : ids) lines += listed(*tokenizer, id) + "\n";
-  print_text(options, lines + "\n" + text + "\n");
+  print_text(options, listed_tokens(*tokenizer, ids, "\n") + "\n\n" + text + "\n");
   return JsonObject().set("tokens", ids.size()).set("ids", ids).set("text", text);
 }
 

@@ -5,12 +5,8 @@
 
 #include "apps/program/dry_run.h"
 #include "apps/program/main.h"
-#include "apps/tic/attention_picture.h"
-#include "apps/tic/bench.h"
-#include "apps/tic/export/export.h"
 #include "apps/tic/model_choice.h"
-#include "apps/tic/predict.h"
-#include "apps/tic/receptive_field.h"
+#include "apps/tic/tool_verbs.h"
 #include "apps/tic/training.h"
 
 namespace mullion {
@@ -73,7 +69,7 @@ int main(int argc, char** argv) {
   using namespace mullion;
   return run_program(argc, argv, "Looks into a TiC: its size, its answers, what it looks at.",
                      without_dry_run({{info_table(), info},
-                                      {predict_table(), predict},
+                                      predict_verb(),
                                       attention_verb(),
                                       receptive_field_verb(),
                                       bench_verb(),

@@ -2,8 +2,9 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
+#include <span>
 
+#include "data/utf8.h"
 #include "tensor/words.h"
 
 namespace mullion {
@@ -37,7 +38,7 @@ std::optional<Passage> passage_from(const Book& book, size_t begin, size_t chara
 }
 
 std::string joined(const Book& book, Passage p) {
-  return joined(std::span(book.paragraphs).subspan(p.begin, p.end - p.begin), "\n\n");
+  return mullion::joined(std::span(book.paragraphs).subspan(p.begin, p.end - p.begin), "\n\n");
 }
 
 std::vector<std::string_view> sentences(std::string_view paragraph) {
@@ -128,11 +129,7 @@ Book parse_book(std::string_view text) {
   };
   for (size_t begin = 0; begin <= text.size();) {
     const size_t end = std::min(text.find('\n', begin), text.size());
-    std::string_view line = text.substr(begin, end - begin);
-    while (!line.empty() && std::isspace(static_cast<unsigned char>(line.back())))
-      line.remove_suffix(1);
-    while (!line.empty() && std::isspace(static_cast<unsigned char>(line.front())))
-      line.remove_prefix(1);
+    const std::string_view line = stripped(text.substr(begin, end - begin));
     if (line.empty())
       finish();
     else

@@ -119,21 +119,8 @@ const std::vector<std::string>& chat_format_names() {
 }
 
 const char* name_of(ChatFormat format) {
-  switch (format) {
-    case ChatFormat::none:
-      return "none";
-    case ChatFormat::llama2:
-      return "llama2";
-    case ChatFormat::llama3:
-      return "llama3";
-    case ChatFormat::chatml:
-      return "chatml";
-    case ChatFormat::vicuna:
-      return "vicuna";
-    case ChatFormat::alpaca:
-      return "alpaca";
-  }
-  return "none";
+  constexpr const char* kNames[] = {"none", "llama2", "llama3", "chatml", "vicuna", "alpaca"};
+  return kNames[static_cast<size_t>(format)];
 }
 
 ChatTemplate::ChatTemplate(const std::string& name, const Tokenizer& tokenizer) {

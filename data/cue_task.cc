@@ -7,6 +7,7 @@
 
 #include "data/png.h"
 #include "tensor/check.h"
+#include "tensor/io/file_ops.h"
 
 namespace mullion {
 namespace {
@@ -160,11 +161,7 @@ int64_t CueDataset::load(const SampleKey& key, float* out) const {
 void write_cue_folder(const std::string& root, const CueOptions& options, int per_class,
                       uint64_t seed) {
   namespace fs = std::filesystem;
-  for (const std::string& name : cue_class_names()) {
-    std::error_code error;
-    fs::create_directories(fs::path(root) / name, error);
-    CHECK_AS(Fault::disk, !error, root, "/", name, ": ", error.message());
-  }
+  for (const std::string& name : cue_class_names()) make_folders(fs::path(root) / name);
   std::array<int, kCueClasses> written{};
   int left = per_class * kCueClasses;
   for (uint64_t index = 0; left > 0; ++index) {

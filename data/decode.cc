@@ -14,6 +14,7 @@
 #include "data/utf8.h"
 #include "tensor/check.h"
 #include "tensor/io/file.h"
+#include "tensor/words.h"
 
 namespace mullion {
 namespace {
@@ -70,13 +71,12 @@ std::string kind_of(Bytes file) {
 }  // namespace
 
 std::string printable(const std::string& name) {
-  static const char* kHex = "0123456789abcdef";
   std::string out;
   for (size_t i = 0; i < name.size();) {
     const size_t n = utf8_character(std::string_view(name).substr(i));
     const uint8_t byte = static_cast<uint8_t>(name[i]);
     if (n == 0 || byte < 0x20 || byte == 0x7F) {
-      out += {'\\', 'x', kHex[byte >> 4], kHex[byte & 15]};
+      out += "\\x" + hex_of({&name[i], 1});
       ++i;
     } else {
       out.append(name, i, n);

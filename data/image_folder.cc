@@ -15,15 +15,6 @@
 namespace mullion {
 namespace {
 
-bool is_utf8(std::string_view text) {
-  while (!text.empty()) {
-    const size_t n = utf8_character(text);
-    if (n == 0) return false;
-    text.remove_prefix(n);
-  }
-  return true;
-}
-
 // What names have in common that differ only by case or by Unicode's normal form: an accent can be
 // a part of its letter (NFC, as most systems write) or follow it (NFD, as macOS does).
 std::string folded(const std::string& name) {
@@ -79,7 +70,7 @@ ImageFolder::ImageFolder(const std::string& root, const FolderOptions& options) 
            printable(root_), "/CLASS/PICTURE.jpg");
   std::vector<std::string> unknown, empty, unnamed;
   for (const std::string& name : folders_)
-    if (!is_utf8(name)) unnamed.push_back(name);
+    if (utf8_prefix(name) < name.size()) unnamed.push_back(name);
   CHECK_AS(Fault::bad_file, unnamed.empty(), printable(root_), ": ", unnamed.size(),
            " class names are not UTF-8 and could not be saved with a model: ", listing(unnamed),
            "; rename these folders");

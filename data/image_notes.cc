@@ -1,35 +1,24 @@
 #include "data/image_notes.h"
 
 #include <algorithm>
+#include <array>
 
 namespace mullion {
 
 const char* to_text(ImageNote note) {
-  switch (note) {
-    case ImageNote::jfif_revision:
-      return "JFIF revision unknown, read as 1.02";
-    case ImageNote::skipped_bytes:
-      return "bytes that belong to no JPEG segment skipped";
-    case ImageNote::lost_restart_marker:
-      return "JPEG restart marker lost, the pixels up to the next one made up";
-    case ImageNote::adobe_transform:
-      return "Adobe colour transform unknown, taken as YCbCr or YCCK";
-    case ImageNote::plain_cmyk:
-      return "CMYK JPEG without Adobe's marker, inks taken as inverted";
-    case ImageNote::scan_parameters:
-      return "scan parameters that a sequential JPEG does not have ignored";
-    case ImageNote::orientation_ignored:
-      return "EXIF orientation ignored (--exif apply turns the picture)";
-    case ImageNote::bad_exif:
-      return "EXIF that cannot be read ignored";
-    case ImageNote::deep_samples:
-      return "PNG of 16 bits a channel, the high 8 bits used";
-    case ImageNote::transparency:
-      return "transparency of a PNG dropped, colours as stored";
-    case ImageNote::animation:
-      return "animated PNG, its still picture used";
-  }
-  return "";
+  constexpr std::array<const char*, kImageNotes> kTexts = {
+      "JFIF revision unknown, read as 1.02",
+      "bytes that belong to no JPEG segment skipped",
+      "JPEG restart marker lost, the pixels up to the next one made up",
+      "Adobe colour transform unknown, taken as YCbCr or YCCK",
+      "CMYK JPEG without Adobe's marker, inks taken as inverted",
+      "scan parameters that a sequential JPEG does not have ignored",
+      "EXIF orientation ignored (--exif apply turns the picture)",
+      "EXIF that cannot be read ignored",
+      "PNG of 16 bits a channel, the high 8 bits used",
+      "transparency of a PNG dropped, colours as stored",
+      "animated PNG, its still picture used"};
+  return kTexts[static_cast<size_t>(note)];
 }
 
 std::vector<std::string> NoteSet::texts() const {

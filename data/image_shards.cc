@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -15,6 +14,7 @@
 #include "data/utf8.h"
 #include "tensor/check.h"
 #include "tensor/io/json.h"
+#include "tensor/words.h"
 
 namespace mullion {
 namespace {
@@ -41,16 +41,10 @@ bool is_picture(const std::string& extension) {
 }
 
 int32_t label_of(const std::string& text, const std::string& where) {
-  int32_t label = 0;
-  std::string_view digits = text;
-  while (!digits.empty() && std::isspace(static_cast<unsigned char>(digits.back())))
-    digits.remove_suffix(1);
-  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), label);
-  CHECK_AS(Fault::bad_file,
-           error == std::errc() && end == digits.data() + digits.size() && label >= 0 &&
-               label < static_cast<int32_t>(kMostClasses),
+  const auto label = number_in<int32_t>(without_last_spaces(text));
+  CHECK_AS(Fault::bad_file, label && *label >= 0 && *label < static_cast<int32_t>(kMostClasses),
            where, ".cls: \"", printable(text.substr(0, 40)), "\" is no class number");
-  return label;
+  return *label;
 }
 
 std::vector<std::string> tars_in(const fs::path& folder, std::vector<std::string>& compressed) {

@@ -1,9 +1,9 @@
 #include "data/rand_augment.h"
 
 #include <algorithm>
-#include <charconv>
 
 #include "tensor/check.h"
+#include "tensor/words.h"
 
 namespace mullion {
 namespace {
@@ -62,13 +62,11 @@ constexpr AugmentOperation kOperations[] = {
 
 template <typename T>
 T number(std::string_view text, double low, double high, const std::string& part) {
-  T value{};
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  const auto value = number_in<T>(text);
   CHECK_AS(Fault::usage,
-           error == std::errc() && end == text.data() + text.size() &&
-               static_cast<double>(value) >= low && static_cast<double>(value) <= high,
+           value && static_cast<double>(*value) >= low && static_cast<double>(*value) <= high,
            "--aa: ", part, ": expected a number in [", low, ", ", high, "]");
-  return value;
+  return *value;
 }
 
 }  // namespace

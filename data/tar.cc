@@ -10,6 +10,7 @@
 
 #include "data/decode.h"
 #include "tensor/check.h"
+#include "tensor/words.h"
 
 namespace mullion {
 namespace {
@@ -44,11 +45,7 @@ std::optional<uint64_t> number_of(const char* block, Field field) {
   digits.remove_prefix(std::min(digits.find_first_not_of(' '), digits.size()));
   const size_t end = digits.find(' ');
   digits = digits.substr(0, end);
-  uint64_t value = 0;
-  const auto [stop, error] =
-      std::from_chars(digits.data(), digits.data() + digits.size(), value, 8);
-  if (error != std::errc() || stop != digits.data() + digits.size()) return {};
-  return value;
+  return number_in<uint64_t>(digits, 8);
 }
 
 uint64_t checksum_of(const char* block) {
@@ -138,11 +135,8 @@ void TarReader::read_pax(uint64_t at, uint64_t size, Extended& extended) const {
     if (key == "linkpath") extended.link = value;
     if (key.starts_with("GNU.sparse")) wrong(at, "a sparse file");
     if (key == "size") {
-      uint64_t bytes = 0;
-      const auto [end, bad] = std::from_chars(value.data(), value.data() + value.size(), bytes);
-      if (bad != std::errc() || end != value.data() + value.size())
-        wrong(at, "a pax header with a size that is no number");
-      extended.size = bytes;
+      extended.size = number_in<uint64_t>(value);
+      if (!extended.size) wrong(at, "a pax header with a size that is no number");
     }
   }
 }

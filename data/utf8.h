@@ -21,6 +21,14 @@ inline size_t utf8_character(std::string_view text) {
   return !tail(3) || (b == 0xF0 && c < 0x90) || (b == 0xF4 && c > 0x8F) ? 0 : 4;
 }
 
+// Bytes at the start of `text` that are well-formed characters: all of them, or up to the first
+// byte that is none.
+inline size_t utf8_prefix(std::string_view text) {
+  size_t at = 0;
+  while (const size_t size = utf8_character(text.substr(at))) at += size;
+  return at;
+}
+
 // Characters of well-formed UTF-8.
 inline size_t utf8_length(std::string_view text) {
   size_t length = 0;
@@ -45,6 +53,16 @@ inline void append_utf8(std::string& out, uint32_t code) {
 
 // A blank, a tab, or a break of lines or pages.
 inline bool ascii_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+
+// Without the spaces at its end; at both ends, as Python's strip() of ASCII.
+inline std::string_view without_last_spaces(std::string_view text) {
+  while (!text.empty() && ascii_space(text.back())) text.remove_suffix(1);
+  return text;
+}
+inline std::string_view stripped(std::string_view text) {
+  while (!text.empty() && ascii_space(text.front())) text.remove_prefix(1);
+  return without_last_spaces(text);
+}
 
 // With small letters for the capitals of ASCII; all else stays.
 inline std::string ascii_lower(std::string text) {

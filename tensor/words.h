@@ -1,5 +1,11 @@
-// Lists of words as text, and back: for messages, tables, command lines and lists of names.
+// Lists of words as text, and back: for messages, tables, command lines and lists of names; numbers
+// in a text.
 #pragma once
+#include <algorithm>
+#include <charconv>
+#include <concepts>
+#include <optional>
+#include <sstream>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -42,6 +48,26 @@ inline std::vector<std::string> words_in(const std::string& text) {
   std::vector<std::string> words;
   for (std::string word; stream >> word;) words.push_back(word);
   return words;
+}
+
+// The number that the whole text is, from_chars' forms of it; none: it is another thing.
+template <typename T>
+std::optional<T> number_in(std::string_view text, std::same_as<int> auto... base) {
+  T value{};
+  const char* const end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(text.data(), end, value, base...);
+  return error == std::errc() && stop == end ? std::optional(value) : std::nullopt;
+}
+
+// Two small hexadecimal digits a byte.
+inline std::string hex_of(std::string_view bytes) {
+  constexpr char kDigits[] = "0123456789abcdef";
+  std::string text;
+  for (const char c : bytes) {
+    text += kDigits[static_cast<unsigned char>(c) >> 4];
+    text += kDigits[c & 15];
+  }
+  return text;
 }
 
 }  // namespace mullion

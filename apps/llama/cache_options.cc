@@ -1,8 +1,9 @@
 #include "apps/llama/cache_options.h"
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
+
+#include "tensor/words.h"
 
 namespace mullion {
 namespace {
@@ -70,19 +71,15 @@ void add_cache_options(OptionTable& table, bool several) {
 }
 
 void parse_kv_budget(const std::string& text, KvCacheOptions& into) {
-  const bool is_percent = text.ends_with('%');
-  const char* end = text.data() + text.size() - (is_percent ? 1 : 0);
-  std::from_chars_result read{};
-  bool is_good = false;
-  if (is_percent) {
-    read = std::from_chars(text.data(), end, into.budget_percent);
-    is_good = into.budget_percent > 0 && std::isfinite(into.budget_percent);
-  } else {
-    read = std::from_chars(text.data(), end, into.budget_tokens);
-    is_good = into.budget_tokens > 0;
-  }
-  CHECK_AS(Fault::usage, read.ec == std::errc() && read.ptr == end && is_good, "--kv-budget: '",
-           text, "' is neither a number of tokens above 0 nor a percentage above 0, such as 20%");
+  if (text.ends_with('%'))
+    into.budget_percent = number_in<double>(text.substr(0, text.size() - 1)).value_or(0);
+  else
+    into.budget_tokens = number_in<int64_t>(text).value_or(0);
+  CHECK_AS(
+      Fault::usage,
+      into.budget_tokens > 0 || (into.budget_percent > 0 && std::isfinite(into.budget_percent)),
+      "--kv-budget: '", text,
+      "' is neither a number of tokens above 0 nor a percentage above 0, such as 20%");
 }
 
 KvCacheOptions cache_options(const Options& options) {

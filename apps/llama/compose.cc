@@ -1,9 +1,9 @@
-#include "apps/llama/compose.h"
-
+// data_llama compose: a set of instructions drawn from named sources in stated numbers.
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "apps/llama/data_verbs.h"
 #include "apps/llama/model_options.h"
 #include "apps/llama/recipe.h"
 #include "apps/llama/token_rows.h"
@@ -208,10 +208,7 @@ OptionTable compose_table() {
   table
       .add_optional<int64_t>("recipe.seed", "--seed", "of the choice of rows (unset: the recipe's)")
       .any_integer();
-  table.add_common();
-  table.at("run.device")
-      .only_where([](const Options& o) { return o.device() == "cpu" || o.device() == "auto"; },
-                  "here: this runs on the CPU");
+  table.add_common_without(false, true);
   return table;
 }
 

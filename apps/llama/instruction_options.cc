@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "apps/llama/text_data.h"
 #include "apps/llama/token_rows.h"
 #include "apps/program/log.h"
 #include "apps/program/progress.h"
@@ -12,7 +13,7 @@
 namespace mullion {
 
 namespace {
-constexpr size_t kShownIds = 8, kShownNotes = 5;
+constexpr size_t kShownNotes = 5;
 
 void tell(const InstructionRows& rows, const ChatTemplate& chat, const Tokenizer& tokenizer) {
   log_info("template   ", chat.describe());
@@ -26,11 +27,7 @@ void tell(const InstructionRows& rows, const ChatTemplate& chat, const Tokenizer
     if (file.bad > 0)
       log_warning(file.file, ": ", file.bad, " bad rows left out; the first: ", file.first_bad);
   }
-  const std::vector<int32_t> ids = rows.read(0).ids;
-  std::string first;
-  for (size_t i = 0; i < std::min(kShownIds, ids.size()); ++i)
-    first += concat(first.empty() ? "" : "  ", listed_token(tokenizer, ids[i]));
-  log_info("first ids  ", first);
+  log_info("first ids  ", first_tokens(tokenizer, rows.read(0).ids));
   const InstructionCounts& c = rows.counts();
   log_info("learned    ", c.targets, " of ", c.tokens, " tokens in ", c.kept, " of ", c.rows,
            " rows");
@@ -125,10 +122,6 @@ JsonObject describe(const InstructionRows& rows, const ChatTemplate& chat) {
       .set("tokens", c.tokens)
       .set("targets", c.targets)
       .set("masked", c.tokens - c.targets);
-}
-
-std::string listed_token(const Tokenizer& tokenizer, int32_t id) {
-  return concat(id, " ", json_string(tokenizer.token_text(id)));
 }
 
 }  // namespace mullion

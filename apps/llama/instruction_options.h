@@ -23,7 +23,4 @@ std::unique_ptr<InstructionRows> open_instructions(const Options& options,
 // {template, files, rows, kept, ...}
 JsonObject describe(const InstructionRows& rows, const ChatTemplate& chat);
 
-// "9690 \"system\"" for the listings.
-std::string listed_token(const Tokenizer& tokenizer, int32_t id);
-
 }  // namespace mullion

@@ -1,14 +1,16 @@
-#include "apps/llama/made_up.h"
-
+// data_llama lexicon and lookups: data of the made-up language (data/lexicon.h), which need no
+// download.
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "apps/llama/data_verbs.h"
 #include "apps/program/log.h"
 #include "data/lexicon.h"
 #include "data/token_file.h"
 #include "data/tokenizer.h"
 #include "tensor/io/file.h"
+#include "tensor/io/file_ops.h"
 #include "tensor/io/json.h"
 #include "tensor/random.h"
 
@@ -162,7 +164,7 @@ Outcome make_lexicon(const Options& options) {
   }
   if (options.has("output.model_dir")) {
     const path folder = options.get<path>("output.model_dir");
-    std::filesystem::create_directories(folder);
+    make_folders(folder);
     write_lexicon_tokenizer(folder, options.get<std::string>("lexicon.words") == "spaced"
                                         ? LexiconWords::spaced
                                         : LexiconWords::tight);
@@ -237,7 +239,7 @@ Outcome make_lookups(const Options& options) {
                                    " questions would be written"));
     return JsonObject().set("questions", count * sizes.size());
   }
-  std::filesystem::create_directories(folder);
+  make_folders(folder);
   for (const int64_t size : sizes) {
     const auto pairs = static_cast<size_t>(size);
     std::string lines;

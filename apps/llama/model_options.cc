@@ -1,6 +1,5 @@
 #include "apps/llama/model_options.h"
 
-#include <charconv>
 #include <cmath>
 #include <map>
 
@@ -11,6 +10,7 @@
 #include "tensor/io/gguf.h"
 #include "tensor/io/safetensors.h"
 #include "tensor/io/sha256.h"
+#include "tensor/words.h"
 
 namespace mullion {
 
@@ -22,12 +22,9 @@ using Kind = RopeScaling::Kind;
 std::optional<double> rope_factor(const Options& options) {
   const auto text = options.get<std::string>("context.rope_factor");
   if (text == "auto") return std::nullopt;
-  double factor = 0;
-  const auto end = std::from_chars(text.data(), text.data() + text.size(), factor);
-  CHECK_AS(
-      Fault::usage,
-      end.ec == std::errc() && end.ptr == text.data() + text.size() && factor >= 1 && factor <= 1e6,
-      "--rope-factor: ", text, " is neither auto nor a number from 1 to 1e6");
+  const auto factor = number_in<double>(text);
+  CHECK_AS(Fault::usage, factor && *factor >= 1 && *factor <= 1e6, "--rope-factor: ", text,
+           " is neither auto nor a number from 1 to 1e6");
   return factor;
 }
 
@@ -313,9 +310,14 @@ std::string tokenizer_hash(const fs::path& path) {
   }
 }
 
-std::unique_ptr<Tokenizer> open_tokenizer(const fs::path& path, int64_t vocabulary) {
+std::unique_ptr<Tokenizer> open_tokenizer(const fs::path& path) {
   auto tokenizer = load_tokenizer(path);
   for (const std::string& note : tokenizer->parts().notes) log_warning(note);
+  return tokenizer;
+}
+
+std::unique_ptr<Tokenizer> open_tokenizer(const fs::path& path, int64_t vocabulary) {
+  auto tokenizer = open_tokenizer(path);
   if (tokenizer->vocab_size() > vocabulary)
     throw Error(concat(path.string(), ": the tokenizer has ", tokenizer->vocab_size(),
                        " tokens, the model ", vocabulary, "; the first beyond it: ", vocabulary,

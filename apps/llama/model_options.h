@@ -79,6 +79,7 @@ std::string tokenizer_hash(const std::filesystem::path& path);
 
 // The tokenizer at `path`, or of --model; what its files say and it does not follow is said on
 // stderr. Error(bad_file) where it has more tokens than the model.
+std::unique_ptr<Tokenizer> open_tokenizer(const std::filesystem::path& path);
 std::unique_ptr<Tokenizer> open_tokenizer(const std::filesystem::path& path, int64_t vocabulary);
 std::unique_ptr<Tokenizer> open_tokenizer(const Options& options, int64_t vocabulary);
 

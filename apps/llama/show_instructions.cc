@@ -1,7 +1,7 @@
-#include "apps/llama/show_instructions.h"
-
+// data_llama instructions: what a training would see of instruction data.
 #include <algorithm>
 
+#include "apps/llama/data_verbs.h"
 #include "apps/llama/instruction_options.h"
 #include "apps/llama/model_options.h"
 #include "apps/llama/text_data.h"
@@ -82,8 +82,7 @@ OptionTable instructions_table() {
 
 Outcome show_instructions(const Options& options) {
   CHECK_AS(Fault::usage, options.has("model.path"), "--model is needed: whose tokenizer?");
-  const auto tokenizer = load_tokenizer(find_model(options.get<path>("model.path")).base);
-  for (const std::string& note : tokenizer->parts().notes) log_warning(note);
+  const auto tokenizer = open_tokenizer(find_model(options.get<path>("model.path")).base);
   const ChatTemplate chat(options.get<std::string>("data.template"), *tokenizer);
   const auto files = matching_files(options.get<std::vector<std::string>>("data.files"));
   const auto context = options.get<int64_t>("context.size");

@@ -10,21 +10,16 @@
 #include "data/token_file.h"
 #include "data/utf8.h"
 #include "tensor/check.h"
+#include "tensor/io/file_ops.h"
 #include "tensor/io/json.h"
 #include "tensor/io/sha256.h"
+#include "tensor/words.h"
 
 namespace mullion {
 
 namespace {
 namespace fs = std::filesystem;
 constexpr size_t kShownIds = 8;
-
-void say_first_ids(const Tokenizer& tokenizer, std::span<const int32_t> ids) {
-  std::string first;
-  for (const int32_t id : ids.first(std::min(kShownIds, ids.size())))
-    first += concat(first.empty() ? "" : "  ", id, " ", json_string(tokenizer.token_text(id)));
-  log_info("first ids: ", first);
-}
 
 // Everything that decides the ids: the bytes of the files, how each is read, tokenizer and policy.
 std::string cache_key(const DocumentFiles& files, const Options& options,
@@ -59,7 +54,7 @@ class TextCache {
       facts.push_back(fact.set("tokens_in", file.string()));
       return file.string();
     }
-    fs::create_directories(folder);
+    make_folders(folder);
     TokenFileNotes notes;
     notes.tokenizer_sha256 = tokenizer_.hash();
     notes.bos = encode.bos;
@@ -115,11 +110,8 @@ void check_text_options(const Options& options, const std::vector<std::string>& 
 
 std::string utf8_option(const Options& options, const std::string& key, const char* flag) {
   auto text = options.get<std::string>(key);
-  for (size_t at = 0; at < text.size();) {
-    const size_t size = utf8_character(std::string_view(text).substr(at));
-    CHECK_AS(Fault::usage, size > 0, flag, ": byte ", at, " is not UTF-8");
-    at += size;
-  }
+  const size_t good = utf8_prefix(text);
+  CHECK_AS(Fault::usage, good == text.size(), flag, ": byte ", good, " is not UTF-8");
   return text;
 }
 
@@ -148,6 +140,16 @@ JsonObject TextSummary::json() const {
       .set("left_out", kinds);
 }
 
+std::string listed_tokens(const Tokenizer& tokenizer, std::span<const int32_t> ids,
+                          const char* between) {
+  return joined(ids, between,
+                [&](int32_t id) { return concat(id, " ", json_string(tokenizer.token_text(id))); });
+}
+
+std::string first_tokens(const Tokenizer& tokenizer, std::span<const int32_t> ids) {
+  return listed_tokens(tokenizer, ids.first(std::min(kShownIds, ids.size())), "  ");
+}
+
 EncodeOptions text_policy(const Tokenizer& tokenizer) {
   return {.bos = tokenizer.add_bos(), .eos = tokenizer.add_eos()};
 }
@@ -164,7 +166,7 @@ TextSummary tokenize_documents(const DocumentFiles& files, const DocumentOptions
   try {
     summary.counts = read_documents(files.files, reading, [&](const std::string& text) {
       const std::vector<int32_t> ids = tokenizer.encode(text, encode);
-      if (summary.tokens == 0) say_first_ids(tokenizer, ids);
+      if (summary.tokens == 0) log_info("first ids: ", first_tokens(tokenizer, ids));
       use(ids);
       summary.tokens += ids.size();
       progress.update(static_cast<int64_t>(summary.tokens), "tokens");

@@ -45,6 +45,10 @@ struct TextSummary {
 TextSummary tokenize_documents(const DocumentFiles& files, const DocumentOptions& reading,
                                const Tokenizer& tokenizer, const EncodeOptions& encode,
                                const std::function<void(std::span<const int32_t>)>& use);
+// 9690 "system", with line breaks and the like escaped, and so on; of the first few of a row.
+std::string listed_tokens(const Tokenizer& tokenizer, std::span<const int32_t> ids,
+                          const char* between);
+std::string first_tokens(const Tokenizer& tokenizer, std::span<const int32_t> ids);
 // BOS and EOS as the tokenizer's own policy says; --bos or --eos of the program may differ.
 EncodeOptions text_policy(const Tokenizer& tokenizer);
 

@@ -11,6 +11,7 @@
 #include "apps/program/main.h"
 #include "apps/program/progress.h"
 #include "apps/program/signals.h"
+#include "models/llama/export_gguf.h"
 #include "models/llama/generate.h"
 #include "tensor/io/file.h"
 #include "tensor/io/file_place.h"
@@ -99,34 +100,11 @@ std::string decimals(double value, int places) {
   return text;
 }
 
-// What llama.cpp calls the values of general.file_type (llama_model_ftype_name, b4500).
-constexpr std::pair<uint64_t, const char*> kFileTypes[] = {{0, "all F32"},
-                                                           {1, "F16"},
-                                                           {2, "Q4_0"},
-                                                           {3, "Q4_1"},
-                                                           {7, "Q8_0"},
-                                                           {8, "Q5_0"},
-                                                           {9, "Q5_1"},
-                                                           {10, "Q2_K - Medium"},
-                                                           {11, "Q3_K - Small"},
-                                                           {12, "Q3_K - Medium"},
-                                                           {13, "Q3_K - Large"},
-                                                           {14, "Q4_K - Small"},
-                                                           {15, "Q4_K - Medium"},
-                                                           {16, "Q5_K - Small"},
-                                                           {17, "Q5_K - Medium"},
-                                                           {18, "Q6_K"},
-                                                           {21, "Q2_K - Small"},
-                                                           {25, "IQ4_NL - 4.5 bpw"},
-                                                           {30, "IQ4_XS - 4.25 bpw"},
-                                                           {32, "BF16"}};
-
 // As the file says of itself; where it does not, the type of its matrices, or the types.
 std::string type_text(const LlamaCheckpoint& checkpoint) {
   if (checkpoint.gguf)
     if (const auto said = checkpoint.gguf->find_uint("general.file_type", UINT32_MAX))
-      for (const auto& [number, name] : kFileTypes)
-        if (number == *said) return name;
+      if (const char* name = gguf_file_type_name(*said)) return name;
   std::set<std::string> types;
   for (const TensorEntry& entry : checkpoint.weights->entries())
     if (entry.shape.size() > 1) types.emplace(name_of(entry.type));

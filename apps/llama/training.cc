@@ -36,11 +36,9 @@ constexpr double kTuningEpochs = 3;  // SinkLoRA, section 4.1
 LlamaConfig scratch_config(const fs::path& file) {
   const nlohmann::json json = read_json_file(file);
   if (json.is_object())
-    for (const std::string& key : unknown_llama_config_keys(json)) {
-      const std::string nearest = nearest_name(key, llama_config_keys());
+    for (const std::string& key : unknown_llama_config_keys(json))
       throw Error(concat(file.string(), ": ", key, " is no key of a LLaMA configuration"),
-                  Fault::usage, nearest.empty() ? "" : "did you mean " + nearest + "?");
-    }
+                  Fault::usage, did_you_mean(key, llama_config_keys()));
   LlamaConfig config = parse_llama_config(json, file.string());
   config.dtype = DType::f32;
   return config;

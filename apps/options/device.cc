@@ -4,12 +4,12 @@
 
 #include <sys/sysinfo.h>
 
-#include <charconv>
 #include <cmath>
 
 #include "tensor/backend.h"
 #include "tensor/check.h"
 #include "tensor/precision.h"
+#include "tensor/words.h"
 
 namespace mullion {
 
@@ -23,10 +23,9 @@ Device device_of(const Options& options) {
   const std::string text = options.device(), kind = text.substr(0, text.find(':'));
   int index = kind == "cpu" ? 0 : default_index;
   if (kind.size() < text.size()) {
-    const char* const end = text.data() + text.size();
-    const auto [stop, error] = std::from_chars(text.data() + kind.size() + 1, end, index);
-    CHECK_AS(Fault::usage, error == std::errc() && stop == end, "--device ", text,
-             ": the index is no number");
+    const auto given = number_in<int>(text.substr(kind.size() + 1));
+    CHECK_AS(Fault::usage, given, "--device ", text, ": the index is no number");
+    index = *given;
   }
   const bool on_cpu = kind == "cpu" || (kind == "auto" && device_count(DeviceType::cuda) == 0);
   const Device device{on_cpu ? DeviceType::cpu : DeviceType::cuda,

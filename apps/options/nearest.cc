@@ -39,4 +39,10 @@ std::string nearest_name(std::string_view name, const std::vector<std::string>& 
   return best;
 }
 
+std::string did_you_mean(std::string_view name, const std::vector<std::string>& known,
+                         const std::string& otherwise) {
+  const std::string nearest = nearest_name(name, known);
+  return nearest.empty() ? otherwise : "did you mean " + nearest + "?";
+}
+
 }  // namespace mullion

@@ -24,21 +24,9 @@ struct Controls {
   int verbose = 0, quiet = 0;
 };
 
-const std::vector<std::string> kControlFlags = {"-c",
-                                                "--config",
-                                                "--preset",
-                                                "--list-presets",
-                                                "--print-config",
-                                                "--dry-run",
-                                                "--json",
-                                                "-v",
-                                                "--verbose",
-                                                "-q",
-                                                "--quiet",
-                                                "--completion-bash",
-                                                "-h",
-                                                "--help",
-                                                "--version"};
+const std::vector<std::string> kControlFlags = words_in(
+    "-c --config --preset --list-presets --print-config --dry-run --json -v --verbose -q --quiet "
+    "--completion-bash -h --help --version");
 
 // "--batch_size=3" -> "--batch-size=3"; values stay as they are.
 std::string dashes(std::string argument) {
@@ -118,9 +106,8 @@ void refuse_extras(const OptionTable& table, const std::vector<std::string>& ext
       throw Error("unknown flag " + flag, Fault::usage, ours + ", its name here");
     // "-x" is one letter away from every short flag: only long ones can be meant.
     std::erase_if(known, [](const std::string& name) { return !name.starts_with("--"); });
-    const std::string nearest = nearest_name(flag, known);
     throw Error("unknown flag " + flag, Fault::usage,
-                nearest.empty() ? table.program() + " --help" : "did you mean " + nearest + "?");
+                did_you_mean(flag, known, table.program() + " --help"));
   }
   throw Error("unexpected argument " + extras.front(), Fault::usage, table.program() + " --help");
 }
@@ -141,9 +128,7 @@ void apply_preset(Options& options, const OptionTable& table, const std::string&
     }
     return;
   }
-  const std::string nearest = nearest_name(name, names);
-  throw Error("unknown preset " + name, Fault::usage,
-              nearest.empty() ? "--list-presets" : "did you mean " + nearest + "?");
+  throw Error("unknown preset " + name, Fault::usage, did_you_mean(name, names, "--list-presets"));
 }
 
 // Two numbers of which one stands in place of the other, such as steps and epochs: the flag of one

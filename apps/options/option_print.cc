@@ -25,24 +25,10 @@ std::vector<std::string> sections_of(const OptionTable& table) {
   return sections;
 }
 
-std::string placeholder(OptionKind kind) {
-  switch (kind) {
-    case OptionKind::boolean:
-      return "";
-    case OptionKind::integer:
-      return " N";
-    case OptionKind::real:
-      return " X";
-    case OptionKind::text:
-      return " TEXT";
-    case OptionKind::integers:
-      return " N,...";
-    case OptionKind::reals:
-      return " X,...";
-    case OptionKind::texts:
-      return " TEXT,...";
-  }
-  return "";
+// What stands for a value behind its flag.
+const char* placeholder(OptionKind kind) {
+  constexpr const char* kShown[] = {"", "", " N", " X", " TEXT", " N,...", " X,...", " TEXT,..."};
+  return kShown[static_cast<size_t>(kind)];
 }
 
 std::string default_text(const OptionSpec& spec) {

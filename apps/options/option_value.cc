@@ -75,9 +75,8 @@ void check_choice(const std::string& text, const OptionLimits& limits, const std
   for (const std::string& choice : limits.choices) {
     if (choice == name_alone && has_number) return;
   }
-  const std::string nearest = nearest_name(text, limits.choices);
   throw Error(concat(name, ": \"", text, "\" is not ", limits_text(OptionKind::text, limits)),
-              Fault::usage, nearest.empty() ? "" : "did you mean " + nearest + "?");
+              Fault::usage, did_you_mean(text, limits.choices));
 }
 
 template <typename T>
@@ -88,23 +87,9 @@ std::string toml_list(const std::vector<T>& values) {
 }  // namespace
 
 std::string kind_name(OptionKind kind) {
-  switch (kind) {
-    case OptionKind::boolean:
-      return "boolean";
-    case OptionKind::integer:
-      return "integer";
-    case OptionKind::real:
-      return "number";
-    case OptionKind::text:
-      return "text";
-    case OptionKind::integers:
-      return "list of integers";
-    case OptionKind::reals:
-      return "list of numbers";
-    case OptionKind::texts:
-      return "list of texts";
-  }
-  return "";
+  constexpr const char* kNames[] = {"",     "boolean",          "integer",         "number",
+                                    "text", "list of integers", "list of numbers", "list of texts"};
+  return kNames[static_cast<size_t>(kind)];
 }
 
 bool is_list(OptionKind kind) { return kind >= OptionKind::integers; }

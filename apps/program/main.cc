@@ -178,9 +178,8 @@ int run_command(const std::vector<std::string>& arguments, const std::string& ab
     }
     std::vector<std::string> names;
     for (const Verb& verb : verbs) names.push_back(verb_of(verb.table));
-    const std::string nearest = nearest_name(first, names), all = joined(names);
-    throw Error(first.empty() ? "which job? one of " + all : first + ": not one of " + all,
-                Fault::usage, nearest.empty() ? "--help" : "did you mean " + nearest + "?");
+    throw Error((first.empty() ? "which job? one of " : first + ": not one of ") + joined(names),
+                Fault::usage, did_you_mean(first, names, "--help"));
   });
 }
 

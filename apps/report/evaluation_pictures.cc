@@ -1,15 +1,14 @@
 // What evaluations in a run's eval/ say in pictures: passkey by length and depth, LongBench by
 // category, accuracy and speed by cache, the tokens that a cache held.
 #include <algorithm>
-#include <charconv>
 #include <nlohmann/json.hpp>
-#include <set>
 
 #include "apps/report/chart.h"
 #include "apps/report/maps.h"
 #include "apps/report/sections.h"
 #include "tensor/check.h"
 #include "tensor/io/json.h"
+#include "tensor/words.h"
 
 namespace mullion {
 namespace {
@@ -26,11 +25,7 @@ struct Answer {
 std::vector<Answer> answers_of(const std::vector<RunRecord>& runs) {
   std::vector<Answer> answers;
   for (const RunRecord& run : runs) {
-    if (!fs::is_directory(run.folder / "eval")) continue;
-    std::set<fs::path> files;
-    for (const auto& entry : fs::directory_iterator(run.folder / "eval"))
-      if (entry.path().extension() == ".json") files.insert(entry.path());
-    for (const fs::path& file : files) {
+    for (const fs::path& file : evaluation_files(run.folder)) {
       json value = read_json_file(file);
       if (value.is_object())
         answers.push_back({run.name + " " + file.stem().string(), file.string(), std::move(value)});
@@ -69,12 +64,9 @@ std::vector<Bar> categories_of(const Answer& answer) {
 
 // "20%" -> 20
 double percent_of(const std::string& budget, const std::string& file) {
-  double percent = 0;
-  const char* end = budget.data() + budget.size() - 1;
-  const auto [stop, code] = std::from_chars(budget.data(), end, percent);
-  CHECK_AS(Fault::bad_file, stop == end && code == std::errc(), file, ": kv_budget: ", budget,
-           " is no percentage");
-  return percent;
+  const auto percent = number_in<double>(budget.substr(0, budget.size() - 1));
+  CHECK_AS(Fault::bad_file, percent, file, ": kv_budget: ", budget, " is no percentage");
+  return *percent;
 }
 
 // `key` over the budget, %: a line a cache; a full one is level.

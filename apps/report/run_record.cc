@@ -91,12 +91,7 @@ void add_record(RunRecord& run, const std::string& stem, const json& object) {
 }
 
 void read_evaluations(RunRecord& run) {
-  if (!fs::is_directory(run.folder / "eval")) return;
-  std::set<fs::path> files;
-  for (const auto& entry : fs::directory_iterator(run.folder / "eval")) {
-    if (entry.path().extension() == ".json") files.insert(entry.path());
-  }
-  for (const fs::path& file : files) {
+  for (const fs::path& file : evaluation_files(run.folder)) {
     const json root = read_json_file(file);
     const json* results = root.is_object() ? find_field(root, file.string(), "results") : nullptr;
     if (results && results->is_array()) {
@@ -115,6 +110,14 @@ const Curve& RunRecord::curve(const std::string& key) const {
   static const Curve kNone;
   const auto found = train.find(key);
   return found == train.end() ? kNone : found->second;
+}
+
+std::set<fs::path> evaluation_files(const fs::path& run) {
+  std::set<fs::path> files;
+  if (!fs::is_directory(run / "eval")) return files;
+  for (const auto& entry : fs::directory_iterator(run / "eval"))
+    if (entry.path().extension() == ".json") files.insert(entry.path());
+  return files;
 }
 
 RunRecord read_run(const fs::path& folder) {

@@ -3,6 +3,7 @@
 #pragma once
 #include <filesystem>
 #include <map>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -35,6 +36,9 @@ struct RunRecord {
 
 // Error(bad_file) where the folder has no metrics.jsonl, or a file in it cannot be read.
 RunRecord read_run(const std::filesystem::path& folder);
+
+// RUN/eval/*.json.
+std::set<std::filesystem::path> evaluation_files(const std::filesystem::path& run);
 
 // Keys of `config` whose values are not the same in all runs, but for names and places.
 std::vector<std::string> differing_settings(const std::vector<RunRecord>& runs);

@@ -11,6 +11,7 @@
 #include "models/llama/cost.h"
 #include "tensor/check.h"
 #include "tensor/io/json.h"
+#include "tensor/words.h"
 
 namespace mullion {
 namespace {
@@ -54,30 +55,13 @@ double step_rate(Scale scale) {
   const LlamaConfig config = read_llama_config(config_file);
   const AttentionPattern pattern =
       make_pattern("full", {.n_heads = config.num_attention_heads, .context = kContext});
-  call(scratch, "train_llama",
-       {"pretrain",
-        "--model-config",
-        config_file.string(),
-        "--data",
-        text,
-        "--ctx-size",
-        std::to_string(kContext),
-        "--batch-size",
-        std::to_string(kRows),
-        "--grad-accum-steps",
-        "1",
-        "--max-steps",
-        "3",
-        "--attn",
-        "full",
-        "--save-every",
-        "0",
-        "--output",
-        scratch.path.string(),
-        "--name",
-        "run",
-        "--warmup-steps",
-        "0"});
+  std::vector<std::string> words =
+      words_in(concat("pretrain --ctx-size ", kContext, " --batch-size ", kRows,
+                      " --grad-accum-steps 1 --max-steps 3 --attn full --save-every 0 --name run "
+                      "--warmup-steps 0"));
+  words.insert(words.end(), {"--model-config", config_file.string(), "--data", text, "--output",
+                             scratch.path.string()});
+  call(scratch, "train_llama", words);
   double tokens_a_second = 0;
   std::ifstream metrics(scratch.path / "run/metrics.jsonl");
   for (std::string line; std::getline(metrics, line);)

@@ -49,9 +49,8 @@ std::vector<const Experiment*> chosen_experiments(const std::vector<std::string>
       chosen[i] = known = true;
     }
     if (known) continue;
-    const std::string nearest = nearest_name(id, names);
     throw Error(concat(id, ": no experiment or group of them"), Fault::usage,
-                nearest.empty() ? "--list" : "did you mean " + nearest + "?");
+                did_you_mean(id, names, "--list"));
   }
   std::vector<const Experiment*> list;
   for (size_t i = 0; i < chosen.size(); ++i)

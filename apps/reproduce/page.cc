@@ -9,6 +9,7 @@
 #include "apps/report/sections.h"
 #include "data/decode.h"
 #include "tensor/io/file.h"
+#include "tensor/io/file_ops.h"
 #include "tensor/io/json.h"
 
 namespace mullion {
@@ -172,7 +173,7 @@ nlohmann::json write_page(const Page& page, const std::vector<Measured>& rows,
       {"id", page.experiment.id}, {"paper", page.experiment.paper}, {"scale", page.scale},
       {"heading", page.heading},  {"complete", page.complete},      {"rows", measured},
       {"jobs", records},          {"notes", page.plan.notes},       {"commit", source_commit()}};
-  fs::create_directories(folder);
+  make_folders(folder);
   write_json_file(folder / "results.json", results);
   write_whole_file(folder / "table.md", document.markdown());
   write_whole_file(folder / "report.html", document.html());

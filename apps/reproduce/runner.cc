@@ -14,6 +14,7 @@
 #include "apps/reproduce/child.h"
 #include "tensor/check.h"
 #include "tensor/io/file.h"
+#include "tensor/io/file_ops.h"
 #include "tensor/io/json.h"
 #include "tensor/io/sha256.h"
 #include "tensor/words.h"
@@ -111,9 +112,7 @@ std::string source_commit() {
 }
 
 Runner::Runner(fs::path arms) : arms_(std::move(arms)) {
-  std::error_code error;
-  fs::create_directories(arms_, error);
-  CHECK_AS(Fault::disk, !error, arms_.string(), ": cannot create the folder: ", error.message());
+  make_folders(arms_);
   lock_ = ::open((arms_ / "LOCK").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
   CHECK_AS(Fault::disk, lock_ >= 0, arms_.string(), "/LOCK: cannot be opened");
   const bool taken = ::flock(lock_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
@@ -224,7 +223,7 @@ bool Runner::run_one(const Job& job, size_t number, size_t count) {
   if (stop_requested()) return false;
   const double before = record.is_null() ? 0.0 : record.at("seconds").get<double>();
   log_info(label, before > 0 ? ": goes on" : "", ": ", command(job));
-  fs::create_directories(place);
+  make_folders(place);
   record = {{"identity", identity(job)}, {"complete", false}, {"command", command(job)},
             {"seconds", before},         {"commit", commit_}, {"answer", json::object()}};
   write_json_file(note, record);

@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "apps/llama/made_up.h"
+#include "apps/llama/data_verbs.h"
 #include "apps/program/json_object.h"
 #include "apps/report/chart.h"
 #include "apps/reproduce/sinklora.h"
@@ -147,22 +147,9 @@ void add_mini_base(Plan& plan, const Setting& s) {
   const int64_t lessons = s.world.smoke ? 2 : 2000, steps = s.world.smoke ? 2 : 1000;
   plan.add(lexicon_job("lessons-text", lessons * 64, 32, 3'000'000, {"--repeats", "0.7"}));
   plan.add(lexicon_job("base-text", steps * 32, 128, 0));
-  const std::vector<std::string> common = {"--attn",
-                                           "full",
-                                           "--full",
-                                           "--grad-accum-steps",
-                                           "1",
-                                           "--weight-decay",
-                                           "0.01",
-                                           "--clip-grad",
-                                           "1",
-                                           "--no-shuffle",
-                                           "--seed",
-                                           "42",
-                                           "--save-every",
-                                           "200",
-                                           "--log-every",
-                                           "20"};
+  const std::vector<std::string> common = words_in(
+      "--attn full --full --grad-accum-steps 1 --weight-decay 0.01 --clip-grad 1 --no-shuffle "
+      "--seed 42 --save-every 200 --log-every 20");
   const auto train = [&](const std::string& name, int64_t context, int64_t rows, int64_t n,
                          const std::vector<std::string>& words) {
     Job job{.name = name, .program = "train_llama", .arguments = {"pretrain"}, .trains = true};

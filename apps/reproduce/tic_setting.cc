@@ -18,37 +18,12 @@ TicTask cue_task(bool smoke) {
   task.config.mlp_dwconv = true;
   task.images = 64.0 * steps;
   task.judged = smoke ? 64 : 4000;
-  task.training = {"--model",
-                   "tic-n",
-                   "--patch-size",
-                   "4",
-                   "--mlp-dwconv",
-                   "--cue-count",
-                   "64",
-                   "--batch-size",
-                   "64",
-                   "--cue-lessons",
-                   std::to_string(lessons),
-                   "--max-steps",
-                   std::to_string(steps),
-                   "--val-interval",
-                   std::to_string(steps),
-                   "--lr",
-                   "7e-4",
-                   "--warmup-epochs",
-                   smoke ? "0" : "100",
-                   "--weight-decay",
-                   "0.05",
-                   "--drop-path",
-                   "0",
-                   "--smoothing",
-                   "0",
-                   "--clip-grad",
-                   "1",
-                   "--save-every",
-                   "700",
-                   "--log-every",
-                   "100"};
+  task.training = words_in(concat(
+      "--model tic-n --patch-size 4 --mlp-dwconv --cue-count 64 --batch-size 64 --cue-lessons ",
+      lessons, " --max-steps ", steps, " --val-interval ", steps, " --lr 7e-4 --warmup-epochs ",
+      smoke ? 0 : 100,
+      " --weight-decay 0.05 --drop-path 0 --smoothing 0 --clip-grad 1 --save-every 700 "
+      "--log-every 100"));
   task.evaluation = {"--cue-count", std::to_string(static_cast<int>(task.judged))};
   return task;
 }

@@ -20,6 +20,7 @@
 #include "tensor/io/file.h"
 #include "tensor/io/file_ops.h"
 #include "tensor/io/json.h"
+#include "tensor/words.h"
 
 namespace mullion {
 
@@ -28,15 +29,10 @@ namespace fs = std::filesystem;
 constexpr uint64_t kMaxSmallFile = 1 << 20;
 
 std::string random_hex(size_t bytes) {
-  std::string noise(bytes, '\0'), hex;
+  std::string noise(bytes, '\0');
   CHECK(::getrandom(noise.data(), bytes, 0) == static_cast<ssize_t>(bytes),
         "no random bytes: ", std::strerror(errno));
-  for (const char c : noise) {
-    constexpr char kDigits[] = "0123456789abcdef";
-    hex.push_back(kDigits[static_cast<unsigned char>(c) >> 4]);
-    hex.push_back(kDigits[c & 15]);
-  }
-  return hex;
+  return hex_of(noise);
 }
 
 // The first line of a file of the system, "" where there is none.
@@ -86,12 +82,6 @@ bool holds_checkpoints(const fs::path& folder) {
   return false;
 }
 
-void make_folders(const fs::path& folder) {
-  std::error_code error;
-  fs::create_directories(folder, error);
-  CHECK_AS(Fault::disk, !error && fs::is_directory(folder), folder.string(),
-           ": cannot create the folder: ", error ? error.message() : "a file is there");
-}
 }  // namespace
 
 RunFolder::RunFolder(fs::path folder, Resume resume) : path_(std::move(folder)) {

@@ -1,5 +1,4 @@
-#include "apps/tic/attention_picture.h"
-
+// tool_tic attention: where a pixel of an image looks, laid over the image.
 #include <cmath>
 #include <numeric>
 
@@ -7,6 +6,7 @@
 #include "apps/tic/heat.h"
 #include "apps/tic/image_data.h"
 #include "apps/tic/model_folder.h"
+#include "apps/tic/tool_verbs.h"
 #include "data/png.h"
 #include "tensor/io/file_place.h"
 

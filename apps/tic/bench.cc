@@ -1,5 +1,4 @@
-#include "apps/tic/bench.h"
-
+// tool_tic bench: images a second and memory by size and batch.
 #include <algorithm>
 #include <cstdio>
 #include <optional>
@@ -7,6 +6,7 @@
 #include "apps/options/device.h"
 #include "apps/tic/model_choice.h"
 #include "apps/tic/step_cost.h"
+#include "apps/tic/tool_verbs.h"
 #include "autograd/node.h"
 
 namespace mullion {

@@ -1,8 +1,8 @@
 #include "apps/tic/model_folder.h"
 
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
-#include <set>
 
 #include "apps/program/log.h"
 #include "apps/run/ranks.h"
@@ -12,6 +12,7 @@
 #include "tensor/io/json.h"
 #include "tensor/io/safetensors.h"
 #include "tensor/io/sha256.h"
+#include "tensor/words.h"
 
 namespace mullion {
 namespace {
@@ -36,41 +37,20 @@ std::array<float, 3> three_numbers(const nlohmann::json& object, const std::stri
 // The fields of both levels of config.json that are read, or that say nothing about the result.
 void tell_unknown_fields(const nlohmann::json& json, const nlohmann::json& pretrained,
                          const std::string& file) {
-  const std::set<std::string> top = {"architecture", "num_classes",    "num_features",
-                                     "global_pool",  "label_names",    "exif",
-                                     "model_args",   "pretrained_cfg", "label_descriptions"};
-  const std::set<std::string> inner = {"tag",
-                                       "input_size",
-                                       "fixed_input_size",
-                                       "interpolation",
-                                       "crop_pct",
-                                       "crop_mode",
-                                       "mean",
-                                       "std",
-                                       "num_classes",
-                                       "pool_size",
-                                       "first_conv",
-                                       "classifier",
-                                       "url",
-                                       "file",
-                                       "hf_hub_id",
-                                       "hf_hub_filename",
-                                       "source",
-                                       "architecture",
-                                       "license",
-                                       "origin_url",
-                                       "paper_name",
-                                       "paper_ids",
-                                       "description",
-                                       "notes",
-                                       "custom_load"};
-  const auto tell = [&](const nlohmann::json& object, const std::set<std::string>& known) {
+  constexpr char kTop[] = R"(
+      architecture num_classes num_features global_pool label_names exif model_args
+      pretrained_cfg label_descriptions)";
+  constexpr char kInner[] = R"(
+      tag input_size fixed_input_size interpolation crop_pct crop_mode mean std num_classes
+      pool_size first_conv classifier url file hf_hub_id hf_hub_filename source architecture
+      license origin_url paper_name paper_ids description notes custom_load)";
+  const auto tell = [&](const nlohmann::json& object, const std::vector<std::string>& known) {
     for (const auto& [key, value] : object.items())
-      if (!value.is_null() && known.count(key) == 0)
+      if (!value.is_null() && std::find(known.begin(), known.end(), key) == known.end())
         log_warning(file, ": ", key, " is not known and not used");
   };
-  tell(json, top);
-  tell(pretrained, inner);
+  tell(json, words_in(kTop));
+  tell(pretrained, words_in(kInner));
 }
 
 // A field that may be left out, but not say anything else.

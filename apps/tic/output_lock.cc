@@ -10,13 +10,12 @@
 #include "apps/program/log.h"
 #include "data/decode.h"
 #include "tensor/check.h"
+#include "tensor/io/file_ops.h"
 
 namespace mullion {
 
 OutputLock::OutputLock(const std::filesystem::path& folder) : file_(folder / ".lock") {
-  std::error_code error;
-  std::filesystem::create_directories(folder, error);
-  CHECK_AS(Fault::disk, !error, printable(folder.string()), ": ", error.message());
+  make_folders(folder);
   fd_ = ::open(file_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
   CHECK_AS(Fault::disk, fd_ >= 0, printable(file_.string()), ": ", std::strerror(errno));
   if (::flock(fd_, LOCK_EX | LOCK_NB) == 0) return;

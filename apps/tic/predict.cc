@@ -1,5 +1,5 @@
-#include "apps/tic/predict.h"
-
+// tool_tic predict: what a TiC says of images, one by one. It goes on after an image that cannot be
+// read; the exit code then is that of a bad file.
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
@@ -11,6 +11,7 @@
 #include "apps/tic/class_names.h"
 #include "apps/tic/image_data.h"
 #include "apps/tic/model_folder.h"
+#include "apps/tic/tool_verbs.h"
 #include "autograd/ops.h"
 #include "data/decode.h"
 #include "data/folder_walk.h"
@@ -145,7 +146,6 @@ class Predictor {
   bool named_ = false;
   std::string csv_ = "file,rank,class,probability";
 };
-}  // namespace
 
 OptionTable predict_table() {
   OptionTable table("tool_tic predict", "The most likely classes of images.");
@@ -206,5 +206,8 @@ Outcome predict(const Options& options) {
   result.set("error", first_error).set("unreadable", unreadable).set("exit_code", code);
   return Outcome(result, code);
 }
+}  // namespace
+
+Verb predict_verb() { return {predict_table(), predict}; }
 
 }  // namespace mullion

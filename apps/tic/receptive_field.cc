@@ -2,8 +2,6 @@
 // centre token with respect to the input, its size averaged over images. After a LayerNorm the
 // channels of a token have a fixed sum, whose gradient says nothing; so they are summed with fixed
 // random signs.
-#include "apps/tic/receptive_field.h"
-
 #include <algorithm>
 #include <cmath>
 #include <numeric>
@@ -13,6 +11,7 @@
 #include "apps/tic/heat.h"
 #include "apps/tic/image_data.h"
 #include "apps/tic/model_choice.h"
+#include "apps/tic/tool_verbs.h"
 #include "autograd/engine.h"
 #include "data/cue_task.h"
 #include "data/png.h"

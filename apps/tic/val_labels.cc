@@ -1,7 +1,6 @@
 #include "apps/tic/val_labels.h"
 
 #include <algorithm>
-#include <charconv>
 #include <map>
 #include <set>
 #include <string_view>
@@ -11,6 +10,7 @@
 #include "data/tar.h"
 #include "tensor/check.h"
 #include "tensor/io/file.h"
+#include "tensor/words.h"
 
 namespace mullion {
 namespace {
@@ -31,8 +31,9 @@ std::vector<std::string> lines_of(const std::string& text) {
 }
 
 bool number_of(std::string_view text, int64_t& value) {
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  return error == std::errc() && end == text.data() + text.size();
+  const auto number = number_in<int64_t>(text);
+  value = number.value_or(0);
+  return number.has_value();
 }
 
 // "ILSVRC2012_val_00048981,n03995372 85 1 499 272": lines in any order.

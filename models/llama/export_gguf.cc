@@ -2,6 +2,7 @@
 
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "data/tokenizer_writer.h"
 #include "models/llama/checkpoint_names.h"
@@ -13,34 +14,38 @@ namespace {
 
 constexpr const char* kRopeFactors = "rope_freqs.weight";
 
-// llama.cpp's LLAMA_FTYPE_MOSTLY_*.
+// The values of general.file_type, what llama.cpp calls them (llama_model_ftype_name, b4500), and
+// the type whose models are written as such.
+struct FileType {
+  uint32_t number;
+  const char* name;
+  std::optional<StoredType> written = std::nullopt;
+};
+constexpr FileType kFileTypes[] = {{0, "all F32", StoredType::f32},
+                                   {1, "F16", StoredType::f16},
+                                   {2, "Q4_0", StoredType::q4_0},
+                                   {3, "Q4_1", StoredType::q4_1},
+                                   {7, "Q8_0", StoredType::q8_0},
+                                   {8, "Q5_0", StoredType::q5_0},
+                                   {9, "Q5_1", StoredType::q5_1},
+                                   {10, "Q2_K - Medium"},
+                                   {11, "Q3_K - Small"},
+                                   {12, "Q3_K - Medium"},
+                                   {13, "Q3_K - Large"},
+                                   {14, "Q4_K - Small", StoredType::q4_k},
+                                   {15, "Q4_K - Medium"},
+                                   {16, "Q5_K - Small", StoredType::q5_k},
+                                   {17, "Q5_K - Medium"},
+                                   {18, "Q6_K", StoredType::q6_k},
+                                   {21, "Q2_K - Small"},
+                                   {25, "IQ4_NL - 4.5 bpw"},
+                                   {30, "IQ4_XS - 4.25 bpw"},
+                                   {32, "BF16", StoredType::bf16}};
+
 uint32_t file_type_of(StoredType type) {
-  switch (type) {
-    case StoredType::f32:
-      return 0;
-    case StoredType::f16:
-      return 1;
-    case StoredType::q4_0:
-      return 2;
-    case StoredType::q4_1:
-      return 3;
-    case StoredType::q8_0:
-      return 7;
-    case StoredType::q5_0:
-      return 8;
-    case StoredType::q5_1:
-      return 9;
-    case StoredType::q4_k:
-      return 14;
-    case StoredType::q5_k:
-      return 16;
-    case StoredType::q6_k:
-      return 18;
-    case StoredType::bf16:
-      return 32;
-    default:
-      fail(Fault::usage, "GGUF: models of ", name_of(type), " are not written");
-  }
+  for (const FileType& t : kFileTypes)
+    if (t.written == type) return t.number;
+  fail(Fault::usage, "GGUF: models of ", name_of(type), " are not written");
 }
 
 void add_rope(GgufPairs& pairs, const LlamaConfig& config) {
@@ -139,6 +144,12 @@ void note_other_types(const LlamaConfig& config, StoredType type, std::vector<st
 }
 
 }  // namespace
+
+const char* gguf_file_type_name(uint64_t number) {
+  for (const FileType& t : kFileTypes)
+    if (t.number == number) return t.name;
+  return nullptr;
+}
 
 void permute_rotary_rows(std::span<std::byte> bytes, int64_t rows, int64_t head_dim) {
   const size_t head = bytes.size() / static_cast<size_t>(rows) * static_cast<size_t>(head_dim);

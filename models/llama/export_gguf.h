@@ -31,6 +31,9 @@ std::vector<std::string> write_gguf(const std::filesystem::path& path, const Lla
 // The tensors that such a file has, in its order.
 std::vector<GgufSpec> gguf_tensors(const LlamaConfig& config, StoredType type);
 
+// What llama.cpp calls a value of general.file_type, "Q4_K - Medium"; null: not known.
+const char* gguf_file_type_name(uint64_t number);
+
 // One tensor's bytes with the rows of each head in GGUF's order; `rows` as the shape has it.
 void permute_rotary_rows(std::span<std::byte> bytes, int64_t rows, int64_t head_dim);
 

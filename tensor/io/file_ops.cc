@@ -120,6 +120,13 @@ void make_folder(const fs::path& path) {
   }
 }
 
+void make_folders(const fs::path& path) {
+  std::error_code error;
+  fs::create_directories(path, error);
+  CHECK_AS(Fault::disk, !error && fs::is_directory(path), path.string(),
+           ": cannot create the folder: ", error ? error.message() : "a file is there");
+}
+
 void sync_folder(const fs::path& path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (fd < 0) refused(path, "open the folder");

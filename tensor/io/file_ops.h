@@ -40,6 +40,9 @@ void close_file(int fd, const std::filesystem::path& path);
 void write_new_file(const std::filesystem::path& path, std::string_view content);
 
 void make_folder(const std::filesystem::path& path);  // must not exist; its parent must
+// With all above it; what is there stays. For places of output, not for what is written atomically:
+// set_file_hook does not hear of it.
+void make_folders(const std::filesystem::path& path);
 void sync_folder(const std::filesystem::path& path);
 void rename_over(const std::filesystem::path& from, const std::filesystem::path& to);
 // An existing `to` is an error (renameat2, RENAME_NOREPLACE).

@@ -119,8 +119,7 @@ std::string hellaswag_text(std::string text) {
     for (size_t at = text.find(from); at != text.npos; at = text.find(from, at + to.size()))
       text.replace(at, from.size(), to);
   };
-  while (!text.empty() && std::isspace(static_cast<unsigned char>(text.back()))) text.pop_back();
-  text.erase(0, std::min(text.find_first_not_of(" \t\r\n"), text.size()));
+  text = std::string(stripped(text));
   replace(" [title]", ". ");
   for (size_t open = text.find('['); open != text.npos; open = text.find('[', open)) {
     const size_t close = text.find(']', open);
@@ -171,9 +170,7 @@ void read_winogrande(const Row& row, ChoiceQuestion& q) {
   q.text = row.text("sentence");
   const size_t blank = q.text.find('_');
   CHECK_AS(Fault::bad_file, blank != q.text.npos, row.where, ": sentence: has no _ to fill in");
-  std::string rest = q.text.substr(blank + 1);
-  rest.erase(0, std::min(rest.find_first_not_of(" \t\r\n"), rest.size()));
-  while (!rest.empty() && ascii_space(rest.back())) rest.pop_back();
+  const std::string rest(stripped(std::string_view(q.text).substr(blank + 1)));
   CHECK_AS(Fault::bad_file, !rest.empty(), row.where, ": sentence: nothing follows the _");
   for (const char* key : {"option1", "option2"}) {
     const std::string option = row.text(key);
@@ -187,8 +184,7 @@ void read_winogrande(const Row& row, ChoiceQuestion& q) {
 // "The man broke his toe. What was the CAUSE of this?" -> "The man broke his toe because"
 void read_copa(const Row& row, ChoiceQuestion& q) {
   std::string premise = row.text("premise");
-  while (!premise.empty() && std::isspace(static_cast<unsigned char>(premise.back())))
-    premise.pop_back();
+  premise.resize(without_last_spaces(premise).size());
   // lm-eval drops the last character, whatever it is.
   while (!premise.empty() && (premise.back() & 0xC0) == 0x80) premise.pop_back();
   if (!premise.empty()) premise.pop_back();

@@ -9,6 +9,7 @@
 #include "apps/program/log.h"
 #include "apps/run/ranks.h"
 #include "tensor/io/file.h"
+#include "tensor/io/file_ops.h"
 #include "tensor/io/json.h"
 #include "tensor/io/sha256.h"
 
@@ -94,9 +95,7 @@ SampleLog::SampleLog(const Options& options, const std::string& task)
   CHECK_AS(Fault::usage, !file_name_.empty(), "--name: an empty name");
   std::string lines;
   if (is_first_rank()) {
-    std::error_code error;
-    fs::create_directories(folder_, error);
-    CHECK_AS(Fault::disk, !error, folder_.string(), ": ", error.message());
+    make_folders(folder_);
     part_.emplace(folder_ / concat("samples_", file_name_, ".part.jsonl"), options, task);
     samples_ = part_->found();
     for (const nlohmann::json& sample : samples_) lines += sample.dump() + "\n";

@@ -1,6 +1,7 @@
 #include "apps/llama/server/reply.h"
 
 #include "data/utf8.h"
+#include "tensor/words.h"
 
 namespace mullion::server {
 
@@ -12,20 +13,9 @@ std::string text_of(const Json& json) {
 
 std::string token_name(const Tokenizer& tokenizer, int32_t id) {
   const std::string& bytes = tokenizer.token_bytes(id);
-  bool whole = true;
-  for (size_t at = 0; whole && at < bytes.size();) {
-    const size_t size = utf8_character(std::string_view(bytes).substr(at));
-    whole = size > 0;
-    at += size;
-  }
-  if (whole) return bytes;
+  if (utf8_prefix(bytes) == bytes.size()) return bytes;
   std::string name = "bytes:";
-  for (const char c : bytes) {
-    const auto byte = static_cast<unsigned char>(c);
-    name += "\\x";
-    name += "0123456789abcdef"[byte >> 4];
-    name += "0123456789abcdef"[byte & 15];
-  }
+  for (const char c : bytes) name += "\\x" + hex_of({&c, 1});
   return name;
 }
 

@@ -1,8 +1,7 @@
 // tool_tic export: a trained model for other programs.
-#include "apps/tic/export/export.h"
-
 #include "apps/program/log.h"
 #include "apps/tic/export/tic_onnx.h"
+#include "apps/tic/tool_verbs.h"
 #include "nn/state.h"
 #include "tensor/io/atomic_folder.h"
 #include "tensor/io/file.h"
