@@ -85,7 +85,8 @@ Outcome serve_until_stopped(server::Server& http, server::Scheduler& scheduler) 
 
 Outcome serve_text(const Options& options) {
   server::ServerOptions where = server_options(options);
-  server::Place place = server::take_place(where);  // before the model, whose reading takes longer
+  // Before the model, whose reading takes longer.
+  server::Place place = server::take_place(where.host, where.port, where.connections);
   const auto asked = options.get<int64_t>("server.context");
   const OpenedModel opened = open_model(options, asked);
   const int64_t own = opened.model->context();

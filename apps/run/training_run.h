@@ -110,8 +110,8 @@ class TrainingRun {
   bool evaluation_due() const;
   void record_evaluation(const Evaluation& evaluation);
   std::string state_text() const;
-  void show(const StepReport& report, double rate);
-  bool show_due(Clock::time_point now);
+  void show(const StepReport& report, double seconds);
+  bool show_due() const;
   void tell_time();
 
   Options options_;

@@ -41,7 +41,7 @@ class Running {
         tokenizer(test::byte_tokenizer()),
         scheduler((model.initialize(3), model), *tokenizer, {256}, setup.scheduler) {
     if (setup.chat) chat.emplace("vicuna", *tokenizer);
-    Place place = take_place(setup.server);
+    Place place = take_place(setup.server.host, setup.server.port, setup.server.connections);
     port = place.port;
     server.emplace(std::move(place), setup.server, scheduler, model, *tokenizer, chat,
                    "no template");

@@ -1,19 +1,12 @@
 #include "apps/llama/server/server.h"
 
-#include <arpa/inet.h>
-#include <netdb.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
-#include <cerrno>
-#include <cstring>
 #include <ctime>
 
 #include "apps/llama/server/api_error.h"
+#include "apps/llama/server/guard.h"
 #include "apps/llama/server/page.h"
 #include "apps/llama/server/reply.h"
 #include "apps/program/log.h"
-#include "data/utf8.h"
 
 namespace mullion::server {
 namespace {
@@ -33,69 +26,6 @@ void set_error(httplib::Response& response, const ApiError& error) {
   if (error.status == 401) response.set_header("WWW-Authenticate", "Bearer");
 }
 
-// Takes as long wherever the two differ.
-bool same_secret(const std::string& a, const std::string& b) {
-  unsigned differ = a.size() == b.size() ? 0 : 1;
-  for (size_t i = 0; i < a.size(); ++i)
-    differ |= static_cast<unsigned char>(a[i]) ^
-              static_cast<unsigned char>(b.empty() ? 0 : b[i % b.size()]);
-  return differ == 0;
-}
-
-// The key of "Bearer KEY", whose first word may be in any case (RFC 9110, 11.1); "" of another.
-std::string bearer_key(const std::string& authorization) {
-  constexpr std::string_view kScheme = "bearer ";
-  if (ascii_lower(authorization.substr(0, kScheme.size())) != kScheme) return "";
-  return authorization.substr(
-      std::min(authorization.find_first_not_of(' ', kScheme.size()), authorization.size()));
-}
-
-// Why the length of a body cannot be told; "" where it can. Two readers of one connection that
-// count differently would take a part of a body for a request.
-std::string odd_length(const httplib::Request& request) {
-  const size_t lengths = request.get_header_value_count("Content-Length");
-  if (lengths == 0) return "";
-  const std::string length = request.get_header_value("Content-Length");
-  if (lengths > 1) return "Content-Length: is given more than once";
-  if (request.has_header("Transfer-Encoding"))
-    return "Content-Length: not together with Transfer-Encoding";
-  if (length.empty() || length.size() > 18 || length.find_first_not_of("0123456789") != length.npos)
-    return concat("Content-Length: '", length.substr(0, 100), "' is no number of bytes");
-  return "";
-}
-
-const char* method_of(const std::string& path) {
-  if (path == "/v1/completions" || path == "/v1/chat/completions") return "POST";
-  for (const char* known : {"/", "/health", "/metrics", "/v1/models"})
-    if (path == known) return "GET";
-  return nullptr;
-}
-
-// "localhost" of "localhost:8000", "::1" of "[::1]:8000".
-std::string without_port(const std::string& host) {
-  if (host.starts_with('[')) return host.substr(1, host.find(']') - 1);
-  return host.substr(0, host.find(':'));
-}
-
-// Why a port cannot be had; bind() of httplib keeps it to itself.
-std::string why_not(const std::string& host, int port) {
-  addrinfo hints{}, *list = nullptr;
-  hints.ai_socktype = SOCK_STREAM;
-  hints.ai_flags = AI_PASSIVE;
-  const int code = ::getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &list);
-  if (code != 0) return ::gai_strerror(code);
-  std::string why = "the address cannot be had";
-  if (const int s = ::socket(list->ai_family, list->ai_socktype, 0); s >= 0) {
-    const int yes = 1;
-    ::setsockopt(s, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
-    if (::bind(s, list->ai_addr, list->ai_addrlen) != 0 || ::listen(s, 1) != 0)
-      why = std::strerror(errno);
-    ::close(s);
-  }
-  ::freeaddrinfo(list);
-  return why;
-}
-
 void require_known(const std::vector<int32_t>& prompt, int64_t vocabulary) {
   for (const int32_t id : prompt)
     if (id >= vocabulary)
@@ -109,25 +39,6 @@ ApiError failed(const Event& event) {
 }
 
 }  // namespace
-
-bool is_loopback(const std::string& host) {
-  in_addr v4{};
-  if (::inet_pton(AF_INET, host.c_str(), &v4) == 1) return (ntohl(v4.s_addr) >> 24) == 127;
-  return host == "localhost" || host.ends_with(".localhost") || host == "::1";
-}
-
-Place take_place(const ServerOptions& options) {
-  Place place{std::make_unique<BoundedServer>(options.connections), options.port};
-  const bool bound = options.port == 0
-                         ? (place.port = place.http->bind_to_any_port(options.host)) > 0
-                         : place.http->bind_to_port(options.host, options.port);
-  if (!bound)
-    throw Error(concat("--host ", options.host, " --port ", options.port, ": ",
-                       why_not(options.host, options.port)),
-                Fault::usage, "another --port, or --port 0 for one that is free");
-  place.http->widen_backlog();
-  return place;
-}
 
 Server::Server(Place place, const ServerOptions& options, Scheduler& scheduler,
                const LanguageModel& model, const Tokenizer& tokenizer,
@@ -159,49 +70,15 @@ void Server::stop() {
   listener_.join();
 }
 
-// On the loopback interface only names of it: a page of another site whose name was made to point
-// here (DNS rebinding) has another one.
-bool Server::is_allowed_host(const Request& request) const {
-  const std::string host = without_port(request.get_header_value("Host"));
-  return !is_loopback(options_.host) || host.empty() || is_loopback(host) || host == options_.host;
-}
-
-httplib::Server::HandlerResponse Server::check(const Request& request, Response& response) {
-  using Answer = httplib::Server::HandlerResponse;
-  const auto refuse = [&](const ApiError& error) {
-    set_error(response, error);
-    this_connection().close_after_reply();  // its body has not been read
-    return Answer::Handled;
-  };
-  if (const std::string odd = odd_length(request); !odd.empty())
-    return refuse({400, odd, "Content-Length", "bad_length"});
-  const char* method = method_of(request.path);
-  if (!method)
-    return refuse({404, concat("no such path: ", request.path.substr(0, 200)), "", "not_found"});
-  if (request.method != method && !(request.method == "HEAD" && std::string(method) == "GET")) {
-    response.set_header("Allow", method);
-    return refuse({405,
-                   concat(request.path, ": ", request.method, " is not allowed, ", method, " is"),
-                   "", "method_not_allowed"});
-  }
-  const std::string origin = request.get_header_value("Origin");
-  if (!is_allowed_host(request))
-    return refuse(
-        {403, "Host: not a name of this machine's loopback interface", "Host", "forbidden_host"});
-  if (!origin.empty() && origin.substr(origin.find("//") + 2) != request.get_header_value("Host"))
-    return refuse({403, "Origin: pages of other sites may not call this server", "Origin",
-                   "forbidden_origin"});
-  const bool open = request.path == "/" || request.path == "/health";
-  const std::string given = bearer_key(request.get_header_value("Authorization"));
-  if (!open && !options_.api_key.empty() && !same_secret(given, options_.api_key))
-    return refuse({401, "Authorization: the API key is missing or wrong", "", "invalid_api_key"});
-  if (draining_ && !open) return refuse({503, "the server is stopping", "", "stopping"});
-  return Answer::Unhandled;
-}
-
 void Server::routes() {
-  http_.set_pre_routing_handler(
-      [this](const Request& request, Response& response) { return check(request, response); });
+  http_.set_pre_routing_handler([this](const Request& request, Response& response) {
+    const auto refused = refusal(request, options_.host, options_.api_key, draining_);
+    if (!refused) return httplib::Server::HandlerResponse::Unhandled;
+    if (refused->status == 405) response.set_header("Allow", method_of(request.path));
+    set_error(response, *refused);
+    this_connection().close_after_reply();  // its body has not been read
+    return httplib::Server::HandlerResponse::Handled;
+  });
   http_.set_error_handler([](const Request&, Response& response) {
     if (response.body.empty())
       set_error(response, {response.status, concat("HTTP error ", response.status)});

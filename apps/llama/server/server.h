@@ -6,7 +6,7 @@
 #include <optional>
 #include <string>
 
-#include "apps/llama/server/connection.h"
+#include "apps/llama/server/place.h"
 #include "apps/llama/server/request.h"
 #include "apps/llama/server/scheduler.h"
 #include "data/chat_template.h"
@@ -23,17 +23,6 @@ struct ServerOptions {
   int64_t context = 0;  // tokens of a prompt and its answer; 0: the model's
   ConnectionLimits connections = {};
 };
-
-// Whether an address is reached from this machine alone.
-bool is_loopback(const std::string& host);
-
-// A port that is taken before the model is opened. Clients that come early wait for their answers.
-struct Place {
-  std::unique_ptr<BoundedServer> http;
-  int port = 0;
-};
-// Error(usage) where the address cannot be had, with the reason.
-Place take_place(const ServerOptions& options);
 
 class Reply;
 struct ReplyFacts;
@@ -58,8 +47,6 @@ class Server {
   using Response = httplib::Response;
   using Body = std::function<void(const std::string& body, Response& response)>;
 
-  httplib::Server::HandlerResponse check(const Request& request, Response& response);
-  bool is_allowed_host(const Request& request) const;
   void post(const std::string& path, const Body& answer);
   void complete(const std::string& body, Response& response);
   void chat(const std::string& body, Response& response);
