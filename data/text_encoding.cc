@@ -45,7 +45,7 @@ constexpr std::array kMagics = {
 
 [[noreturn]] void refuse(const std::string& name, uint64_t at, const std::string& what,
                          const char* hint) {
-  throw Error(concat(name, ": byte ", at, what), Fault::bad_file, hint);
+  throw NotText(concat(name, ": byte ", at, what), Fault::bad_file, hint);
 }
 
 std::string byte_text(char c) {

@@ -6,7 +6,14 @@
 #include <string>
 #include <string_view>
 
+#include "tensor/check.h"
+
 namespace mullion {
+
+// Bytes at a place of a file that the encoding does not have: the file may be no text at all.
+struct NotText : Error {
+  using Error::Error;
+};
 
 enum class TextEncoding { utf8, latin1, utf16, utf16le, utf16be };
 
@@ -18,8 +25,8 @@ TextEncoding text_encoding(const std::string& name);
 std::string binary_kind(std::string_view head);
 
 // The text of `bytes`, which stand at byte `offset` of the file `name`; a byte-order mark at its
-// start is dropped. Error(bad_file) names file, offset and what to do for bytes that the encoding
-// does not have, for NUL, and for files of other kinds.
+// start is dropped. NotText(bad_file) names file, offset and what to do for bytes that the encoding
+// does not have and for NUL; Error(bad_file) files of other kinds.
 std::string decode_text(std::string bytes, TextEncoding encoding, const std::string& name,
                         uint64_t offset = 0);
 // The same where nothing but UTF-8 is read: what is wrong, without the flags that would read it.

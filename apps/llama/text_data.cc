@@ -172,11 +172,7 @@ TextSummary tokenize_documents(const DocumentFiles& files, const DocumentOptions
       progress.update(static_cast<int64_t>(summary.tokens), "tokens");
       return !stop_requested();
     });
-  } catch (const Error& error) {
-    // Bytes that are no text may be ids.
-    if (std::string_view(error.what()).find(": byte ") == std::string_view::npos ||
-        error.hint().empty())
-      throw;
+  } catch (const NotText& error) {  // its bytes may be ids
     throw Error(error.what(), error.fault(),
                 error.hint() + "; --token-dtype u16 or u32 reads token ids without a header");
   }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <span>
 
 #include "data/utf8.h"
 
@@ -10,6 +11,20 @@ namespace {
 
 double sum_of(const std::vector<double>& values) {
   return std::accumulate(values.begin(), values.end(), 0.0);
+}
+
+// The ids that a text has whatever word follows: where it ends, the two may merge.
+std::vector<int32_t> beginning_of(const Tokenizer& tokenizer, const std::string& text) {
+  if (text.empty()) return {};
+  const EncodeOptions how{.bos = tokenizer.add_bos()};
+  const std::vector<int32_t> alone = tokenizer.encode(text, how),
+                             before = tokenizer.encode(text + "A", how);
+  return {alone.begin(), std::ranges::mismatch(alone, before).in1};
+}
+
+int64_t held_bytes(const KvCache& cache, const KvCacheShape& shape) {
+  return cache.held() * 2 * shape.layers * shape.kv_heads * shape.head_dim *
+         static_cast<int64_t>(size_of(shape.dtype));
 }
 
 }  // namespace
@@ -55,7 +70,10 @@ ChoiceScorer::ChoiceScorer(const LanguageModel& model, const Tokenizer& tokenize
       tokenizer_(tokenizer),
       cache_(cache),
       few_shots_(std::move(few_shots)),
-      session_(model, cache) {}
+      shot_ids_(beginning_of(tokenizer, few_shots_)),
+      session_(model, cache) {
+  if (std::ssize(shot_ids_) >= model.context()) shot_ids_.clear();  // every context is cut
+}
 
 std::vector<ChoiceScores> ChoiceScorer::operator()(std::span<const ChoiceQuestion> questions) {
   std::vector<ChoiceScores> scores;
@@ -85,7 +103,8 @@ std::vector<ChoiceScores> ChoiceScorer::operator()(std::span<const ChoiceQuestio
           rows.push_back(session_.fork(rows.back()));
         } else {
           rows.push_back(read(texts[i].context));
-          cache_bytes_ = std::max(cache_bytes_, session_.cache(rows.back()).bytes());
+          cache_bytes_ =
+              std::max(cache_bytes_, held_bytes(session_.cache(rows.back()), model_.cache_shape()));
         }
         ids.push_back(texts[i].continuation);
       }
@@ -100,28 +119,17 @@ std::vector<ChoiceScores> ChoiceScorer::operator()(std::span<const ChoiceQuestio
   return scores;
 }
 
-// The ids of the few shots with which a context begins. Where they end a text may be split
-// otherwise.
-std::vector<int32_t> ChoiceScorer::few_shots_of(const std::vector<int32_t>& context) const {
-  if (few_shots_.empty()) return {};
-  const std::vector<int32_t> shots = tokenizer_.encode(few_shots_, {.bos = tokenizer_.add_bos()});
-  const size_t most = std::min(shots.size(), context.size() - 1);
-  const auto end = shots.begin() + static_cast<std::ptrdiff_t>(most);
-  return {shots.begin(), std::mismatch(shots.begin(), end, context.begin()).first};
-}
-
-// A sequence that has read a context under a cache that evicts: the few shots that the last one
-// began with as well are not read again.
+// A sequence that has read a context under a cache that evicts: few shots with which it begins are
+// not read again.
 Generation::Row ChoiceScorer::read(const std::vector<int32_t>& context) {
-  if (!shared_) shared_ids_ = few_shots_of(context);
-  if (!shared_ && !shared_ids_.empty()) {
+  if (!shared_ && !shot_ids_.empty()) {
     shared_ = session_.add();
-    session_.feed_beginning(*shared_, shared_ids_);
+    session_.feed_beginning(*shared_, shot_ids_);
   }
-  const bool begins = shared_ && shared_ids_.size() < context.size() &&
-                      std::equal(shared_ids_.begin(), shared_ids_.end(), context.begin());
+  const bool begins = shared_ && shot_ids_.size() < context.size() &&
+                      std::equal(shot_ids_.begin(), shot_ids_.end(), context.begin());
   const Generation::Row row = begins ? session_.fork(*shared_) : session_.add();
-  session_.feed(row, std::span(context).subspan(begins ? shared_ids_.size() : 0));
+  session_.feed(row, std::span(context).subspan(begins ? shot_ids_.size() : 0));
   if (cache_.kind == KvKind::h2o && kept_.empty()) {
     const KvCacheShape shape = model_.cache_shape();
     for (int64_t layer = 0; layer < shape.layers; ++layer) {
@@ -138,24 +146,22 @@ Generation::Row ChoiceScorer::read(const std::vector<int32_t>& context) {
 // question all, questions the few shots alone, so that a question's bits are the same behind any
 // other.
 ChoiceScores ChoiceScorer::full(const std::vector<ScoredText>& texts) {
-  if (!shared_) {
-    shared_ = session_.add();
-    shared_ids_ = few_shots_of(texts[0].context);
-    shots_ = shared_ids_.size();
-    if (shots_ > 0) session_.feed(*shared_, shared_ids_);
+  if (!shared_) shared_ = session_.add();
+  if (std::ranges::mismatch(shot_ids_, shared_ids_).in1 != shot_ids_.end()) {
+    session_.cache(*shared_).rewind(0);
+    session_.feed(*shared_, shot_ids_);
   }
-  shared_ids_.resize(std::min(shared_ids_.size(), shots_));
+  shared_ids_ = shot_ids_;
   ChoiceScores scores;
   for (const ScoredText& text : texts) {
     const size_t most = std::min(shared_ids_.size(), text.context.size() - 1);
     const auto same = static_cast<size_t>(
-        std::mismatch(shared_ids_.begin(), shared_ids_.begin() + static_cast<std::ptrdiff_t>(most),
-                      text.context.begin())
-            .first -
-        shared_ids_.begin());
+        std::ranges::mismatch(std::span(shared_ids_).first(most), text.context).in2 -
+        text.context.begin());
     session_.cache(*shared_).rewind(static_cast<int64_t>(same));
     session_.feed(*shared_, std::span(text.context).subspan(same));
-    cache_bytes_ = std::max(cache_bytes_, session_.cache(*shared_).bytes());
+    cache_bytes_ =
+        std::max(cache_bytes_, held_bytes(session_.cache(*shared_), model_.cache_shape()));
     scores.sum.push_back(sum_of(session_.score(*shared_, text.continuation)));
     session_.cache(*shared_).rewind(std::ssize(text.context));
     shared_ids_ = text.context;

@@ -34,7 +34,8 @@ class ChoiceScorer {
   std::vector<ChoiceScores> operator()(std::span<const ChoiceQuestion> questions);
   // ln p of a choice without any question.
   double alone(const std::string& choice);
-  // Of a question's cache, once its prompt has been read; at most so far.
+  // Of the keys and values that a question's cache holds once its prompt has been read; at most so
+  // far.
   int64_t cache_bytes() const { return cache_bytes_; }
   // h2o: of the first prompt, how many KV heads of each layer hold each of its tokens.
   const std::vector<std::vector<int>>& kept() const { return kept_; }
@@ -42,17 +43,16 @@ class ChoiceScorer {
  private:
   std::vector<double> one_pass(const ScoredText& text);
   ChoiceScores full(const std::vector<ScoredText>& texts);
-  std::vector<int32_t> few_shots_of(const std::vector<int32_t>& context) const;
   Generation::Row read(const std::vector<int32_t>& context);
 
   const LanguageModel& model_;
   const Tokenizer& tokenizer_;
   KvCacheOptions cache_;
   std::string few_shots_;
+  std::vector<int32_t> shot_ids_;  // with which contexts begin that have lost nothing
   Generation session_;
   std::optional<Generation::Row> shared_;  // what questions begin with; full: the last one
   std::vector<int32_t> shared_ids_;
-  size_t shots_ = 0;  // of them the few shots' (full)
   int64_t cache_bytes_ = 0;
   std::vector<std::vector<int>> kept_;
 };
