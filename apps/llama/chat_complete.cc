@@ -58,6 +58,7 @@ GenerateOptions generate_options(const Options& options) {
   result.max_tokens = options.get<int64_t>("generate.tokens");
   result.sampling = sampling_options(options);
   result.cache = cache_options(options);
+  result.context = options.get<int64_t>("generate.context");
   return result;
 }
 
@@ -117,7 +118,8 @@ OptionTable complete_table() {
   table.add_optional<bool>("prompt.bos", "--bos", "BOS first (unset: as the tokenizer does)");
   table.add("generate.tokens", "-n,--n-predict,--max-tokens", 256,
             "tokens at most; 0: as many as the context holds");
-  table.add("generate.context", "--ctx-size", 0, "context to check for; 0: the model's");
+  table.add("generate.context", "--ctx-size", 0,
+            "tokens at most that the model sees; 0: its context");
   add_sampling_options(table);
   add_stop_option(table);
   need_temperature(table);
@@ -142,27 +144,27 @@ OptionTable complete_table() {
 
 Outcome complete_text(const Options& options) {
   tell_idle(options);
-  const OpenedModel opened = open_model(options, options.get<int64_t>("generate.context"));
+  GenerateOptions how = generate_options(options);
+  const OpenedModel opened = open_model(options, how.context);
   const auto tokenizer = open_tokenizer(options, opened.model->vocabulary());
   PromptWriter writer = prompt_writer(options, *tokenizer);
   if (options.has("prompt.bos")) writer.set_bos(options.get<bool>("prompt.bos"));
   if (writer.chat()) log_info("template   ", writer.chat()->describe());
-  GenerateOptions how = generate_options(options);
   if (!options.get<bool>("generate.ignore_eos")) how.stop_ids = writer.stop_ids(opened);
   if (how.cache.kind != KvKind::full) log_info("KV cache: ", describe(how.cache));
   if (options.has("prompt.rows")) return complete_rows(options, opened, *tokenizer, writer, how);
 
   const std::string prompt = prompt_text(options);
   const std::vector<int32_t> ids = writer.encode(writer.one(prompt));
-  CHECK_AS(Fault::usage, std::ssize(ids) <= opened.model->context(),
+  Generation session(*opened.model, how.cache, how.context);
+  CHECK_AS(Fault::usage, std::ssize(ids) <= session.context(),
            options.has("prompt.file") ? options.get<std::string>("prompt.file") : "--prompt",
-           ": a prompt of ", ids.size(), " tokens, but the model's context is ",
-           opened.model->context());
+           ": a prompt of ", ids.size(), " tokens, but the context is ", session.context());
   how.before = ids;
   if (options.dry_run) {
     print_result(options,
-                 concat("a prompt of ", ids.size(), " tokens in a context of ",
-                        opened.model->context(), ", and at most ",
+                 concat("a prompt of ", ids.size(), " tokens in a context of ", session.context(),
+                        ", and at most ",
                         how.max_tokens > 0 ? concat(how.max_tokens) : "as many as it holds",
                         " of an answer"));
     return JsonObject().set("prompt_tokens", ids.size()).set("ids", ids);
@@ -170,7 +172,6 @@ Outcome complete_text(const Options& options) {
   // The space that a SentencePiece text begins with belongs to the prompt where there is one.
   AnswerStream answer(*tokenizer, {.strip_space_prefix = writer.is_plain() && prompt.empty()},
                       stop_strings(options), writer.answer_lead());
-  Generation session(*opened.model, how.cache);
   const Generation::Row row = session.add();
   const std::unique_ptr<KvTrace> trace = open_trace(options, opened.model->cache_shape(), ids);
   if (writer.is_plain()) print_text(options, prompt);
@@ -188,7 +189,7 @@ Outcome complete_text(const Options& options) {
   print_text(options, answer.finish() + "\n");
   if (generated.stop == "context" && how.max_tokens > 0)
     log_warning("the context ends after ", generated.ids.size(), " of the ", how.max_tokens,
-                " tokens: it has ", opened.model->context());
+                " tokens: it has ", session.context());
   if (trace) trace->commit();
   const KvCache& cache = session.cache(row);
   const auto rate = [](size_t tokens, std::chrono::duration<double> time) {

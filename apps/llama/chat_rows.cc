@@ -54,6 +54,7 @@ std::string written(const nlohmann::json& row, const std::string& where,
 Rows read_rows(const std::filesystem::path& file, const PromptWriter& writer,
                const OpenedModel& opened, const GenerateOptions& how) {
   Rows found;
+  const int64_t context = Generation(*opened.model, how.cache, how.context).context();
   each_json_row(file, [&](const nlohmann::json& row, const std::string& where) {
     std::vector<int32_t> ids;
     try {
@@ -63,8 +64,8 @@ Rows read_rows(const std::filesystem::path& file, const PromptWriter& writer,
       throw Error(concat(where, ": ", error.what()), Fault::bad_file, error.hint());
     }
     CHECK_AS(Fault::bad_file, !ids.empty(), where, ": the prompt is empty and there is no BOS");
-    CHECK_AS(Fault::bad_file, std::ssize(ids) <= opened.model->context(), where, ": a prompt of ",
-             ids.size(), " tokens, but the model's context is ", opened.model->context());
+    CHECK_AS(Fault::bad_file, std::ssize(ids) <= context, where, ": a prompt of ", ids.size(),
+             " tokens, but the context is ", context);
     if (how.cache.kind != KvKind::full) kv_shares(how.cache, std::ssize(ids));
     found.rows.push_back(row);
     found.prompts.push_back(std::move(ids));

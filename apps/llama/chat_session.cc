@@ -16,13 +16,13 @@ const char* const kMoreRoom =
 }  // namespace
 
 ChatSession::ChatSession(const LanguageModel& model, const Tokenizer& tokenizer,
-                         const ChatTemplate& chat, const KvCacheOptions& cache)
-    : model_(model), tokenizer_(tokenizer), chat_(chat) {
+                         const ChatTemplate& chat, const KvCacheOptions& cache, int64_t context)
+    : model_(model), tokenizer_(tokenizer), chat_(chat), context_(context) {
   set_cache(cache);
 }
 
 void ChatSession::set_cache(const KvCacheOptions& cache) {
-  session_ = std::make_unique<Generation>(model_, cache);
+  session_ = std::make_unique<Generation>(model_, cache, context_);
   row_ = session_->add();
   copies_.clear();
   text_.clear();
@@ -128,7 +128,7 @@ bool ChatSession::catch_up(const std::function<bool()>& go_on) {
   const bool rolled = cache_options().positions == KvPositions::rolled;
   if (!rolled && std::ssize(next.ids) > context())
     throw Error(concat("the context is full: with this turn the conversation has ", next.ids.size(),
-                       " tokens, and the model's context is ", context()),
+                       " tokens, and the context is ", context()),
                 Fault::usage, kMoreRoom);
   const size_t before = seen();
   // At least one token is seen anew: after going back there is no prediction of what follows.

@@ -20,9 +20,9 @@ namespace mullion {
 
 class ChatSession {
  public:
-  // Those given by reference must outlive it.
+  // Those given by reference must outlive it. `context`: as of Generation.
   ChatSession(const LanguageModel& model, const Tokenizer& tokenizer, const ChatTemplate& chat,
-              const KvCacheOptions& cache);
+              const KvCacheOptions& cache, int64_t context = 0);
 
   // The system's turn; nothing: the template's own rule.
   void set_system(std::optional<std::string> text) { system_ = std::move(text); }
@@ -62,7 +62,7 @@ class ChatSession {
   int64_t fed() const { return fed_; }
   // Of them, those in the places of tokens that were taken back or changed.
   int64_t again() const { return again_; }
-  int64_t context() const { return model_.context(); }
+  int64_t context() const { return session_->context(); }
   // Of the token to follow.
   const std::vector<float>& logits() const { return session_->logits(row_); }
   const KvCache& cache() const { return session_->cache(row_); }
@@ -88,6 +88,7 @@ class ChatSession {
   const LanguageModel& model_;
   const Tokenizer& tokenizer_;
   const ChatTemplate& chat_;
+  int64_t context_;
   std::unique_ptr<Generation> session_;
   Generation::Row row_;
   std::optional<std::string> system_;

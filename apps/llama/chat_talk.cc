@@ -18,7 +18,8 @@ OptionTable chat_table() {
   table.add_optional<std::string>("prompt.text", "-p,--prompt", "the first turn");
   table.add("generate.tokens", "-n,--n-predict,--max-tokens", 512,
             "tokens of an answer at most; 0: as many as the context holds");
-  table.add("generate.context", "--ctx-size", 0, "context to check for; 0: the model's");
+  table.add("generate.context", "--ctx-size", 0,
+            "tokens at most that the model sees; 0: its context");
   add_sampling_options(table, {.temperature = 0.6, .top_p = 0.9, .seed = kAnySeed});
   add_stop_option(table);
   add_cache_options(table);
@@ -27,12 +28,13 @@ OptionTable chat_table() {
 
 Outcome chat(const Options& options) {
   const KvCacheOptions cache = cache_options(options);
-  const OpenedModel opened = open_model(options, options.get<int64_t>("generate.context"));
+  const auto context = options.get<int64_t>("generate.context");
+  const OpenedModel opened = open_model(options, context);
   const auto tokenizer = open_tokenizer(options, opened.model->vocabulary());
   const ChatTemplate chat_template(options.get<std::string>("prompt.template"), *tokenizer);
   log_info("template   ", chat_template.describe());
   if (cache.kind != KvKind::full) log_info("KV cache   ", describe(cache));
-  ChatSession session(*opened.model, *tokenizer, chat_template, cache);
+  ChatSession session(*opened.model, *tokenizer, chat_template, cache, context);
   if (options.has("prompt.system")) session.set_system(options.get<std::string>("prompt.system"));
   const OptionTable table = chat_table();
   ChatTerminal terminal(options, table, session, *tokenizer, chat_template,

@@ -17,7 +17,6 @@
 #include "apps/options/schedule_check.h"
 #include "apps/program/log.h"
 #include "apps/run/ranks.h"
-#include "apps/run/training_plan.h"
 #include "apps/run/update_ranks.h"
 #include "autograd/ops.h"
 #include "models/llama/spread_load.h"

@@ -4,7 +4,6 @@
 
 #include "apps/llama/training.h"
 #include "apps/program/command_text.h"
-#include "models/llama/checkpoint_names.h"
 
 namespace mullion {
 
@@ -18,6 +17,7 @@ Recompute LlamaTraining::recompute() const {
 
 // The most tokens of one pass on one rank.
 int64_t LlamaTraining::pass_tokens() const {
+  DCHECK(data_ != nullptr);  // open_data() comes first
   const int64_t all = batch_ * std::min(context_, (data_->longest() + 63) / 64 * 64);
   return (all + context_ranks_.size() - 1) / context_ranks_.size();
 }
@@ -32,57 +32,9 @@ SharedStep LlamaTraining::shared_step() const {
   return {accumulate_, context_ranks_.size(), options_.get<bool>("model.grad_checkpointing")};
 }
 
-LlamaCost LlamaTraining::cost() const {
-  LlamaCost cost = llama_cost(config_, {.lora = lora_,
-                                        .frozen_type = held_.matrix_dtype,
-                                        .stored = held_.as_stored ? base_weights_.get() : nullptr,
-                                        .recompute = recompute(),
-                                        .pattern = pattern_,
-                                        .context = context_,
-                                        .pass_tokens = pass_tokens(),
-                                        .rows = batch_ * accumulate_,
-                                        .row_tokens = data_->mean_length()});
-  // The head that was tied to an embedding that is trained beside LoRA stays, frozen.
-  if (lora_ && lora_->train_embedding && config_.tie_word_embeddings && !held_.as_stored)
-    cost.bytes +=
-        static_cast<double>(config_.vocab_size * config_.hidden_size * size_of(held_.matrix_dtype));
-  return cost;
-}
-
-// Weights as the model will have them (models/llama/load.h).
-RankedTraining LlamaTraining::ranked() const {
-  WeightSizes sizes(static_cast<size_t>(config_.num_hidden_layers));
-  const auto width = [&](const std::string& name) {
-    const bool narrow = held_.as_stored && base_weights_->at(name).type == StoredType::bf16;
-    return size_of(narrow ? DType::bf16 : held_.matrix_dtype);
-  };
-  for (const auto& [name, shape] : llama_tensors(config_)) {
-    constexpr std::string_view kLayers = "model.layers.";
-    const size_t block = name.starts_with(kLayers)
-                             ? static_cast<size_t>(std::atoi(name.c_str() + kLayers.size()))
-                             : sizes.blocks();
-    const bool matrix = shape.size() == 2, embedding = name.find("embed") != std::string::npos;
-    const int64_t elements = matrix ? shape[0] * shape[1] : shape[0];
-    const bool trained =
-        !lora_ || (embedding && lora_->train_embedding) || (!matrix && lora_->train_norms);
-    sizes.add(block, elements, trained ? 0 : matrix ? width(name) : size_of(DType::f32));
-    if (!lora_) continue;
-    if (embedding && trained && config_.tie_word_embeddings)
-      sizes.add(block, elements, width(name));  // the head that was tied
-    for (const std::string& target : lora_->targets)
-      if (name.ends_with("." + target + ".weight"))
-        for (const int64_t side : {shape[1], shape[0]}) sizes.add(block, lora_->rank * side, 0);
-  }
-  const bool again = recompute() == Recompute::block;
-  const double keys = context_ranks_.sent_bytes(pattern_, config_, context_, compute_type(), again);
-  return {.step = shared_step(),
-          .weights = std::move(sizes),
-          .exchanged_a_pass = keys * static_cast<double>(config_.num_hidden_layers * batch_)};
-}
-
 TrainingPlan LlamaTraining::plan() const {
   constexpr double kManyPasses = 100;
-  const LlamaCost c = cost();
+  const auto c = cost();
   TrainingPlan plan;
   plan.total_steps = schedule_.total_steps;
   plan.steps_per_epoch = data_->steps_an_epoch();
@@ -122,21 +74,22 @@ std::vector<std::string> LlamaTraining::next_commands(const std::filesystem::pat
   Words next;
   // eval_llama reads one place, in the way in which it was read here.
   if (learns_ == Learns::texts && data.size() == 1 && std::filesystem::exists(data[0]))
-    next.push_back(
-        command_text("eval_llama", given({"ppl", "--model", run.string(), "--data", data[0],
-                                          "--ctx-size", std::to_string(context_)},
-                                         {{"data.token_dtype", "--token-dtype"},
-                                          {"data.encoding", "--encoding"},
-                                          {"data.field", "--text-field"}})));
-  if (learns_ == Learns::instructions && options_.get<std::string>("data.template") != "none")
     next.push_back(command_text(
-        "chat_llama", given({"chat", "--model", run.string()}, {{"data.template", "--template"}})));
+        "eval_llama", given({"ppl", "--model", path_argument(run), "--data", path_argument(data[0]),
+                             "--ctx-size", std::to_string(context_)},
+                            {{"data.token_dtype", "--token-dtype"},
+                             {"data.encoding", "--encoding"},
+                             {"data.field", "--text-field"}})));
+  if (learns_ == Learns::instructions && options_.get<std::string>("data.template") != "none")
+    next.push_back(command_text("chat_llama", given({"chat", "--model", path_argument(run)},
+                                                    {{"data.template", "--template"}})));
   else
-    next.push_back(command_text("chat_llama", {"complete", "--model", run.string(), "--prompt",
-                                               "Once upon a time", "--max-tokens", "64"}));
+    next.push_back(
+        command_text("chat_llama", {"complete", "--model", path_argument(run), "--prompt",
+                                    "Once upon a time", "--max-tokens", "64"}));
   if (lora_)
-    next.push_back(command_text("tool_llama", {"merge", "--model", run.string(), "--output",
-                                               (run.parent_path() / "merged").string()}));
+    next.push_back(command_text("tool_llama", {"merge", "--model", path_argument(run), "--output",
+                                               path_argument(run.parent_path() / "merged")}));
   return next;
 }
 
@@ -147,7 +100,7 @@ JsonObject LlamaTraining::estimate() const {
 }
 
 JsonObject LlamaTraining::step_estimate() const {
-  const LlamaCost c = cost();
+  const auto c = cost();
   return JsonObject()
       .set("parameters", c.parameters)
       .set("trainable", c.trained)

@@ -1,10 +1,11 @@
-// What a training of a LLaMA has on disk: the adapter it starts from, and what its checkpoints
-// hold.
+// What a training has of the LLaMA itself: its cost and its weights' sizes, the adapter it starts
+// from, and what its checkpoints hold.
 #include "apps/llama/adapter_card.h"
 #include "apps/llama/companions.h"
 #include "apps/llama/model_options.h"
 #include "apps/llama/training.h"
 #include "apps/program/log.h"
+#include "models/llama/checkpoint_names.h"
 #include "nn/state.h"
 #include "tensor/io/file.h"
 #include "tensor/io/safetensors.h"
@@ -12,6 +13,54 @@
 namespace mullion {
 
 namespace fs = std::filesystem;
+
+LlamaCost LlamaTraining::cost() const {
+  LlamaCost cost = llama_cost(config_, {.lora = lora_,
+                                        .frozen_type = held_.matrix_dtype,
+                                        .stored = held_.as_stored ? base_weights_.get() : nullptr,
+                                        .recompute = recompute(),
+                                        .pattern = pattern_,
+                                        .context = context_,
+                                        .pass_tokens = pass_tokens(),
+                                        .rows = batch_ * accumulate_,
+                                        .row_tokens = data_->mean_length()});
+  // The head that was tied to an embedding that is trained beside LoRA stays, frozen.
+  if (lora_ && lora_->train_embedding && config_.tie_word_embeddings && !held_.as_stored)
+    cost.bytes +=
+        static_cast<double>(config_.vocab_size * config_.hidden_size * size_of(held_.matrix_dtype));
+  return cost;
+}
+
+// Weights as the model will have them (models/llama/load.h).
+RankedTraining LlamaTraining::ranked() const {
+  WeightSizes sizes(static_cast<size_t>(config_.num_hidden_layers));
+  const auto width = [&](const std::string& name) {
+    const bool narrow = held_.as_stored && base_weights_->at(name).type == StoredType::bf16;
+    return size_of(narrow ? DType::bf16 : held_.matrix_dtype);
+  };
+  for (const auto& [name, shape] : llama_tensors(config_)) {
+    constexpr std::string_view kLayers = "model.layers.";
+    const size_t block = name.starts_with(kLayers)
+                             ? static_cast<size_t>(std::atoi(name.c_str() + kLayers.size()))
+                             : sizes.blocks();
+    const bool matrix = shape.size() == 2, embedding = name.find("embed") != std::string::npos;
+    const int64_t elements = matrix ? shape[0] * shape[1] : shape[0];
+    const bool trained =
+        !lora_ || (embedding && lora_->train_embedding) || (!matrix && lora_->train_norms);
+    sizes.add(block, elements, trained ? 0 : matrix ? width(name) : size_of(DType::f32));
+    if (!lora_) continue;
+    if (embedding && trained && config_.tie_word_embeddings)
+      sizes.add(block, elements, width(name));  // the head that was tied
+    for (const std::string& target : lora_->targets)
+      if (name.ends_with("." + target + ".weight"))
+        for (const int64_t side : {shape[1], shape[0]}) sizes.add(block, lora_->rank * side, 0);
+  }
+  const bool again = recompute() == Recompute::block;
+  const double keys = context_ranks_.sent_bytes(pattern_, config_, context_, compute_type(), again);
+  return {.step = shared_step(),
+          .weights = std::move(sizes),
+          .exchanged_a_pass = keys * static_cast<double>(config_.num_hidden_layers * batch_)};
+}
 
 void LlamaTraining::start_from_adapter() {
   const std::vector<std::string> kept = load_adapter_values(*model_, initial_adapter_, true);

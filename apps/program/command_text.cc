@@ -1,7 +1,6 @@
 #include "apps/program/command_text.h"
 
 #include <cstdlib>
-#include <filesystem>
 #include <sstream>
 
 namespace mullion {
@@ -26,6 +25,10 @@ std::string quoted_for_shell(const std::string& text) {
   std::string quoted = "'";
   for (const char c : text) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
   return quoted + "'";
+}
+
+std::string path_argument(const fs::path& path) {
+  return path.string().starts_with('-') ? "./" + path.string() : path.string();
 }
 
 std::string command_text(const std::string& program, const std::vector<std::string>& arguments) {

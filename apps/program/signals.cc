@@ -83,6 +83,11 @@ void clear_stop_request() {
   file_requested.store(false);
 }
 
+RunSwitches::~RunSwitches() {
+  take_file(run_ / "SAVE");
+  take_file(run_ / "STOP");
+}
+
 bool RunSwitches::save_requested() { return take_file(run_ / "SAVE"); }
 
 bool RunSwitches::stop_requested() {

@@ -27,10 +27,13 @@ void request_stop(const std::string& reason);
 void clear_stop_request();  // for tests, and for programs that go on after Ctrl-C (chat)
 
 // The files RUN/SAVE (save and go on) and RUN/STOP (save and end), made by `touch`; each is removed
-// when it is seen.
+// when it is seen, and at the end, where one that came too late would stop the next run.
 class RunSwitches {
  public:
   explicit RunSwitches(std::filesystem::path run) : run_(std::move(run)) {}
+  ~RunSwitches();
+  RunSwitches(const RunSwitches&) = delete;
+  RunSwitches& operator=(const RunSwitches&) = delete;
   bool save_requested();
   bool stop_requested();  // a STOP file, or a signal
 

@@ -56,9 +56,9 @@ void TrainingRun::tell_end(
   std::vector<std::string> next = commands(best ? run / "best" : run / "last");
   const std::string program = options_.program();
   if (step_ < settings_.plan.total_steps)
-    next.insert(next.begin(), command_text(program, {"--resume", run.string()}));
+    next.insert(next.begin(), command_text(program, {"--resume", path_argument(run)}));
   next.push_back(
-      command_text("report", {run.string(), "--output", (run / "report.html").string()}));
+      command_text("report", {path_argument(run), "--output", path_argument(run / "report.html")}));
   for (const std::string& command : next)
     log_info(&command == &next.front() ? "next       " : "           ", command);
 }

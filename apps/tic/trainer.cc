@@ -198,11 +198,11 @@ void TicTrainer::finish(JsonObject& result) const {
 
 std::vector<std::string> TicTrainer::next_commands(const std::filesystem::path& checkpoint) const {
   const auto data = options_.get<std::string>("data.dir");
-  std::vector<std::string> next = {
-      command_text("eval_tic", {"--data-dir", data, "--checkpoint", checkpoint.string()})};
+  std::vector<std::string> next = {command_text(
+      "eval_tic", {"--data-dir", path_argument(data), "--checkpoint", path_argument(checkpoint)})};
   if (data_.val_folder && std::filesystem::is_directory(data_.val_folder->root()))
-    next.push_back(command_text(
-        "tool_tic", {"predict", "--checkpoint", checkpoint.string(), data_.val_folder->root()}));
+    next.push_back(command_text("tool_tic", {"predict", "--checkpoint", path_argument(checkpoint),
+                                             path_argument(data_.val_folder->root())}));
   return next;
 }
 

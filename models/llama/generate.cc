@@ -91,8 +91,10 @@ int32_t Sampler::pick_of(std::span<const float> logits, uint64_t draw) const {
   return order[kept - 1];
 }
 
-Generation::Generation(const LanguageModel& model, const KvCacheOptions& cache)
-    : model_(model), options_(cache) {
+Generation::Generation(const LanguageModel& model, const KvCacheOptions& cache, int64_t context)
+    : model_(model),
+      options_(cache),
+      context_(context > 0 ? std::min(context, model.context()) : model.context()) {
   validate(cache);
 }
 
@@ -123,7 +125,7 @@ Generation::Row Generation::fork(Row row) {
 }
 void Generation::remove(Row row) { at(row) = {}; }
 
-int64_t Generation::room(Row row) const { return at(row).cache->room(model_.context()); }
+int64_t Generation::room(Row row) const { return at(row).cache->room(context_); }
 
 void Generation::feed(Row row, std::span<const int32_t> ids) {
   Sequence& s = at(row);
@@ -139,10 +141,9 @@ void Generation::feed_beginning(Row row, std::span<const int32_t> ids) {
 
 void Generation::feed_part(Sequence& s, std::span<const int32_t> ids, int64_t block) {
   const auto length = static_cast<int64_t>(ids.size());
-  const int64_t context = model_.context();
   CHECK_AS(Fault::usage, length > 0, "generate: the prompt is empty and there is no BOS");
-  CHECK_AS(Fault::usage, s.cache->reach(length) <= context, "generate: a prompt of ",
-           s.cache->reach(length), " tokens, but the model's context is ", context);
+  CHECK_AS(Fault::usage, s.cache->reach(length) <= context_, "generate: a prompt of ",
+           s.cache->reach(length), " tokens, but the context is ", context_);
   const NoGrad no_grad;
   s.cache->begin_block(block);
   // A cache that evicts takes a block layer by layer, so that no layer holds all of it for long.
@@ -168,7 +169,7 @@ void Generation::see(std::span<const Next> next) {
   std::vector<KvCache*> caches;
   std::vector<int64_t> ids;
   for (const Next& n : next) {
-    CHECK_AS(Fault::usage, room(n.row) > 0, "generate: the model's context of ", model_.context(),
+    CHECK_AS(Fault::usage, room(n.row) > 0, "generate: the context of ", context_,
              " tokens is full");
     caches.push_back(at(n.row).cache.get());
     ids.push_back(n.id);
@@ -331,7 +332,7 @@ std::vector<Generated> generate(const LanguageModel& model,
                                 const GenerateEvents& events) {
   CHECK(batch > 0, "generate: a batch of ", batch);
   const Sampler sampler(options.sampling);
-  Generation session(model, options.cache);
+  Generation session(model, options.cache, options.context);
   std::vector<Generated> results(prompts.size());
   struct Running {
     size_t prompt;

@@ -46,7 +46,9 @@ class Generation {
  public:
   using Row = int64_t;
   // The model must outlive it. Several sessions may share a model, each in a thread of its own.
-  explicit Generation(const LanguageModel& model, const KvCacheOptions& cache = {});
+  // `context`: the tokens of a sequence, at most the model's; 0: those.
+  explicit Generation(const LanguageModel& model, const KvCacheOptions& cache = {},
+                      int64_t context = 0);
 
   // A new sequence that has seen nothing.
   Row add();
@@ -76,6 +78,7 @@ class Generation {
   KvCache& cache(Row row) { return *at(row).cache; }
   // Tokens that may be fed yet.
   int64_t room(Row row) const;
+  int64_t context() const { return context_; }
   const LanguageModel& model() const { return model_; }
   const KvCacheOptions& cache_options() const { return options_; }
 
@@ -93,6 +96,7 @@ class Generation {
 
   const LanguageModel& model_;
   KvCacheOptions options_;
+  int64_t context_;
   std::vector<Sequence> rows_;
 };
 
@@ -102,11 +106,12 @@ std::vector<double> score_in_one_pass(const LanguageModel& model, std::span<cons
                                       int64_t from, KvCache& cache);
 
 struct GenerateOptions {
-  int64_t max_tokens = 0;  // 0: up to the model's context
+  int64_t max_tokens = 0;  // 0: up to the context
   SamplerOptions sampling;
   std::vector<int32_t> stop_ids;  // the end-of-text ids: they end the text and are no part of it
   int64_t min_tokens = 0;         // as many tokens are none of stop_ids
   KvCacheOptions cache;           // of generate()
+  int64_t context = 0;            // of generate(): as of Generation
   // Called with each token; false ends the text ("stopped").
   std::function<bool(int32_t)> on_token;
   std::vector<int32_t> before =

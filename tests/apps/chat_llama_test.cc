@@ -67,6 +67,11 @@ TEST_F(ChatLlama, TextEndsAtTheContextOrAtEos) {
   const auto full = result("chat_llama complete -m m -p 'ba=' -n 0 --ignore-eos --json");
   EXPECT_EQ(full["stop"], "context");
   EXPECT_EQ(full["prompt_tokens"].get<int>() + full["tokens"].get<int>(), test::kTinyContext + 1);
+  const auto part =
+      result("chat_llama complete -m m -p 'ba=' -n 0 --ctx-size 12 --ignore-eos --json");
+  EXPECT_EQ(part["stop"], "context");
+  EXPECT_EQ(part["prompt_tokens"].get<int>() + part["tokens"].get<int>(), 13);
+  refused("chat_llama complete -m m -p 'ba=KO de=LU ' --ctx-size 3", 2, {"--prompt", "3"});
   // The first token of the greedy text, declared to be the end of all texts.
   LlamaConfig config = test::tiny_config();
   config.eos_token_ids = {full["ids"][0].get<int64_t>()};

@@ -17,5 +17,10 @@ TEST(CommandText, AVerbStandsApartFromItsProgramAndArgumentsAreQuoted) {
   EXPECT_EQ(text.find("'train_llama"), std::string::npos) << text;
 }
 
+TEST(CommandText, APathIsNoOption) {
+  EXPECT_EQ(path_argument("-runs/a"), "./-runs/a");
+  EXPECT_EQ(path_argument("runs/-a"), "runs/-a");
+}
+
 }  // namespace
 }  // namespace mullion

@@ -162,8 +162,13 @@ TEST(Signals, FilesInTheRunFolder) {
   const std::filesystem::path run_path =
       std::filesystem::path(testing::TempDir()) / ("switches" + std::to_string(::getpid()));
   std::filesystem::create_directories(run_path);
+  {
+    RunSwitches ended(run_path);
+    std::ofstream(run_path / "STOP").close();  // after the last look
+  }
   RunSwitches switches(run_path);
   EXPECT_FALSE(switches.save_requested());
+  EXPECT_FALSE(switches.stop_requested());
   std::ofstream(run_path / "SAVE").close();
   EXPECT_TRUE(switches.save_requested());
   EXPECT_FALSE(switches.save_requested());
