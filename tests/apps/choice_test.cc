@@ -5,9 +5,8 @@
 
 #include "apps/llama/evaluation/choice_score.h"
 #include "autograd/node.h"
-#include "models/llama/load.h"
 #include "tensor/io/file.h"
-#include "tests/apps/byte_tokenizer.h"
+#include "tests/apps/byte_llama.h"
 #include "tests/apps/programs.h"
 
 namespace mullion {
@@ -18,20 +17,7 @@ std::unique_ptr<Tokenizer> byte_tokenizer() {
   return test::byte_tokenizer({"un", "una", "Ġa"}, {"u n", "un a", "Ġ a"});
 }
 
-LlamaConfig byte_config() {
-  LlamaConfig c;
-  c.vocab_size = 260;
-  c.hidden_size = 16;
-  c.intermediate_size = 24;
-  c.num_hidden_layers = 2;
-  c.num_attention_heads = 4;
-  c.num_key_value_heads = 2;
-  c.head_dim = 4;
-  c.max_position_embeddings = 96;
-  c.initializer_range = 0.3;
-  c.eos_token_ids = {259};
-  return c;
-}
+LlamaConfig byte_config() { return test::byte_config(*byte_tokenizer(), 96); }
 
 std::string text_of(const Tokenizer& tokenizer, const std::vector<int32_t>& ids) {
   std::string text;
@@ -144,10 +130,7 @@ class Choice : public test::Programs {
   void SetUp() override {
     Programs::SetUp();
     if (IsSkipped()) return;
-    Llama model(byte_config());
-    model.initialize(3);
-    save_llama(at("m"), model);
-    write_tokenizer(*byte_tokenizer(), at("m"));
+    test::write_byte_llama(at("m"), *byte_tokenizer(), 96);
     std::string rows;
     for (int i = 0; i < 7; ++i)
       rows +=

@@ -3,9 +3,8 @@
 #include <algorithm>
 #include <filesystem>
 
-#include "models/llama/load.h"
 #include "tensor/io/file.h"
-#include "tests/apps/byte_tokenizer.h"
+#include "tests/apps/byte_llama.h"
 #include "tests/apps/rank_programs.h"
 
 namespace mullion {
@@ -20,21 +19,7 @@ class RankEvaluations : public test::RankPrograms {
   void SetUp() override {
     RankPrograms::SetUp();
     if (IsSkipped()) return;
-    LlamaConfig c;
-    c.vocab_size = 257;
-    c.hidden_size = 16;
-    c.intermediate_size = 24;
-    c.num_hidden_layers = 2;
-    c.num_attention_heads = 4;
-    c.num_key_value_heads = 2;
-    c.head_dim = 4;
-    c.max_position_embeddings = 2048;
-    c.initializer_range = 0.3;
-    c.eos_token_ids = {256};
-    Llama model(c);
-    model.initialize(3);
-    save_llama(at("m"), model);
-    write_tokenizer(*test::byte_tokenizer(), at("m"));
+    test::write_byte_llama(at("m"), *test::byte_tokenizer(), 2048);
     std::string questions, lines;
     for (int i = 0; i < 11; ++i) {
       const std::string number = std::to_string(7 * i);

@@ -154,9 +154,23 @@ TEST_F(ProductsOnDevice, Epilogues) {
           p.residual = false, p.keep_before_gelu = true;
           check(p);
         }
-  check({.a = wide, .b = wide, .c = wide, .batch = 3, .gap = 3, .skew = 1, .residual = true});
-  check(
-      {.a = narrow, .b = narrow, .c = narrow, .batch = 3, .gelu = true, .keep_before_gelu = true});
+  for (const int64_t m : {9, 33}) {
+    check({.a = wide,
+           .b = wide,
+           .c = wide,
+           .batch = 3,
+           .m = m,
+           .gap = 3,
+           .skew = 1,
+           .residual = true});
+    check({.a = narrow,
+           .b = narrow,
+           .c = narrow,
+           .batch = 3,
+           .m = m,
+           .gelu = true,
+           .keep_before_gelu = true});
+  }
 }
 
 TEST_F(ProductsOnDevice, RefusesWhatIsForTheCpu) {

@@ -2,12 +2,10 @@
 // patterns, odd sizes, head ratios, strides and offsets; outputs are filled with NaN and fenced.
 #include <gtest/gtest.h>
 
-#include <random>
-
 #include "tensor/check.h"
 #include "tensor/cpu/attention.h"
 #include "tensor/parallel.h"
-#include "tests/reference_attention.h"
+#include "tests/attention_case.h"
 #include "tests/tensor/fenced_array.h"
 
 namespace mullion {
@@ -15,68 +13,17 @@ namespace {
 
 using test::difference;
 using test::FencedArray;
+using test::random_values;
+using test::reference_of;
 using test::ReferenceAttention;
 
-struct Case {
-  std::string pattern = "full";
-  int64_t B = 1, T = 1, H = 1, Hkv = 1, D = 8;
-  int64_t group = 8, sinks = -1;
-  int64_t offset = 0;  // tokens before query 0; S = T + offset unless S is given
-  int64_t S = 0;
-  bool packed = false;  // gaps between tokens as in one array of q, k and v
-  bool causal = true, open_sinks = false;
-
-  Case with_group(int64_t g, int64_t s = -1) const {
-    Case c = *this;
-    c.group = g, c.sinks = s;
-    return c;
-  }
-};
-
-std::string name_of(const Case& c) {
-  return concat(c.pattern, " B", c.B, " T", c.T, " H", c.H, "/", c.Hkv, " D", c.D, " G", c.group,
-                " g", c.sinks, " offset ", c.offset, c.packed ? " packed" : "",
-                c.causal ? "" : " not causal", c.open_sinks ? " open sinks" : "");
-}
+using Case = test::AttentionCase;
 
 Case sized(const std::string& pattern, int64_t B, int64_t T, int64_t H, int64_t Hkv, int64_t D,
            bool packed = false) {
   Case c;
   c.pattern = pattern, c.B = B, c.T = T, c.H = H, c.Hkv = Hkv, c.D = D, c.packed = packed;
   return c;
-}
-
-AttentionPattern pattern_of(const Case& c) {
-  PatternOptions options;
-  options.n_heads = c.H;
-  options.context = c.T + c.offset;
-  options.group_size = c.group;
-  options.sinks = c.sinks;
-  AttentionPattern p = make_pattern(c.pattern, options);
-  p.causal = c.causal;
-  p.sink_query_noncausal = c.open_sinks;
-  return p;
-}
-
-std::vector<double> random_values(int64_t n, unsigned seed) {
-  std::mt19937 engine(seed);
-  std::normal_distribution<double> normal;
-  std::vector<double> values(static_cast<size_t>(n));
-  // Rounded to f32, so that both precisions start from the same numbers.
-  for (double& x : values) x = static_cast<double>(static_cast<float>(normal(engine)));
-  return values;
-}
-
-ReferenceAttention reference_of(const Case& c) {
-  ReferenceAttention r{};
-  r.B = c.B, r.T = c.T, r.S = c.S > 0 ? c.S : c.T + c.offset, r.H = c.H, r.Hkv = c.Hkv, r.D = c.D;
-  r.query_offset = c.offset;
-  r.scale = 1.3 / std::sqrt(static_cast<double>(c.D));
-  r.pattern = pattern_of(c);
-  r.q = random_values(r.B * r.T * r.H * r.D, 1);
-  r.k = random_values(r.B * r.S * r.Hkv * r.D, 2);
-  r.v = random_values(r.B * r.S * r.Hkv * r.D, 3);
-  return r;
 }
 
 template <typename T>
