@@ -1,11 +1,11 @@
 #include "data/tokenizer_writer.h"
 
 #include <algorithm>
-#include <bit>
 #include <nlohmann/json.hpp>
 #include <tuple>
 #include <unordered_map>
 
+#include "data/protobuf.h"
 #include "tensor/check.h"
 #include "tensor/io/file.h"
 
@@ -42,63 +42,27 @@ namespace {
 
 using Json = nlohmann::json;
 
-// One message of a protocol buffer.
-class Message {
- public:
-  void number(int field, uint64_t value) { varint(tag(field, 0)), varint(value); }
-  void real(int field, float value) {
-    varint(tag(field, 5));
-    const auto bits = std::bit_cast<uint32_t>(value);
-    for (int i = 0; i < 4; ++i) bytes_ += static_cast<char>(bits >> (8 * i));
-  }
-  void text(int field, const std::string& value) {
-    varint(tag(field, 2)), varint(value.size());
-    bytes_ += value;
-  }
-  const std::string& bytes() const { return bytes_; }
-
- private:
-  static uint64_t tag(int field, int wire) {
-    return static_cast<uint64_t>(field) * 8 + static_cast<uint64_t>(wire);
-  }
-  void varint(uint64_t value) {
-    for (; value >= 128; value >>= 7) bytes_ += static_cast<char>(value | 128);
-    bytes_ += static_cast<char>(value);
-  }
-  std::string bytes_;
-};
-
-uint64_t id_or_none(const std::optional<int32_t>& id) {
-  return id ? static_cast<uint64_t>(*id) : UINT64_MAX;  // -1
-}
-
 // sentencepiece_model.proto: pieces (1: text, score, type), trainer_spec (2), normalizer_spec (3).
 std::string sentencepiece_model(const TokenizerParts& parts) {
   CHECK_AS(Fault::bad_file, parts.unk, "tokenizer: no unknown token, which tokenizer.model needs");
-  Message model, trainer, normalizer;
-  for (size_t id = 0; id < parts.tokens.size(); ++id) {
-    Message piece;
-    piece.text(1, parts.tokens[id]);
-    piece.real(2, parts.scores[id]);
-    piece.number(3, static_cast<uint64_t>(parts.types[id]));
-    model.text(1, piece.bytes());
-  }
+  std::string model, trainer, normalizer;
+  for (size_t id = 0; id < parts.tokens.size(); ++id)
+    model += bytes_field(1, bytes_field(1, parts.tokens[id]) + float_field(2, parts.scores[id]) +
+                                integer_field(3, static_cast<int64_t>(parts.types[id])));
   const bool bytes =
       std::find(parts.types.begin(), parts.types.end(), TokenType::byte) != parts.types.end();
-  trainer.number(3, 2);  // BPE
-  trainer.number(4, parts.tokens.size());
-  trainer.number(35, bytes);  // byte_fallback
-  trainer.number(40, id_or_none(parts.unk));
-  trainer.number(41, id_or_none(parts.bos));
-  trainer.number(42, id_or_none(parts.eos));
-  trainer.number(43, id_or_none(parts.pad));
-  model.text(2, trainer.bytes());
-  normalizer.text(1, "identity");
-  normalizer.number(3, parts.add_space_prefix);
-  normalizer.number(4, parts.remove_extra_spaces);
-  normalizer.number(5, 1);  // escape_whitespaces
-  model.text(3, normalizer.bytes());
-  return model.bytes();
+  trainer += integer_field(3, 2);  // BPE
+  trainer += integer_field(4, std::ssize(parts.tokens));
+  trainer += integer_field(35, bytes);  // byte_fallback
+  trainer += integer_field(40, *parts.unk);
+  trainer += integer_field(41, parts.bos.value_or(-1));
+  trainer += integer_field(42, parts.eos.value_or(-1));
+  trainer += integer_field(43, parts.pad.value_or(-1));
+  normalizer += bytes_field(1, "identity");
+  normalizer += integer_field(3, parts.add_space_prefix);
+  normalizer += integer_field(4, parts.remove_extra_spaces);
+  normalizer += integer_field(5, 1);  // escape_whitespaces
+  return model + bytes_field(2, trainer) + bytes_field(3, normalizer);
 }
 
 Json pre_tokenizer(const std::string& pre) {

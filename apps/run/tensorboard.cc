@@ -3,11 +3,11 @@
 #include <unistd.h>
 
 #include <array>
-#include <bit>
 #include <chrono>
 #include <cstring>
 
 #include "apps/run/metrics.h"
+#include "data/protobuf.h"
 
 namespace mullion {
 
@@ -21,33 +21,6 @@ constexpr std::array<uint32_t, 256> crc_table() {
     table[i] = c;
   }
   return table;
-}
-
-template <typename T>
-std::string little_endian(T value) {
-  std::string bytes(sizeof value, '\0');
-  for (size_t i = 0; i < sizeof value; ++i) bytes[i] = static_cast<char>(value >> (8 * i) & 0xff);
-  return bytes;
-}
-
-// Protobuf wire format: a field is its number and type, then the value.
-std::string varint(uint64_t value) {
-  std::string bytes;
-  for (; value >= 128; value >>= 7) bytes.push_back(static_cast<char>(value | 128));
-  bytes.push_back(static_cast<char>(value));
-  return bytes;
-}
-std::string integer_field(uint32_t number, int64_t value) {
-  return varint(number << 3) + varint(static_cast<uint64_t>(value));
-}
-std::string double_field(uint32_t number, double value) {
-  return varint(number << 3 | 1) + little_endian(std::bit_cast<uint64_t>(value));
-}
-std::string float_field(uint32_t number, float value) {
-  return varint(number << 3 | 5) + little_endian(std::bit_cast<uint32_t>(value));
-}
-std::string bytes_field(uint32_t number, std::string_view bytes) {
-  return varint(number << 3 | 2) + varint(bytes.size()) + std::string(bytes);
 }
 
 std::string event(double time, int64_t step) {
