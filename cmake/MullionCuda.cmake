@@ -19,6 +19,8 @@ if(MULLION_CUDA_PTX)
   string(APPEND MULLION_CUDA_TARGETS "+ptx")
 endif()
 
+set(MULLION_NCCL AUTO CACHE STRING "Collectives between GPUs by NCCL: AUTO (where nccl.h is), ON, OFF")
+
 set(MULLION_HAVE_CUDA OFF)
 if(NOT MULLION_CUDA STREQUAL "OFF")
   find_program(MULLION_NVCC nvcc HINTS $ENV{CUDACXX} $ENV{CUDA_HOME}/bin $ENV{CUDA_PATH}/bin
@@ -61,6 +63,19 @@ if(MULLION_HAVE_CUDA)
   endif()
 endif()
 message(STATUS "CUDA: ${MULLION_HAVE_CUDA} (MULLION_CUDA=${MULLION_CUDA})")
+
+# NCCL of the toolkit or of the system; the library itself is opened when ranks first want it.
+set(MULLION_HAVE_NCCL OFF)
+if(MULLION_HAVE_CUDA AND NOT MULLION_NCCL STREQUAL "OFF")
+  find_path(MULLION_NCCL_INCLUDE_DIR nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
+  find_library(MULLION_NCCL_LIBRARY nccl HINTS ${CUDAToolkit_LIBRARY_DIR})
+  if(MULLION_NCCL_INCLUDE_DIR)
+    set(MULLION_HAVE_NCCL ON)
+  elseif(MULLION_NCCL STREQUAL "ON")
+    message(FATAL_ERROR "MULLION_NCCL=ON: nccl.h was not found (Debian: libnccl-dev)")
+  endif()
+  message(STATUS "collectives by NCCL: ${MULLION_HAVE_NCCL} (MULLION_NCCL=${MULLION_NCCL})")
+endif()
 
 # mullion_cuda_library(NAME SOURCES...): device code with the flags above.
 function(mullion_cuda_library name)

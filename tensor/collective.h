@@ -7,7 +7,8 @@
 // all of them. bf16 is summed in f32 and rounded once.
 //
 // Where it comes from: tensor/exchange_collective.h over MPI, sockets or, for tests, threads of one
-// process (tensor/transport.h).
+// process (tensor/transport.h), and around that what a kind of device has of its own
+// (tensor/device_collective.h).
 //
 // Errors: Error (Fault::peer_lost) that names the rank and its node where one is lost or does not
 // come within the deadline; Fault::usage where the ranks' calls do not fit together.
@@ -74,6 +75,9 @@ class Communicator {
   virtual std::unique_ptr<PendingCollective> start_exchange(
       const std::vector<Message>& sends, const std::vector<Message>& receives) = 0;
   virtual void barrier() = 0;
+  // For who waits for ranks of this group otherwise, such as for a device: Error(peer_lost) where
+  // one has ended, or has given no sign of life within the deadline.
+  virtual void check_peers() = 0;
   // For the way out of an error: the other ranks' calls, in this group and the one it was split
   // from, fail from now on and give `why` as the reason. Nothing else may be called afterwards.
   virtual void abandon(const std::string& why) noexcept = 0;

@@ -1,103 +1,17 @@
 #include "tensor/exchange_collective.h"
 
 #include <algorithm>
-#include <chrono>
-#include <condition_variable>
 #include <cstring>
 #include <deque>
-#include <exception>
 #include <functional>
-#include <mutex>
-#include <thread>
 #include <utility>
 
 #include "tensor/check.h"
+#include "tensor/collective_calls.h"
+#include "tensor/collective_worker.h"
 
 namespace mullion {
 namespace {
-
-constexpr std::chrono::milliseconds kHeartbeat(500);
-
-// Runs tasks in the order in which they were given. After one has failed the others fail likewise.
-class Worker {
- public:
-  explicit Worker(std::unique_ptr<Transport> transport) : transport_(std::move(transport)) {}
-  ~Worker() {
-    transport_->stop();
-    {
-      const std::lock_guard lock(mutex_);
-      ending_ = true;
-    }
-    changed_.notify_all();
-    if (thread_.joinable()) thread_.join();
-  }
-  Worker(const Worker&) = delete;
-  Worker& operator=(const Worker&) = delete;
-
-  Transport& transport() { return *transport_; }
-
-  int64_t add(std::function<void()> task) {
-    const std::lock_guard lock(mutex_);
-    if (!thread_.joinable()) thread_ = std::thread([this] { run(); });
-    tasks_.push_back(std::move(task));
-    changed_.notify_all();
-    return ++added_;
-  }
-  void wait(int64_t task) {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return done_ >= task || failure_; });
-    if (done_ < task) std::rethrow_exception(failure_);
-  }
-  void abandon(const std::string& why) noexcept {
-    transport_->stop();
-    {
-      const std::lock_guard lock(mutex_);
-      ending_ = true;
-    }
-    changed_.notify_all();
-    if (thread_.joinable()) thread_.join();
-    transport_->abandon(why);
-  }
-
- private:
-  void run() {
-    std::unique_lock lock(mutex_);
-    while (true) {
-      const auto ready = [&] { return ending_ || (!tasks_.empty() && !failure_); };
-      while (!changed_.wait_for(lock, kHeartbeat, ready)) {
-        if (failure_) continue;
-        lock.unlock();
-        transport_->keep_alive();
-        lock.lock();
-      }
-      if (ending_) return;
-      const auto task = std::move(tasks_.front());
-      tasks_.pop_front();
-      lock.unlock();
-      std::exception_ptr failure;
-      try {
-        task();
-      } catch (...) {
-        failure = std::current_exception();
-      }
-      lock.lock();
-      if (failure)
-        failure_ = failure;
-      else
-        ++done_;
-      changed_.notify_all();
-    }
-  }
-
-  std::unique_ptr<Transport> transport_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::deque<std::function<void()>> tasks_;
-  int64_t added_ = 0, done_ = 0;
-  bool ending_ = false;
-  std::exception_ptr failure_;
-  std::thread thread_;
-};
 
 // ------------------------------------------------------------------ sums of one share of all ranks
 
@@ -151,16 +65,12 @@ void join_parts(DType type, Reduce how, const std::vector<const std::byte*>& par
     case DType::i64:
       return join_parts<int64_t>(how, parts, n, result);
     default:
-      fail(Fault::usage, "reduce: elements of type ", name_of(type), " are not added up");
+      refuse_sum_of(type);
   }
 }
 
 // --------------------------------------------------------------------------------- the
 // communicator
-
-void check_contiguous(const char* op, const Tensor& x) {
-  CHECK_AS(Fault::usage, x.is_contiguous(), op, ": a strided view");
-}
 
 // In memory of the host: x itself, or a place for it that is filled where `filled`.
 Tensor on_host(const Tensor& x, bool filled) {
@@ -172,12 +82,11 @@ void give_back(const Tensor& host, const Tensor& x) {
   if (!host.is_same(x)) raw::copy_into(host, x);
 }
 
-class ExchangeCommunicator;
-
-class Pending : public PendingCollective {
+class ExchangePending : public PendingCollective {
  public:
   // `finish` runs in wait(), when the task is done.
-  Pending(std::shared_ptr<Worker> worker, int64_t task, std::function<void()> finish)
+  ExchangePending(std::shared_ptr<CollectiveWorker> worker, int64_t task,
+                  std::function<void()> finish)
       : worker_(std::move(worker)), task_(task), finish_(std::move(finish)) {}
   void wait() override {
     if (task_ > 0) worker_->wait(task_);
@@ -185,7 +94,7 @@ class Pending : public PendingCollective {
   }
 
  private:
-  std::shared_ptr<Worker> worker_;
+  std::shared_ptr<CollectiveWorker> worker_;
   int64_t task_;
   std::function<void()> finish_;
 };
@@ -193,8 +102,12 @@ class Pending : public PendingCollective {
 class ExchangeCommunicator : public Communicator {
  public:
   // `members`: the ranks of the transport, in the order of this group; `mine`: this one's place.
-  ExchangeCommunicator(std::shared_ptr<Worker> worker, std::vector<int64_t> members, int64_t mine)
-      : worker_(std::move(worker)), members_(std::move(members)), rank_(mine) {}
+  ExchangeCommunicator(std::shared_ptr<CollectiveWorker> worker, std::vector<int64_t> members,
+                       int64_t mine)
+      : worker_(std::move(worker)),
+        members_(std::move(members)),
+        rank_(mine),
+        calls_(rank_, std::ssize(members_)) {}
 
   int64_t rank() const override { return rank_; }
   int64_t size() const override { return std::ssize(members_); }
@@ -208,10 +121,9 @@ class ExchangeCommunicator : public Communicator {
   }
 
   void reduce_scatter(const Tensor& whole, Tensor& part) override {
-    check_parts("reduce_scatter", part, whole);
+    calls_.reduce_scatter(whole, part);
     const Tensor host = on_host(whole, true), mine = on_host(part, false);
     const int64_t n = part.numel(), width = size_of(part.dtype());
-    sent_.scattered += (size() - 1) * n * width;
     const auto* from = bytes_of(host);
     auto* to = bytes_to_write(mine);
     run([this, from, to, n, type = part.dtype(), width] {
@@ -224,10 +136,9 @@ class ExchangeCommunicator : public Communicator {
     start_all_gather(part, whole)->wait();
   }
   std::unique_ptr<PendingCollective> start_all_gather(const Tensor& part, Tensor& whole) override {
-    check_parts("all_gather", part, whole);
+    calls_.all_gather(part, whole);
     const Tensor mine = on_host(part, true), host = on_host(whole, false);
     const int64_t bytes = part.bytes();
-    sent_.gathered += (size() - 1) * bytes;
     const auto* from = bytes_of(mine);
     auto* to = bytes_to_write(host);
     return start(
@@ -239,12 +150,10 @@ class ExchangeCommunicator : public Communicator {
   }
 
   void broadcast(Tensor& x, int64_t root) override {
-    check_contiguous("broadcast", x);
-    CHECK_AS(Fault::usage, root >= 0 && root < size(), "broadcast: root ", root, " of ", size());
+    calls_.broadcast(x, root);
     const Tensor host = on_host(x, true);
     const int64_t bytes = x.bytes();
     auto* data = bytes_to_write(host);
-    if (rank_ == root) sent_.broadcast += (size() - 1) * bytes;
     run([this, data, bytes, root] {
       std::vector<Outgoing> sends;
       std::vector<Incoming> receives;
@@ -261,18 +170,16 @@ class ExchangeCommunicator : public Communicator {
   }
   std::unique_ptr<PendingCollective> start_exchange(const std::vector<Message>& sends,
                                                     const std::vector<Message>& receives) override {
+    calls_.exchange(sends, receives);
     std::vector<Tensor> held;
     std::vector<std::pair<Tensor, Tensor>> arrivals;
     std::vector<Outgoing> out;
     std::vector<Incoming> in;
     for (const Message& m : sends) {
-      check_message(m);
       held.push_back(on_host(m.tensor, true));
       out.push_back({bytes_of(held.back()), m.tensor.bytes(), m.peer});
-      if (m.peer != rank_) sent_.exchanged += m.tensor.bytes();
     }
     for (const Message& m : receives) {
-      check_message(m);
       arrivals.emplace_back(on_host(m.tensor, false), m.tensor);
       in.push_back({bytes_to_write(arrivals.back().first), m.tensor.bytes(), m.peer});
     }
@@ -285,9 +192,13 @@ class ExchangeCommunicator : public Communicator {
   void barrier() override {
     const Tensor mine = Tensor::zeros({1}, DType::u8);
     Tensor all = Tensor::empty({size()}, DType::u8);
-    const SentBytes before = sent_;
+    const SentBytes before = calls_.sent;
     all_gather(mine, all);
-    sent_ = before;  // carries nothing
+    calls_.sent = before;  // carries nothing
+  }
+
+  void check_peers() override {
+    run([this] { transport().look(members_); });
   }
 
   void abandon(const std::string& why) noexcept override { worker_->abandon(why); }
@@ -295,9 +206,9 @@ class ExchangeCommunicator : public Communicator {
   std::unique_ptr<Communicator> split(int64_t colour) override {
     const Tensor mine = Tensor::full({1}, static_cast<double>(colour), DType::i64);
     Tensor all = Tensor::empty({size()}, DType::i64);
-    const SentBytes before = sent_;
+    const SentBytes before = calls_.sent;
     all_gather(mine, all);
-    sent_ = before;
+    calls_.sent = before;
     const auto colours = all.to_vector<int64_t>();
     std::vector<int64_t> members;
     int64_t place = 0;
@@ -309,7 +220,7 @@ class ExchangeCommunicator : public Communicator {
     return std::make_unique<ExchangeCommunicator>(worker_, std::move(members), place);
   }
 
-  SentBytes sent() const override { return sent_; }
+  SentBytes sent() const override { return calls_.sent; }
 
  private:
   Transport& transport() const { return worker_->transport(); }
@@ -323,31 +234,17 @@ class ExchangeCommunicator : public Communicator {
     return static_cast<std::byte*>(data);
   }
 
-  void check_message(const Message& m) const {
-    check_contiguous("exchange", m.tensor);
-    CHECK_AS(Fault::usage, m.peer >= 0 && m.peer < size(), "exchange: peer ", m.peer, " of ",
-             size());
-  }
-  void check_parts(const char* op, const Tensor& part, const Tensor& whole) const {
-    check_contiguous(op, part);
-    check_contiguous(op, whole);
-    CHECK_AS(Fault::usage, part.dtype() == whole.dtype(), op, ": types ", name_of(part.dtype()),
-             " and ", name_of(whole.dtype()));
-    CHECK_AS(Fault::usage, whole.numel() == size() * part.numel(), op, ": ", whole.numel(),
-             " elements are not ", size(), " x ", part.numel());
-  }
-
   std::unique_ptr<PendingCollective> start(std::function<void()> task,
                                            std::function<void()> finish = {}) {
-    return std::make_unique<Pending>(worker_, worker_->add(std::move(task)), std::move(finish));
+    return std::make_unique<ExchangePending>(worker_, worker_->add(std::move(task)),
+                                             std::move(finish));
   }
   void run(std::function<void()> task) { worker_->wait(worker_->add(std::move(task))); }
 
   std::unique_ptr<PendingCollective> begin_all_reduce(Tensor& x, Reduce how) {
-    check_contiguous("all_reduce", x);
+    calls_.all_reduce(x);
     const Tensor host = on_host(x, true);
     const int64_t n = x.numel(), width = size_of(x.dtype());
-    sent_.reduced += 2 * (size() - 1) * n * width / size();
     auto* data = bytes_to_write(host);
     return start(
         [this, host, data, n, width, how, type = x.dtype()] {
@@ -432,10 +329,10 @@ class ExchangeCommunicator : public Communicator {
     if (!out.empty() || !in.empty()) transport().exchange(out, in);
   }
 
-  std::shared_ptr<Worker> worker_;
+  std::shared_ptr<CollectiveWorker> worker_;
   std::vector<int64_t> members_;
   int64_t rank_;
-  SentBytes sent_;
+  CollectiveCalls calls_;
 };
 
 }  // namespace
@@ -444,8 +341,8 @@ std::unique_ptr<Communicator> make_communicator(std::unique_ptr<Transport> trans
   std::vector<int64_t> members;
   for (int64_t r = 0; r < transport->size(); ++r) members.push_back(r);
   const int64_t rank = transport->rank();
-  return std::make_unique<ExchangeCommunicator>(std::make_shared<Worker>(std::move(transport)),
-                                                std::move(members), rank);
+  return std::make_unique<ExchangeCommunicator>(
+      std::make_shared<CollectiveWorker>(std::move(transport)), std::move(members), rank);
 }
 
 std::vector<std::string> gather_texts(Communicator& ranks, const std::string& mine) {

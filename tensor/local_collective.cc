@@ -71,6 +71,11 @@ class ThreadTransport : public Transport {
     }
   }
 
+  void look(std::span<const int64_t>) override {
+    const std::lock_guard lock(post_->mutex);
+    CHECK_AS(Fault::peer_lost, post_->failure.empty(), post_->failure);
+  }
+
   void abandon(const std::string& why) noexcept override {
     const std::lock_guard lock(post_->mutex);
     if (post_->failure.empty()) post_->failure = name(rank_) + " ended: " + why;

@@ -45,6 +45,11 @@ class Transport {
   // they wait for it while it computes, reads or saves for long.
   virtual void keep_alive() {}
 
+  // For who waits for `peers` by other means than an exchange: hears what has come of them, without
+  // waiting. Error(peer_lost) where one has ended or its connection has, or where nothing was heard
+  // of it within the deadline.
+  virtual void look(std::span<const int64_t> peers) = 0;
+
   // From any thread: an exchange under way ends soon, with an error.
   void stop() { stopped_ = true; }
 

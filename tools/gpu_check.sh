@@ -10,7 +10,7 @@
 #   tools/gpu_check.sh STEP...         these steps alone, on what an earlier call has built
 #   tools/gpu_check.sh --dry-run ...   without a GPU: configures, lists what the build would do, looks up
 #                                      the tests, and runs the benches on the emulator (build/bin)
-# Steps of check: configure build_tests tests memcheck racecheck initcheck
+# Steps of check: configure build_tests tests collectives memcheck racecheck initcheck
 # Steps of bench: configure build_benches attention msa_conv tic feed llama llama_long peer_attention
 # peer_images peer_llama graph matmul timed ladder peer_long
 # A step has a time limit, and is not begun with less time left than it needs. One that fails does not
@@ -45,6 +45,7 @@ plan_of() { # plan_of check|bench: NAME NEEDS LIMIT
 configure 10 60
 build_tests 90 300
 tests 90 180
+collectives 20 60
 memcheck 30 60
 racecheck 40 75
 initcheck 30 60

@@ -9,6 +9,7 @@
 #include "apps/program/log.h"
 #include "apps/program/rank_lines.h"
 #include "apps/run/launch.h"
+#include "apps/run/rank_collectives.h"
 #include "tensor/backend.h"
 #include "tensor/check.h"
 #include "tensor/cpu/mpi_collective.h"
@@ -19,8 +20,8 @@
 namespace mullion {
 namespace {
 
-std::unique_ptr<Communicator>& group() {
-  static std::unique_ptr<Communicator> the_group;
+std::shared_ptr<Communicator>& group() {
+  static std::shared_ptr<Communicator> the_group;
   return the_group;
 }
 
@@ -85,6 +86,7 @@ void add_rank_options(OptionTable& table) {
       .free_on_resume();
   table.add("run.share_device", "--share-device", false, "several ranks may have one GPU")
       .free_on_resume();
+  add_collectives_option(table);
 }
 
 namespace {
@@ -104,8 +106,8 @@ void refuse_recorded_steps(const Options& options) {
   CHECK_AS(
       Fault::usage,
       !options.table().find("run.cuda_graph") || options.get<std::string>("run.cuda_graph") != "on",
-      "--cuda-graph on: steps of several ranks are not recorded, for gradients leave the "
-      "device between backward and update");
+      "--cuda-graph on: steps of several ranks are not recorded, for gradients are added up "
+      "over them between backward and update");
 }
 }  // namespace
 
@@ -125,7 +127,8 @@ void join_ranks(const Options& options) {
   const auto launch = find_launch(launcher, variable, &note);
   if (!note.empty()) log_info(note);
   if (!launch) {
-    for (const char* key : {"run.peer_timeout", "run.rendezvous_timeout", "run.share_device"})
+    for (const char* key :
+         {"run.peer_timeout", "run.rendezvous_timeout", "run.share_device", "run.collectives"})
       if (!options.is_default(key)) options.tell_idle(key, "in a process that is alone");
     return;
   }
@@ -155,7 +158,8 @@ void join_ranks(const Options& options) {
     const auto local = static_cast<int>(launch->local_rank);
     set_default_device_index(share && devices > 0 ? local % devices : local);
     const std::string device = device_text(options);
-    check_devices(gather_texts(*group(), node + " " + device), share);
+    const auto places = gather_texts(*group(), node + " " + device);
+    check_devices(places, share);
     const int threads = threads_here(node);
     if (options.threads() == 0 && variable("OMP_NUM_THREADS").empty()) set_num_threads(threads);
     const auto banners =
@@ -168,6 +172,7 @@ void join_ranks(const Options& options) {
     }
     require_same_on_all_ranks(shared_options(options));
     refuse_recorded_steps(options);
+    group() = rank_collectives(options, group(), places);
   } catch (const Error& error) {
     abandon_ranks(error.what());
     throw;

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -50,7 +51,7 @@ class MpiTransport : public Transport {
     MPI_Get_processor_name(mine.data(), &length);
     check(MPI_Allgather(mine.data(), kName, MPI_CHAR, all.data(), kName, MPI_CHAR, MPI_COMM_WORLD),
           "MPI_Allgather");
-    heard_.resize(static_cast<size_t>(size_));
+    heard_.resize(static_cast<size_t>(size_), Clock::now());
     for (int r = 0; r < size_; ++r)
       nodes_.emplace_back(all.data() + static_cast<size_t>(r) * kName);
   }
@@ -99,6 +100,12 @@ class MpiTransport : public Transport {
       MPI_Request_free(&request);
     }
     said_ = Clock::now();
+  }
+
+  void look(std::span<const int64_t> peers) override {
+    hear_signs();
+    hear_ends();
+    check_deadline(peers);
   }
 
   void abandon(const std::string& why) noexcept override {
@@ -179,8 +186,8 @@ class MpiTransport : public Transport {
     }
   }
 
-  void pause(const std::vector<bool>& done) {
-    hear_signs();
+  // Throws where a rank has said that it ends.
+  void hear_ends() {
     int flag = 0;
     MPI_Status status;
     check(MPI_Iprobe(MPI_ANY_SOURCE, kEnds, MPI_COMM_WORLD, &flag, &status), "MPI_Iprobe");
@@ -192,18 +199,29 @@ class MpiTransport : public Transport {
                MPI_STATUS_IGNORE);
       fail(Fault::peer_lost, text);
     }
-    CHECK_AS(Fault::peer_lost, !stopped(), "the collective was given up");
-    if (Clock::now() - said_ > std::chrono::milliseconds(500)) keep_alive();
+  }
+
+  void check_deadline(std::span<const int64_t> peers) const {
     std::string silent;
-    for (size_t i = 0; i < done.size(); ++i) {
-      const std::chrono::duration<double> quiet =
-          Clock::now() - heard_[static_cast<size_t>(pieces_[i].peer)];
-      if (done[i] || quiet.count() < peer_seconds_) continue;
-      const std::string who = name(pieces_[i].peer);
+    for (const int64_t peer : peers) {
+      const std::chrono::duration<double> quiet = Clock::now() - heard_[static_cast<size_t>(peer)];
+      if (peer == rank_ || quiet.count() < peer_seconds_) continue;
+      const std::string who = name(peer);
       if (silent.find(who) == std::string::npos) silent += (silent.empty() ? "" : ", ") + who;
     }
     CHECK_AS(Fault::peer_lost, silent.empty(), silent, " does not answer: nothing in ",
              peer_seconds_, " s (--peer-timeout)");
+  }
+
+  void pause(const std::vector<bool>& done) {
+    hear_signs();
+    hear_ends();
+    CHECK_AS(Fault::peer_lost, !stopped(), "the collective was given up");
+    if (Clock::now() - said_ > std::chrono::milliseconds(500)) keep_alive();
+    std::vector<int64_t> waited_for;
+    for (size_t i = 0; i < done.size(); ++i)
+      if (!done[i]) waited_for.push_back(pieces_[i].peer);
+    check_deadline(waited_for);
     std::this_thread::sleep_for(std::chrono::microseconds(50));
   }
 

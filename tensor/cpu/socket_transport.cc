@@ -3,18 +3,16 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
-#include <sstream>
 #include <thread>
 #include <vector>
 
 #include "tensor/check.h"
-#include "tensor/cpu/socket.h"
+#include "tensor/cpu/socket_rendezvous.h"
 
 namespace mullion {
 namespace {
@@ -32,7 +30,6 @@ static_assert(sizeof(Header) == 16);
 // The connection to one rank, and what of an exchange has passed.
 struct Lane {
   Socket socket;
-  std::string node;
   std::vector<Outgoing> out;
   std::vector<Incoming> in;
   size_t out_at = 0, in_at = 0;       // messages done
@@ -44,8 +41,13 @@ struct Lane {
 
 class SocketTransport : public Transport {
  public:
-  SocketTransport(const SocketGroup& group, std::vector<Lane> lanes, std::vector<std::string> nodes)
-      : group_(group), lanes_(std::move(lanes)), nodes_(std::move(nodes)) {}
+  SocketTransport(const SocketGroup& group, MetRanks met)
+      : group_(group), lanes_(met.sockets.size()), nodes_(std::move(met.nodes)) {
+    for (size_t r = 0; r < lanes_.size(); ++r) {
+      lanes_[r].socket = std::move(met.sockets[r]);
+      lanes_[r].heard = Clock::now();
+    }
+  }
 
   int64_t rank() const override { return group_.rank; }
   int64_t size() const override { return group_.size; }
@@ -99,6 +101,14 @@ class SocketTransport : public Transport {
     said_ = Clock::now();
   }
 
+  void look(std::span<const int64_t> peers) override {
+    std::vector<size_t> silent;
+    for (const int64_t peer : peers)
+      if (peer != rank() && !hear(static_cast<size_t>(peer)))
+        silent.push_back(static_cast<size_t>(peer));
+    check_deadline(silent);
+  }
+
   void abandon(const std::string& why) noexcept override {
     try {
       const std::string text = concat(name(rank()), " ended: ", why).substr(0, kLongestReason);
@@ -125,6 +135,33 @@ class SocketTransport : public Transport {
   }
 
  private:
+  // Takes in the signs that have come between exchanges; false where there were none. A message
+  // that waits to be read is one: its sender has gone on to an exchange, and lives as long as its
+  // connection.
+  bool hear(size_t r) {
+    Lane& lane = lanes_[r];
+    bool heard = false;
+    Header header;
+    while (true) {
+      const ssize_t n = ::recv(lane.socket.fd(), &header, sizeof header, MSG_PEEK | MSG_DONTWAIT);
+      if (n == 0) lost(r, "it closed the connection");
+      if (n < 0 && errno != EAGAIN && errno != EINTR) lost(r, std::strerror(errno));
+      if (n < static_cast<ssize_t>(sizeof header)) break;
+      heard = true;
+      if (header.kind == kData) {
+        pollfd end = {lane.socket.fd(), POLLRDHUP, 0};
+        if (::poll(&end, 1, 0) > 0) lost(r, "it closed the connection");
+        break;
+      }
+      (void)!::recv(lane.socket.fd(), &lane.in_header, sizeof lane.in_header, MSG_DONTWAIT);
+      if (header.kind == kEnds) fail(Fault::peer_lost, reason(lane));
+      CHECK_AS(Fault::peer_lost, header.kind == kAlive, name(static_cast<int64_t>(r)),
+               " sent what is no frame");
+    }
+    if (heard) lane.heard = Clock::now();
+    return heard;
+  }
+
   void check_deadline(const std::vector<size_t>& whose) const {
     const auto now = Clock::now();
     std::string silent;
@@ -239,159 +276,10 @@ class SocketTransport : public Transport {
   Clock::time_point said_ = Clock::now();  // that this rank lives
 };
 
-// ------------------------------------------------------------------------------------ rendez-vous
-
-constexpr char kGreeting[] = "mullion ranks 1";
-
-std::string host_name() {
-  char name[256] = {};
-  ::gethostname(name, sizeof name - 1);
-  return name;
-}
-
-std::vector<std::string> lines_of(const std::string& text) {
-  std::istringstream in(text);
-  std::vector<std::string> lines;
-  for (std::string line; std::getline(in, line);) lines.push_back(line);
-  return lines;
-}
-
-bool same_key(const std::string& a, const std::string& b) {  // in a time that tells nothing
-  unsigned differ = a.size() != b.size();
-  for (size_t i = 0; i < a.size() && i < b.size(); ++i)
-    differ |= static_cast<unsigned char>(a[i] ^ b[i]);
-  return differ == 0;
-}
-
-class Meeting {
- public:
-  explicit Meeting(const SocketGroup& group)
-      : group_(group), end_(socket_deadline(group.rendezvous_seconds)) {
-    lanes_.resize(static_cast<size_t>(group.size));
-    nodes_.resize(static_cast<size_t>(group.size));
-    addresses_.resize(static_cast<size_t>(group.size));
-    nodes_[static_cast<size_t>(group.rank)] = host_name();
-  }
-
-  std::unique_ptr<Transport> hold() {
-    if (group_.rank == 0)
-      receive_all();
-    else
-      come();
-    return std::make_unique<SocketTransport>(group_, std::move(lanes_), std::move(nodes_));
-  }
-
- private:
-  bool on_one_node() const { return group_.address.starts_with("unix:"); }
-
-  std::string greeting(const std::string& address) const {
-    return concat(kGreeting, "\n", group_.key, "\n", group_.rank, "\n", group_.size, "\n",
-                  nodes_[static_cast<size_t>(group_.rank)], "\n", address, "\n");
-  }
-
-  // Who has come; nothing where it is no rank of this run. Error(usage) where it is one but cannot
-  // be.
-  std::optional<int64_t> greet(Socket socket) {
-    const auto text = read_text(socket, std::min(end_, socket_deadline(5)));
-    if (!text) return std::nullopt;
-    const auto lines = lines_of(*text);
-    if (lines.size() != 6 || lines[0] != kGreeting || !same_key(lines[1], group_.key))
-      return std::nullopt;
-    const int64_t rank = std::atoll(lines[2].c_str());
-    const std::string who = concat("rank ", lines[2], " of ", lines[3], " (node ", lines[4], ")");
-    CHECK_AS(Fault::usage, lines[3] == std::to_string(group_.size), who, " came to a run of ",
-             group_.size, " ranks");
-    CHECK_AS(Fault::usage, rank > 0 && rank < group_.size, who, ": no such rank");
-    const auto at = static_cast<size_t>(rank);
-    CHECK_AS(Fault::usage, !lanes_[at].socket, who, " came twice, the first time from node ",
-             nodes_[at]);
-    lanes_[at].socket = std::move(socket);
-    nodes_[at] = lines[4];
-    addresses_[at] = lines[5];
-    return rank;
-  }
-
-  void receive_all() {
-    const Socket listener = listen_at(group_.address);
-    std::string answer = "ok\n";
-    std::optional<Error> error;
-    try {
-      for (int64_t missing = group_.size - 1; missing > 0;) {
-        auto socket = accept_until(listener, end_);
-        if (!socket) fail_missing(0);
-        missing -= greet(std::move(*socket)).has_value();
-      }
-      for (size_t r = 0; r < lanes_.size(); ++r) answer += nodes_[r] + "\n" + addresses_[r] + "\n";
-    } catch (const Error& e) {
-      error = e;
-      answer = e.what();
-    }
-    for (const Lane& lane : lanes_)
-      if (lane.socket) write_text(lane.socket, answer, socket_deadline(5));
-    if (error) throw *error;
-  }
-
-  [[noreturn]] void fail_missing(int64_t first) const {
-    std::string missing;
-    for (size_t r = static_cast<size_t>(first) + 1; r < lanes_.size(); ++r)
-      if (!lanes_[r].socket && static_cast<int64_t>(r) != group_.rank)
-        missing += (missing.empty() ? "" : ", ") + std::to_string(r);
-    throw Error(concat("rendez-vous: of ", group_.size, " ranks these did not come to ",
-                       group_.address, " within ", group_.rendezvous_seconds, " s: ", missing),
-                Fault::peer_lost, "look for their errors, or start as many ranks as there are");
-  }
-
-  void come() {
-    Lane& first = lanes_[0];
-    try {
-      first.socket = connect_until(group_.address, end_);
-    } catch (const Error& error) {
-      throw Error(concat("rendez-vous: rank 0: ", error.what()), error.fault());
-    }
-    Socket listener;
-    std::string address;
-    if (on_one_node()) {
-      address = concat(group_.address, "-", group_.rank);
-      listener = listen_at(address);
-    } else {
-      address = address_of(first.socket, first.socket);
-      address = address.substr(0, address.rfind(':')) + ":0";
-      listener = listen_at(address);
-      address = address_of(listener, first.socket);
-    }
-    const bool said = write_text(first.socket, greeting(address), end_);
-    const auto answer =
-        said ? read_text(first.socket, end_ + std::chrono::seconds(10)) : std::nullopt;
-    CHECK_AS(Fault::peer_lost, answer, "rendez-vous: rank 0 at ", group_.address,
-             " does not answer, or sent this rank away (another run?)");
-    const auto lines = lines_of(*answer);
-    CHECK_AS(Fault::peer_lost, !lines.empty() && lines[0] == "ok", *answer);
-    CHECK_AS(Fault::peer_lost, lines.size() == 1 + 2 * lanes_.size(),
-             "rendez-vous: rank 0 sent what is no list of ranks");
-    for (size_t r = 0; r < lanes_.size(); ++r) nodes_[r] = lines[1 + 2 * r];
-    for (int64_t r = 1; r < group_.rank; ++r) {
-      Lane& lane = lanes_[static_cast<size_t>(r)];
-      lane.socket = connect_until(lines[2 + 2 * static_cast<size_t>(r)], end_);
-      CHECK_AS(Fault::peer_lost, write_text(lane.socket, greeting(""), end_), "rendez-vous: rank ",
-               r, " does not listen");
-    }
-    for (int64_t missing = group_.size - 1 - group_.rank; missing > 0;) {
-      auto socket = accept_until(listener, end_);
-      if (!socket) fail_missing(group_.rank);
-      missing -= greet(std::move(*socket)).has_value();
-    }
-  }
-
-  const SocketGroup group_;
-  const SocketTime end_;
-  std::vector<Lane> lanes_;
-  std::vector<std::string> nodes_, addresses_;
-};
-
 }  // namespace
 
 std::unique_ptr<Transport> connect_sockets(const SocketGroup& group) {
-  return Meeting(group).hold();
+  return std::make_unique<SocketTransport>(group, meet(group));
 }
 
 }  // namespace mullion

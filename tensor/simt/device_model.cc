@@ -56,6 +56,8 @@ DeviceModel model_of_environment() {
       value >> model.driver;
     else if (key == "memory")
       value >> model.memory;
+    else if (key == "nccl")
+      value >> model.nccl;
     else if (key == "shared")
       value >> model.shared_per_block;
     else

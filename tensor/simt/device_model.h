@@ -1,6 +1,7 @@
 // What the emulated machine has: how many devices, of which compute capability, with which limits.
 // For a program as a whole the environment says it, any of
-//   MULLION_SIMT_DEVICE=devices=2,driver=12020,capability=9.0/8.6,shared=101376,memory=1000000
+//   MULLION_SIMT_DEVICE=devices=2,driver=12020,capability=9.0/8.6,shared=101376,memory=1000000,
+//   nccl=22800
 // `capability` names one device after the other, the last one stands for all that follow; `shared`
 // replaces what the capability has, in bytes a block.
 #pragma once
@@ -19,6 +20,7 @@ struct DeviceModel {
   std::vector<Capability> capabilities = {{}};
   int multiprocessors = 132;
   size_t memory = size_t{16} << 30;
+  int nccl = 22800;             // NCCL's version, as ncclGetVersion gives it
   size_t shared_per_block = 0;  // 0: as the capability has it
 };
 DeviceModel& device_model();  // as the environment says, until a test changes it

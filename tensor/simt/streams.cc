@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "tensor/simt/device_memory.h"
@@ -20,7 +21,9 @@ namespace {
 struct Item {
   Work work;
   bool is_free;
+  Ready ready = {};  // none: at once
 };
+enum class Host { waits, goes_on };  // where an item is not ready
 // The work of one stream, numbered from 1.
 struct Queue {
   int device = 0;
@@ -30,13 +33,18 @@ struct Queue {
   uint64_t id = 0, pieces = 0;  // for the order of streams
   Clock known;
 
-  void run_until(uint64_t number) {
+  void run_until(uint64_t number, Host host = Host::waits) {
     const DeviceAccess access;
     while (done < number && !items.empty()) {
-      Item item = std::move(items.front());
-      items.pop_front();
-      ++done;
       try {
+        if (items.front().ready && !items.front().ready()) {
+          if (host == Host::goes_on) return;
+          std::this_thread::sleep_for(std::chrono::microseconds(50));
+          continue;
+        }
+        const Item item = std::move(items.front());
+        items.pop_front();
+        ++done;
         item.work();
       } catch (...) {  // the rest would compute with what is not there
         std::deque<Item> rest = std::move(items);
@@ -129,15 +137,15 @@ Moment next_moment(Queue& queue, const char* what) {
   return {what, queue.device, queue.id, queue.pieces};
 }
 
-void run_or_wait(Queue& queue, Work work, bool is_free) {
+void run_or_wait(Queue& queue, Item item) {
   ++queue.asked;
-  if (!state().late && queue.items.empty()) {
+  if (!state().late && queue.items.empty() && !item.ready) {
     const DeviceAccess access;
     ++queue.done;
-    return work();
+    return item.work();
   }
-  queue.items.push_back({std::move(work), is_free});
-  if (!state().late) queue.run_until(queue.asked);
+  queue.items.push_back(std::move(item));
+  if (!state().late) queue.run_until(queue.asked, Host::goes_on);
 }
 }  // namespace
 
@@ -146,13 +154,19 @@ void enqueue(cudaStream_t stream, const char* what, const Uses& uses, Work work)
   Queue& queue = queue_of(stream);
   const Moment now = next_moment(queue, what);
   for (const Use& use : uses) note_use(use, now, queue.known);
-  run_or_wait(queue, std::move(work), false);
+  run_or_wait(queue, {std::move(work), false});
+}
+void enqueue_when(cudaStream_t stream, const char* what, const Uses& uses, Ready ready, Work work) {
+  if (is_capturing(stream)) report(concat(what, ": within a capture, which is not emulated"));
+  Queue& queue = queue_of(stream);
+  const Moment now = next_moment(queue, what);
+  for (const Use& use : uses) note_use(use, now, queue.known);
+  run_or_wait(queue, {std::move(work), false, std::move(ready)});
 }
 void enqueue_free(cudaStream_t stream, void* pointer) {
   Queue& queue = queue_of(stream);
   note_free(pointer, next_moment(queue, "cudaFreeAsync"), queue.known);
-  run_or_wait(
-      queue, [pointer] { device_free(pointer); }, true);
+  run_or_wait(queue, {[pointer] { device_free(pointer); }, true});
 }
 Moment moment_of(cudaStream_t stream, const char* what) {
   return next_moment(queue_of(stream), what);
@@ -223,7 +237,7 @@ cudaError_t cudaStreamQuery(cudaStream_t stream) {
     join(state().host, queue.known);
     return cudaSuccess;
   }
-  queue.run_until(queue.done + 1);
+  queue.run_until(queue.done + 1, Host::goes_on);
   return cudaErrorNotReady;
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
@@ -231,8 +245,13 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
   if (is_capturing(stream)) report("cudaStreamWaitEvent: within a capture, which is not emulated");
   join(queue_of(stream).known, event->known);
   if (!event->is_complete())
-    enqueue(stream, "cudaStreamWaitEvent", {},
-            [queue = event->queue, number = event->number] { queue->run_until(number); });
+    enqueue_when(
+        stream, "cudaStreamWaitEvent", {},
+        [queue = event->queue, number = event->number] {
+          queue->run_until(number, Host::goes_on);
+          return queue->done >= number;
+        },
+        [] {});
   return cudaSuccess;
 }
 
@@ -268,7 +287,7 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
     join(state().host, event->known);
     return cudaSuccess;
   }
-  event->queue->run_until(event->queue->done + 1);
+  event->queue->run_until(event->queue->done + 1, Host::goes_on);
   return cudaErrorNotReady;
 }
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end) {

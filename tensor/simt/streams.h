@@ -11,9 +11,13 @@
 namespace mullion::simt {
 
 using Work = std::function<void()>;
+using Ready = std::function<bool()>;
 
 // Asks for work that uses memory of the stream's device; `what` names it in messages.
 void enqueue(cudaStream_t stream, const char* what, const Uses& uses, Work work);
+// The same for work that begins when `ready` first says true, and holds its stream up until then.
+// The host goes on meanwhile, but where it waits for the stream.
+void enqueue_when(cudaStream_t stream, const char* what, const Uses& uses, Ready ready, Work work);
 // Asks for a pointer to be freed, even where earlier work of the stream has failed.
 void enqueue_free(cudaStream_t stream, void* pointer);
 // For memory that may be used when the stream comes here.

@@ -7,7 +7,7 @@
 #include <fstream>
 
 #include "tensor/check.h"
-#include "tensor/cuda/matmul/cublas_lt.h"
+#include "tensor/cuda/runtime/shared_library.h"
 
 namespace mullion::test {
 namespace {
@@ -29,12 +29,13 @@ TEST(CublasLt, IsOpenedByItsFirstCall) {
 
 TEST(CublasLt, AMissingLibraryIsNamedWithThePlacesLookedAt) {
   try {
-    cuda::open_library("libmissing.so.1", "/nowhere");
+    cuda::open_library("tests", "libmissing.so.1", "/nowhere");
     FAIL() << "opened";
   } catch (const Error& error) {
     const std::string what = error.what();
     EXPECT_EQ(error.fault(), Fault::usage);
-    EXPECT_NE(what.find("need libmissing.so.1: libmissing.so.1: "), std::string::npos) << what;
+    EXPECT_NE(what.find("tests need libmissing.so.1: libmissing.so.1: "), std::string::npos)
+        << what;
     EXPECT_NE(what.find("/nowhere/libmissing.so.1: "), std::string::npos) << what;
     EXPECT_NE(error.hint().find("LD_LIBRARY_PATH"), std::string::npos);
   }

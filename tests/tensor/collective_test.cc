@@ -284,6 +284,36 @@ TEST(SocketTransport, ARankThatDiesIsNamedAtOnce) {
   EXPECT_NE(told.find("is gone"), std::string::npos) << told;
 }
 
+// Who waits by other means hears of the others as well: nothing while they live, the reason of an
+// end or that a connection has closed otherwise.
+TEST(SocketTransport, PeersAreLookedAfterBetweenExchanges) {
+  const auto told_after = [](const std::function<void(Communicator&)>& end) {
+    std::thread other([&] {
+      const auto ranks = make_communicator(connect_sockets(socket_group(1, 2)));
+      ranks->barrier();
+      std::this_thread::sleep_for(std::chrono::milliseconds(700));
+      end(*ranks);
+    });
+    const auto ranks = make_communicator(connect_sockets(socket_group(0, 2)));
+    ranks->barrier();
+    std::string told;
+    try {
+      ranks->check_peers();
+      for (int i = 0; i < 2000; ++i) {
+        ranks->check_peers();
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+      }
+    } catch (const Error& error) {
+      told = error.what();
+    }
+    other.join();
+    return told;
+  };
+  EXPECT_NE(told_after([](Communicator&) {}).find("rank 1 of 2"), std::string::npos);
+  const std::string reason = told_after([](Communicator& ranks) { ranks.abandon("disk full"); });
+  EXPECT_NE(reason.find("ended: disk full"), std::string::npos) << reason;
+}
+
 TEST(SocketTransport, TheReasonOfAnEndReachesTheOthers) {
   std::thread ends([] {
     const auto ranks = make_communicator(connect_sockets(socket_group(1, 2)));

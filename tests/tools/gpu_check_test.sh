@@ -96,7 +96,7 @@ check=tools/gpu_check.sh
 step() { reported "^\| $1 \| $2 \|"; } # step NAME RESULT
 
 call 0 $check check
-for name in configure build_tests tests memcheck racecheck initcheck; do step $name passed; done
+for name in configure build_tests tests collectives memcheck racecheck initcheck; do step $name passed; done
 reported 'Stub, "the" GPU'
 expect 'the GPU in the JSON' grep -q 'Stub, \\"the\\" GPU' "$OUT/gpu_check.json"
 expect 'warnings are no errors' grep -q 'cmake -S.*-DMULLION_WERROR=OFF' calls

@@ -41,7 +41,7 @@ the_tests() { # the program with the device's tests: without a GPU the emulator'
   return 1
 }
 
-run_tests() { # a test that was skipped has shown nothing
+run_tests() { # a test that was skipped has shown nothing; those of several ranks are a step of their own
   local junit=$build/gpu_check.xml status=0 name count
   if [ "$dry" != 0 ]; then
     name=$(the_tests) && count=$("$name" --gtest_list_tests | grep -c '^  ')
@@ -50,7 +50,7 @@ run_tests() { # a test that was skipped has shown nothing
     return 1
   fi
   rm -f "$junit"
-  ctest --test-dir "$build" -L cuda -j "$(($(nproc) < 8 ? $(nproc) : 8))" --output-on-failure \
+  ctest --test-dir "$build" -L cuda -E ': Nccl[CR]' -j "$(($(nproc) < 8 ? $(nproc) : 8))" --output-on-failure \
     --no-tests=error --timeout 120 --output-junit "$junit" || status=1
   # ctest calls a skipped test passed. Names with the outcome, from its report.
   awk -F '"' '/<testcase/ { name = $2 } /<failure/ { print "failed: " name }
@@ -80,6 +80,25 @@ checker() { # checker TOOL: over a few tests; each of the patterns must name som
 }
 run_memcheck() { checker memcheck; }
 run_racecheck() { checker racecheck; }
+run_collectives() { # one rank a GPU, by NCCL; no more ranks than GPUs, for NCCL refuses two on one
+  local program gpus filter='NcclCollective.*:NcclRanks.*' log status=0
+  program=$(the_tests) || return 1
+  gpus=$(nvidia-smi --query-gpu=index --format=csv,noheader 2>/dev/null | wc -l)
+  if [ "$dry" != 0 ]; then
+    "$program" --gtest_list_tests --gtest_filter="$filter" | grep '^  '
+    return
+  fi
+  if [ "$gpus" -lt 2 ]; then
+    filter='NcclCollective.*'
+    echo "one GPU: a world of one rank, and NCCL's refusal of two ranks on it; sums over ranks need more GPUs"
+  else
+    echo "$gpus GPUs: worlds of 1 to $((gpus < 4 ? gpus : 4)) ranks"
+  fi
+  log=$("$program" --gtest_filter="$filter" 2>&1) || status=1
+  echo "$log"
+  [ "$status" = 0 ] || return 1
+  ! grep -q '\[  SKIPPED \]' <<<"$log" || return "$not_shown"
+}
 run_initcheck() { MULLION_NO_POISON=1 checker initcheck; }
 
 on_gpu() { # on_gpu BENCH [ARGUMENT...]

@@ -1,39 +1,23 @@
 // The functions of <cublasLt.h> that products use: each finds itself in the library when it is
 // first called. Under the emulator, which has its own, this file is empty.
 #ifndef MULLION_SIMT
-#include "tensor/cuda/matmul/cublas_lt.h"
-
 #include <cublasLt.h>
-#include <dlfcn.h>
 
 #include "tensor/check.h"
+#include "tensor/cuda/runtime/shared_library.h"
 
 namespace mullion::cuda {
 namespace {
 
-// The library stays open: what it holds of the device may be used as long as the process lives.
+constexpr char kNeededBy[] = "matmul: products on cuda";
+
 void* function(const char* name) {
-  static void* const library = open_library(concat("libcublasLt.so.", CUBLAS_VER_MAJOR),
+  static void* const library = open_library(kNeededBy, concat("libcublasLt.so.", CUBLAS_VER_MAJOR),
                                             MULLION_CUBLASLT_FOLDER);  // the build's toolkit
-  void* const found = dlsym(library, name);
-  CHECK_AS(Fault::usage, found, "matmul: the cuBLASLt of this machine has no ", name,
-           "; this build is for version ", CUBLAS_VERSION);
-  return found;
+  return function_in(library, kNeededBy, name);
 }
 
 }  // namespace
-
-void* open_library(const std::string& name, const std::string& folder) {
-  std::string reasons;
-  for (const std::string& path : {name, folder + "/" + name}) {
-    if (void* const library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL)) return library;
-    const char* const reason = dlerror();
-    reasons += concat(reasons.empty() ? "" : "; ", reason ? reason : path);
-  }
-  throw Error(concat("matmul: products on cuda need ", name, ": ", reasons), Fault::usage,
-              "LD_LIBRARY_PATH names the folder of the CUDA toolkit's libraries");
-}
-
 }  // namespace mullion::cuda
 
 // The library's own function of this name.

@@ -1,0 +1,83 @@
+#include "apps/run/rank_collectives.h"
+
+#include <set>
+
+#include "apps/options/device.h"
+#include "apps/program/log.h"
+#include "tensor/check.h"
+#include "tensor/device_collective.h"
+
+namespace mullion {
+namespace {
+
+constexpr char kKey[] = "run.collectives";
+
+// What keeps the ranks from it; empty: nothing. `versions`: of each rank, or why it has none.
+std::string why_not(const Communicator& ranks, const std::vector<std::string>& versions,
+                    const std::vector<std::string>& places) {
+  for (size_t r = 0; r < versions.size(); ++r) {
+    const std::string who = ranks.name(static_cast<int64_t>(r));
+    if (versions[r].front() == '!') return concat(who, ": ", versions[r].substr(1));
+    if (versions[r] != versions[0])
+      return concat(who, " has ", versions[r], ", ", ranks.name(0), " has ", versions[0]);
+  }
+  std::set<std::string> devices;
+  for (const std::string& place : places)
+    if (!devices.insert(place).second)
+      return concat("several ranks compute on one device (", place, "), which NCCL refuses");
+  return "";
+}
+
+}  // namespace
+
+void add_collectives_option(OptionTable& table) {
+  table
+      .add(kKey, "--collectives", "auto",
+           "how tensors get from GPU to GPU: nccl, host (through its memory), or auto: nccl where "
+           "all "
+           "ranks can")
+      .one_of({"auto", "nccl", "host"})
+      .free_on_resume();
+}
+
+std::shared_ptr<Communicator> rank_collectives(const Options& options,
+                                               std::shared_ptr<Communicator> host,
+                                               const std::vector<std::string>& places) {
+  const Device device = device_of(options);
+  const auto wanted = options.get<std::string>(kKey);
+  std::string mine = "!computes on the CPU";
+  if (device.type != DeviceType::cpu) {
+    try {
+      mine = collectives_of(device.type).describe();
+    } catch (const Error& error) {
+      mine = concat("!", error.what());
+    }
+  }
+  bool asked_for = false, by_host = false, on_devices = false;
+  std::vector<std::string> versions;
+  for (const std::string& text : gather_texts(*host, wanted + " " + mine)) {
+    const size_t space = text.find(' ');
+    asked_for |= text.substr(0, space) == "nccl";
+    by_host |= text.substr(0, space) == "host";
+    versions.push_back(text.substr(space + 1));
+  }
+  for (const std::string& place : places) on_devices |= !place.ends_with(" cpu");
+  CHECK_AS(Fault::usage, !asked_for || !by_host,
+           "--collectives: nccl on one rank, host on another");
+  const std::string obstacle = why_not(*host, versions, places);
+  CHECK_AS(Fault::usage, !asked_for || obstacle.empty(), "--collectives nccl: ", obstacle);
+  if (!on_devices) {
+    if (by_host) options.tell_idle(kKey, "on the CPU, where there is no other way");
+    return host;
+  }
+  if (by_host || !obstacle.empty()) {
+    log_info("traffic    through memory of the host: ", by_host ? "--collectives host" : obstacle);
+    return host;
+  }
+  std::shared_ptr<Communicator> ranks = collectives_of(device.type).make(host, device.index);
+  log_info("traffic    by ", versions[0], " between ", host->size(),
+           host->size() == 1 ? " device" : " devices");
+  return ranks;
+}
+
+}  // namespace mullion

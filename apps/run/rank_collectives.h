@@ -1,0 +1,23 @@
+// --collectives: by what ways the tensors of several ranks travel. On the CPU there is one; between
+// GPUs they go by the device's own collectives (NCCL) or through memory of the host.
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "apps/options/options.h"
+#include "tensor/collective.h"
+
+namespace mullion {
+
+void add_collectives_option(OptionTable& table);
+
+// A communicator of the same ranks for the device of each, and a line that says by what way; `host`
+// itself where that is the host's. All ranks decide alike: the device's collectives are not used
+// where one rank cannot, or two share a device (`places`: node and device of each rank).
+// Error(usage) where that was asked for.
+std::shared_ptr<Communicator> rank_collectives(const Options& options,
+                                               std::shared_ptr<Communicator> host,
+                                               const std::vector<std::string>& places);
+
+}  // namespace mullion
