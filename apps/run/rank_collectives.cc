@@ -24,8 +24,20 @@ std::string why_not(const Communicator& ranks, const std::vector<std::string>& v
   std::set<std::string> devices;
   for (const std::string& place : places)
     if (!devices.insert(place).second)
-      return concat("several ranks compute on one device (", place, "), which NCCL refuses");
+      return concat("several ranks compute on one device (", place,
+                    "), which NCCL refuses (GPUs that CUDA_VISIBLE_DEVICES gives one name count as "
+                    "one: let each rank see all of them)");
   return "";
+}
+
+// The version of this rank's own collectives, or '!' and why it has none.
+std::string own_version(Device device) {
+  if (device.type == DeviceType::cpu) return "!computes on the CPU";
+  try {
+    return collectives_of(device.type).describe();
+  } catch (const Error& error) {
+    return concat("!", error.what());
+  }
 }
 
 }  // namespace
@@ -34,10 +46,15 @@ void add_collectives_option(OptionTable& table) {
   table
       .add(kKey, "--collectives", "auto",
            "how tensors get from GPU to GPU: nccl, host (through its memory), or auto: nccl where "
-           "all "
-           "ranks can")
+           "all ranks can")
       .one_of({"auto", "nccl", "host"})
       .free_on_resume();
+}
+
+void plan_collectives(const Options& options) {
+  if (options.get<std::string>(kKey) != "nccl") return;
+  const std::string mine = own_version(device_of(options));
+  CHECK_AS(Fault::usage, mine.front() != '!', "--collectives nccl: ", mine.substr(1));
 }
 
 std::shared_ptr<Communicator> rank_collectives(const Options& options,
@@ -45,17 +62,9 @@ std::shared_ptr<Communicator> rank_collectives(const Options& options,
                                                const std::vector<std::string>& places) {
   const Device device = device_of(options);
   const auto wanted = options.get<std::string>(kKey);
-  std::string mine = "!computes on the CPU";
-  if (device.type != DeviceType::cpu) {
-    try {
-      mine = collectives_of(device.type).describe();
-    } catch (const Error& error) {
-      mine = concat("!", error.what());
-    }
-  }
   bool asked_for = false, by_host = false, on_devices = false;
   std::vector<std::string> versions;
-  for (const std::string& text : gather_texts(*host, wanted + " " + mine)) {
+  for (const std::string& text : gather_texts(*host, wanted + " " + own_version(device))) {
     const size_t space = text.find(' ');
     asked_for |= text.substr(0, space) == "nccl";
     by_host |= text.substr(0, space) == "host";
@@ -74,7 +83,13 @@ std::shared_ptr<Communicator> rank_collectives(const Options& options,
     log_info("traffic    through memory of the host: ", by_host ? "--collectives host" : obstacle);
     return host;
   }
-  std::shared_ptr<Communicator> ranks = collectives_of(device.type).make(host, device.index);
+  std::shared_ptr<Communicator> ranks;
+  try {
+    ranks = collectives_of(device.type).make(host, device.index);
+  } catch (const Error& error) {
+    if (error.fault() == Fault::peer_lost) throw;
+    throw Error(error.what(), error.fault(), "--collectives host");
+  }
   log_info("traffic    by ", versions[0], " between ", host->size(),
            host->size() == 1 ? " device" : " devices");
   return ranks;

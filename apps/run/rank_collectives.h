@@ -12,6 +12,9 @@ namespace mullion {
 
 void add_collectives_option(OptionTable& table);
 
+// For a dry run: Error(usage) where --collectives nccl cannot be had on this machine, as below.
+void plan_collectives(const Options& options);
+
 // A communicator of the same ranks for the device of each, and a line that says by what way; `host`
 // itself where that is the host's. All ranks decide alike: the device's collectives are not used
 // where one rank cannot, or two share a device (`places`: node and device of each rank).

@@ -40,7 +40,8 @@ std::string device_text(const Options& options) {
   return device.type == DeviceType::cpu ? "cpu" : concat(name_of(device), ":", device.index);
 }
 
-// "node device" of each rank; two on one device slow each other down, or run out of memory.
+// "node device" of each rank; two on one device slow each other down, or run out of memory. Devices
+// are told apart by their indices: ranks that each see one GPU of several seem to share it.
 void check_devices(const std::vector<std::string>& places, bool share) {
   for (size_t a = 0; a < places.size(); ++a)
     for (size_t b = 0; b < a; ++b)
@@ -118,6 +119,7 @@ bool plan_for_ranks(const Options& options) {
            launch->source, " is of ", launch->size, " ranks");
   planned() = launch ? launch->size : asked;
   if (has_ranks()) refuse_recorded_steps(options);
+  if (planned() > 0) plan_collectives(options);
   return !launch || launch->rank == 0;
 }
 

@@ -147,9 +147,10 @@ void NcclProgress::run(const std::string& address) {
       batch->done = true;
       lock.lock();
     }
-  } catch (const Error& error) {
+  } catch (const std::exception& error) {
+    const auto* const known = dynamic_cast<const Error*>(&error);
     const std::lock_guard lock(mutex_);
-    state_ = result_of(error.fault());
+    state_ = known ? result_of(known->fault()) : ncclInternalError;
     text_ = error.what();
   }
 }

@@ -77,7 +77,8 @@ TEST_F(RankPlan, RefusalsAreThoseOfTheRun) {
            {llama_ + "--context-parallel 2 ", 3, "--context-parallel 2: 3 ranks are no multiple"},
            {llama_ + few + "--shard optimizer --grad-accum-steps 5 ", 5,
             "4 trained parameters are fewer than 5 ranks"},
-           {llama_ + "--cuda-graph on ", 2, "--cuda-graph on: steps of several ranks"}}) {
+           {llama_ + "--cuda-graph on ", 2, "--cuda-graph on: steps of several ranks"},
+           {llama_ + "--device cpu --collectives nccl ", 2, "computes on the CPU"}}) {
     const auto dry = run(command + "--dry-run --ranks " + std::to_string(count));
     EXPECT_EQ(dry.code, 2) << command << dry.log;
     EXPECT_NE(dry.log.find(words), std::string::npos) << command << dry.log;

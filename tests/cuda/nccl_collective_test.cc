@@ -16,13 +16,14 @@
 namespace mullion::test {
 namespace {
 
+class NcclCollective : public OnRanks {};
+class NcclRanks : public OnTwoRanks {};
+
 std::vector<int> worlds() {
   std::vector<int> sizes;
-  for (int n = 1; n <= std::min(4, devices_for_ranks()); ++n) sizes.push_back(n);
+  for (int n = 1; n <= std::min(4, devices_for_ranks().count); ++n) sizes.push_back(n);
   return sizes;
 }
-#define NEED_TWO_RANKS() \
-  if (devices_for_ranks() < 2) GTEST_SKIP() << "needs two devices"
 
 // Whole numbers that bf16 holds, and so do their sums.
 Tensor values_of_rank(int64_t rank, int64_t n, DType type) {
@@ -35,7 +36,7 @@ std::vector<double> values_of(const Tensor& x) {
   return raw::to_device(x, Device{}).to_vector<double>();
 }
 
-TEST(NcclCollective, SumsAreThoseOfTheHost) {
+TEST_F(NcclCollective, SumsAreThoseOfTheHost) {
   for (const int n : worlds())
     run_rank_processes(n, [](RankOfTest& r) {
       for (const DType type : {DType::f32, DType::bf16, DType::i32, DType::i64})
@@ -50,7 +51,7 @@ TEST(NcclCollective, SumsAreThoseOfTheHost) {
     });
 }
 
-TEST(NcclCollective, ScattersGathersAndBroadcastsAsTheHost) {
+TEST_F(NcclCollective, ScattersGathersAndBroadcastsAsTheHost) {
   for (const int n : worlds())
     run_rank_processes(n, [n](RankOfTest& r) {
       for (const int64_t elements : {0, 1, 7, 512}) {
@@ -78,7 +79,7 @@ TEST(NcclCollective, ScattersGathersAndBroadcastsAsTheHost) {
 }
 
 // To each rank, itself included, two messages, whose sizes differ by pair; some are empty.
-TEST(NcclCollective, ExchangesMessagesOfAnySizes) {
+TEST_F(NcclCollective, ExchangesMessagesOfAnySizes) {
   for (const int n : worlds())
     run_rank_processes(n, [n](RankOfTest& r) {
       const int64_t rank = r.ranks->rank();
@@ -106,7 +107,7 @@ TEST(NcclCollective, ExchangesMessagesOfAnySizes) {
 
 // Sums that are under way beside each other and beside the computation; the ranks come at different
 // times. The bits are those of the run before, on all ranks.
-TEST(NcclCollective, SumsUnderWayHaveTheSameBitsInEveryRun) {
+TEST_F(NcclCollective, SumsUnderWayHaveTheSameBitsInEveryRun) {
   for (const int n : worlds())
     run_rank_processes(n, [n](RankOfTest& r) {
       constexpr int64_t kSize = 10007;
@@ -142,7 +143,7 @@ TEST(NcclCollective, SumsUnderWayHaveTheSameBitsInEveryRun) {
     });
 }
 
-TEST(NcclCollective, GroupsAndWhatLiesOnTheHost) {
+TEST_F(NcclCollective, GroupsAndWhatLiesOnTheHost) {
   for (const int n : worlds())
     run_rank_processes(n, [n](RankOfTest& r) {
       const int64_t rank = r.ranks->rank();
@@ -172,7 +173,7 @@ TEST(NcclCollective, GroupsAndWhatLiesOnTheHost) {
     });
 }
 
-TEST(NcclCollective, WhatCannotBeIsRefused) {
+TEST_F(NcclCollective, WhatCannotBeIsRefused) {
   run_rank_processes(1, [](RankOfTest& r) {
     const auto refused = [](const std::function<void()>& call, const std::string& words) {
       try {
@@ -190,14 +191,21 @@ TEST(NcclCollective, WhatCannotBeIsRefused) {
     const Tensor on_host = Tensor::zeros({2});
     refused([&] { r.ranks->exchange({{x, 0}}, {{on_host, 0}}); }, "of the host and of the device");
     refused([&] { r.ranks->exchange({{x, 0}}, {}); }, "to oneself is not received");
+    Tensor part = Tensor::zeros({2}), part_here = Tensor::zeros({2}, DType::f32, r.device);
+    for (auto& [whole, other] : {std::pair(&x, &part), std::pair(&part, &part_here)}) {
+      refused([&] { r.ranks->reduce_scatter(*whole, *other); },
+              "reduce_scatter: tensors of the host");
+      refused([&] { r.ranks->all_gather(*whole, *other); }, "all_gather: tensors of the host");
+    }
     r.ranks->all_reduce(x);  // it still works
   });
 }
 
-TEST(NcclCollective, TwoRanksOnOneDeviceAreRefused) {
-  const auto ranks = start_ranks(
-      2, [](RankOfTest&) { FAIL() << "NCCL took two ranks on one device"; }, 60, true);
-  for (const pid_t pid : ranks) EXPECT_EQ(status_of(pid), 98);
+TEST_F(NcclCollective, TwoRanksOnOneDeviceAreRefused) {
+  const auto ranks =
+      start_ranks(2, [](RankOfTest&) { FAIL() << "NCCL took two ranks on one device"; },
+                  {.share = true, .error = "Duplicate GPU"});
+  for (const pid_t pid : ranks) EXPECT_EQ(status_of(pid), kMetError);
 }
 
 // What a rank that is left hears of the end of another one, within a time.
@@ -223,8 +231,7 @@ void expect_lost(RankOfTest& r, double seconds, const std::string& words) {
   ::_exit(testing::Test::HasFailure() ? 1 : 0);
 }
 
-TEST(NcclRanks, ARankThatDiesIsNamed) {
-  NEED_TWO_RANKS();
+TEST_F(NcclRanks, ARankThatDiesIsNamed) {
   const auto ranks = start_ranks(2, [](RankOfTest& r) {
     r.ranks->barrier();
     if (r.ranks->rank() == 1) std::raise(SIGKILL);
@@ -234,37 +241,32 @@ TEST(NcclRanks, ARankThatDiesIsNamed) {
   EXPECT_EQ(status_of(ranks[1]), -SIGKILL);
 }
 
-TEST(NcclRanks, ARankThatStandsStillIsNamedAfterTheDeadline) {
-  NEED_TWO_RANKS();
-  const auto ranks = start_ranks(
-      2,
-      [](RankOfTest& r) {
-        r.ranks->barrier();
-        if (r.ranks->rank() == 1) std::raise(SIGSTOP);
-        expect_lost(r, 30, "does not answer: nothing in 2 s");
-      },
-      2);
+TEST_F(NcclRanks, ARankThatStandsStillIsNamedAfterTheDeadline) {
+  const auto ranks = start_ranks(2,
+                                 [](RankOfTest& r) {
+                                   r.ranks->barrier();
+                                   if (r.ranks->rank() == 1) std::raise(SIGSTOP);
+                                   expect_lost(r, 30, "does not answer: nothing in 2 s");
+                                 },
+                                 {.peer_seconds = 2});
   EXPECT_EQ(status_of(ranks[0]), 0);
   ::kill(ranks[1], SIGKILL);
   status_of(ranks[1]);
 }
 
-TEST(NcclRanks, ARankThatComputesForLongIsWaitedFor) {
-  NEED_TWO_RANKS();
-  const auto ranks = start_ranks(
-      2,
-      [](RankOfTest& r) {
-        if (r.ranks->rank() == 1) ::usleep(3'500'000);
-        Tensor x = Tensor::full({3}, 1, DType::f32, r.device);
-        r.ranks->all_reduce(x);
-        EXPECT_EQ(values_of(x), std::vector<double>(3, 2));
-      },
-      2);
+TEST_F(NcclRanks, ARankThatComputesForLongIsWaitedFor) {
+  const auto ranks = start_ranks(2,
+                                 [](RankOfTest& r) {
+                                   if (r.ranks->rank() == 1) ::usleep(3'500'000);
+                                   Tensor x = Tensor::full({3}, 1, DType::f32, r.device);
+                                   r.ranks->all_reduce(x);
+                                   EXPECT_EQ(values_of(x), std::vector<double>(3, 2));
+                                 },
+                                 {.peer_seconds = 2});
   for (const pid_t pid : ranks) EXPECT_EQ(status_of(pid), 0);
 }
 
-TEST(NcclRanks, TheReasonOfAnEndReachesTheOthers) {
-  NEED_TWO_RANKS();
+TEST_F(NcclRanks, TheReasonOfAnEndReachesTheOthers) {
   const auto ranks = start_ranks(2, [](RankOfTest& r) {
     r.ranks->barrier();
     if (r.ranks->rank() == 1) {
@@ -277,7 +279,7 @@ TEST(NcclRanks, TheReasonOfAnEndReachesTheOthers) {
 }
 
 #ifdef MULLION_SIMT
-TEST(NcclCollective, ErrorsOfNcclNameTheCallAndItsWords) {
+TEST_F(NcclCollective, ErrorsOfNcclNameTheCallAndItsWords) {
   run_rank_processes(1, [](RankOfTest& r) {
     const auto told = [&](const char* call, ncclResult_t result) {
       simt::plan_fault(call, 1, static_cast<cudaError_t>(result));
@@ -303,12 +305,38 @@ TEST(NcclCollective, ErrorsOfNcclNameTheCallAndItsWords) {
   });
 }
 
-TEST(NcclRanks, CallsThatDifferAreFound) {
-  const auto ranks = start_ranks(2, [](RankOfTest& r) {
-    Tensor x = Tensor::full({r.ranks->rank() == 0 ? 3 : 4}, 1, DType::f32, r.device);
-    r.ranks->all_reduce(x);
+TEST_F(NcclRanks, CallsThatDifferAreFound) {
+  const auto ranks = start_ranks(2,
+                                 [](RankOfTest& r) {
+                                   const DType type =
+                                       r.ranks->rank() == 0 ? DType::f32 : DType::i32;
+                                   Tensor x = Tensor::full({3}, 1, type, r.device);
+                                   r.ranks->all_reduce(x);
+                                 },
+                                 {.error = "ncclAllReduce"});
+  for (const pid_t pid : ranks) EXPECT_EQ(status_of(pid), kMetError);
+}
+
+// The group is over for the calls of another communicator.
+TEST_F(NcclRanks, AGroupEndsWithTheErrorOfItsCall) {
+  run_rank_processes(2, [](RankOfTest& r) {
+    const int64_t other = 1 - r.ranks->rank();
+    const Tensor x = Tensor::full({3}, 1, DType::f32, r.device);
+    const Tensor y = Tensor::empty({3}, DType::f32, r.device);
+    simt::plan_fault("ncclSend", 1, static_cast<cudaError_t>(ncclInvalidUsage));
+    try {
+      r.ranks->exchange({{x, other}}, {{y, other}});
+      ADD_FAILURE() << "sent";
+    } catch (const Error& error) {
+      EXPECT_NE(std::string(error.what()).find("NCCL: ncclSend: invalid usage"), std::string::npos)
+          << error.what();
+    }
+    EXPECT_EQ(simt::clear_faults(), 1);
+    const auto ranks = collectives_of(DeviceType::cuda).make(r.host, r.device.index);
+    Tensor sum = Tensor::full({3}, 1, DType::f32, r.device);
+    ranks->all_reduce(sum);
+    EXPECT_EQ(values_of(sum), std::vector<double>(3, 2));
   });
-  for (const pid_t pid : ranks) EXPECT_EQ(status_of(pid), 98);
 }
 #endif
 

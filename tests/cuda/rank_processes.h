@@ -1,6 +1,7 @@
 // Ranks as processes of this machine, each with a device of its own, for the tests of collectives
 // between devices. The calling process must not have used the device: a driver does not outlive a
-// fork. On the emulator there are as many devices as are asked for.
+// fork. On the emulator there are as many devices as are asked for; elsewhere a test is skipped
+// with the reason where the machine has too few, or no NCCL.
 #pragma once
 #include <gtest/gtest.h>
 #include <sys/wait.h>
@@ -18,6 +19,7 @@
 #include "tensor/device_collective.h"
 #include "tensor/exchange_collective.h"
 #include "tensor/parallel.h"
+#include "tests/cuda/device_runs.h"
 #ifdef MULLION_SIMT
 #include "tensor/simt/device_model.h"
 #endif
@@ -45,13 +47,57 @@ inline int status_of(pid_t pid) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
 }
 
-inline int devices_for_ranks() {
+struct DevicesForRanks {
+  int count = 0;
+  std::string why_not;  // empty: ranks can use them
+};
+inline DevicesForRanks find_devices() {
 #ifdef MULLION_SIMT
-  return 4;
+  return {4, ""};
 #else
-  return status_of(in_process([] { return device_count(DeviceType::cuda); }));
+  int ends[2];
+  CHECK(::pipe(ends) == 0, "pipe: errno ", errno);
+  const pid_t child = in_process([&] {
+    std::string text = why_no_device();
+    try {
+      if (text.empty()) collectives_of(DeviceType::cuda).describe();
+    } catch (const Error& error) {
+      text = error.what();
+    }
+    text = concat(device_count(DeviceType::cuda), " ", text);
+    return ::write(ends[1], text.data(), text.size()) == std::ssize(text) ? 0 : 1;
+  });
+  ::close(ends[1]);
+  std::string text;
+  char part[256];
+  for (ssize_t n; (n = ::read(ends[0], part, sizeof part)) > 0;)
+    text.append(part, static_cast<size_t>(n));
+  ::close(ends[0]);
+  const int status = status_of(child);
+  if (status != 0) return {0, concat("the process that looks for devices ended by ", status)};
+  return {std::stoi(text), text.substr(text.find(' ') + 1)};
 #endif
 }
+inline const DevicesForRanks& devices_for_ranks() {
+  static const DevicesForRanks found = find_devices();
+  return found;
+}
+
+// Fixtures of tests with one rank or more, and with two or more.
+class OnRanks : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (!devices_for_ranks().why_not.empty()) GTEST_SKIP() << devices_for_ranks().why_not;
+  }
+};
+class OnTwoRanks : public OnRanks {
+ protected:
+  void SetUp() override {
+    OnRanks::SetUp();
+    if (!IsSkipped() && devices_for_ranks().count < 2)
+      GTEST_SKIP() << "needs two devices, and there is one";
+  }
+};
 
 struct RankOfTest {
   std::shared_ptr<Communicator> host;   // by sockets
@@ -59,14 +105,21 @@ struct RankOfTest {
   Device device;
 };
 
-// Starts n ranks; `body` makes its checks in each. `share`: all on device 0.
+struct RankStart {
+  double peer_seconds = 60;
+  bool share = false;      // all on device 0
+  std::string error = {};  // a rank that meets an Error with these words ends by kMetError
+};
+constexpr int kMetError = 97;
+
+// Starts n ranks; `body` makes its checks in each.
 inline std::vector<pid_t> start_ranks(int n, const std::function<void(RankOfTest&)>& body,
-                                      double peer_seconds = 60, bool share = false) {
+                                      const RankStart& how = {}) {
   static int groups = 0;
   const std::string address = concat("unix:mullion-test-ranks-", ::getpid(), "-", ++groups);
   std::vector<pid_t> processes;
   for (int rank = 0; rank < n; ++rank)
-    processes.push_back(in_process([&, rank] {
+    processes.push_back(in_process([&, rank]() -> int {
 #ifdef MULLION_SIMT
       simt::device_model().devices = n;
 #endif
@@ -76,11 +129,17 @@ inline std::vector<pid_t> start_ranks(int n, const std::function<void(RankOfTest
                                                      .address = address,
                                                      .key = "test",
                                                      .rendezvous_seconds = 60,
-                                                     .peer_seconds = peer_seconds}));
-      mine.device = {DeviceType::cuda, share ? 0 : rank};
+                                                     .peer_seconds = how.peer_seconds}));
+      mine.device = {DeviceType::cuda, how.share ? 0 : rank};
       kernels(mine.device);
-      mine.ranks = collectives_of(DeviceType::cuda).make(mine.host, mine.device.index);
-      body(mine);
+      try {
+        mine.ranks = collectives_of(DeviceType::cuda).make(mine.host, mine.device.index);
+        body(mine);
+      } catch (const Error& error) {
+        if (how.error.empty() || std::string(error.what()).find(how.error) == std::string::npos)
+          throw;
+        return kMetError;
+      }
       mine.host->barrier();
       return testing::Test::HasFailure() ? 1 : 0;
     }));

@@ -98,7 +98,7 @@ class NcclCommunicator : public Communicator {
   }
 
   void reduce_scatter(const Tensor& whole, Tensor& part) override {
-    if (!is_here(part)) return host_->reduce_scatter(whole, part);
+    if (!are_here("reduce_scatter", whole, part)) return host_->reduce_scatter(whole, part);
     calls_.reduce_scatter(whole, part);
     const ncclDataType_t type = summed_type(part.dtype());
     begin("reduce_scatter", part.bytes() > 0, {whole, part}, [&](ncclComm_t comm, cudaStream_t s) {
@@ -111,7 +111,7 @@ class NcclCommunicator : public Communicator {
     start_all_gather(part, whole)->wait();
   }
   std::unique_ptr<PendingCollective> start_all_gather(const Tensor& part, Tensor& whole) override {
-    if (!is_here(part)) return host_->start_all_gather(part, whole);
+    if (!are_here("all_gather", part, whole)) return host_->start_all_gather(part, whole);
     calls_.all_gather(part, whole);
     return begin(
         "all_gather", part.bytes() > 0, {part, whole}, [&](ncclComm_t comm, cudaStream_t s) {
@@ -150,17 +150,26 @@ class NcclCommunicator : public Communicator {
     return begin("exchange", true, std::move(used), [&](ncclComm_t comm, cudaStream_t stream) {
       exchange_with_oneself(sends, receives, stream);
       comm_->check(ncclGroupStart(), "ncclGroupStart");
+      // A group that has begun must end, of the thread's later calls too: errors come after it.
+      ncclResult_t first = ncclSuccess;
+      const char* call = "";
+      const auto keep = [&](ncclResult_t result, const char* its_call) {
+        if (first != ncclSuccess || result == ncclInProgress) return;
+        first = result;
+        call = its_call;
+      };
       for (const Message& m : sends)
         if (m.peer != rank() && m.tensor.bytes() > 0)
-          comm_->check(ncclSend(read(m.tensor), cuda::size(m.tensor), ncclUint8,
-                                static_cast<int>(m.peer), comm, stream),
-                       "ncclSend");
+          keep(ncclSend(read(m.tensor), cuda::size(m.tensor), ncclUint8, static_cast<int>(m.peer),
+                        comm, stream),
+               "ncclSend");
       for (const Message& m : receives)
         if (m.peer != rank() && m.tensor.bytes() > 0)
-          comm_->check(ncclRecv(write(m.tensor), cuda::size(m.tensor), ncclUint8,
-                                static_cast<int>(m.peer), comm, stream),
-                       "ncclRecv");
-      comm_->check(ncclGroupEnd(), "ncclGroupEnd");
+          keep(ncclRecv(write(m.tensor), cuda::size(m.tensor), ncclUint8, static_cast<int>(m.peer),
+                        comm, stream),
+               "ncclRecv");
+      keep(ncclGroupEnd(), "ncclGroupEnd");
+      comm_->check(first, call);
     });
   }
 
@@ -193,6 +202,13 @@ class NcclCommunicator : public Communicator {
              "collective: a tensor of cuda:", x.device().index,
              ", and this rank computes on cuda:", comm_->device());
     return true;
+  }
+
+  bool are_here(const char* op, const Tensor& x, const Tensor& y) const {
+    const bool here = is_here(x);
+    CHECK_AS(Fault::usage, here == is_here(y), op,
+             ": tensors of the host and of the device in one call");
+    return here;
   }
 
   std::unique_ptr<PendingCollective> begin(const char* op, bool anything, std::vector<Tensor> used,

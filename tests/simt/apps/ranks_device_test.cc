@@ -85,6 +85,12 @@ TEST_F(RanksOnDevices, WithoutNcclThereIsTheWayThroughTheHost) {
   const std::string shared = "env MULLION_SIMT_DEVICE=devices=1 " + llama_ + "--share-device ";
   ranks = started(2, shared + "--max-steps 2 --name shared");
   says(ranks, "which NCCL refuses");
+  // It fails when it begins.
+  ranks = start(2, "env MULLION_SIMT_FAULT=ncclCommInitRankConfig:1:2 " + devices_ + llama_ +
+                       "--max-steps 2 --name x");
+  EXPECT_EQ(ranks.codes, (std::vector<int>{6, 6}));
+  says(ranks, "NCCL: ncclCommInitRankConfig: unhandled system error");
+  says(ranks, "try: --collectives host");
   // Asked for, and not to be had.
   ranks = start(2, old + llama_ + "--max-steps 2 --name x --collectives nccl");
   EXPECT_EQ(ranks.codes, (std::vector<int>{2, 2}));
