@@ -118,6 +118,9 @@ void LlamaTraining::open_model() {
   if (options_.dry_run) return print_banner();
   const Device at = spread ? Device{} : device_;  // from where each rank takes its part
   require_memory(plan().memory_bytes, device_);
+  // Each rank makes the whole model first.
+  if (spread && scratch)
+    require_memory(static_cast<double>(cost().parameters * size_of(DType::f32)), at);
   if (scratch) {
     model_ = std::make_unique<Llama>(config_);
     model_->initialize(options_.seed());

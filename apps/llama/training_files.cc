@@ -15,20 +15,15 @@ namespace mullion {
 namespace fs = std::filesystem;
 
 LlamaCost LlamaTraining::cost() const {
-  LlamaCost cost = llama_cost(config_, {.lora = lora_,
-                                        .frozen_type = held_.matrix_dtype,
-                                        .stored = held_.as_stored ? base_weights_.get() : nullptr,
-                                        .recompute = recompute(),
-                                        .pattern = pattern_,
-                                        .context = context_,
-                                        .pass_tokens = pass_tokens(),
-                                        .rows = batch_ * accumulate_,
-                                        .row_tokens = data_->mean_length()});
-  // The head that was tied to an embedding that is trained beside LoRA stays, frozen.
-  if (lora_ && lora_->train_embedding && config_.tie_word_embeddings && !held_.as_stored)
-    cost.bytes +=
-        static_cast<double>(config_.vocab_size * config_.hidden_size * size_of(held_.matrix_dtype));
-  return cost;
+  return llama_cost(config_, {.lora = lora_,
+                              .frozen_type = held_.matrix_dtype,
+                              .stored = held_.as_stored ? base_weights_.get() : nullptr,
+                              .recompute = recompute(),
+                              .pattern = pattern_,
+                              .context = context_,
+                              .pass_tokens = pass_tokens(),
+                              .rows = batch_ * accumulate_,
+                              .row_tokens = data_->mean_length()});
 }
 
 // Weights as the model will have them (models/llama/load.h).

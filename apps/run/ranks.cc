@@ -173,7 +173,7 @@ void join_ranks(const Options& options) {
       if (&banner - banners.data() < kShown) log_info("launch     ", banner);
     }
     require_same_on_all_ranks(shared_options(options));
-    refuse_recorded_steps(options);
+    if (has_ranks()) refuse_recorded_steps(options);
     group() = rank_collectives(options, group(), places);
   } catch (const Error& error) {
     abandon_ranks(error.what());

@@ -57,7 +57,7 @@ std::shared_ptr<FullShard> spread_over_ranks(const Options& options, const Share
                                              std::vector<NamedParameter>& trained,
                                              std::vector<ParameterGroup>& groups,
                                              UpdateOptions& update, const ModelUnits& units) {
-  if (!ranks()) return nullptr;
+  if (!has_ranks()) return nullptr;
   update.graph = GraphUse::off;  // gradients move
   const auto overlap = options.get<bool>("train.overlap");
   if (spreads_weights(options)) {

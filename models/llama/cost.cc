@@ -97,15 +97,17 @@ LlamaCost llama_cost(const LlamaConfig& c, const LlamaStep& step) {
       elements(c, [](const std::string& n) { return n.find("embed") != std::string::npos; });
   const int64_t norms =
       elements(c, [](const std::string& n) { return n.find("norm") != std::string::npos; });
-  int64_t trained = all, pairs = 0;
+  int64_t trained = all, pairs = 0, own_head = 0;
   if (step.lora) {
+    // A head that was tied to an embedding that is trained stays what it was, frozen.
+    if (step.lora->train_embedding && c.tie_word_embeddings) own_head = embed;
     pairs = lora_elements(c, *step.lora);
     trained =
         pairs + (step.lora->train_embedding ? embed : 0) + (step.lora->train_norms ? norms : 0);
   }
   const double frozen_bytes = step.stored && step.lora
                                   ? stored_bytes(c, step)
-                                  : static_cast<double>(all + pairs - trained) *
+                                  : static_cast<double>(all + own_head + pairs - trained) *
                                         static_cast<double>(size_of(step.frozen_type));
   const double pass = pass_bytes(c, step);
   const double bytes = kProgram + frozen_bytes + 16.0 * static_cast<double>(trained) + pass +

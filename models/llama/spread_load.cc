@@ -12,7 +12,9 @@ std::unique_ptr<Llama> load_llama_but_blocks(const LlamaCheckpoint& checkpoint,
   const TensorSource& weights = *checkpoint.weights;
   CHECK_AS(Fault::usage, !options.as_stored || !is_quantised(weights), weights.name(),
            ": matrices in blocks cannot be spread over ranks");
-  auto model = without_matrices<Llama>(checkpoint.config);
+  LlamaConfig config = checkpoint.config;
+  if (options.context) extend_context(config, options.context);
+  auto model = without_matrices<Llama>(config);
   for_each_parameter(*model, [&](const std::string& name, Tensor& p) {
     if (is_absent(p)) {
       const bool stays = options.as_stored && weights.at(name).type == StoredType::bf16;

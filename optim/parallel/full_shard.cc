@@ -82,13 +82,7 @@ FullShard::FullShard(Communicator& ranks, Module& model, const std::vector<Modul
   }
 }
 
-FullShard::~FullShard() {
-  // What arrives is written where this has memory.
-  try {
-    if (sum_) sum_->travel->wait();
-  } catch (const std::exception&) {  // of a rank that is lost, which is told where it is met
-  }
-}
+FullShard::~FullShard() { drop_sum(); }
 
 // Storages one after another, so that views of one storage stay that. Their bytes.
 int64_t FullShard::lay_out(Flat& flat) const {
@@ -201,19 +195,36 @@ void FullShard::end_unit(const Module& module) noexcept {
 }
 
 void FullShard::backward(const Tensor& loss) {
-  {
-    struct Within {
-      explicit Within(bool& f) : flag(f) { flag = true; }
-      ~Within() { flag = false; }
-      Within(const Within&) = delete;
-      Within& operator=(const Within&) = delete;
-      bool& flag;
-    } within(within_backward_);
+  try {
+    within_backward_ = true;
     last_[1] = nullptr;
     mullion::backward(loss);
+    within_backward_ = false;
+    for (Unit& unit : units_) send_gradients(unit);
+    take_sum();
+  } catch (...) {
+    within_backward_ = false;
+    drop_gradients();
+    throw;
   }
-  for (Unit& unit : units_) send_gradients(unit);
-  take_sum();
+}
+
+// Those of a step that failed, wherever they are.
+void FullShard::drop_gradients() noexcept {
+  drop_sum();
+  for (Unit& unit : units_) {
+    unit.trained.gradient = Tensor();
+    for (const Member& m : unit.trained.members) clear_grad(m.value);
+  }
+}
+
+// What arrives is written where this has memory.
+void FullShard::drop_sum() noexcept {
+  try {
+    if (sum_) sum_->travel->wait();
+  } catch (const std::exception&) {  // of a rank that is lost, which is told where it is met
+  }
+  sum_.reset();
 }
 
 // Begins to add up a unit's gradients of one pass, those that there are, on all ranks the same

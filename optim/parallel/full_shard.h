@@ -110,6 +110,8 @@ class FullShard : public StepRanks, private UnitWatch {
   void put(Flat& flat, const Tensor& whole) const;
   void send_gradients(Unit& unit);
   void take_sum();
+  void drop_gradients() noexcept;
+  void drop_sum() noexcept;
   void cut(Flat& flat) const;
   Unit& root() { return units_.back(); }
 

@@ -28,6 +28,17 @@ TEST(LlamaCost, CountsTheParametersOfTheModel) {
     }
 }
 
+// The tied head stays, frozen, beside an embedding that is trained: as much as one of its own.
+TEST(LlamaCost, CountsTheHeadBesideATrainedEmbedding) {
+  LlamaConfig tied = test::small_llama_config(), untied = tied;
+  tied.tie_word_embeddings = true;
+  untied.tie_word_embeddings = false;
+  for (const DType frozen : {DType::f32, DType::bf16}) {
+    const LlamaStep step{.lora = LoraOptions{.train_embedding = true}, .frozen_type = frozen};
+    EXPECT_EQ(llama_cost(tied, step).bytes, llama_cost(untied, step).bytes);
+  }
+}
+
 TEST(LlamaCost, WhatIsComputedAgainTakesTimeForMemory) {
   const LlamaConfig config = test::small_llama_config();
   LlamaStep step{.context = 64, .pass_tokens = 4096, .rows = 64, .row_tokens = 64};
