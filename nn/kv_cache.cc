@@ -11,6 +11,7 @@ namespace mullion {
 namespace {
 
 constexpr int64_t kSinksOfSink = 4;
+constexpr int64_t kMostTokens = int64_t{1} << 40;  // more than any context
 
 std::string budget_text(const KvCacheOptions& o) {
   return o.budget_percent > 0 ? concat(o.budget_percent, " %") : concat(o.budget_tokens, " tokens");
@@ -33,7 +34,9 @@ KvShares split(const KvCacheOptions& o, int64_t budget) {
     s.recent = budget - sinks;
   }
   CHECK_AS(Fault::usage, s.recent >= 1, "--kv-sinks ", sinks, ": a budget of ", budget,
-           budget == 1 ? " token" : " tokens", " leaves none for the most recent one");
+           budget == 1 ? " token" : " tokens",
+           o.budget_percent > 0 ? concat(" (", o.budget_percent, " %)") : "",
+           " leaves none for the most recent one");
   return s;
 }
 
@@ -50,6 +53,8 @@ void validate(const KvCacheOptions& o) {
            o.budget_tokens >= 0 && o.budget_percent >= 0 && std::isfinite(o.budget_percent) &&
                (o.budget_tokens == 0 || o.budget_percent == 0),
            "--kv-budget: ", o.budget_tokens, " tokens and ", o.budget_percent, " %");
+  CHECK_AS(Fault::usage, o.budget_tokens <= kMostTokens, "--kv-budget: ", o.budget_tokens,
+           " tokens, at most ", kMostTokens);
   const bool has_budget = o.budget_tokens > 0 || o.budget_percent > 0;
   CHECK_AS(Fault::usage, has_budget || o.kind == KvKind::full, "--kv ", name,
            ": needs a --kv-budget above 0, in tokens or as P%");
@@ -79,7 +84,8 @@ KvShares kv_shares(const KvCacheOptions& o, int64_t tokens) {
         " tokens");
   int64_t budget = o.budget_tokens;
   if (budget == 0) {
-    const double part = o.budget_percent / 100 * static_cast<double>(tokens);
+    const double part = std::min(o.budget_percent / 100 * static_cast<double>(tokens),
+                                 static_cast<double>(kMostTokens));
     // The quotient of a percentage and 100 is not exact: 29 % of 100 tokens are 29.
     budget = std::max<int64_t>(1, static_cast<int64_t>(std::floor(part + 1e-9 * part)));
   }

@@ -47,7 +47,9 @@ void SlotCache::begin_block(int64_t tokens) {
   const int64_t fed = layers_.back().block;
   CHECK(tokens > fed && (expected_ == 0 || fed > 0), "KV cache: a block of ", tokens,
         " tokens begins after ", fed, " tokens of one of ", expected_);
-  if (fed > 0 && fed == position()) limit_ = 0;  // of the first block, whose length decides
+  const bool first = fed > 0 && fed == position();  // it goes on: its length decides the budget
+  if (is_bounded() && (first || limit_ == 0)) kv_shares(options_, tokens);  // or the block is none
+  if (first) limit_ = 0;
   expected_ = tokens;
 }
 

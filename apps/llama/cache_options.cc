@@ -102,7 +102,9 @@ std::vector<KvCacheOptions> cache_list(const Options& options) {
     if (cache.kind == KvKind::full || !options.has("cache.budget")) {
       of_kind.push_back(cache);
     } else {
-      for (const auto& text : options.get<std::vector<std::string>>("cache.budget")) {
+      const auto budgets = options.get<std::vector<std::string>>("cache.budget");
+      CHECK_AS(Fault::usage, !budgets.empty(), "--kv-budget: no budget");
+      for (const auto& text : budgets) {
         of_kind.push_back(cache);
         parse_kv_budget(text, of_kind.back());
       }

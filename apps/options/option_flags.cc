@@ -166,6 +166,27 @@ std::string completion_text(const OptionTable& table) {
   return "complete -o default -W \"" + joined(all_flags(table), " ") + "\" " + program + "\n";
 }
 
+// A value that was forgotten would be the flag behind it: "--output --dry-run".
+void refuse_flags_as_values(const OptionTable& table, const std::vector<std::string>& arguments) {
+  const std::vector<std::string> known = all_flags(table);
+  std::vector<std::string> valued = words_in("-c --config --preset");
+  for (const OptionSpec& spec : table.specs())
+    if (spec.kind != OptionKind::boolean && !spec.positional())
+      for (const std::string& name : flag_names(spec)) valued.push_back(name);
+  const auto is_in = [](const std::vector<std::string>& names, const std::string& name) {
+    return std::find(names.begin(), names.end(), name) != names.end();
+  };
+  for (size_t i = 0; i + 1 < arguments.size() && arguments[i] != "--"; ++i) {
+    const std::string flag = dashes(arguments[i]), next = dashes(arguments[i + 1]);
+    if (!is_in(valued, flag)) continue;
+    if (is_in(known, next.substr(0, next.find('='))))
+      throw Error(concat(flag, ": its value is missing, ", next, " behind it is a flag"),
+                  Fault::usage,
+                  concat(flag, flag.starts_with("--") ? "=" : "", next, " where that is meant"));
+    ++i;
+  }
+}
+
 // What the flags say, by key.
 std::vector<std::pair<std::string, OptionValue>> values_of(const OptionTable& table,
                                                            const std::vector<CLI::Option*>& flags) {
@@ -220,6 +241,7 @@ ParsedOptions parse_options(const OptionTable& declared,
   for (const OptionSpec& spec : table->specs()) {
     flags.push_back(declare(app, spec, lists_take_many));
   }
+  refuse_flags_as_values(*table, arguments);
   // CLI11 wants the arguments last first.
   std::vector<std::string> reversed;
   bool only_values = false;

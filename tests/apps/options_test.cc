@@ -141,6 +141,14 @@ TEST(Options, MistakesNameTheNearest) {
   EXPECT_EQ(error_of({"--lr", "11"}), "--lr: 11 is not in [0, 10] | ");
   EXPECT_NE(error_of({"--lr"}).find("--lr"), std::string::npos);
   EXPECT_EQ(error_of({"surplus"}), "unexpected argument surplus | train_demo --help");
+  EXPECT_EQ(error_of({"--attn", "--dry-run"}),
+            "--attn: its value is missing, --dry-run behind it is a flag | --attn=--dry-run where "
+            "that is meant");
+  EXPECT_EQ(error_of({"-b", "--max_steps=3"}),
+            "-b: its value is missing, --max-steps=3 behind it is a flag | -b--max-steps=3 where "
+            "that is meant");
+  EXPECT_EQ(error_of({"-c", "--json"}),
+            "-c: its value is missing, --json behind it is a flag | -c--json where that is meant");
 }
 
 // Flags of Hugging Face's Trainer, timm and llama.cpp, of which the nearest by letters is another.

@@ -241,6 +241,19 @@ TEST(KvCache, RolledPositionsGoOnBeyondTheContext) {
   EXPECT_THROW(generate(*model, some_ids(20, 6), how), Error);
 }
 
+// Also of a first block that is too short for a percentage: it leaves no trace.
+TEST(KvCache, ABlockThatIsRefusedIsNone) {
+  const auto model = golden_model();
+  const auto cache =
+      make_kv_cache({.kind = KvKind::sink, .budget_percent = 20}, model->cache_shape());
+  EXPECT_THROW(cache->begin_block(20), Error);  // 4 sinks of 4
+  const NoGrad no_grad;
+  cache->begin_block(30);
+  const auto ids = some_ids(30, 3);
+  model->logits(Tensor::from(std::vector<int64_t>(ids.begin(), ids.end()), {1, 30}), cache.get());
+  EXPECT_EQ(cache->held(), 6);
+}
+
 TEST(KvCache, BudgetsThatDoNotFitAreRefusedByName) {
   const auto refused = [](KvCacheOptions o, const std::string& what) {
     try {
@@ -271,8 +284,10 @@ TEST(KvCache, BudgetsThatDoNotFitAreRefusedByName) {
   refused(o, "sinks");
   o = {.kind = KvKind::h2o, .budget_percent = 101, .mode = KvMode::mask};
   refused(o, "101%");
+  refused(bounded(KvKind::local, int64_t{1} << 62), "4611686018427387904");
   o.mode = KvMode::drop;  // room for what follows the prompt
   EXPECT_EQ(kv_shares(o, 1000).total(), 1010);
+  EXPECT_GT(kv_shares({.kind = KvKind::local, .budget_percent = 1e300}, 1000).total(), 1000);
   // A part of a short prompt is at least one token; of a percentage that is exact, exactly that.
   o = {};
   o.kind = KvKind::local;
