@@ -91,6 +91,9 @@ std::optional<CheckpointInfo> CheckpointStore::recover() {
     }
     return info;
   }
+  if (newest_step > 0)
+    log_warning(run_.string(), ": none of its checkpoints is whole and of this run: it begins at ",
+                "step 0, which costs ", newest_step, " steps");
   return std::nullopt;
 }
 
