@@ -82,9 +82,7 @@ std::byte* fresh_block(int64_t capacity) {
 }
 
 int64_t rounded_up(int64_t bytes) {
-  const int64_t unit = bytes >= 4 * kHugePage ? kHugePage
-                       : bytes >= kSmallBlock ? 4096
-                                              : kAlignment;
+  const int64_t unit = bytes >= kSmallBlock ? 4096 : kAlignment;
   return (bytes + unit - 1) / unit * unit;
 }
 
