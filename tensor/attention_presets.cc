@@ -75,15 +75,16 @@ void check_segments(const std::string& name, const AttentionPattern& p) {
            ", which the roll needs");
 }
 
+// About as many pairs in all as S2 has: a token of a segment of G sees half of it in the mean.
 void fill_variant(AttentionPattern& p) {
   const int64_t budget = p.group;
-  if (p.kind == PatternKind::strided) {
-    p.group = std::max<int64_t>(1, budget - (p.context + budget - 1) / budget);
+  p.group = std::max<int64_t>(1, budget / 2);
+  if (p.kind == PatternKind::strided) {  // in the mean context / (2 group) keys lie before the last
+    p.group = std::max<int64_t>(1, p.group - p.context / budget);
     return;
   }
-  p.group = std::max<int64_t>(1, budget / 2);
   p.summary = std::clamp<int64_t>(p.group * p.group / p.context, 1, p.group);
-  p.random_keys = std::max<int64_t>(1, budget - p.group);
+  p.random_keys = std::max<int64_t>(1, budget / 4);
 }
 
 }  // namespace

@@ -153,8 +153,9 @@ void patterns(Plan& plan, const World& world) {
   }
   mark_choices(plan);
   plan.notes.emplace_back(
-      "The sizes of Fixed, Strided and Random are chosen here so that each query sees about as "
-      "many keys as under S2; the paper has their names alone, and no figure that could be read.");
+      "The sizes of Fixed, Strided and Random are chosen here so that all heads together see about "
+      "as many pairs as under S2; the paper has their names alone, and no figure that could be "
+      "read.");
 }
 
 }  // namespace
