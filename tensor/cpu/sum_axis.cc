@@ -28,21 +28,34 @@ T row_sum(const T* x, int64_t n) {
   return ((s[0] + s[1]) + (s[2] + s[3])).sum();
 }
 
-// y[i] = sum over `rows` rows of x[r, i].
+// y[i] = sum over `rows` rows of x[r, i], as many columns at a time as registers hold, so that rows
+// are read as they lie.
 template <typename T>
 void column_sums(const T* x, int64_t rows, int64_t inner, T* y) {
   using P = Pack<T>;
+  int64_t i = 0;
+  const auto blocks = [&]<int N>(std::integral_constant<int, N>) {
+    for (; i + N * P::kLanes <= inner; i += N * P::kLanes) {
+      P s[N];
+      for (int j = 0; j < N; ++j) s[j] = P::load(x + i + j * P::kLanes);
+      for (int64_t r = 1; r < rows; ++r)
+        for (int j = 0; j < N; ++j) s[j] += P::load(x + r * inner + i + j * P::kLanes);
+      for (int j = 0; j < N; ++j) s[j].store(y + i + j * P::kLanes);
+    }
+  };
+  blocks(std::integral_constant<int, 8>());
+  blocks(std::integral_constant<int, 2>());
   for_packs<T>(
-      0, inner,
-      [&](int64_t i) {
-        P s = P::load(x + i);
-        for (int64_t r = 1; r < rows; ++r) s += P::load(x + r * inner + i);
-        s.store(y + i);
+      i, inner,
+      [&](int64_t k) {
+        P s = P::load(x + k);
+        for (int64_t r = 1; r < rows; ++r) s += P::load(x + r * inner + k);
+        s.store(y + k);
       },
-      [&](int64_t i, int64_t count) {
-        P s = P::load(x + i, count);
-        for (int64_t r = 1; r < rows; ++r) s += P::load(x + r * inner + i, count);
-        s.store(y + i, count);
+      [&](int64_t k, int64_t count) {
+        P s = P::load(x + k, count);
+        for (int64_t r = 1; r < rows; ++r) s += P::load(x + r * inner + k, count);
+        s.store(y + k, count);
       });
 }
 

@@ -1,9 +1,10 @@
 // Speed of a TiC training step on random images: images a second by the median step, beside the
 // peers of peer_tic.py; on a device also the part of its rate of products (8192^3, measured in the
 // same run) that the step's products come to. The last line of stdout is one JSON object.
-//   bench_tic_step [PRESET] [SIZE] [BATCH] [STEPS] [THREADS] [--device cpu|cuda] [--amp MODE]
-//                  [--cuda-graph]
-//   e.g. tic-n 32 64 10 2, or tic-t 224 128 30 --device cuda --amp bf16
+//   bench_tic_step [PRESET] [SIZE] [BATCH] [STEPS] [THREADS] [dwconv] [--device cpu|cuda]
+//                  [--amp MODE] [--cuda-graph]
+//   e.g. tic-n 32 64 10 2, tic-n 32 128 10 1 dwconv (train_tic --preset cifar10-tic-n), or
+//   tic-t 224 128 30 --device cuda --amp bf16
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -31,7 +32,9 @@ void run(int argc, char** argv, const bench::Where& where) {
   set_num_threads(static_cast<int>(number(5, 0)));
   bench::DeviceLimits limits{};
   if (!where.on_cpu()) limits = bench::print_limits("tic_step", where);
-  Tic model(tic_preset(preset));
+  TicConfig config = tic_preset(preset);
+  config.mlp_dwconv = argc > 6 && std::string(argv[6]) == "dwconv";
+  Tic model(config);
   model.initialize(1);
   move_to(model, where.device);
   model.set_compute_type(where.type());
@@ -79,11 +82,13 @@ void run(int argc, char** argv, const bench::Where& where) {
   std::printf(
       "{\"bench\": \"tic_step\", %s, \"cuda_graph\": %s, \"preset\": \"%s\", \"img_size\": %lld, "
       "\"batch\": %lld, "
-      "\"threads\": %d, \"img_s\": %.1f, \"step_s\": %.4f, \"step_s_min\": %.4f, \"step_s_max\": "
+      "\"mlp_dwconv\": %s, \"threads\": %d, \"img_s\": %.1f, \"step_s\": %.4f, \"step_s_min\": "
+      "%.4f, \"step_s_max\": "
       "%.4f, \"tensor_peak_gib\": %.3f, \"gflop_s\": %.1f",
       where.json().c_str(), where.graph ? "true" : "false", preset.c_str(),
-      static_cast<long long>(size), static_cast<long long>(batch), num_threads(),
-      static_cast<double>(batch) / step.median, step.median, step.least, step.most,
+      static_cast<long long>(size), static_cast<long long>(batch),
+      config.mlp_dwconv ? "true" : "false", num_threads(), static_cast<double>(batch) / step.median,
+      step.median, step.least, step.most,
       static_cast<double>(memory_use(where.device).peak) / (1 << 30), gflops);
   if (!where.on_cpu()) std::printf(", \"of_products\": %.3f", gflops / limits.gflops);
   std::printf("}\n");
