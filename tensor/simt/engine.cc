@@ -4,98 +4,28 @@
 // or all have ended, or something is wrong.
 #include "tensor/simt/engine.h"
 
-#include <signal.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
-#include <algorithm>
 #include <bit>
-#include <boost/context/detail/fcontext.hpp>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <mutex>
-#include <numeric>
-#include <vector>
 
 #include "tensor/simt/access_counters.h"
-#include "tensor/simt/device_memory.h"
-#include "tensor/simt/device_model.h"
-#include "tensor/simt/kernel_registers.h"
-#include "tensor/simt/shared_memory.h"
+#include "tensor/simt/engine_state.h"
 #include "tensor/simt/shared_shadow.h"
-#include "tensor/simt/simt.h"
-#include "tensor/simt/vector_types.h"
 
 uint3 threadIdx, blockIdx;
-dim3 blockDim, gridDim;
 
 namespace mullion::simt {
+
+alignas(Engine) unsigned char engine_place[sizeof(Engine)];
+
 namespace {
 
 using boost::context::detail::fcontext_t;
 using boost::context::detail::jump_fcontext;
 using boost::context::detail::make_fcontext;
 using boost::context::detail::transfer_t;
-
-constexpr int kMaxThreads = Limits::kThreadsPerBlock;
-constexpr unsigned kWarp = 32;
-constexpr size_t kStack = 256 << 10;
-constexpr int64_t kMaxGridX = (int64_t{1} << 31) - 1, kMaxGridYZ = 65535;
-
-struct PendingCopy {
-  void* shared;
-  const void* global;  // null: zeros
-  int group;
-};
-struct Lane {
-  fcontext_t context = nullptr;
-  unsigned index = 0;
-  int groups = 0;  // committed groups of copies
-  std::vector<PendingCopy> copies;
-  const char* waits_in = nullptr;  // what it waits for, and where
-  Site site;
-};
-struct Warp {
-  unsigned live = 0, ready = 0, arrived = 0;  // lanes that have not ended; can run; wait for lanes
-  unsigned mask[kWarp] = {};
-  void* request[kWarp] = {};
-};
-
-struct Engine {
-  std::mutex one_grid_at_a_time;
-  Schedule schedule;
-  uint64_t random = 0;
-  bool running = false;
-  LaunchCounts* counts = nullptr;
-
-  Launch launch{};
-  fcontext_t main = nullptr;
-  const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
-  unsigned char* stacks = nullptr;  // each after an inaccessible page
-  int made = 0;                     // fibers that exist
-  Lane lanes[kMaxThreads];
-  Lane* current = nullptr;
-
-  Warp warps[kMaxThreads / kWarp];
-  unsigned round[kMaxThreads / kWarp] = {};  // the order of warps
-  unsigned warp_count = 0, turn = 0;         // round[turn] is the warp that runs
-  int live = 0;
-  int at_barrier = 0, predicates = 0, barrier_result = 0;
-  Site barrier_site;
-  std::string finding;
-
-  Engine();
-  Lane& lane() { return *current; }
-  Warp& warp() { return warps[current->index / kWarp]; }
-  uint64_t next_random() {  // xorshift64*
-    random ^= random >> 12, random ^= random << 25, random ^= random >> 27;
-    return random * 0x2545f4914f6cdd1dULL;
-  }
-};
-// In place, so that its address is a constant; never destroyed, as tensors may outlive main().
-alignas(Engine) unsigned char engine_place[sizeof(Engine)];
-inline Engine& engine() { return *reinterpret_cast<Engine*>(engine_place); }
 
 Schedule schedule_of_environment() {
   const char* text = std::getenv("MULLION_SIMT_ORDER");
@@ -118,25 +48,12 @@ bool same_place(const Site& a, const Site& b) {
   return std::memcmp(&a, &b, sizeof a) == 0 || (a.line() == b.line() && a.column() == b.column());
 }
 
-std::string block_name() {
-  return concat("block (", blockIdx.x, ", ", blockIdx.y, ", ", blockIdx.z, ")");
-}
-
-// --- changing places ---
-
 // The place of a fiber that was left is stored by the one that was entered.
 void arrive(transfer_t from) { *static_cast<fcontext_t*>(from.data) = from.fctx; }
 void enter(Lane& next, fcontext_t& left) {
   engine().current = &next;
   threadIdx.x = next.index;
   arrive(jump_fcontext(next.context, &left));
-}
-
-[[noreturn]] void leave_grid() {
-  Engine& e = engine();
-  fcontext_t forgotten;
-  jump_fcontext(e.main, &forgotten);
-  std::abort();
 }
 
 std::string threads_of(const Warp& warp, unsigned lanes) {
@@ -234,30 +151,6 @@ __attribute__((always_inline)) inline void give_way() {
   }
 }
 
-// --- a thread's life ---
-
-void write_copies(Lane& lane, int groups) {
-  size_t done = 0;
-  while (done < lane.copies.size() && lane.copies[done].group < groups) {
-    const PendingCopy& copy = lane.copies[done++];
-    if (copy.global)
-      std::memcpy(copy.shared, copy.global, 16);
-    else
-      std::memset(copy.shared, 0, 16);
-    end_of_copy(copy.shared, 16);
-  }
-  lane.copies.erase(lane.copies.begin(), lane.copies.begin() + static_cast<std::ptrdiff_t>(done));
-}
-
-// At a thread's end: copies of a group are made, those of none are a fault.
-void end_copies(Lane& lane) {
-  if (lane.copies.empty()) return;
-  if (const PendingCopy& last = lane.copies.back(); last.group == lane.groups)
-    report(concat("ends with a cp.async into ", describe_address(last.shared),
-                  " that was never committed"));
-  write_copies(lane, lane.groups);
-}
-
 void live_as_fiber(transfer_t from) {
   arrive(from);
   Engine& e = engine();
@@ -276,6 +169,12 @@ void live_as_fiber(transfer_t from) {
     give_way();
   }
 }
+
+[[maybe_unused]] Engine* const made = new (engine_place) Engine;
+
+}  // namespace
+
+Engine::Engine() : schedule(schedule_of_environment()) { catch_illegal_accesses(); }
 
 // Stacks begin at different offsets in their pages, lest the hot ends of all of them fall on the
 // same few sets of the cache.
@@ -299,149 +198,20 @@ void make_fibers(int count) {
   }
 }
 
-void run_block(int64_t block) {
+void run_threads() {
   Engine& e = engine();
-  const Launch& l = e.launch;
-  blockIdx = {static_cast<unsigned>(block % l.grid_x),
-              static_cast<unsigned>(block / l.grid_x % l.grid_y),
-              static_cast<unsigned>(block / l.grid_x / l.grid_y)};
-  ++SharedVariable::current_block;
-  shadow_barrier();
-  begin_shared_memory(l.shared_bytes, limits_of(l.device).shared_per_block);
-  for (unsigned w = 0; w < e.warp_count; ++w) {
-    const unsigned threads = static_cast<unsigned>(l.threads) - w * kWarp;
-    Warp& warp = e.warps[w];
-    warp.live = warp.ready = threads >= kWarp ? ~0u : (1u << threads) - 1;
-    warp.arrived = 0;
-  }
-  for (int i = 0; i < l.threads; ++i) e.lanes[i].groups = 0;
-  e.live = l.threads;
-  e.at_barrier = e.predicates = 0;
   begin_round();
   const unsigned first = e.round[0];
   e.running = true;
   enter(e.lanes[first * kWarp + chosen(e.warps[first].ready)], e.main);
   e.running = false;
-  if (!e.finding.empty()) return;
-  if (counting_accesses) count_block();
-  if (const std::string damage = damaged_shared_memory(); !damage.empty())
-    e.finding = concat(l.kernel, ": ", block_name(), ": ", damage);
 }
 
-// --- illegal accesses ---
-
-struct sigaction action_before[2];
-
-// A fault of device code ends the grid: the handler leaves its own stack for good by a jump, which
-// SA_NODEFER allows.
-void on_fault(int signal, siginfo_t* info, void* context) {
-  if (open_for_device(info->si_addr)) return;
+void leave_grid() {
   Engine& e = engine();
-  if (e.running) {
-    const auto* address = static_cast<const unsigned char*>(info->si_addr);
-    const auto* first = e.stacks;
-    if (address >= first && address < first + kMaxThreads * (kStack + e.page))
-      report("the stack overflows: an array of this thread is too large");
-    report(concat("illegal access to ", describe_address(address)));
-  }
-  if (is_device_pointer(info->si_addr))
-    std::fprintf(stderr, "the host touches device memory: %s\n",
-                 describe_address(info->si_addr).c_str());
-  const struct sigaction& before = action_before[signal == SIGBUS];
-  if (before.sa_flags & SA_SIGINFO) {
-    before.sa_sigaction(signal, info, context);
-  } else if (before.sa_handler != SIG_DFL && before.sa_handler != SIG_IGN) {
-    before.sa_handler(signal);
-  } else {
-    sigaction(signal, &before, nullptr);  // the access is made again, and now it is fatal
-  }
-}
-
-Engine::Engine() : schedule(schedule_of_environment()) {
-  struct sigaction action {};
-  action.sa_sigaction = on_fault;
-  action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
-  sigaction(SIGSEGV, &action, &action_before[0]);
-  sigaction(SIGBUS, &action, &action_before[1]);
-}
-
-[[maybe_unused]] Engine* const made = new (engine_place) Engine;
-
-// Handlers need a stack of their own: the fault may be an overflow of the fiber's.
-struct HandlerStack {
-  static constexpr size_t kBytes = 64 << 10;
-  HandlerStack() {
-    stack_t stack{};
-    stack.ss_sp = memory.data();
-    stack.ss_size = memory.size();
-    sigaltstack(&stack, &before);
-  }
-  ~HandlerStack() { sigaltstack(&before, nullptr); }
-  HandlerStack(const HandlerStack&) = delete;
-  static inline std::vector<unsigned char> memory = std::vector<unsigned char>(kBytes);
-  stack_t before{};
-};
-
-}  // namespace
-
-void report(std::string what) {
-  Engine& e = engine();
-  if (!e.running) throw Finding(what);
-  e.running = false;
-  e.made = 0;  // the fibers stand somewhere in the middle: they are made anew
-  for (Lane& lane : e.lanes) {
-    for (const PendingCopy& copy : lane.copies) end_of_copy(copy.shared, 16);
-    lane.copies.clear();
-  }
-  e.finding = concat(e.launch.kernel, ": ", block_name(), ", thread ", threadIdx.x, ": ", what);
-  leave_grid();
-}
-
-void run(const Launch& launch) {
-  Engine& e = engine();
-  std::lock_guard lock(e.one_grid_at_a_time);
-  const int64_t blocks = launch.grid_x * launch.grid_y * launch.grid_z;
-  const auto refuse = [&](bool ok, const auto&... what) {
-    if (!ok) throw Finding(concat(launch.kernel, ": ", what...));
-  };
-  refuse(launch.threads >= 1 && launch.threads <= Limits::kThreadsPerBlock, launch.threads,
-         " threads a block; 1 to ", Limits::kThreadsPerBlock, " are possible");
-  refuse(launch.grid_x >= 1 && launch.grid_x <= kMaxGridX && launch.grid_y >= 1 &&
-             launch.grid_y <= kMaxGridYZ && launch.grid_z >= 1 && launch.grid_z <= kMaxGridYZ,
-         "a grid of ", launch.grid_x, " x ", launch.grid_y, " x ", launch.grid_z, " blocks");
-  const size_t shared_limit = limits_of(launch.device).shared_per_block;
-  refuse(launch.shared_bytes <= shared_limit, launch.shared_bytes,
-         " bytes of shared memory; a block has ", shared_limit);
-  const std::string too_many = why_too_many_threads(launch.function, launch.threads);
-  refuse(too_many.empty(), too_many);
-  const HandlerStack handler_stack;
-  count_run(launch.kernel);
-  if (counting_accesses) count_launch(launch.kernel);
-  e.launch = launch;
-  e.random = e.schedule.seed * 0x9e3779b97f4a7c15ULL | 1;
-  e.warp_count = (static_cast<unsigned>(launch.threads) + kWarp - 1) / kWarp;
-  std::iota(e.round, e.round + e.warp_count, 0u);
-  if (e.schedule.order == Order::backward) std::reverse(e.round, e.round + e.warp_count);
-  gridDim = dim3(static_cast<unsigned>(launch.grid_x), static_cast<unsigned>(launch.grid_y),
-                 static_cast<unsigned>(launch.grid_z));
-  blockDim = dim3(static_cast<unsigned>(launch.threads));
-  threadIdx = {0, 0, 0};
-  e.finding.clear();
-  make_fibers(launch.threads);
-
-  // A random order is i -> (a i + b) mod blocks with a coprime to their number.
-  int64_t step = 1, start = 0;
-  if (e.schedule.order == Order::random && blocks > 1) {
-    start = static_cast<int64_t>(e.next_random() >> 1) % blocks;
-    do
-      step =
-          1 + static_cast<int64_t>(e.next_random() >> 1) % (blocks < (1 << 30) ? blocks : 1 << 30);
-    while (std::gcd(step, blocks) != 1);
-  }
-  for (int64_t i = 0; i < blocks && e.finding.empty(); ++i)
-    run_block(e.schedule.order == Order::backward ? blocks - 1 - i : (start + i * step) % blocks);
-  if (!e.finding.empty()) throw Finding(e.finding);
-  check_device_zones(concat(", by ", launch.kernel));
+  fcontext_t forgotten;
+  jump_fcontext(e.main, &forgotten);
+  std::abort();
 }
 
 int barrier(bool predicate, Site site) {
@@ -497,37 +267,7 @@ void warp_operation(const char* name, unsigned mask, void* request, Combine comb
   give_way();
 }
 
-void check_aligned(const char* operation, const void* address, size_t alignment) {
-  if (reinterpret_cast<uintptr_t>(address) % alignment == 0) return;
-  report(concat(operation, ": misaligned address: ", describe_address(address),
-                " is not a multiple of ", alignment));
-}
-
-void async_copy(void* shared, const void* global, bool valid) {
-  check_shared("cp.async", shared, 16, 16);
-  if (valid) check_aligned("cp.async", global, 16);
-  if (counting_accesses) {
-    if (valid) count_access(__builtin_return_address(0), global, 16, false);
-    count_access(__builtin_return_address(0), shared, 16, true);
-  }
-  begin_copy(shared, 16);
-  std::memset(shared, 0xff, 16);
-  Lane& lane = *engine().current;
-  lane.copies.push_back({shared, valid ? global : nullptr, lane.groups});
-}
-void async_commit() { ++engine().current->groups; }
-void async_wait(int pending) {
-  Lane& lane = *engine().current;
-  if (!lane.copies.empty()) write_copies(lane, lane.groups - pending);
-}
-
 void set_schedule(Schedule schedule) { engine().schedule = schedule; }
 Schedule schedule() { return engine().schedule; }
-
-void count_run(const char* what) {
-  if (engine().counts) engine().counts->add(what);
-}
-LaunchCounts::LaunchCounts() { engine().counts = this; }
-LaunchCounts::~LaunchCounts() { engine().counts = nullptr; }
 
 }  // namespace mullion::simt

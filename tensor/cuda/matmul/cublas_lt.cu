@@ -21,11 +21,7 @@ void* function(const char* name) {
 }  // namespace mullion::cuda
 
 // The library's own function of this name.
-#define LOADED(name)                                                                           \
-  ([] {                                                                                        \
-    static const auto f = reinterpret_cast<decltype(&::name)>(mullion::cuda::function(#name)); \
-    return f;                                                                                  \
-  }())
+#define LOADED(name) MULLION_LOADED(mullion::cuda::function, name)
 
 size_t cublasLtGetVersion() { return LOADED(cublasLtGetVersion)(); }
 cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle) { return LOADED(cublasLtCreate)(handle); }

@@ -48,11 +48,7 @@ void* function(const char* name) {
 }  // namespace mullion::cuda
 
 // Each is the library's own function of its name, called with the same arguments.
-#define LOADED(name)                                                                           \
-  ([] {                                                                                        \
-    static const auto f = reinterpret_cast<decltype(&::name)>(mullion::cuda::function(#name)); \
-    return f;                                                                                  \
-  }())
+#define LOADED(name) MULLION_LOADED(mullion::cuda::function, name)
 
 ncclResult_t ncclGetVersion(int* version) { return LOADED(ncclGetVersion)(version); }
 ncclResult_t ncclGetUniqueId(ncclUniqueId* id) { return LOADED(ncclGetUniqueId)(id); }

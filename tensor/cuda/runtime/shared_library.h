@@ -15,3 +15,10 @@ void* open_library(const std::string& needed_by, const std::string& name,
 void* function_in(void* library, const std::string& needed_by, const std::string& name);
 
 }  // namespace mullion::cuda
+
+// The function of a header as the library has it: what `find` says of its name, asked once.
+#define MULLION_LOADED(find, name)                                          \
+  ([] {                                                                     \
+    static const auto f = reinterpret_cast<decltype(&::name)>(find(#name)); \
+    return f;                                                               \
+  }())

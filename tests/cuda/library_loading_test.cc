@@ -1,5 +1,5 @@
-// cuBLASLt is opened by the first product, not by the start of a program; needs no GPU. The
-// emulator answers the calls itself.
+// cuBLASLt is opened by the first product and NCCL when ranks first want it, not by the start of a
+// program; needs no GPU. The emulator answers the calls itself.
 #ifndef MULLION_SIMT
 #include <cublasLt.h>
 #include <gtest/gtest.h>
@@ -8,6 +8,7 @@
 
 #include "tensor/check.h"
 #include "tensor/cuda/runtime/shared_library.h"
+#include "tensor/device_collective.h"
 
 namespace mullion::test {
 namespace {
@@ -19,10 +20,10 @@ bool is_mapped(const std::string& part) {
   return false;
 }
 
-const bool mapped_at_start = is_mapped("libcublasLt");
+const bool cublas_at_start = is_mapped("libcublasLt"), nccl_at_start = is_mapped("libnccl");
 
 TEST(CublasLt, IsOpenedByItsFirstCall) {
-  EXPECT_FALSE(mapped_at_start);
+  EXPECT_FALSE(cublas_at_start);
   EXPECT_EQ(cublasLtGetVersion() / 10000, size_t{CUBLAS_VER_MAJOR});
   EXPECT_TRUE(is_mapped("libcublasLt"));
 }
@@ -39,6 +40,19 @@ TEST(CublasLt, AMissingLibraryIsNamedWithThePlacesLookedAt) {
     EXPECT_NE(what.find("/nowhere/libmissing.so.1: "), std::string::npos) << what;
     EXPECT_NE(error.hint().find("LD_LIBRARY_PATH"), std::string::npos);
   }
+}
+
+TEST(NcclLibrary, IsOpenedWhenItsVersionIsAsked) {
+  EXPECT_FALSE(nccl_at_start);
+  std::string version;
+  try {
+    version = collectives_of(DeviceType::cuda).describe();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.fault(), Fault::usage);
+    GTEST_SKIP() << error.what();
+  }
+  EXPECT_EQ(version.find("NCCL 2."), 0U) << version;
+  EXPECT_TRUE(is_mapped("libnccl.so.2"));
 }
 
 }  // namespace
