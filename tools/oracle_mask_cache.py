@@ -61,7 +61,7 @@ def main():
             call = sample["arguments"][f"gen_args_{i}"]
             before = tokenizer(call["arg_0"]).input_ids
             ids = tokenizer(call["arg_0"] + call["arg_1"]).input_ids
-            logits = model(torch.tensor([ids[:-1]])).logits[0].double().log_softmax(-1)
+            logits = model(torch.tensor([ids])).logits[0].double().log_softmax(-1)
             total = sum(logits[t - 1, ids[t]].item() for t in range(len(before), len(ids)))
             largest = max(largest, abs(total - found))
             ours, theirs, count = ours + found, theirs + total, count + 1
