@@ -3,6 +3,7 @@
 #include <charconv>
 #include <cstdio>
 
+#include "apps/options/amp.h"
 #include "apps/options/device.h"
 #include "apps/program/dry_run.h"
 #include "apps/program/log.h"
@@ -120,6 +121,9 @@ std::vector<Size> sizes_of(const Options& o, const TicDescription& d) {
     CHECK_AS(Fault::usage,
              o.get<std::string>("data.dir") != "cue" || (size.height >= 32 && size.width >= 32),
              "--img-size: ", size.text(), ": a scene of the cue task has at least 32x32 pixels");
+    for (const Size& other : sizes)
+      CHECK_AS(Fault::usage, other.text() != size.text(), "--img-size: ", size.text(),
+               " is there twice");
     sizes.push_back(size);
   }
   if (sizes.empty()) sizes.push_back({d.img_size, d.img_size});
@@ -236,7 +240,7 @@ Outcome run(const Options& options) {
       description.class_names = class_names(options, root, description.classes);
   }
   NoteTeller notes;
-  loaded.model->set_compute_type(apply_amp(options, loaded.model->device()));
+  loaded.model->set_compute_type(apply_amp(options, *loaded.model));
   const std::vector<Size> sizes = sizes_of(options, loaded.description);
   check_options(options, sizes.size());
   std::optional<RealLabels> real_labels;

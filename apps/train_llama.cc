@@ -9,18 +9,20 @@
 namespace mullion {
 namespace {
 
+JsonObject planned(const LlamaTraining& training, const TrainingPlan& plan) {
+  JsonObject estimate = training.estimate();
+  plan.add_to(estimate);
+  return estimate;
+}
+
 Outcome train(const Options& options, Learns learns) {
   LlamaTraining training(options, learns);
-  if (options.dry_run) {
-    const TrainingPlan plan = training.plan();
-    plan.tell();
-    JsonObject estimate = training.estimate();
-    plan.add_to(estimate);
-    return estimate;
-  }
-  TrainingRun run(training.options(), training.settings());
-  run.tell_plan();
+  if (plans_for_others(options)) return planned(training, training.plan());
+  const RunSettings settings = training.settings();
+  TrainingRun run(training.options(), settings);
+  if (!options.dry_run) settings.plan.tell();
   run.train(training);
+  if (options.dry_run) return planned(training, settings.plan);
   training.tell_result(run.path());
   run.tell_end([&](const auto& checkpoint) { return training.next_commands(checkpoint); });
   return run.outcome();

@@ -2,7 +2,6 @@
 #include "apps/options/device.h"
 #include "apps/program/main.h"
 #include "apps/tic/initial_checkpoint.h"
-#include "apps/tic/plan.h"
 #include "apps/tic/trainer.h"
 
 namespace mullion {
@@ -17,21 +16,24 @@ Outcome train(const Options& given) {
   const TicSchedule schedule = tic_schedule_of(options, data.train->size());
   derive_intervals(options, schedule);
   const TicConfig config = training_config(options, static_cast<int64_t>(data.classes.size()));
-  if (options.dry_run) {
-    describe_training(options, config, data, schedule);
-    const TrainingPlan plan = tic_plan(options, config, data, schedule, device_of(options), true);
-    plan.tell();
-    JsonObject facts;
-    facts.set("params", static_cast<int64_t>(tic_parameters(config)))
-        .set("macs", tic_macs(config, data.train->shape().height, data.train->shape().width));
-    plan.add_to(facts);
-    return facts;
-  }
+  const SampleShape shape = data.train->shape();
   TicTrainer trainer(options, config, std::move(data));
-  TrainingRun run(options, trainer.settings());
-  trainer.describe();
-  run.tell_plan();
+  const RunSettings settings = trainer.settings();
+  const auto tell = [&] {
+    trainer.describe();
+    settings.plan.tell();
+  };
+  JsonObject facts;
+  facts.set("params", static_cast<int64_t>(tic_parameters(config)))
+      .set("macs", tic_macs(config, shape.height, shape.width));
+  settings.plan.add_to(facts);
+  if (options.dry_run) tell();  // also where the run is refused
+  if (plans_for_others(options)) return facts;
+  require_memory(settings.plan.memory_bytes, settings.device);
+  TrainingRun run(options, settings);
+  if (!options.dry_run) tell();
   run.train(trainer);
+  if (options.dry_run) return facts;
   Outcome outcome = run.outcome();
   trainer.finish(outcome.result);
   run.tell_end([&](const auto& checkpoint) { return trainer.next_commands(checkpoint); });

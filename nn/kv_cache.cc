@@ -21,11 +21,28 @@ int64_t sinks_of(const KvCacheOptions& o) {
   return o.sinks.value_or(o.kind == KvKind::sink ? kSinksOfSink : 0);
 }
 
+int64_t held_by_score(const KvCacheOptions& o, int64_t budget) {
+  return static_cast<int64_t>(static_cast<double>(budget) * o.heavy);
+}
+
+// The fewest tokens of which the sinks leave one for the most recent; of H2O the sinks are among
+// those that are held by score.
+int64_t least_budget(const KvCacheOptions& o) {
+  const int64_t sinks = sinks_of(o);
+  if (o.kind != KvKind::h2o || sinks == 0) return sinks + 1;
+  const double enough = static_cast<double>(sinks) / o.heavy;
+  CHECK_AS(Fault::usage, enough <= static_cast<double>(kMostTokens), "--kv-sinks ", sinks,
+           ": --kv h2o holds them by score, and --kv-heavy ", o.heavy, " holds none so");
+  auto budget = static_cast<int64_t>(enough);
+  while (held_by_score(o, budget) < sinks) ++budget;  // the quotient is rounded
+  return std::max(budget, sinks + 1);
+}
+
 KvShares split(const KvCacheOptions& o, int64_t budget) {
   const int64_t sinks = sinks_of(o);
   KvShares s{.sinks = sinks};
   if (o.kind == KvKind::h2o) {
-    const auto by_score = static_cast<int64_t>(static_cast<double>(budget) * o.heavy);
+    const int64_t by_score = held_by_score(o, budget);
     s.heavy = by_score - sinks;
     s.recent = budget - by_score;
     CHECK_AS(Fault::usage, s.heavy >= 0, "--kv-sinks ", sinks, ": more than the ", by_score,
@@ -34,9 +51,7 @@ KvShares split(const KvCacheOptions& o, int64_t budget) {
     s.recent = budget - sinks;
   }
   CHECK_AS(Fault::usage, s.recent >= 1, "--kv-sinks ", sinks, ": a budget of ", budget,
-           budget == 1 ? " token" : " tokens",
-           o.budget_percent > 0 ? concat(" (", o.budget_percent, " %)") : "",
-           " leaves none for the most recent one");
+           budget == 1 ? " token" : " tokens", " leaves none for the most recent one");
   return s;
 }
 
@@ -67,6 +82,7 @@ void validate(const KvCacheOptions& o) {
   CHECK_AS(Fault::usage, o.heavy >= 0 && o.heavy < 1, "--kv-heavy: ", o.heavy,
            " is not in [0, 1): the most recent token is always held");
   if (o.budget_tokens > 0 && o.mode == KvMode::drop) split(o, o.budget_tokens);
+  if (o.budget_percent > 0 && o.mode == KvMode::drop) least_budget(o);
   if (o.mode == KvMode::drop) return;
   CHECK_AS(Fault::usage, o.positions == KvPositions::original,
            "--kv-positions rolled: --kv-mode mask knows original positions alone");
@@ -87,7 +103,7 @@ KvShares kv_shares(const KvCacheOptions& o, int64_t tokens) {
     const double part = std::min(o.budget_percent / 100 * static_cast<double>(tokens),
                                  static_cast<double>(kMostTokens));
     // The quotient of a percentage and 100 is not exact: 29 % of 100 tokens are 29.
-    budget = std::max<int64_t>(1, static_cast<int64_t>(std::floor(part + 1e-9 * part)));
+    budget = std::max(least_budget(o), static_cast<int64_t>(std::floor(part + 1e-9 * part)));
   }
   return split(o, budget);
 }
@@ -102,6 +118,8 @@ std::string describe(const KvCacheOptions& o) {
     if (o.scores == KvScores::max) text += " (largest of the query heads)";
   }
   if (sinks_of(o) > 0) text += concat(", ", sinks_of(o), " sinks");
+  if (o.budget_percent > 0 && o.mode == KvMode::drop && least_budget(o) > 1)
+    text += concat(", at least ", least_budget(o), " tokens");
   if (o.mode == KvMode::mask) return text + ", simulated by a mask that knows the whole text";
   return text + (o.positions == KvPositions::rolled ? ", rolled positions" : "");
 }

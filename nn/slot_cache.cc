@@ -47,9 +47,7 @@ void SlotCache::begin_block(int64_t tokens) {
   const int64_t fed = layers_.back().block;
   CHECK(tokens > fed && (expected_ == 0 || fed > 0), "KV cache: a block of ", tokens,
         " tokens begins after ", fed, " tokens of one of ", expected_);
-  const bool first = fed > 0 && fed == position();  // it goes on: its length decides the budget
-  if (is_bounded() && (first || limit_ == 0)) kv_shares(options_, tokens);  // or the block is none
-  if (first) limit_ = 0;
+  if (fed > 0 && fed == position()) limit_ = 0;  // the first goes on: its length decides the budget
   expected_ = tokens;
 }
 

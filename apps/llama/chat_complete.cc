@@ -1,6 +1,5 @@
 // chat_llama complete: continues one text or answers it, or a file of many.
 #include <chrono>
-#include <iostream>
 
 #include "apps/llama/answer_stream.h"
 #include "apps/llama/cache_options.h"
@@ -16,17 +15,6 @@ namespace mullion {
 namespace {
 
 constexpr uint64_t kMaxPromptBytes = 64 << 20;
-
-std::string standard_input() {
-  std::string text;
-  std::vector<char> block(1 << 16);
-  while (std::cin.read(block.data(), std::ssize(block)) || std::cin.gcount() > 0) {
-    text.append(block.data(), static_cast<size_t>(std::cin.gcount()));
-    CHECK_AS(Fault::bad_file, text.size() <= kMaxPromptBytes, "standard input: more than ",
-             kMaxPromptBytes, " bytes of prompt");
-  }
-  return text;
-}
 
 // What says something about one prompt, or about many, alone.
 void tell_idle(const Options& options) {
@@ -48,9 +36,10 @@ std::string prompt_text(const Options& options) {
   if (!options.has("prompt.file")) return "";
   const auto file = options.get<std::filesystem::path>("prompt.file");
   const bool input = file == "-";
-  return decode_text(input ? standard_input() : read_whole_file(file, kMaxPromptBytes),
-                     text_encoding(options.get<std::string>("data.encoding")),
-                     input ? "standard input" : file.string());
+  return decode_text(
+      input ? standard_input(kMaxPromptBytes) : read_whole_file(file, kMaxPromptBytes),
+      text_encoding(options.get<std::string>("data.encoding")),
+      input ? "standard input" : file.string());
 }
 
 GenerateOptions generate_options(const Options& options) {
@@ -110,8 +99,9 @@ OptionTable complete_table() {
                                             "a file with it; - is standard input");
   table.add_optional<std::filesystem::path>(
       "prompt.rows", "--jsonl",
-      "a file of many: {\"prompt\": TEXT} or {\"messages\": [...]} a line; their answers are rows "
-      "with the same fields, and text, stop, prompt_tokens, tokens");
+      "a file of many, - is standard input: {\"prompt\": TEXT} or {\"messages\": [...]} a "
+      "line; their "
+      "answers are rows with the same fields, and text, stop, prompt_tokens, tokens");
   add_encoding(table);
   add_prompt_options(table, "none");
   table.at("data.encoding").only_with("prompt.file").refused_idle();  // JSON is UTF-8

@@ -11,16 +11,19 @@
 #include "apps/llama/chat_messages.h"
 #include "apps/llama/evaluation/json_rows.h"
 #include "apps/llama/part_log.h"
+#include "apps/llama/text_data.h"
 #include "apps/program/log.h"
 #include "apps/program/progress.h"
 #include "apps/program/signals.h"
 #include "tensor/io/file.h"
 #include "tensor/io/file_place.h"
 #include "tensor/io/json.h"
+#include "tensor/io/sha256.h"
 
 namespace mullion {
 namespace {
 
+constexpr uint64_t kMostInput = uint64_t{1} << 30;
 constexpr const char* kAnswerFields[] = {"text", "stop", "prompt_tokens", "tokens"};
 
 // As of a text without a prompt: the space that a SentencePiece text begins with is not its own.
@@ -29,6 +32,7 @@ bool is_empty(const nlohmann::json& row) { return row.contains("prompt") && row[
 struct Rows {
   std::vector<nlohmann::json> rows;
   std::vector<std::vector<int32_t>> prompts;
+  std::string input = "";  // of rows from standard input: their hash
 };
 
 std::string written(const nlohmann::json& row, const std::string& where,
@@ -55,7 +59,7 @@ Rows read_rows(const std::filesystem::path& file, const PromptWriter& writer,
                const OpenedModel& opened, const GenerateOptions& how) {
   Rows found;
   const int64_t context = Generation(*opened.model, how.cache, how.context).context();
-  each_json_row(file, [&](const nlohmann::json& row, const std::string& where) {
+  const auto add = [&](const nlohmann::json& row, const std::string& where) {
     std::vector<int32_t> ids;
     try {
       ids = writer.encode(written(row, where, writer));
@@ -66,10 +70,16 @@ Rows read_rows(const std::filesystem::path& file, const PromptWriter& writer,
     CHECK_AS(Fault::bad_file, !ids.empty(), where, ": the prompt is empty and there is no BOS");
     CHECK_AS(Fault::bad_file, std::ssize(ids) <= context, where, ": a prompt of ", ids.size(),
              " tokens, but the context is ", context);
-    if (how.cache.kind != KvKind::full) kv_shares(how.cache, std::ssize(ids));
     found.rows.push_back(row);
     found.prompts.push_back(std::move(ids));
-  });
+  };
+  if (file == "-") {
+    const std::string text = standard_input(kMostInput);
+    found.input = sha256_hex(text);
+    each_json_line(text, "standard input", add);
+  } else {
+    each_json_row(file, add);
+  }
   return found;
 }
 
@@ -77,7 +87,8 @@ Rows read_rows(const std::filesystem::path& file, const PromptWriter& writer,
 // --output, from which a stopped call goes on and the file is written when all are there.
 class RowWriter {
  public:
-  RowWriter(const Options& options, size_t rows) : lines_(rows) {
+  // `what`: the job, beside its options. A dry run finds out what would be refused.
+  RowWriter(const Options& options, const std::string& what, size_t rows) : lines_(rows) {
     if (!options.has("output.file")) return;
     file_ = options.get<std::filesystem::path>("output.file");
     const auto rows_file = options.get<std::filesystem::path>("prompt.rows");
@@ -87,7 +98,7 @@ class RowWriter {
              file_.string(), ": is the file of the questions");
     std::filesystem::path beside = file_;
     beside += ".part.jsonl";
-    log_.emplace(beside, options, "complete");
+    log_.emplace(beside, options, what);
     for (const nlohmann::json& line : log_->found()) {
       const std::string where = beside.string();
       const uint64_t row = get_uint(line, where, "row", rows - 1);
@@ -150,12 +161,12 @@ Outcome complete_rows(const Options& options, const OpenedModel& opened, const T
       read_rows(options.get<std::filesystem::path>("prompt.rows"), writer, opened, how);
   const size_t count = rows.rows.size();
   size_t prompt_tokens = 0;
+  RowWriter out(options, concat("complete", rows.input), count);
   if (options.dry_run) {
     for (const auto& prompt : rows.prompts) prompt_tokens += prompt.size();
     print_result(options, concat(count, " rows, ", prompt_tokens, " tokens"));
     return JsonObject().set("rows", count).set("prompt_tokens", prompt_tokens);
   }
-  RowWriter out(options, count);
   std::vector<size_t> left;  // to be answered
   std::vector<std::vector<int32_t>> prompts;
   size_t tokens = 0, done = 0;

@@ -9,7 +9,8 @@ namespace mullion {
 void add_lora_options(OptionTable& table) {
   const LoraOptions lora;
   table.add("lora.rank", "--lora-rank", lora.rank, "rank of the pairs").range(1, 65536);
-  table.add("lora.alpha", "--lora-alpha", lora.alpha, "their scale is alpha / rank");
+  table.add("lora.alpha", "--lora-alpha", lora.alpha, "their scale is alpha / rank")
+      .range(1e-6, 1e6);
   table
       .add("lora.dropout", "--lora-dropout", lora.dropout,
            "probability that the pairs do not see an element of their input, in training")
@@ -40,6 +41,9 @@ LoraOptions lora_options(const Options& options) {
   lora.alpha = options.get<double>("lora.alpha");
   lora.dropout = options.get<double>("lora.dropout");
   lora.targets = options.get<std::vector<std::string>>("lora.targets");
+  for (const std::string& target : lora.targets)
+    CHECK_AS(Fault::usage, std::count(lora.targets.begin(), lora.targets.end(), target) == 1,
+             "--lora-targets: ", target, " is there twice");
   const auto also = options.get<std::vector<std::string>>("lora.train_also");
   const auto contains = [&](const char* part) {
     return std::find(also.begin(), also.end(), part) != also.end();

@@ -3,7 +3,8 @@
 #include <cmath>
 #include <map>
 
-#include "apps/llama/model_amp.h"
+#include "apps/options/amp.h"
+#include "apps/options/device.h"
 #include "apps/program/log.h"
 #include "apps/run/ranks.h"
 #include "tensor/io/file.h"

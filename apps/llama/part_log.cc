@@ -59,6 +59,7 @@ PartLog::PartLog(fs::path file, const Options& options, const std::string& what)
     : file_(std::move(file)) {
   const std::string identity = run_identity(options, what);
   if (!fs::exists(file_)) {
+    if (options.dry_run) return;
     write_whole_file(file_, identity + "\n");
     return;
   }
@@ -71,7 +72,7 @@ PartLog::PartLog(fs::path file, const Options& options, const std::string& what)
   for (++begin; begin <= whole; begin = text.find('\n', begin) + 1)
     found_.push_back(parse_json(
         std::string_view(text).substr(begin, text.find('\n', begin) - begin), file_.string()));
-  if (whole + 1 == text.size()) return;
+  if (whole + 1 == text.size() || options.dry_run) return;
   std::error_code error;  // a line in whose middle it was stopped
   fs::resize_file(file_, whole + 1, error);
   CHECK_AS(Fault::disk, !error, file_.string(), ": ", error.message());

@@ -1,6 +1,7 @@
 #include "apps/llama/text_data.h"
 
 #include <algorithm>
+#include <iostream>
 #include <utility>
 
 #include "apps/llama/token_rows.h"
@@ -184,6 +185,17 @@ TextSummary tokenize_documents(const DocumentFiles& files, const DocumentOptions
   if (counts.bad > 0) log_warning(counts.bad, " bad lines left out; the first: ", counts.first_bad);
   if (counts.empty > 0) log_info(counts.empty, " empty documents left out");
   return summary;
+}
+
+std::string standard_input(uint64_t most_bytes) {
+  std::string text;
+  std::vector<char> block(1 << 16);
+  while (std::cin.read(block.data(), std::ssize(block)) || std::cin.gcount() > 0) {
+    text.append(block.data(), static_cast<size_t>(std::cin.gcount()));
+    CHECK_AS(Fault::bad_file, text.size() <= most_bytes, "standard input: more than ", most_bytes,
+             " bytes");
+  }
+  return text;
 }
 
 std::vector<std::string> token_files(

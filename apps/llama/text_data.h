@@ -26,6 +26,8 @@ void check_text_options(const Options& options, const std::vector<std::filesyste
 void check_text_options(const Options& options, const std::vector<std::string>& data);
 // The value of a text option; Error(usage) with the flag and the byte where it is no UTF-8.
 std::string utf8_option(const Options& options, const std::string& key, const char* flag);
+// All of it; Error(bad_file) where there are more bytes.
+std::string standard_input(uint64_t most_bytes);
 DocumentOptions document_options(const Options& options);
 
 // Whether `path` is read as a token file: with --token-dtype always; else where it begins with the

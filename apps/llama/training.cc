@@ -10,8 +10,8 @@
 #include "apps/llama/attention_options.h"
 #include "apps/llama/companions.h"
 #include "apps/llama/lora_options.h"
-#include "apps/llama/model_amp.h"
 #include "apps/llama/model_options.h"
+#include "apps/options/amp.h"
 #include "apps/options/device.h"
 #include "apps/options/nearest.h"
 #include "apps/options/schedule_check.h"
@@ -115,7 +115,12 @@ void LlamaTraining::open_model() {
     rope_lines_ = python_lines(config_, adapter_base_name());
   check_blocks_stay(options_, held_.as_stored ? describe_blocks(*base_weights_) : "");
   const bool spread = spreads_weights(options_);
-  if (options_.dry_run) return print_banner();
+  if (options_.dry_run) {  // told also where the run is refused
+    product_rate_ = measured_product_rate(device_);
+    print_banner();
+    plan().tell();
+    if (plans_for_others(options_)) return;
+  }
   const Device at = spread ? Device{} : device_;  // from where each rank takes its part
   require_memory(plan().memory_bytes, device_);
   // Each rank makes the whole model first.
@@ -130,6 +135,7 @@ void LlamaTraining::open_model() {
     base->config = config_;
     held_.device = at;
     model_ = spread ? load_llama_but_blocks(*base, held_) : load_llama(*base, held_);
+    if (spread && options_.dry_run) read_absent(*base, *model_);
   }
   model_->set_compute_type(at == device_ ? apply_amp(options_, *model_)
                                          : apply_amp(options_, device_));
@@ -145,7 +151,7 @@ void LlamaTraining::open_model() {
     start_from_adapter();
   }
   make_update();
-  print_banner();
+  if (!options_.dry_run) print_banner();
   if (full_) reset_peak_memory(device_);  // the whole model is gone
 }
 
@@ -204,6 +210,7 @@ void LlamaTraining::make_update() {
   // Documents are data that a recorded step would repeat, and an exchange is not recorded.
   const bool recorded = !data_->packed() && context_ranks_.size() == 1;
   const GraphUse graph = recorded ? graph_use(options_, device_) : GraphUse::off;
+  if (has_ranks() && !ranks()) return;  // there is nobody to share with
   UpdateOptions update{.max_norm = options_.get<double>("optim.clip_grad"), .graph = graph};
   std::vector<ParameterGroup> groups = {norms, embedding, others};
   ModelUnits units{*model_, {}, device_};

@@ -25,7 +25,8 @@ OptionTable sft_table();
 class LlamaTraining {
  public:
   // Opens model and data, and says on stderr what will be trained, on what, under which attention.
-  // A dry run stops after the estimate: no weight is read.
+  // A dry run says so, and what it takes, before any weight is read; then it reads them as the run
+  // would, to be refused what that would be.
   LlamaTraining(const Options& options, Learns learns);
 
   // Those given, and what followed from them: the epochs of a tuning, what an adapter to start from
@@ -83,7 +84,8 @@ class LlamaTraining {
   std::shared_ptr<const TensorSource> base_weights_;  // in the file; null from scratch
   std::string base_name_, base_fingerprint_, tokenizer_hash_;
   std::filesystem::path tokenizer_path_, initial_adapter_;  // "": start from fresh pairs
-  std::string rope_lines_;  // Python that a reader of the adapter needs; "" where it needs none
+  std::string rope_lines_;   // Python that a reader of the adapter needs; "" where it needs none
+  double product_rate_ = 0;  // of a dry run, operations a second
   std::unique_ptr<Llama> model_;
   std::shared_ptr<FullShard> full_;  // --shard full; else null
   std::unique_ptr<UpdateStep> update_;

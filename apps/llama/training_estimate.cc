@@ -48,12 +48,11 @@ TrainingPlan LlamaTraining::plan() const {
   // What is trained and its two moments, in f32.
   plan.checkpoint_bytes = 12 * static_cast<uint64_t>(c.trained) + (uint64_t{1} << 20);
   plan.checkpoints = options_.get<int64_t>("save.keep");
-  if (options_.dry_run) {
-    const double rate = measured_product_rate(device_);
-    plan.step_seconds = c.operations / rate;
+  if (product_rate_ > 0) {
+    plan.step_seconds = c.operations / product_rate_;
     plan.step_source =
         concat("an estimate, no step was made: ", c.operations / 1e12, " TFLOP at the ",
-               std::llround(rate / 1e9), " GFLOP/s of a matrix product; at least that");
+               std::llround(product_rate_ / 1e9), " GFLOP/s of a matrix product; at least that");
   }
   plan_over_ranks(options_, ranked(), plan);
   return plan;

@@ -5,6 +5,7 @@
 #include "apps/llama/model_options.h"
 #include "apps/llama/training.h"
 #include "apps/program/log.h"
+#include "apps/run/ranks.h"
 #include "models/llama/checkpoint_names.h"
 #include "nn/state.h"
 #include "tensor/io/file.h"
@@ -124,6 +125,7 @@ TrainingState LlamaTraining::state() {
 }
 
 void LlamaTraining::restore(const CheckpointInfo& checkpoint) {
+  if (has_ranks() && !ranks()) return;
   const auto load_adapter = [&] { load_adapter_values(*model_, checkpoint.path("adapter")); };
   if (lora_) {
     full_ ? full_->refill(load_adapter) : load_adapter();

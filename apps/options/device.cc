@@ -41,8 +41,9 @@ Device device_of(const Options& options) {
 void add_amp_option(OptionTable& table) {
   table
       .add("run.amp", "--amp", "off",
-           "lower precision for speed: bf16 activations on a GPU (what is trained stays f32), or "
-           "tf32 products")
+           "lower precision for speed; bf16: of all activations on a GPU (what is trained stays "
+           "f32), of products with matrices held in bf16 on a CPU; tf32: of a GPU's products of "
+           "f32")
       .one_of({"off", "tf32", "bf16"});
 }
 

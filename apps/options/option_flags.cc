@@ -178,6 +178,10 @@ void refuse_flags_as_values(const OptionTable& table, const std::vector<std::str
   };
   for (size_t i = 0; i + 1 < arguments.size() && arguments[i] != "--"; ++i) {
     const std::string flag = dashes(arguments[i]), next = dashes(arguments[i + 1]);
+    // CLI11 takes "--output= x" for "--output x".
+    if (flag.ends_with('=') && is_in(valued, flag.substr(0, flag.size() - 1)))
+      throw Error(flag + ": its value is missing", Fault::usage,
+                  flag.substr(0, flag.size() - 1) + " '' where none is meant");
     if (!is_in(valued, flag)) continue;
     if (is_in(known, next.substr(0, next.find('='))))
       throw Error(concat(flag, ": its value is missing, ", next, " behind it is a flag"),
@@ -185,6 +189,18 @@ void refuse_flags_as_values(const OptionTable& table, const std::vector<std::str
                   concat(flag, flag.starts_with("--") ? "=" : "", next, " where that is meant"));
     ++i;
   }
+}
+
+// A variable of a script that was not set: "--output ''". A list may be empty where it is by
+// default.
+void refuse_empty(const OptionSpec& spec, const OptionValue& value, const std::string& name) {
+  const auto is_empty = [](const OptionValue& v) {
+    const std::string text = toml_text(v);
+    return text == "\"\"" || text == "[]";
+  };
+  CHECK_AS(Fault::usage,
+           !is_empty(value) || is_empty(spec.fallback) || (!spec.is_path && !is_list(spec.kind)),
+           name, is_list(spec.kind) ? ": an empty list" : ": an empty path");
 }
 
 // What the flags say, by key.
@@ -206,6 +222,7 @@ std::vector<std::pair<std::string, OptionValue>> values_of(const OptionTable& ta
     values.emplace_back(spec.key,
                         spec.is_whole ? OptionValue(texts) : parse_option(spec.kind, texts, name));
     check_limits(values.back().second, spec.limits, name);
+    refuse_empty(spec, values.back().second, name);
   }
   return values;
 }

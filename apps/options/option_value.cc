@@ -1,5 +1,6 @@
 #include "apps/options/option_value.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 
@@ -45,10 +46,22 @@ bool parse_bool(const std::string& text, const std::string& name) {
   fail(Fault::usage, name, ": \"", text, "\" is neither true nor false");
 }
 
-std::vector<std::string> split_commas(const std::vector<std::string>& texts) {
-  std::vector<std::string> parts = split(joined(texts, ","), ',');
-  std::erase(parts, "");
-  return parts;
+// The elements between commas and blanks; one empty text has none.
+std::vector<std::string> elements_in(const std::vector<std::string>& texts,
+                                     const std::string& name) {
+  std::vector<std::string> elements;
+  if (texts.size() == 1 && texts[0].empty()) return elements;
+  for (size_t i = 0; i < texts.size(); ++i) {
+    std::vector<std::string> parts = split(texts[i], ',');
+    // "160, 224": the comma is at the end of a word.
+    if (i + 1 < texts.size() && parts.size() > 1 && parts.back().empty()) parts.pop_back();
+    for (std::string& part : parts) {
+      CHECK_AS(Fault::usage, !part.empty(), name, ": an element of the list \"", joined(texts, " "),
+               "\" is empty");
+      elements.push_back(std::move(part));
+    }
+  }
+  return elements;
 }
 
 // Integers print without a fraction: "in [1, 64]".
@@ -125,16 +138,16 @@ OptionValue parse_option(OptionKind kind, const std::vector<std::string>& texts,
       return texts[0];
     case OptionKind::integers: {
       std::vector<int64_t> values;
-      for (const auto& text : split_commas(texts)) values.push_back(parse_integer(text, name));
+      for (const auto& text : elements_in(texts, name)) values.push_back(parse_integer(text, name));
       return values;
     }
     case OptionKind::reals: {
       std::vector<double> values;
-      for (const auto& text : split_commas(texts)) values.push_back(parse_real(text, name));
+      for (const auto& text : elements_in(texts, name)) values.push_back(parse_real(text, name));
       return values;
     }
     case OptionKind::texts:
-      return split_commas(texts);
+      return elements_in(texts, name);
   }
   return {};
 }
@@ -147,11 +160,20 @@ void check_limits(const OptionValue& value, const OptionLimits& limits, const st
   } else if (const auto* text = std::get_if<std::string>(&value)) {
     check_choice(*text, limits, name);
   } else if (const auto* integers = std::get_if<std::vector<int64_t>>(&value)) {
-    for (int64_t v : *integers) check_range(static_cast<double>(v), limits, name, true);
+    for (int64_t v : *integers) {  // sizes, counts: twice is a slip
+      check_range(static_cast<double>(v), limits, name, true);
+      CHECK_AS(Fault::usage, std::count(integers->begin(), integers->end(), v) == 1, name, ": ", v,
+               " is there twice");
+    }
   } else if (const auto* reals = std::get_if<std::vector<double>>(&value)) {
     for (double v : *reals) check_range(v, limits, name, false);
   } else if (const auto* texts = std::get_if<std::vector<std::string>>(&value)) {
-    for (const auto& v : *texts) check_choice(v, limits, name);
+    for (const auto& v : *texts) {
+      check_choice(v, limits, name);
+      CHECK_AS(Fault::usage,
+               limits.choices.empty() || std::count(texts->begin(), texts->end(), v) == 1, name,
+               ": ", v, " is there twice");
+    }
   }
 }
 

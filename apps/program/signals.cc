@@ -4,9 +4,11 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <cstring>
 #include <thread>
 
+#include "apps/program/log.h"
 #include "tensor/check.h"
 
 namespace mullion {
@@ -28,11 +30,8 @@ void on_signal(int number) {
   requested_signal.store(number);
 }
 
-bool take_file(const std::filesystem::path& file) {
-  if (::access(file.c_str(), F_OK) != 0) return false;
-  ::unlink(file.c_str());
-  return true;
-}
+// When this process began: what was asked of a run before is none of its business.
+const std::filesystem::file_time_type began = std::filesystem::file_time_type::clock::now();
 }  // namespace
 
 void divert_stop_signals() {
@@ -83,15 +82,36 @@ void clear_stop_request() {
   file_requested.store(false);
 }
 
-RunSwitches::~RunSwitches() {
-  take_file(run_ / "SAVE");
-  take_file(run_ / "STOP");
+RunSwitches::RunSwitches(const std::filesystem::path& run)
+    : save_{run / "SAVE"}, stop_{run / "STOP"} {
+  for (Switch* one : {&save_, &stop_}) {
+    std::error_code absent;
+    const auto touched = std::filesystem::last_write_time(one->file, absent);
+    if (!absent && touched < began && take(*one))
+      log_warning(one->file.string(), ": is older than this start of the run and does not count");
+  }
 }
 
-bool RunSwitches::save_requested() { return take_file(run_ / "SAVE"); }
+RunSwitches::~RunSwitches() {
+  take(save_);
+  take(stop_);
+}
+
+bool RunSwitches::take(Switch& one) {
+  std::error_code absent;
+  const auto touched = std::filesystem::last_write_time(one.file, absent);
+  if (absent || touched == one.seen) return false;
+  if (::unlink(one.file.c_str()) == 0) return true;
+  one.seen = touched;
+  log_warning(one.file.string(), ": cannot be removed: ", std::strerror(errno),
+              "; it counts again when it is touched");
+  return true;
+}
+
+bool RunSwitches::save_requested() { return take(save_); }
 
 bool RunSwitches::stop_requested() {
-  if (take_file(run_ / "STOP")) request_stop("RUN/STOP");
+  if (take(stop_)) request_stop("RUN/STOP");
   return mullion::stop_requested();
 }
 

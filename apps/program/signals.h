@@ -4,6 +4,7 @@
 // end a run.
 #pragma once
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,11 +27,13 @@ std::string stop_reason();  // "SIGTERM", "RUN/STOP", or "" where nothing was as
 void request_stop(const std::string& reason);
 void clear_stop_request();  // for tests, and for programs that go on after Ctrl-C (chat)
 
-// The files RUN/SAVE (save and go on) and RUN/STOP (save and end), made by `touch`; each is removed
-// when it is seen, and at the end, where one that came too late would stop the next run.
+// The files RUN/SAVE (save and go on) and RUN/STOP (save and end), made by `touch`. Each counts
+// once: it is removed when it is seen, and at the end, where one that came too late would stop the
+// next run; one that cannot be removed counts again when it is touched. One that was there before
+// this process began does not count, and is told.
 class RunSwitches {
  public:
-  explicit RunSwitches(std::filesystem::path run) : run_(std::move(run)) {}
+  explicit RunSwitches(const std::filesystem::path& run);
   ~RunSwitches();
   RunSwitches(const RunSwitches&) = delete;
   RunSwitches& operator=(const RunSwitches&) = delete;
@@ -38,7 +41,12 @@ class RunSwitches {
   bool stop_requested();  // a STOP file, or a signal
 
  private:
-  std::filesystem::path run_;
+  struct Switch {
+    std::filesystem::path file;
+    std::optional<std::filesystem::file_time_type> seen = {};  // of one that stayed
+  };
+  bool take(Switch& one);
+  Switch save_, stop_;
 };
 
 }  // namespace mullion

@@ -73,6 +73,10 @@ std::vector<CheckpointInfo> CheckpointStore::list(bool warn) const {
 
 std::optional<CheckpointInfo> CheckpointStore::recover() {
   clean_up();
+  return newest();
+}
+
+std::optional<CheckpointInfo> CheckpointStore::newest() {
   int64_t newest_step = -1;
   for (const fs::path& path : entries(run_)) {
     if (is_folder(path)) newest_step = std::max(newest_step, step_in_name(path));

@@ -100,7 +100,9 @@ class CheckpointStore {
                   std::function<void()> fence = {});
 
   // The newest checkpoint that verifies; warns of each one that does not, and says what that
-  // costs in steps. Removes what an interrupted save or removal left. Nothing: an empty run.
+  // costs in steps. Nothing: an empty run.
+  std::optional<CheckpointInfo> newest();
+  // The same, and removes what an interrupted save or removal left.
   std::optional<CheckpointInfo> recover();
 
   // Returns when the checkpoint is on the disk, has been read back, and older ones are removed.

@@ -84,40 +84,57 @@ bool holds_checkpoints(const fs::path& folder) {
 
 }  // namespace
 
-RunFolder::RunFolder(fs::path folder, Resume resume) : path_(std::move(folder)) {
-  make_folders(path_);
-  take_lock();
+RunFolder::RunFolder(fs::path folder, Resume resume, Trial trial)
+    : path_(std::move(folder)), trial_(trial) {
   try {
-    const fs::path identity = path_ / "RUN.json";
-    resumed_ = fs::exists(identity) && holds_checkpoints(path_);
-    if (resumed_ && resume == Resume::no) {
-      throw Error(path_.string() + ": holds the checkpoints of a run already", Fault::usage,
-                  "--resume auto, or another --name");
-    }
-    if (!resumed_ && resume == Resume::required) {
-      throw Error(path_.string() + ": has no checkpoint to resume from", Fault::usage,
-                  "--resume auto starts where there is none");
-    }
-    if (resumed_) {
-      run_id_ = get_string(read_json_file(identity), identity.string(), "run_id");
-    } else {
-      run_id_ = random_hex(16);
-      write_json_file(
-          identity,
-          {{"format", 1}, {"run_id", run_id_}, {"created", local_time("%Y-%m-%dT%H:%M:%S%z")}});
-    }
-    write_lock();
+    open(resume);
   } catch (...) {
-    ::close(lock_);
+    leave();
     throw;
   }
 }
 
-RunFolder::~RunFolder() { ::close(lock_); }
+RunFolder::~RunFolder() { leave(); }
+
+void RunFolder::leave() {
+  if (lock_ >= 0) ::close(lock_);
+  std::error_code ignored;
+  for (const fs::path& folder : made_) fs::remove(folder, ignored);
+}
+
+void RunFolder::open(Resume resume) {
+  std::error_code ignored;
+  if (trial_ == Trial::yes)
+    for (fs::path folder = path_; !folder.empty() && !fs::exists(folder, ignored);
+         folder = folder.parent_path())
+      made_.push_back(folder);
+  make_folders(path_);
+  take_lock();
+  const fs::path identity = path_ / "RUN.json";
+  resumed_ = fs::exists(identity) && holds_checkpoints(path_);
+  if (resumed_ && resume == Resume::no)
+    throw Error(path_.string() + ": holds the checkpoints of a run already", Fault::usage,
+                "--resume auto, or another --name");
+  if (!resumed_ && resume == Resume::required)
+    throw Error(path_.string() + ": has no checkpoint to resume from", Fault::usage,
+                "--resume auto starts where there is none");
+  if (resumed_) run_id_ = get_string(read_json_file(identity), identity.string(), "run_id");
+  if (trial_ == Trial::yes) return;
+  if (!resumed_) {
+    run_id_ = random_hex(16);
+    write_json_file(
+        identity,
+        {{"format", 1}, {"run_id", run_id_}, {"created", local_time("%Y-%m-%dT%H:%M:%S%z")}});
+  }
+  write_lock();
+}
 
 void RunFolder::take_lock() {
   const fs::path file = path_ / "LOCK";
-  lock_ = ::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
+  // Where there is no file nobody holds it, and a trial leaves none.
+  if (trial_ == Trial::yes && !fs::exists(file)) return;
+  const int create = trial_ == Trial::yes ? 0 : O_CREAT;
+  lock_ = ::open(file.c_str(), O_RDWR | create | O_CLOEXEC | O_NOFOLLOW, 0666);
   CHECK_AS(Fault::disk, lock_ >= 0, file.string(), ": cannot open: ", std::strerror(errno));
   if (::flock(lock_, LOCK_EX | LOCK_NB) == 0) return;
   const int error = errno;
@@ -130,7 +147,6 @@ void RunFolder::take_lock() {
     } catch (const std::exception&) {
       holder = "another process";  // it has not written its name yet
     }
-    ::close(lock_);
     throw Error(concat(path_.string(), ": in use by ", holder), Fault::usage,
                 "wait for it to end, or choose another --name");
   }
@@ -214,6 +230,13 @@ bool take_settings_of_run(const Options& given, Options& below) {
   apply_toml(below, given.table(), file, &keys);
   for (const char* own : {"save.resume", "save.allow_mismatch"})
     below.set(own, given.value(own), given.source(own));
+  // Where it is now, also after it was moved.
+  const fs::path place = fs::canonical(run);
+  std::error_code gone;
+  if (below.get<std::string>("save.name") != place.filename())
+    below.set("save.name", place.filename().string(), "--resume");
+  if (!fs::equivalent(below.get<fs::path>("save.output"), place.parent_path(), gone))
+    below.set("save.output", place.parent_path().string(), "--resume");
   below.notes.push_back("settings   of " + file.string());
   return true;
 }

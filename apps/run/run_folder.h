@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "apps/options/options.h"
 #include "apps/program/json_object.h"
@@ -29,16 +30,19 @@ struct RunDefaults {
 // --save-on --allow-mismatch --log-every, in the sections [save] and [log].
 void add_run_options(OptionTable& table, const RunDefaults& defaults = {});
 
+// Of a dry run: finds out what a run would be refused for, and leaves all as it was.
+enum class Trial { no, yes };
+
 class RunFolder {
  public:
   // Creates the folder where needed, takes the lock, reads or writes RUN.json.
-  RunFolder(std::filesystem::path folder, Resume resume);
+  RunFolder(std::filesystem::path folder, Resume resume, Trial trial = Trial::no);
   ~RunFolder();
   RunFolder(const RunFolder&) = delete;
   RunFolder& operator=(const RunFolder&) = delete;
 
   const std::filesystem::path& path() const { return path_; }
-  const std::string& run_id() const { return run_id_; }  // 32 hexadecimal digits
+  const std::string& run_id() const { return run_id_; }  // 32 hexadecimal digits; "" of a new trial
   bool resumed() const { return resumed_; }              // RUN.json was there, and checkpoints
   // Error(disk) where the lock is no longer ours, e.g. on a network folder without locks.
   void check_owned() const;
@@ -51,11 +55,15 @@ class RunFolder {
   void preflight(uint64_t bytes, int64_t copies) const;
 
  private:
+  void open(Resume resume);
   void take_lock();
   void write_lock();
+  void leave();
 
   std::filesystem::path path_;
-  std::string run_id_, holder_;  // holder_: the text in LOCK
+  const Trial trial_;
+  std::vector<std::filesystem::path> made_;  // folders that a trial takes away again
+  std::string run_id_, holder_;              // holder_: the text in LOCK
   int lock_ = -1;
   bool resumed_ = false;
 };

@@ -70,6 +70,10 @@ void add_training_options(OptionTable& table, const RunDefaults& defaults) {
       .free_on_resume();
 }
 
+bool plans_for_others(const Options& options) {
+  return options.dry_run && options.get<int64_t>("run.ranks") > 0;
+}
+
 TrainingRun::TrainingRun(const Options& options, RunSettings settings)
     : options_(options),
       settings_(std::move(settings)),
@@ -79,20 +83,22 @@ TrainingRun::TrainingRun(const Options& options, RunSettings settings)
   require_same_on_all_ranks(shared_by_ranks(settings_));
   if (is_first_rank()) open_folder();
   path_ = text_of_first_rank(choice_.folder.string());
-  catch_stop_signals(options.get<std::vector<std::string>>("save.signals"));
-  if (is_first_rank())
-    log_to_file(path_ / "train.log");
-  else if (options.get<bool>("log.ranks"))
-    log_to_file(path_ / concat("rank-", rank(), ".log"));
+  if (!options.dry_run) {
+    catch_stop_signals(options.get<std::vector<std::string>>("save.signals"));
+    if (is_first_rank())
+      log_to_file(path_ / "train.log");
+    else if (options.get<bool>("log.ranks"))
+      log_to_file(path_ / concat("rank-", rank(), ".log"));
+  }
   const std::string found =
       text_of_first_rank(checkpoint_ ? checkpoint_->folder.string() : std::string());
   if (!is_first_rank() && !found.empty()) checkpoint_ = verify_checkpoint(found);
   if (checkpoint_) restore();
   settings_.plan.checkpoints = options.get<int64_t>("save.keep");
   if (is_first_rank()) {
-    folder_->record(options_, settings_.facts);
+    if (!options.dry_run) folder_->record(options_, settings_.facts);
     folder_->preflight(settings_.plan.checkpoint_bytes, options.get<int64_t>("save.keep") + 1);
-    record_.open(path_, step_, checkpoint_.has_value());
+    if (!options.dry_run) record_.open(path_, step_, checkpoint_.has_value());
   }
   if (step_ >= settings_.plan.total_steps) {
     log_info(path_.string(), ": complete already, ", step_, " steps");
@@ -102,15 +108,18 @@ TrainingRun::TrainingRun(const Options& options, RunSettings settings)
 }
 
 void TrainingRun::open_folder() {
-  folder_.emplace(choice_.folder, choice_.resume);
+  const bool trial = options_.dry_run;
+  folder_.emplace(choice_.folder, choice_.resume, trial ? Trial::yes : Trial::no);
   store_.emplace(folder_->path(), folder_->run_id(),
                  CheckpointPolicy{options_.get<int64_t>("save.keep"),
                                   options_.get<int64_t>("save.keep_every"), 3},
                  [this] { folder_->check_owned(); });
-  switches_.emplace(folder_->path());
+  if (!trial) switches_.emplace(folder_->path());
   if (choice_.resume == Resume::no) return;
-  checkpoint_ = choice_.checkpoint.empty() ? store_->recover()
-                                           : std::optional(verify_checkpoint(choice_.checkpoint));
+  if (!choice_.checkpoint.empty())
+    checkpoint_ = verify_checkpoint(choice_.checkpoint);
+  else
+    checkpoint_ = trial ? store_->newest() : store_->recover();
 }
 
 void TrainingRun::restore() {

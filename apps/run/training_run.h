@@ -32,6 +32,10 @@ namespace mullion {
 // Adds --max-minutes, --max-skipped, --eval-every to those of add_run_options.
 void add_training_options(OptionTable& table, const RunDefaults& defaults = {});
 
+// A dry run with --ranks, which plans for other machines than this one: neither the memory, the
+// disk nor the weights here say anything of them.
+bool plans_for_others(const Options& options);
+
 // What a checkpoint holds beside the files of TrainingRun itself.
 struct TrainingState {
   int64_t non_finite = 0;  // values in weights and moments that are not finite
@@ -58,16 +62,18 @@ class TrainingRun {
  public:
   // Opens or creates the folder, takes its lock, finds the newest checkpoint if asked to resume,
   // cuts the logs back to it. Error(usage) where the checkpoint is of another configuration.
+  // A dry run does all that can be refused, and leaves everything as it was.
   TrainingRun(const Options& options, RunSettings settings);
 
-  void tell_plan() const { settings_.plan.tell(); }
   const std::filesystem::path& path() const { return path_; }
 
   // The loop, of a trainer that has restore(checkpoint), start(path, steps done), step(number),
   // evaluate(steps done) and state(), what a checkpoint holds. Goes on from the newest checkpoint.
+  // A dry run ends before the first step.
   template <typename Trainer>
   void train(Trainer& trainer) {
     if (checkpoint_) trainer.restore(*checkpoint_);
+    if (options_.dry_run) return;
     trainer.start(path_, step_);
     while (true) {
       evaluate([&] { return trainer.evaluate(step_); }, [&] { return trainer.state(); });

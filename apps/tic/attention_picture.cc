@@ -9,6 +9,7 @@
 #include "apps/tic/tool_verbs.h"
 #include "data/png.h"
 #include "tensor/io/file_place.h"
+#include "tensor/words.h"
 
 namespace mullion {
 namespace {
@@ -28,12 +29,22 @@ OptionTable attention_table() {
   table.add("attention.layer", "--layer", 0, "block, counted from 0 over all stages").at_least(0);
   table.add_optional<int64_t>("attention.head", "--head", "head, from 0 (default: a sheet of all)")
       .at_least(0);
-  table.add("attention.at", "--at", std::vector<int64_t>{},
-            "X,Y: the pixel that looks, in the image as the model sees it, resized and cropped "
-            "(default: its middle)");
+  table.add_optional<std::string>("attention.at", "--at",
+                                  "X,Y: the pixel that looks, in the image as the model sees it, "
+                                  "resized and cropped (default: its middle)");
   table.add_optional<fs::path>("attention.output", "-o,--output", "PNG file to write").required();
   table.add_common_without(true, false);
   return table;
+}
+
+std::vector<int64_t> pixel_of(const Options& o, int side) {
+  if (!o.has("attention.at")) return {side / 2, side / 2};
+  std::vector<int64_t> at;
+  for (const std::string& part : split(o.get<std::string>("attention.at"), ','))
+    at.push_back(number_in<int64_t>(part).value_or(-1));
+  CHECK_AS(Fault::usage, at.size() == 2 && at[0] >= 0 && at[0] < side && at[1] >= 0 && at[1] < side,
+           "--at: expected X,Y, each from 0 to ", side - 1);
+  return at;
 }
 
 Image picture_of(const Tensor& input, int side, const Normalization& n) {
@@ -57,10 +68,7 @@ Outcome draw_attention(const Options& o) {
   TransformScratch scratch;
   apply(d.transform(side, side), EncodedImage(bytes, file, {}, exif_of(o, d)), scratch,
         input.data<float>());
-  auto at = o.get<std::vector<int64_t>>("attention.at");
-  if (at.empty()) at = {side / 2, side / 2};
-  CHECK_AS(Fault::usage, at.size() == 2 && at[0] >= 0 && at[0] < side && at[1] >= 0 && at[1] < side,
-           "--at: expected X,Y, each from 0 to ", side - 1);
+  const std::vector<int64_t> at = pixel_of(o, side);
   const auto layer = o.get<int64_t>("attention.layer");
   const Tensor seen = loaded.model->attention_from(raw::to_device(input, loaded.model->device()),
                                                    layer, at[1], at[0]);

@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <optional>
 
+#include "apps/options/amp.h"
 #include "apps/options/device.h"
 #include "apps/tic/model_choice.h"
 #include "apps/tic/step_cost.h"
@@ -46,7 +47,7 @@ Outcome bench(const Options& o) {
   LoadedTic loaded = chosen_model(o, sizes.empty() ? 0 : sizes[0], device_of(o));
   Tic& model = *loaded.model;
   const TicConfig& config = model.config();
-  model.set_compute_type(apply_amp(o, model.device()));
+  model.set_compute_type(apply_amp(o, model));
   if (sizes.empty()) sizes = {loaded.description.img_size};
   const auto parameters = parameter_count(named_parameters(model));
   print_text(o, concat(config.title(), ", ", static_cast<double>(parameters) / 1e6,

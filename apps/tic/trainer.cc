@@ -61,7 +61,7 @@ RunSettings TicTrainer::settings() const {
   s.what = config_.name();
   s.device = device_;
   s.rate = "img_s";
-  s.plan = tic_plan(options_, config_, data_, schedule_, device_, false);
+  s.plan = tic_plan(options_, config_, data_, schedule_, device_, options_.dry_run);
   s.guess_loss = std::log(static_cast<double>(data_.classes.size()));
   s.warmup_steps = schedule_.schedule.warmup_steps;
   const int64_t parameters = parameter_count(named_parameters(*model_));
@@ -84,6 +84,7 @@ void TicTrainer::describe() const {
 }
 
 void TicTrainer::restore(const CheckpointInfo& c) {
+  if (has_ranks() && !ranks()) return;
   const auto source = open_safetensors(c.path(kWeightsFile));
   full_ ? full_->refill(*source) : load_tensors(*source, named_parameters(*model_));
   update_->load(c.folder);

@@ -1,5 +1,6 @@
 #include "apps/tic/training.h"
 
+#include "apps/options/amp.h"
 #include "apps/options/device.h"
 #include "apps/program/log.h"
 #include "apps/run/ranks.h"
@@ -118,7 +119,7 @@ std::unique_ptr<Tic> make_tic_model(const Options& o, const TicConfig& config,
   model->initialize(o.seed());
   if (const auto start = initial_checkpoint(o)) start->load(*model, classes);
   move_to(*model, spreads_weights(o) ? Device{} : device);
-  model->set_compute_type(apply_amp(o, device));
+  model->set_compute_type(apply_amp(o, *model));
   model->set_recompute(o.get<bool>("model.grad_checkpointing"));
   set_trainable(*model, [](const std::string&) { return true; });
   return model;
@@ -150,6 +151,7 @@ TicUpdate make_tic_update(const Options& o, Tic& model, Device device) {
   CHECK_AS(Fault::usage, betas.size() == 2, "--opt-betas: ", betas.size(), " numbers, expected 2");
   UpdateOptions options{.max_norm = o.get<double>("optim.clip_grad"),
                         .graph = graph_use(o, device)};
+  if (has_ranks() && !ranks()) return {};  // there is nobody to share with
   // Reductions between stages belong to no block, and their backward passes come between theirs.
   const ModelUnits units{model, model.blocks(), device, true};
   auto full = spread_over_ranks(o, tic_shared_step(o), parameters, groups, options, units);

@@ -30,4 +30,10 @@ std::unique_ptr<Llama> load_llama_but_blocks(const LlamaCheckpoint& checkpoint,
   return model;
 }
 
+void read_absent(const LlamaCheckpoint& checkpoint, Llama& model) {
+  for_each_parameter(model, [&](const std::string& name, Tensor& p) {
+    if (is_absent(p)) load_tensor(*checkpoint.weights, name, Tensor::empty(p.shape(), p.dtype()));
+  });
+}
+
 }  // namespace mullion

@@ -12,5 +12,7 @@ namespace mullion {
 // where they would be held in the blocks of the file.
 std::unique_ptr<Llama> load_llama_but_blocks(const LlamaCheckpoint& checkpoint,
                                              const LlamaLoadOptions& options);
+// Reads what that has left absent, and keeps nothing of it: for the errors.
+void read_absent(const LlamaCheckpoint& checkpoint, Llama& model);
 
 }  // namespace mullion

@@ -258,7 +258,7 @@ TEST_F(Choice, BadRowsAreNamed) {
   refused(choice_ + "--num-fewshot 2", 2, {"--fewshot-data"});
   refused(choice_ + "--kv h2o", 2, {"--kv-budget"});
   refused(choice_ + "--kv h2o --kv-budget 0", 2, {"--kv-budget", "'0'"});
-  refused(choice_ + "--kv local,local --kv-budget 4", 2, {"--kv local", "twice"});
+  refused(choice_ + "--kv local,local --kv-budget 4", 2, {"--kv: local", "twice"});
   refused(choice_ + "--task nothing", 2, {"nothing"});
 }
 

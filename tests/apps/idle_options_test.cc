@@ -127,7 +127,8 @@ TEST_F(IdleOptions, AreToldByName) {
   for (const auto& [command, words] : rows) {
     // A size that others do not allow; and what a user would take for something else.
     if (command.find("compare tiny tiny --data") != std::string::npos ||
-        words[0].starts_with("--kv-") || words[0].starts_with("--lora-")) {
+        words[0].starts_with("--kv-") || words[0].starts_with("--lora-") ||
+        words[0].starts_with("--fewshot-data")) {
       refused(command, 2, words);
       continue;
     }

@@ -179,6 +179,21 @@ TEST(Signals, FilesInTheRunFolder) {
   EXPECT_EQ(stop_reason(), "RUN/STOP");
   EXPECT_TRUE(std::filesystem::is_empty(run_path));
   clear_stop_request();
+  // One that cannot be removed counts once.
+  std::filesystem::create_directories(run_path / "SAVE" / "full");
+  EXPECT_TRUE(switches.save_requested());
+  EXPECT_FALSE(switches.save_requested());
+  std::filesystem::last_write_time(run_path / "SAVE",
+                                   std::filesystem::file_time_type::clock::now());
+  EXPECT_TRUE(switches.save_requested());
+  std::filesystem::remove_all(run_path / "SAVE");
+  // One that is older than this process asked another for it.
+  std::ofstream(run_path / "STOP").close();
+  std::filesystem::last_write_time(
+      run_path / "STOP", std::filesystem::file_time_type::clock::now() - std::chrono::hours(1));
+  RunSwitches later(run_path);
+  EXPECT_FALSE(later.stop_requested());
+  EXPECT_TRUE(std::filesystem::is_empty(run_path));
   std::filesystem::remove_all(run_path);
 }
 

@@ -242,16 +242,27 @@ TEST(KvCache, RolledPositionsGoOnBeyondTheContext) {
 }
 
 // Also of a first block that is too short for a percentage: it leaves no trace.
-TEST(KvCache, ABlockThatIsRefusedIsNone) {
+// A part of a prompt that is shorter than the sinks still holds them, and the most recent token.
+TEST(KvCache, APartOfAShortPromptHoldsTheSinksAndOneMore) {
   const auto model = golden_model();
-  const auto cache =
-      make_kv_cache({.kind = KvKind::sink, .budget_percent = 20}, model->cache_shape());
-  EXPECT_THROW(cache->begin_block(20), Error);  // 4 sinks of 4
   const NoGrad no_grad;
-  cache->begin_block(30);
-  const auto ids = some_ids(30, 3);
-  model->logits(Tensor::from(std::vector<int64_t>(ids.begin(), ids.end()), {1, 30}), cache.get());
-  EXPECT_EQ(cache->held(), 6);
+  for (const auto& [options, tokens, held] :
+       std::vector<std::tuple<KvCacheOptions, int64_t, int64_t>>{
+           {{.kind = KvKind::sink, .budget_percent = 20}, 3, 3},
+           {{.kind = KvKind::sink, .budget_percent = 20}, 20, 5},
+           {{.kind = KvKind::sink, .budget_percent = 20}, 30, 6},
+           {{.kind = KvKind::local, .budget_percent = 1}, 20, 1},
+           {{.kind = KvKind::h2o, .budget_percent = 20, .sinks = 4}, 20, 8},
+           {{.kind = KvKind::h2o, .budget_percent = 20, .sinks = 2, .heavy = 0.3}, 20, 7}}) {
+    const auto cache = make_kv_cache(options, model->cache_shape());
+    cache->begin_block(tokens);
+    const auto ids = some_ids(tokens, 3);
+    model->logits(Tensor::from(std::vector<int64_t>(ids.begin(), ids.end()), {1, tokens}),
+                  cache.get());
+    EXPECT_EQ(cache->held(), held) << describe(options);
+  }
+  EXPECT_NE(describe({.kind = KvKind::sink, .budget_percent = 20}).find("at least 5 tokens"),
+            std::string::npos);
 }
 
 TEST(KvCache, BudgetsThatDoNotFitAreRefusedByName) {
@@ -285,6 +296,7 @@ TEST(KvCache, BudgetsThatDoNotFitAreRefusedByName) {
   o = {.kind = KvKind::h2o, .budget_percent = 101, .mode = KvMode::mask};
   refused(o, "101%");
   refused(bounded(KvKind::local, int64_t{1} << 62), "4611686018427387904");
+  refused({.kind = KvKind::h2o, .budget_percent = 50, .sinks = 1, .heavy = 0}, "--kv-heavy 0");
   o.mode = KvMode::drop;  // room for what follows the prompt
   EXPECT_EQ(kv_shares(o, 1000).total(), 1010);
   EXPECT_GT(kv_shares({.kind = KvKind::local, .budget_percent = 1e300}, 1000).total(), 1000);

@@ -4,6 +4,7 @@
 #include <functional>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
+#include <string_view>
 
 namespace mullion {
 
@@ -11,5 +12,9 @@ namespace mullion {
 // Error(bad_file) for a row that is no object, and where there is none.
 void each_json_row(const std::filesystem::path& file,
                    const std::function<void(const nlohmann::json&, const std::string& where)>& use);
+// The same for lines that are in memory; `name` is what errors call them.
+void each_json_line(
+    std::string_view text, const std::string& name,
+    const std::function<void(const nlohmann::json&, const std::string& where)>& use);
 
 }  // namespace mullion

@@ -38,7 +38,8 @@ OptionTable choice_table() {
   table
       .add_optional<std::filesystem::path>("choice.fewshot_data", "--fewshot-data",
                                            "rows whose first ones are shown with their answers")
-      .only_with("choice.shots");
+      .only_with("choice.shots")
+      .refused_idle();
   table.add("choice.shots", "--num-fewshot", 0, "how many of them").at_least(0);
   add_cache_options(table, true);
   add_evaluation_options(table);
@@ -151,8 +152,8 @@ Outcome choice(const Options& options, SharedModel& shared) {
   const auto task = options.get<std::string>("choice.task");
   const std::vector<KvCacheOptions> caches = cache_list(options);
   const auto shots = options.get<int64_t>("choice.shots");
-  CHECK_AS(Fault::usage, (shots > 0) == options.has("choice.fewshot_data"),
-           "--num-fewshot and --fewshot-data: both or neither");
+  CHECK_AS(Fault::usage, shots == 0 || options.has("choice.fewshot_data"), "--num-fewshot ", shots,
+           ": needs --fewshot-data, whose first rows are shown");
   const auto data = options.get<std::filesystem::path>("choice.data");
   std::vector<ChoiceQuestion> questions = read_choice_questions(task, data);
   const auto limit = options.get<int64_t>("eval.limit");
