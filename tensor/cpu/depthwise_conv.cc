@@ -63,6 +63,7 @@ struct Rows {
 // the number of input rows as a constant.
 template <typename T, typename F>
 void each_strip(const Rows<T>& rows, F f) {
+  if (rows.width == 0) return;
   const auto strips = [&]<int kRows>(std::integral_constant<int, kRows> n) {
     for_packs<T>(
         0, rows.channels, [&](int64_t c) { f(c, Whole<T>{}, n); },
@@ -88,7 +89,6 @@ void convolve_row(const Rows<T>& rows, const T* weight, const T* bias, T* out) {
     T* to = out + c;
     P left = start, here = start;  // sums of the pixels x - 1 and x
     for (int64_t x = 0; x < rows.width; ++x, in += channels) {
-      __builtin_prefetch(in + kRows * row);
       P right = start;
       for (int i = 0; i < kRows; ++i) {
         const P value = lanes.load(in + i * row);
@@ -119,7 +119,6 @@ void add_weight_gradient(const Rows<T>& rows, const T* grad, T* sums) {
     const T *in = rows.top + c, *g = grad + c;
     P left = P::Zero(), here = lanes.load(g);  // gradients of the pixels x - 1 and x
     for (int64_t x = 0; x < rows.width; ++x, in += channels) {
-      __builtin_prefetch(in + kRows * row);
       g += channels;
       const P right = x + 1 < rows.width ? lanes.load(g) : P::Zero();
       for (int i = 0; i < kRows; ++i) {

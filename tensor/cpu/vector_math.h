@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "tensor/cpu/pack.h"
+#include "tensor/elementwise.h"
 
 namespace mullion::cpu {
 
@@ -114,3 +115,23 @@ inline Pack<T> sqrt(const Pack<T>& x) {
 }
 
 }  // namespace mullion::cpu
+
+namespace mullion {
+
+// GELU of floats by one exponential, which its derivative shares: the normal distribution's tail is
+// exp(-x^2 / 2) M(|x|), with Mills' ratio over sqrt(2 pi) as a polynomial (weighted least squares
+// for |x| <= 5.5; where the argument is cut off the tail is below 2e-8). Its error is 1e-7.
+template <>
+inline cpu::Floats Gelu::phi<cpu::Floats>(const cpu::Floats& x) {
+  using cpu::Floats;
+  const Floats ratio = cpu::polynomial(
+      min(abs(x), 5.5f),
+      {0.4999999701976776f, -0.39893946051597595f, 0.24995791912078857f, -0.1327349692583084f,
+       0.06175730749964714f, -0.025258975103497505f, 0.008853093720972538f, -0.002537381835281849f,
+       0.0005621417658403516f, -9.055545524461195e-05f, 9.837943252932746e-06f,
+       -6.385873803083086e-07f, 1.8598797169033787e-08f});
+  const Floats tail = exp(Floats(x * x * -0.5f)) * ratio;
+  return (x < 0.0f).select(tail, 1.0f - tail);
+}
+
+}  // namespace mullion
