@@ -2,7 +2,7 @@
 """The simulation of evicting caches that was published with H2O, by transformers, and every sample beside those of
 eval_llama choice --kv-mode mask.
 
-    tools/oracle_mask_cache.py MODEL_FOLDER SAMPLES.jsonl [--limit 50] [--kv h2o|local] [--kv-budget 20]
+    tools/oracle_mask_cache.py MODEL_FOLDER SAMPLES.jsonl [--limit 50] [--kv h2o|local] [--kv-budget 20] [--f64]
 
 MODEL_FOLDER is the model in Hugging Face's form (tools/smollm2_to_hf.py), SAMPLES.jsonl what `eval_llama choice --kv h2o
 --kv-budget P% --kv-mode mask --output` wrote. The rule (h2o_hf/utils_lm_eval of the published code): one pass over the
@@ -49,11 +49,13 @@ def main():
     parser.add_argument("--limit", type=int, default=50)
     parser.add_argument("--kv", choices=["h2o", "local"], default="h2o")
     parser.add_argument("--kv-budget", type=float, default=20, help="percent of the text")
+    parser.add_argument("--f64", action="store_true", help="compute there in float64")
     options = parser.parse_args()
     ALL_ATTENTION_FUNCTIONS["h2o_simulation"] = attention
     tokenizer = AutoTokenizer.from_pretrained(options.model)
-    model = AutoModelForCausalLM.from_pretrained(options.model, torch_dtype=torch.float32,
-                                                 attn_implementation="h2o_simulation")
+    model = AutoModelForCausalLM.from_pretrained(
+        options.model, torch_dtype=torch.float64 if options.f64 else torch.float32,
+        attn_implementation="h2o_simulation")
     largest, ours, theirs, count = 0.0, 0.0, 0.0, 0
     for line in list(open(options.samples))[:options.limit]:
         sample = json.loads(line)
