@@ -1,6 +1,7 @@
 // train_tic: trains a TiC on a folder of images, or on the generated cue task.
 #include "apps/options/device.h"
 #include "apps/program/main.h"
+#include "apps/run/rank_devices.h"
 #include "apps/tic/initial_checkpoint.h"
 #include "apps/tic/trainer.h"
 
@@ -29,7 +30,7 @@ Outcome train(const Options& given) {
   settings.plan.add_to(facts);
   if (options.dry_run) tell();  // also where the run is refused
   if (plans_for_others(options)) return facts;
-  require_memory(settings.plan.memory_bytes, settings.device);
+  require_memory_of_ranks(settings.plan.memory_bytes, settings.device);
   TrainingRun run(options, settings);
   if (!options.dry_run) tell();
   run.train(trainer);

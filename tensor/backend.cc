@@ -44,4 +44,8 @@ std::string describe(Device device) {
   return concat("cpu, ", num_threads(), " threads");
 }
 
+std::string device_identity(Device device) {
+  return device.type == DeviceType::cpu ? "" : backend(device.type).identity(device.index);
+}
+
 }  // namespace mullion

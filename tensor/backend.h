@@ -22,6 +22,7 @@ struct DeviceBackend {
   const KernelTable& (*kernels)(int index);
   int (*count)();                               // devices that can be used
   std::string (*describe)(int index);           // name, memory and versions, for people
+  std::string (*identity)(int index);           // the same for every process that sees the device
   void* (*allocate)(int64_t bytes, int index);  // aligned to 256; null: out of memory
   void (*free)(void* block, int index);         // whatever is queued may still use the block
   // The bytes of host memory may be used again when these return.
@@ -51,5 +52,7 @@ const DeviceBackend& backend(DeviceType type);
 int device_count(DeviceType type);
 void synchronize(Device device);
 std::string describe(Device device);
+// What tells a device from the others of its machine; of the CPU "".
+std::string device_identity(Device device);
 
 }  // namespace mullion

@@ -13,9 +13,9 @@
 #include <mutex>
 #include <vector>
 
+#include "tensor/allocation.h"
 #include "tensor/backend.h"
 #include "tensor/check.h"
-#include "tensor/freed_memory.h"
 #include "tensor/op_scope.h"
 #include "tensor/step_memory.h"
 
@@ -24,7 +24,6 @@ namespace {
 
 constexpr int64_t kAlignment = 64;
 constexpr int64_t kHugePage = 2 << 20;
-constexpr int64_t kSmallBlock = 64 << 10;  // below it malloc's own cache is good enough
 
 struct Cache {
   std::mutex mutex;
@@ -38,7 +37,6 @@ Cache& cache() {
 }
 std::atomic<bool> poison{false};
 
-constexpr int64_t kDeviceUnit = 256;
 struct DeviceUse {
   std::mutex mutex;
   std::map<std::pair<DeviceType, int>, MemoryUse> use;
@@ -81,15 +79,10 @@ std::byte* fresh_block(int64_t capacity) {
   return static_cast<std::byte*>(block);
 }
 
-int64_t rounded_up(int64_t bytes) {
-  const int64_t unit = bytes >= kSmallBlock ? 4096 : kAlignment;
-  return (bytes + unit - 1) / unit * unit;
-}
-
 }  // namespace
 
 void Storage::take_from_cpu() {
-  capacity_ = rounded_up(bytes_ > 0 ? bytes_ : 1);
+  capacity_ = allocated_bytes(bytes_);
   Cache& c = cache();
   {
     std::lock_guard lock(c.mutex);
@@ -140,7 +133,7 @@ void Storage::give_to_cpu() {
 void Storage::take_from_device() {
   const DeviceBackend& b = backend(device_.type);
   const int64_t wanted = std::max<int64_t>(bytes_, 1);
-  capacity_ = (wanted + kDeviceUnit - 1) / kDeviceUnit * kDeviceUnit;
+  capacity_ = allocated_bytes(bytes_, device_.type);
   if ((memory_ = StepMemory::of_scope(device_))) {
     number_ = memory_->begin_life(wanted);
     data_ = memory_->place(number_);

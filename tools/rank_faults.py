@@ -59,8 +59,9 @@ class Hosts:
     def mend(self):
         shell("ip", "-n", "mullion-b", "link", "set", "mlb", "up")
 
-    def remove(self):
-        for name in self.names:
+    @classmethod
+    def remove(cls):
+        for name in cls.names:
             subprocess.run(["ip", "netns", "delete", name], stderr=subprocess.DEVNULL)
 
 
@@ -250,13 +251,15 @@ def main():
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--cut", action="store_true", help="also cut links (root, iproute2)")
     a = p.parse_args()
-    draw, folder = random.Random(a.seed), tempfile.mkdtemp()
-    shell(BIN + "/data_llama", "lexicon", "--rows", "200", "--length", "64", "--output", folder + "/made.bin",
-          "--model-dir", folder + "/tiny")
-    hosts = Hosts() if a.cut else None
+    for name in (signal.SIGTERM, signal.SIGINT):  # which a shell has its background jobs ignore
+        signal.signal(name, lambda number, frame: sys.exit(128 + number))
+    draw, folder, hosts = random.Random(a.seed), tempfile.mkdtemp(), None
     kinds = ["kill", "stop", "term", "late", "missing", "differ", "save", "nan"] + (["cut"] if a.cut else [])
     counts, failures = collections.Counter(), 0
     try:
+        shell(BIN + "/data_llama", "lexicon", "--rows", "200", "--length", "64", "--output", folder + "/made.bin",
+              "--model-dir", folder + "/tiny")
+        hosts = Hosts() if a.cut else None
         for number in range(a.count):
             kind, ranks = draw.choice(kinds), draw.choice((2, 2, 3))
             wrong = inject(kind, folder, 2 if kind == "cut" else ranks, number, draw, hosts)
@@ -265,8 +268,8 @@ def main():
                 failures += 1
                 print(f"{number} {kind} of {ranks} ranks: {wrong}", flush=True)
     finally:
-        if hosts:
-            hosts.remove()
+        if a.cut:
+            Hosts.remove()
         shutil.rmtree(folder, ignore_errors=True)
     print(f"{sum(counts.values())} faults, {failures} ended otherwise than they must:",
           ", ".join(f"{kind} {n}" for kind, n in sorted(counts.items())))

@@ -16,6 +16,7 @@
 #include "apps/options/nearest.h"
 #include "apps/options/schedule_check.h"
 #include "apps/program/log.h"
+#include "apps/run/rank_devices.h"
 #include "apps/run/ranks.h"
 #include "apps/run/update_ranks.h"
 #include "autograd/ops.h"
@@ -122,11 +123,10 @@ void LlamaTraining::open_model() {
     if (plans_for_others(options_)) return;
   }
   const Device at = spread ? Device{} : device_;  // from where each rank takes its part
-  require_memory(plan().memory_bytes, device_);
-  // Each rank makes the whole model first.
-  if (spread && scratch)
-    require_memory(static_cast<double>(cost().parameters * size_of(DType::f32)), at);
-  if (scratch) {
+  require_memory_of_ranks(plan().memory_bytes, device_);
+  if (scratch && spread) {
+    model_ = make_llama_but_blocks(config_, options_.seed());
+  } else if (scratch) {
     model_ = std::make_unique<Llama>(config_);
     model_->initialize(options_.seed());
     move_to(*model_, at);
@@ -216,7 +216,8 @@ void LlamaTraining::make_update() {
   ModelUnits units{*model_, {}, device_};
   for (const auto& layer : model_->layers()) units.units.push_back(layer.get());
   units.fill = [&](const std::string& name, const Tensor& value) {
-    load_tensor(*base_weights_, name, value);
+    base_weights_ ? load_tensor(*base_weights_, name, value)
+                  : initialize_parameter(config_, options_.seed(), name, value);
   };
   full_ = spread_over_ranks(options_, shared_step(), trained, groups, update, units);
   update_ = std::make_unique<UpdateStep>(

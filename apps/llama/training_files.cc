@@ -24,12 +24,13 @@ LlamaCost LlamaTraining::cost() const {
                               .context = context_,
                               .pass_tokens = pass_tokens(),
                               .rows = batch_ * accumulate_,
-                              .row_tokens = data_->mean_length()});
+                              .row_tokens = data_->mean_length(),
+                              .device = device_.type});
 }
 
 // Weights as the model will have them (models/llama/load.h).
 RankedTraining LlamaTraining::ranked() const {
-  WeightSizes sizes(static_cast<size_t>(config_.num_hidden_layers));
+  WeightSizes sizes(static_cast<size_t>(config_.num_hidden_layers), device_.type);
   const auto width = [&](const std::string& name) {
     const bool narrow = held_.as_stored && base_weights_->at(name).type == StoredType::bf16;
     return size_of(narrow ? DType::bf16 : held_.matrix_dtype);

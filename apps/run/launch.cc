@@ -67,13 +67,19 @@ std::optional<Launch> read(const Variables& names, const Environment& variable) 
   return launch;
 }
 
+int64_t port_of(const Environment& variable, int64_t unset) {
+  const int64_t port = number(variable, "MASTER_PORT", unset);
+  CHECK_AS(Fault::usage, port <= 65535, "MASTER_PORT=", port, ": not a port");
+  return port;
+}
+
 bool is_here(const std::string& host) {
   return host == "localhost" || host.starts_with("127.") || host == "::1";
 }
 
 void find_address_of_env(Launch& launch, const Environment& variable) {
   const std::string host = variable("MASTER_ADDR"), run = variable("TORCHELASTIC_RUN_ID");
-  int64_t port = number(variable, "MASTER_PORT", 0);
+  int64_t port = number(variable, "MASTER_PORT", 0);  // of one node: any number
   launch.key = run;
   const bool one_node =
       launch.local_size == launch.size || (launch.local_size == 0 && is_here(host));
@@ -84,6 +90,7 @@ void find_address_of_env(Launch& launch, const Environment& variable) {
     launch.address = concat("unix:mullion-", port, "-", run);
     return;
   }
+  port = port_of(variable, 0);
   CHECK_AS(Fault::usage, !host.empty() && port > 0, "RANK=", launch.rank, " of ", launch.size,
            ": MASTER_ADDR and MASTER_PORT, where rank 0 is, are needed");
   // torchrun listens at its port itself.
@@ -107,7 +114,7 @@ void find_address_of_slurm(Launch& launch, const Environment& variable) {
            ": SLURM_STEP_NODELIST is unset");
   const int64_t number_of_run =
       13 * number(variable, "SLURM_JOB_ID", 0) + number(variable, "SLURM_STEP_ID", 0);
-  const int64_t port = number(variable, "MASTER_PORT", 20000 + number_of_run % 20000);
+  const int64_t port = port_of(variable, 20000 + number_of_run % 20000);
   const std::string host = variable("MASTER_ADDR");
   launch.address = concat(host.empty() ? first_host(list) : host, ":", port);
 }
@@ -120,6 +127,12 @@ bool is_inner(const Launch& inner, Kind kind, Kind outer, const Environment& var
 }
 
 }  // namespace
+
+std::string host_name() {
+  char name[256] = "";
+  ::gethostname(name, sizeof name - 1);
+  return name;
+}
 
 std::vector<int> own_cores() {
   std::vector<int> cores;

@@ -37,6 +37,7 @@ using Environment = std::function<std::string(const char*)>;
 std::optional<Launch> find_launch(const std::string& launcher, const Environment& variable,
                                   std::string* note);
 
+std::string host_name();  // of this machine
 // The cores that this process may run on, by their numbers; launchers bind ranks to some of them.
 std::vector<int> own_cores();
 // The threads of process `mine` of a node, at least 1, where each core is divided among the

@@ -1,7 +1,5 @@
 #include "apps/run/rank_collectives.h"
 
-#include <set>
-
 #include "apps/options/device.h"
 #include "apps/program/log.h"
 #include "tensor/check.h"
@@ -14,19 +12,18 @@ constexpr char kKey[] = "run.collectives";
 
 // What keeps the ranks from it; empty: nothing. `versions`: of each rank, or why it has none.
 std::string why_not(const Communicator& ranks, const std::vector<std::string>& versions,
-                    const std::vector<std::string>& places) {
+                    const std::vector<RankDevice>& devices) {
   for (size_t r = 0; r < versions.size(); ++r) {
     const std::string who = ranks.name(static_cast<int64_t>(r));
     if (versions[r].front() == '!') return concat(who, ": ", versions[r].substr(1));
     if (versions[r] != versions[0])
       return concat(who, " has ", versions[r], ", ", ranks.name(0), " has ", versions[0]);
   }
-  std::set<std::string> devices;
-  for (const std::string& place : places)
-    if (!devices.insert(place).second)
-      return concat("several ranks compute on one device (", place,
-                    "), which NCCL refuses (GPUs that CUDA_VISIBLE_DEVICES gives one name count as "
-                    "one: let each rank see all of them)");
+  for (size_t a = 0; a < devices.size(); ++a)
+    for (size_t b = 0; b < a; ++b)
+      if (devices[a].is_that_of(devices[b]))
+        return concat("several ranks compute on one device (", devices[a].place(),
+                      "), which NCCL refuses");
   return "";
 }
 
@@ -59,7 +56,7 @@ void plan_collectives(const Options& options) {
 
 std::shared_ptr<Communicator> rank_collectives(const Options& options,
                                                std::shared_ptr<Communicator> host,
-                                               const std::vector<std::string>& places) {
+                                               const std::vector<RankDevice>& devices) {
   const Device device = device_of(options);
   const auto wanted = options.get<std::string>(kKey);
   bool asked_for = false, by_host = false, on_devices = false;
@@ -70,10 +67,10 @@ std::shared_ptr<Communicator> rank_collectives(const Options& options,
     by_host |= text.substr(0, space) == "host";
     versions.push_back(text.substr(space + 1));
   }
-  for (const std::string& place : places) on_devices |= !place.ends_with(" cpu");
+  for (const RankDevice& each : devices) on_devices |= !each.identity.empty();
   CHECK_AS(Fault::usage, !asked_for || !by_host,
            "--collectives: nccl on one rank, host on another");
-  const std::string obstacle = why_not(*host, versions, places);
+  const std::string obstacle = why_not(*host, versions, devices);
   CHECK_AS(Fault::usage, !asked_for || obstacle.empty(), "--collectives nccl: ", obstacle);
   if (!on_devices) {
     if (by_host) options.tell_idle(kKey, "on the CPU, where there is no other way");

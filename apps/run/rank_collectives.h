@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "apps/options/options.h"
+#include "apps/run/rank_devices.h"
 #include "tensor/collective.h"
 
 namespace mullion {
@@ -17,10 +18,10 @@ void plan_collectives(const Options& options);
 
 // A communicator of the same ranks for the device of each, and a line that says by what way; `host`
 // itself where that is the host's. All ranks decide alike: the device's collectives are not used
-// where one rank cannot, or two share a device (`places`: node and device of each rank).
+// where one rank cannot, or two share a device.
 // Error(usage) where that was asked for.
 std::shared_ptr<Communicator> rank_collectives(const Options& options,
                                                std::shared_ptr<Communicator> host,
-                                               const std::vector<std::string>& places);
+                                               const std::vector<RankDevice>& devices);
 
 }  // namespace mullion

@@ -5,12 +5,14 @@
 #include <unordered_map>
 
 #include "apps/run/ranks.h"
+#include "optim/parallel/rank_sum.h"
 #include "optim/parallel/shard.h"
+#include "tensor/allocation.h"
 
 namespace mullion {
 
-WeightSizes::WeightSizes(Module& model, const std::vector<Module*>& units)
-    : WeightSizes(units.size()) {
+WeightSizes::WeightSizes(Module& model, const std::vector<Module*>& units, DeviceType device)
+    : WeightSizes(units.size(), device) {
   std::unordered_map<const Tensor::Impl*, size_t> block_of;
   for (size_t i = 0; i < units.size(); ++i)
     for (const NamedParameter& p : named_parameters(*units[i])) block_of[&p.value.impl()] = i;
@@ -23,25 +25,49 @@ WeightSizes::WeightSizes(Module& model, const std::vector<Module*>& units)
 
 void WeightSizes::add(size_t block, int64_t elements, int64_t width) {
   SpreadUnit& unit = units_[block];
-  if (width == 0) trained_.push_back(elements);
-  (width == 0 ? unit.trained : unit.frozen) +=
-      SpreadUnit::padded(elements * (width == 0 ? size_of(DType::f32) : width));
+  const int64_t bytes = elements * (width == 0 ? size_of(DType::f32) : width);
+  (width == 0 ? trained_bytes_ : frozen_bytes_) += allocated_bytes(bytes, device_);
+  if (width > 0) {
+    unit.frozen += SpreadUnit::padded(bytes);
+    return;
+  }
+  trained_.push_back(elements);
+  unit.trained.push_back(SpreadUnit::padded(bytes));
 }
 
 double WeightSizes::whole_bytes(int64_t states) const {
-  int64_t bytes = 0;
-  for (const SpreadUnit& unit : units_) bytes += unit.frozen + (2 + states) * unit.trained;
-  return static_cast<double>(bytes);
+  return static_cast<double>(frozen_bytes_ + (2 + states) * trained_bytes_);
 }
 
 namespace {
 
-// The most elements that one rank owns with --shard optimizer.
-int64_t most_owned(const std::vector<int64_t>& trained, int64_t ranks) {
+// What one rank owns with --shard optimizer, at most.
+struct Owned {
+  int64_t elements = 0, bytes = 0;
+};
+Owned most_owned(const std::vector<int64_t>& trained, int64_t ranks, DeviceType device) {
   const std::vector<int64_t> owners = shard_owners(trained, ranks);
-  std::vector<int64_t> owned(static_cast<size_t>(ranks));
-  for (size_t i = 0; i < owners.size(); ++i) owned[static_cast<size_t>(owners[i])] += trained[i];
-  return *std::max_element(owned.begin(), owned.end());
+  std::vector<Owned> owned(static_cast<size_t>(ranks));
+  Owned most;
+  for (size_t i = 0; i < owners.size(); ++i) {
+    Owned& by = owned[static_cast<size_t>(owners[i])];
+    by.elements += trained[i];
+    by.bytes += allocated_bytes(4 * trained[i], device);
+    most = {std::max(most.elements, by.elements), std::max(most.bytes, by.bytes)};
+  }
+  return most;
+}
+
+// Gradients that a rank packs into a bucket are there twice. On the CPU it adds up its share of all
+// ranks' beside them (tensor/exchange_collective.h), and the blocks that gradients leave fit no
+// bucket and are kept for the next step.
+double bucket_bytes(std::vector<int64_t> trained, int64_t ranks, DeviceType device) {
+  std::reverse(trained.begin(), trained.end());  // as they get complete
+  const int64_t largest = largest_bucket_bytes(trained, RankSumOptions().bucket_bytes);
+  const int64_t all = 4 * std::accumulate(trained.begin(), trained.end(), int64_t{0});
+  const int64_t on_host = largest / ranks * (ranks - 1) + std::min(kFreedKept, all);
+  return static_cast<double>(allocated_bytes(largest, device) +
+                             (device == DeviceType::cpu ? on_host : 0));
 }
 
 }  // namespace
@@ -54,14 +80,17 @@ void plan_over_ranks(const Options& options, const RankedTraining& training, Tra
   const int64_t own = passes_of_rank(step.passes, 0, groups);
   const std::vector<int64_t>& sizes = training.weights.trained();
   const int64_t trained = std::accumulate(sizes.begin(), sizes.end(), int64_t{0});
-  double saved = 0;  // of the memory of a process that is alone
+  const DeviceType device = training.weights.device();
+  const double whole = training.weights.whole_bytes(training.states);
+  double more = bucket_bytes(sizes, ranks, device);  // than a process that is alone takes
   // A sum over n ranks moves 2 (n - 1) / n of its bytes (tensor/collective.h).
   plan.sent_bytes = 2.0 * 4 * static_cast<double>(trained) * static_cast<double>(ranks - 1) /
                     static_cast<double>(ranks);
   if (shard == "optimizer") {
-    const int64_t owned = most_owned(sizes, ranks);
-    saved = 4.0 * static_cast<double>(training.states * (trained - owned));
-    plan.sent_bytes += 4.0 * static_cast<double>(owned * (ranks - 1));
+    const Owned owned = most_owned(sizes, ranks, device);
+    const double states = whole - training.weights.whole_bytes(0);
+    more += static_cast<double>(training.states * owned.bytes) - states;
+    plan.sent_bytes += 4.0 * static_cast<double>(owned.elements * (ranks - 1));
   }
   if (shard == "full") {
     const SpreadPlan spread{.ranks = ranks,
@@ -69,14 +98,19 @@ void plan_over_ranks(const Options& options, const RankedTraining& training, Tra
                             .passes = step.passes,
                             .units = training.weights.units(),
                             .overlap = options.get<bool>("train.overlap"),
-                            .rest_stays = training.rest_stays};
+                            .rest_stays = training.rest_stays,
+                            .device = device};
     spread.check();
-    plan.spread_bytes = static_cast<double>(spread.peak_bytes(training.states));
-    saved = training.weights.whole_bytes(training.states) - plan.spread_bytes;
+    const int64_t most = spread.peak_bytes(training.states);
+    const int64_t passing = most - spread.kept_bytes(training.states);
+    // Of blocks that come and go some fit no other, and are kept.
+    const int64_t freed = device == DeviceType::cpu ? std::min(kFreedKept, passing) / 2 : 0;
+    plan.spread_bytes = static_cast<double>(most);
+    more = static_cast<double>(most + freed) - whole;
     plan.sent_bytes = static_cast<double>(spread.sent_bytes());
   }
   plan.sent_bytes += static_cast<double>(own) * training.exchanged_a_pass;
-  if (plan.memory_bytes > 0) plan.memory_bytes -= saved;
+  if (plan.memory_bytes > 0) plan.memory_bytes += more;
   plan.ranks = ranks;
   plan.shared = concat(
       "--shard ", shard, ", ", step.passes, step.passes == 1 ? " pass" : " passes", " a step, ",

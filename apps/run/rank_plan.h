@@ -10,12 +10,12 @@
 
 namespace mullion {
 
-// The weights of a model whose `blocks` are its units.
+// The weights of a model whose `blocks` are its units, on a device.
 class WeightSizes {
  public:
-  explicit WeightSizes(size_t blocks) : units_(blocks + 1) {}
-  // Of a model that is there.
-  WeightSizes(Module& model, const std::vector<Module*>& units);
+  WeightSizes(size_t blocks, DeviceType device) : units_(blocks + 1), device_(device) {}
+  // Of a model that is there, and will be on that device.
+  WeightSizes(Module& model, const std::vector<Module*>& units, DeviceType device);
 
   // A tensor of a block, or with `block` = blocks() of none; `width`: bytes of a frozen element, 0
   // where it is trained, in f32.
@@ -26,10 +26,13 @@ class WeightSizes {
   // In a process that is alone: weights, and of each trained element its gradient and `states`
   // f32 beside it (moments, an average).
   double whole_bytes(int64_t states) const;
+  DeviceType device() const { return device_; }
 
  private:
   std::vector<SpreadUnit> units_;
   std::vector<int64_t> trained_;
+  DeviceType device_;
+  int64_t frozen_bytes_ = 0, trained_bytes_ = 0;  // as they are allocated
 };
 
 struct RankedTraining {

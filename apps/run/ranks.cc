@@ -10,7 +10,7 @@
 #include "apps/program/rank_lines.h"
 #include "apps/run/launch.h"
 #include "apps/run/rank_collectives.h"
-#include "tensor/backend.h"
+#include "apps/run/rank_devices.h"
 #include "tensor/check.h"
 #include "tensor/cpu/mpi_collective.h"
 #include "tensor/cpu/socket_transport.h"
@@ -33,21 +33,6 @@ int64_t& planned() {
 std::string variable(const char* name) {
   const char* value = std::getenv(name);
   return value ? value : "";
-}
-
-std::string device_text(const Options& options) {
-  const Device device = device_of(options);
-  return device.type == DeviceType::cpu ? "cpu" : concat(name_of(device), ":", device.index);
-}
-
-// "node device" of each rank; two on one device slow each other down, or run out of memory. Devices
-// are told apart by their indices: ranks that each see one GPU of several seem to share it.
-void check_devices(const std::vector<std::string>& places, bool share) {
-  for (size_t a = 0; a < places.size(); ++a)
-    for (size_t b = 0; b < a; ++b)
-      CHECK_AS(Fault::usage, share || places[a] != places[b] || places[a].ends_with(" cpu"),
-               "ranks ", b, " and ", a, " compute on the same device (", places[a],
-               "); --share-device allows that");
 }
 
 // The threads of this rank: its part of its node's cores.
@@ -110,6 +95,12 @@ void refuse_recorded_steps(const Options& options) {
       "--cuda-graph on: steps of several ranks are not recorded, for gradients are added up "
       "over them between backward and update");
 }
+
+// Of the errors of this process before the ranks know each other.
+void name_lines(const Launch& launch) {
+  if (launch.rank > 0)
+    set_log_rank(concat("rank ", launch.rank, " of ", launch.size, " (node ", host_name(), ")"));
+}
 }  // namespace
 
 bool plan_for_ranks(const Options& options) {
@@ -118,6 +109,11 @@ bool plan_for_ranks(const Options& options) {
   CHECK_AS(Fault::usage, !launch || asked == 0 || asked == launch->size, "--ranks ", asked, ": ",
            launch->source, " is of ", launch->size, " ranks");
   planned() = launch ? launch->size : asked;
+  if (launch) {
+    name_lines(*launch);
+    if (launch->by_mpi && !has_mpi()) connect_mpi(0);  // says so
+    plan_rank_devices(options, *launch);
+  }
   if (has_ranks()) refuse_recorded_steps(options);
   if (planned() > 0) plan_collectives(options);
   return !launch || launch->rank == 0;
@@ -134,6 +130,7 @@ void join_ranks(const Options& options) {
       if (!options.is_default(key)) options.tell_idle(key, "in a process that is alone");
     return;
   }
+  name_lines(*launch);
   const auto patience = options.get<double>("run.peer_timeout");
   std::unique_ptr<Transport> transport;
   if (launch->by_mpi) {
@@ -155,18 +152,13 @@ void join_ranks(const Options& options) {
   group() = make_communicator(std::move(transport));
   set_log_rank(is_first_rank() ? "" : group()->name(rank()));
   try {
-    const bool share = options.get<bool>("run.share_device");
-    const int devices = device_count(DeviceType::cuda);
-    const auto local = static_cast<int>(launch->local_rank);
-    set_default_device_index(share && devices > 0 ? local % devices : local);
-    const std::string device = device_text(options);
-    const auto places = gather_texts(*group(), node + " " + device);
-    check_devices(places, share);
+    const RankDevice mine = choose_rank_device(options, node, launch->local_rank);
+    const std::vector<RankDevice> devices = gather_rank_devices(options, *group(), mine);
     const int threads = threads_here(node);
     if (options.threads() == 0 && variable("OMP_NUM_THREADS").empty()) set_num_threads(threads);
     const auto banners =
         gather_texts(*group(), concat("rank ", launch->rank, " of ", launch->size, " from ",
-                                      launch->source, ", node ", node, ", device ", device, ", ",
+                                      launch->source, ", node ", node, ", device ", mine.name, ", ",
                                       num_threads(), num_threads() == 1 ? " thread" : " threads"));
     for (const std::string& banner : banners) {
       constexpr int64_t kShown = 32;
@@ -174,7 +166,7 @@ void join_ranks(const Options& options) {
     }
     require_same_on_all_ranks(shared_options(options));
     if (has_ranks()) refuse_recorded_steps(options);
-    group() = rank_collectives(options, group(), places);
+    group() = rank_collectives(options, group(), devices);
   } catch (const Error& error) {
     abandon_ranks(error.what());
     throw;

@@ -16,6 +16,7 @@
 
 #include "apps/program/command_text.h"
 #include "apps/program/log.h"
+#include "apps/run/launch.h"
 #include "tensor/check.h"
 #include "tensor/io/file.h"
 #include "tensor/io/file_ops.h"
@@ -49,12 +50,6 @@ std::string start_ticks() {
   size_t at = stat.rfind(')');
   for (int field = 2; field < 22 && at != std::string::npos; ++field) at = stat.find(' ', at + 1);
   return at == std::string::npos ? "" : stat.substr(at + 1, stat.find(' ', at + 1) - at - 1);
-}
-
-std::string host_name() {
-  char name[256] = "";
-  ::gethostname(name, sizeof name - 1);
-  return name;
 }
 
 std::string processor_name() {

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstring>
 
+#include "apps/run/launch.h"
 #include "apps/run/metrics.h"
 #include "data/protobuf.h"
 
@@ -38,10 +39,8 @@ double now() {
 }
 
 std::filesystem::path file_name(const std::filesystem::path& run) {
-  char host[256] = "";
-  ::gethostname(host, sizeof host - 1);
   const std::string stem = "events.out.tfevents." + std::to_string(static_cast<int64_t>(now())) +
-                           "." + host + "." + std::to_string(::getpid()) + ".";
+                           "." + host_name() + "." + std::to_string(::getpid()) + ".";
   for (int i = 0;; ++i) {
     const auto path = run / (stem + std::to_string(i));
     if (!std::filesystem::exists(path)) return path;

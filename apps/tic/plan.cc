@@ -1,5 +1,6 @@
 #include "apps/tic/plan.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "apps/options/device.h"
@@ -15,9 +16,10 @@ namespace {
 constexpr int kProbed = 3;  // images
 
 struct Probe {
-  double seconds = 0;     // of an image, where several are computed together
-  double bytes = 0;       // of the gradients and one image
-  double bytes_more = 0;  // of each further image
+  double seconds = 0;       // of an image, where several are computed together
+  double bytes = 0;         // of one image
+  double bytes_more = 0;    // of each further image
+  double bytes_of_all = 0;  // of the several
 };
 
 Probe probe(const Options& o, const TicConfig& config, const SampleShape& shape, Device device) {
@@ -30,12 +32,10 @@ Probe probe(const Options& o, const TicConfig& config, const SampleShape& shape,
   const auto cost = [&](int images) { return step_cost(model, shape, images); };
   Probe result;
   cost(1);  // makes the gradients, which stay
-  for (const NamedParameter& p : named_parameters(model))
-    result.bytes += 4 * static_cast<double>(p.value.numel());
-  const double one = cost(1).bytes;
+  result.bytes = cost(1).bytes;
   const StepCost several = cost(kProbed);
-  result.bytes += one;
-  result.bytes_more = (several.bytes - one) / (kProbed - 1);
+  result.bytes_of_all = several.bytes;
+  result.bytes_more = (several.bytes - result.bytes) / (kProbed - 1);
   result.seconds = several.seconds / kProbed;
   return result;
 }
@@ -74,20 +74,25 @@ TrainingPlan tic_plan(const Options& o, const TicConfig& config, const TicData& 
                           " of each pass, other ones every time, fill no batch "
                           "and are left out");
   if (o.get<int64_t>("schedule.max_steps") > 0) plan.passes_to_warn_of = kManyPasses;
-  const auto copies = static_cast<double>(1 + tic_states(o));
-  plan.checkpoint_bytes = static_cast<uint64_t>(4 * parameters * copies);
+  const RankedTraining ranked = tic_ranked(o, config, device);
+  plan.checkpoint_bytes =
+      static_cast<uint64_t>(4 * parameters * static_cast<double>(1 + ranked.states));
   plan.checkpoints = o.get<int64_t>("save.keep");
+  double probed = 0;  // bytes
   if (measure_time ||
       static_cast<double>(tic_macs(config, shape.height, shape.width)) < kQuickMacs) {
     const Probe p = probe(o, config, shape, device);
-    plan.memory_bytes =
-        4 * parameters * copies + p.bytes + static_cast<double>(batch - 1) * p.bytes_more;
+    probed = ranked.weights.whole_bytes(0) + p.bytes_of_all;
+    plan.memory_bytes = ranked.weights.whole_bytes(ranked.states) + p.bytes +
+                        static_cast<double>(batch - 1) * p.bytes_more;
     if (measure_time) {
       plan.step_seconds = p.seconds * static_cast<double>(schedule.global_batch);
       plan.step_source = concat("measured on ", kProbed, " images");
     }
   }
-  if (has_ranks()) plan_over_ranks(o, tic_ranked(o, config), plan);
+  plan_over_ranks(o, ranked, plan);
+  // What is spread has first been probed as a whole, with its gradients.
+  if (spreads_weights(o)) plan.memory_bytes = std::max(plan.memory_bytes, probed);
   return plan;
 }
 

@@ -50,7 +50,9 @@ TicTrainer::TicTrainer(const Options& options, const TicConfig& config, TicData 
       config_(config),
       schedule_(tic_schedule_of(options, data_.train->size())),
       device_(device_of(options)),
-      model_(make_tic_model(options, config_, data_.classes, device_)) {
+      // Before there is a model, since it makes one to look at.
+      plan_(tic_plan(options, config_, data_, schedule_, device_, options.dry_run)) {
+  model_ = make_tic_model(options, config_, data_.classes, device_);
   TicUpdate update = make_tic_update(options, *model_, device_);
   full_ = std::move(update.full);
   update_ = std::move(update.step);
@@ -61,7 +63,7 @@ RunSettings TicTrainer::settings() const {
   s.what = config_.name();
   s.device = device_;
   s.rate = "img_s";
-  s.plan = tic_plan(options_, config_, data_, schedule_, device_, options_.dry_run);
+  s.plan = plan_;
   s.guess_loss = std::log(static_cast<double>(data_.classes.size()));
   s.warmup_steps = schedule_.schedule.warmup_steps;
   const int64_t parameters = parameter_count(named_parameters(*model_));

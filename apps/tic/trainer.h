@@ -41,6 +41,7 @@ class TicTrainer {
   TicConfig config_;
   TicSchedule schedule_;
   Device device_;
+  TrainingPlan plan_;
   std::unique_ptr<Tic> model_;
   std::shared_ptr<FullShard> full_;  // --shard full; else null
   std::unique_ptr<UpdateStep> update_;

@@ -133,11 +133,11 @@ int64_t tic_states(const Options& o) {
   return (o.get<std::string>("optim.name") == "sgd" ? 1 : 2) + (o.get<bool>("model.ema") ? 1 : 0);
 }
 
-RankedTraining tic_ranked(const Options& o, const TicConfig& config) {
+RankedTraining tic_ranked(const Options& o, const TicConfig& config, Device device) {
   Tic model(config);
   set_trainable(model, [](const std::string&) { return true; });
   return {.step = tic_shared_step(o),
-          .weights = WeightSizes(model, model.blocks()),
+          .weights = WeightSizes(model, model.blocks(), device.type),
           .states = tic_states(o),
           .rest_stays = true};
 }

@@ -65,7 +65,7 @@ SharedStep tic_shared_step(const Options& options);
 // What is kept of each weight beside it: two moments of AdamW, one of SGD; an average.
 int64_t tic_states(const Options& options);
 // The first with the sizes of the weights, for a plan; all of them are trained.
-RankedTraining tic_ranked(const Options& options, const TicConfig& config);
+RankedTraining tic_ranked(const Options& options, const TicConfig& config, Device device);
 // Weight decay on matrices and kernels, none on norms and biases. The model is used by every step,
 // whose inputs are images, labels or targets, and the streams of drop path. `full` is what holds
 // the model's weights with --shard full, else null.

@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "models/llama/checkpoint_names.h"
+#include "tensor/allocation.h"
 #include "tensor/block_matrix.h"
-#include "tensor/freed_memory.h"
 
 namespace mullion {
 
@@ -29,21 +29,31 @@ int64_t lora_elements(const LlamaConfig& config, const LoraOptions& lora) {
   return count;
 }
 
-// What is not trained, where matrices are held as they are stored. A head that was tied to a
-// trained embedding keeps the blocks.
-double stored_bytes(const LlamaConfig& config, const LlamaStep& step) {
+// Of weights; of what is trained with gradients and two moments. Each is a block of the allocator.
+double weight_bytes(const LlamaConfig& config, const LlamaStep& step) {
+  const auto taken = [&](int64_t bytes) {
+    return static_cast<double>(allocated_bytes(bytes, step.device));
+  };
+  const auto trained = [&](int64_t elements) { return 4 * taken(4 * elements); };
+  const auto frozen = [&](const std::string& name, int64_t elements, bool matrix) {
+    if (!step.stored || !step.lora)
+      return taken(elements * (matrix ? size_of(step.frozen_type) : size_of(DType::f32)));
+    const TensorEntry& entry = step.stored->at(name);
+    const bool stays = matrix && (is_block_type(entry.type) || entry.type == StoredType::bf16);
+    return taken(stays ? static_cast<int64_t>(entry.bytes) : 4 * elements);
+  };
   double bytes = 0;
   for (const auto& [name, shape] : llama_tensors(config)) {
-    const TensorEntry& entry = step.stored->at(name);
-    const bool is_embedding = name.find("embed") != std::string::npos;
-    const bool stays =
-        shape.size() == 2 && (is_block_type(entry.type) || entry.type == StoredType::bf16);
-    const bool trained = is_embedding ? step.lora->train_embedding && !config.tie_word_embeddings
-                                      : shape.size() == 1 && step.lora->train_norms;
-    if (!trained)
-      bytes += stays ? static_cast<double>(entry.bytes) : 4.0 * static_cast<double>(entry.count);
+    const bool matrix = shape.size() == 2, embedding = name.find("embed") != std::string::npos;
+    const int64_t elements = matrix ? shape[0] * shape[1] : shape[0];
+    const bool is_trained =
+        !step.lora || (embedding ? step.lora->train_embedding : !matrix && step.lora->train_norms);
+    bytes += is_trained ? trained(elements) : frozen(name, elements, matrix);
+    // A head that was tied to an embedding that is trained stays what it was, frozen.
+    if (step.lora && embedding && is_trained && config.tie_word_embeddings)
+      bytes += frozen(name, elements, matrix);
   }
-  return bytes;
+  return bytes + (step.lora ? trained(lora_elements(config, *step.lora)) : 0);
 }
 
 constexpr double kProgram = 40 << 20;  // with libraries, threads and a file's metadata
@@ -97,21 +107,15 @@ LlamaCost llama_cost(const LlamaConfig& c, const LlamaStep& step) {
       elements(c, [](const std::string& n) { return n.find("embed") != std::string::npos; });
   const int64_t norms =
       elements(c, [](const std::string& n) { return n.find("norm") != std::string::npos; });
-  int64_t trained = all, pairs = 0, own_head = 0;
+  int64_t trained = all, pairs = 0;
   if (step.lora) {
-    // A head that was tied to an embedding that is trained stays what it was, frozen.
-    if (step.lora->train_embedding && c.tie_word_embeddings) own_head = embed;
     pairs = lora_elements(c, *step.lora);
     trained =
         pairs + (step.lora->train_embedding ? embed : 0) + (step.lora->train_norms ? norms : 0);
   }
-  const double frozen_bytes = step.stored && step.lora
-                                  ? stored_bytes(c, step)
-                                  : static_cast<double>(all + own_head + pairs - trained) *
-                                        static_cast<double>(size_of(step.frozen_type));
   const double pass = pass_bytes(c, step);
-  const double bytes = kProgram + frozen_bytes + 16.0 * static_cast<double>(trained) + pass +
-                       std::min(kFreedPart * pass, kFreedMost);
+  const double bytes =
+      kProgram + weight_bytes(c, step) + pass + std::min(kFreedPart * pass, kFreedMost);
   const bool again = step.recompute == Recompute::block;
   const int64_t layers_again = step.recompute == Recompute::mlp ? layers_without_mlp(c) : 0;
   // Products: 2 a weight forward, 2 for the inputs' gradients, 2 for those of trained weights; 4

@@ -17,6 +17,7 @@ struct LlamaStep {
   int64_t pass_tokens = 0;        // at most, of one forward and backward
   int64_t rows = 0;               // of all passes
   double row_tokens = 0;          // on average
+  DeviceType device = DeviceType::cpu;
 };
 struct LlamaCost {
   int64_t parameters, trained;

@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include "autograd/ops.h"
-#include "nn/init.h"
+#include "models/llama/spread_load.h"
 #include "nn/placeholder.h"
 #include "nn/unit.h"
 
@@ -112,10 +112,7 @@ void Llama::untie_head() {
 
 void Llama::initialize(uint64_t seed) {
   for_each_parameter(*this, [&](const std::string& name, Tensor& p) {
-    if (p.rank() == 2)
-      init::normal(p, config_.initializer_range, seed, init::stream_of(name));
-    else
-      init::constant(p, 1);
+    initialize_parameter(config_, seed, name, p);
   });
 }
 

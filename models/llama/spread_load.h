@@ -1,5 +1,5 @@
-// A LLaMA of which no process reads more than its part (optim/parallel/full_shard.h): the matrices
-// of its blocks are absent (tensor/absent.h) until someone fills them.
+// A LLaMA of which no process has more than its part (optim/parallel/full_shard.h): the matrices of
+// its blocks are absent (tensor/absent.h) until someone fills them.
 #pragma once
 #include <memory>
 
@@ -14,5 +14,13 @@ std::unique_ptr<Llama> load_llama_but_blocks(const LlamaCheckpoint& checkpoint,
                                              const LlamaLoadOptions& options);
 // Reads what that has left absent, and keeps nothing of it: for the errors.
 void read_absent(const LlamaCheckpoint& checkpoint, Llama& model);
+
+// The same of a model that is made from a seed; initialize_parameter() gives the absent ones their
+// values.
+std::unique_ptr<Llama> make_llama_but_blocks(const LlamaConfig& config, uint64_t seed);
+
+// What Llama::initialize() gives the parameter of that name: it follows from name and seed alone.
+void initialize_parameter(const LlamaConfig& config, uint64_t seed, const std::string& name,
+                          Tensor parameter);
 
 }  // namespace mullion

@@ -1,6 +1,7 @@
 #include "optim/parallel/full_shard.h"
 
 #include <algorithm>
+#include <numeric>
 #include <utility>
 
 #include "autograd/engine.h"
@@ -39,7 +40,8 @@ FullShard::FullShard(Communicator& ranks, Module& model, const std::vector<Modul
             .passes = passes,
             .units = {},
             .overlap = options.overlap,
-            .rest_stays = options.rest_stays},
+            .rest_stays = options.rest_stays,
+            .device = device.type},
       units_(units.size() + 1),
       nothing_(std::make_shared<Storage>(0, device)) {
   for_each_weight(model, [](const std::string& name, Weight& w) {
@@ -63,7 +65,9 @@ FullShard::FullShard(Communicator& ranks, Module& model, const std::vector<Modul
   }
   for (Unit& unit : units_) {
     unit.trained.type = DType::f32;
-    plan_.units.push_back({lay_out(unit.frozen), lay_out(unit.trained)});
+    const std::vector<int64_t> frozen = lay_out(unit.frozen);
+    plan_.units.push_back(
+        {std::accumulate(frozen.begin(), frozen.end(), int64_t{0}), lay_out(unit.trained)});
   }
   plan_.check();
   for (Unit& unit : units_) {
@@ -84,24 +88,27 @@ FullShard::FullShard(Communicator& ranks, Module& model, const std::vector<Modul
 
 FullShard::~FullShard() { drop_sum(); }
 
-// Storages one after another, so that views of one storage stay that. Their bytes.
-int64_t FullShard::lay_out(Flat& flat) const {
+// Storages one after another, so that views of one storage stay that. The bytes of each.
+std::vector<int64_t> FullShard::lay_out(Flat& flat) const {
   std::map<const Storage*, std::pair<int64_t, long>> storages;  // first byte, tensors
+  std::vector<int64_t> sizes;
   int64_t bytes = 0;
   for (Member& m : flat.members) {
     CHECK(flat.type == DType::u8 || m.value.dtype() == flat.type, "--shard full: ", m.name,
           " is of type ", name_of(m.value.dtype()), ", only f32 can be trained");
     const Storage* storage = m.value.impl().storage.get();
     auto& [at, tensors] = storages.try_emplace(storage, bytes, 0).first->second;
-    if (tensors++ == 0) bytes += SpreadUnit::padded(m.later ? m.value.bytes() : storage->bytes());
     m.at = at;
+    if (tensors++ > 0) continue;
+    sizes.push_back(SpreadUnit::padded(m.later ? m.value.bytes() : storage->bytes()));
+    bytes += sizes.back();
   }
   // Whoever had the elements by another tensor would keep them, and see none of the updates.
   for (const Member& m : flat.members)
     CHECK(m.value.impl().storage.use_count() == storages[m.value.impl().storage.get()].second,
           "--shard full: the elements of ", m.name, " have other tensors as well");
   flat.share = plan_.part(bytes) / size_of(flat.type);
-  return bytes;
+  return sizes;
 }
 
 // Into this rank's part of a flat, the values of those tensors that reach into it.

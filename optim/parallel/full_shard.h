@@ -101,7 +101,7 @@ class FullShard : public StepRanks, private UnitWatch {
 
   void begin_unit(const Module& module) override;
   void end_unit(const Module& module) noexcept override;
-  int64_t lay_out(Flat& flat) const;
+  std::vector<int64_t> lay_out(Flat& flat) const;
   void deal(const Flat& flat, const std::function<Tensor(const Member&)>& value_of) const;
   void call(Unit& unit);
   void land(Unit& unit);

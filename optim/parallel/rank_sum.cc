@@ -17,6 +17,34 @@ int64_t padded(int64_t n) { return (n + kAlign - 1) / kAlign * kAlign; }
 
 }  // namespace
 
+std::vector<size_t> bucket_members(const std::vector<int64_t>& elements, int64_t bucket_bytes) {
+  int64_t to_come = 0, reached = 0, limit = 0;
+  for (const int64_t n : elements) to_come += padded(n);
+  std::vector<size_t> members;
+  for (const int64_t n : elements) {
+    if (members.empty() || 4 * reached >= limit) {
+      members.push_back(0);
+      reached = 0;
+      limit = std::min(bucket_bytes, std::max(kLeastBytes, 4 * to_come / 2));
+    }
+    ++members.back();
+    reached += padded(n);
+    to_come -= padded(n);
+  }
+  return members;
+}
+
+int64_t largest_bucket_bytes(const std::vector<int64_t>& elements, int64_t bucket_bytes) {
+  int64_t most = 0;
+  auto next = elements.begin();
+  for (const size_t members : bucket_members(elements, bucket_bytes)) {
+    int64_t bytes = 0;
+    for (size_t i = 0; i < members; ++i) bytes += 4 * padded(*next++);
+    most = std::max(most, bytes);
+  }
+  return most;
+}
+
 RankSum::RankSum(Communicator& ranks, std::vector<NamedParameter> parameters, int64_t passes,
                  RankSumOptions options)
     : StepRanks(ranks, passes, options.ranks_a_pass),
@@ -76,10 +104,10 @@ void RankSum::plan() {
     if (!listed[*use]) listed[*use] = true, order.push_back(*use);
   std::reverse(order.begin(), order.end());
   order_.clear();
-  int64_t to_come = 0;
+  std::vector<int64_t> elements;
   std::string text;
   for (const size_t i : order) {
-    to_come += padded(parameters_[i].value.numel());
+    elements.push_back(parameters_[i].value.numel());
     text += concat(parameters_[i].name, " ", uses_[i], "\n");
   }
   const std::vector<std::string> all = gather_texts(ranks_, sha256_hex(text));
@@ -88,16 +116,13 @@ void RankSum::plan() {
              "sums over ranks: ", ranks_.name(static_cast<int64_t>(r)),
              " has other gradients than ", ranks_.name(0), ", or in another order");
   CHECK(!order.empty(), "sums over ranks: no parameter has a gradient");
-  int64_t limit = 0;
-  for (const size_t i : order) {
-    if (buckets_.empty() || 4 * buckets_.back().elements >= limit) {
-      buckets_.emplace_back();
-      limit = std::min(options_.bucket_bytes, std::max(kLeastBytes, 4 * to_come / 2));
+  auto next = order.begin();
+  for (const size_t members : bucket_members(elements, options_.bucket_bytes)) {
+    Bucket& bucket = buckets_.emplace_back();
+    for (size_t i = 0; i < members; ++i) {
+      bucket.members.push_back(*next);
+      bucket.elements += padded(parameters_[*next++].value.numel());
     }
-    const int64_t n = padded(parameters_[i].value.numel());
-    buckets_.back().members.push_back(i);
-    buckets_.back().elements += n;
-    to_come -= n;
   }
 }
 

@@ -25,6 +25,11 @@ struct RankSumOptions {
   bool overlap = true;       // false: buckets are sent when all passes are over
 };
 
+// Of gradients of so many elements, in the order in which they get complete: how many each bucket
+// has, and the bytes of the largest one.
+std::vector<size_t> bucket_members(const std::vector<int64_t>& elements, int64_t bucket_bytes);
+int64_t largest_bucket_bytes(const std::vector<int64_t>& elements, int64_t bucket_bytes);
+
 class RankSum : public StepRanks {
  public:
   // `parameters`: all that is trained.

@@ -4,10 +4,14 @@
 #include <cstdint>
 #include <vector>
 
+#include "tensor/storage.h"
+
 namespace mullion {
 
 struct SpreadUnit {
-  int64_t frozen = 0, trained = 0;  // bytes of its weights, each tensor up to a multiple of kAlign
+  int64_t frozen = 0;  // bytes of its weights, each tensor up to a multiple of kAlign
+  std::vector<int64_t> trained = {};  // of each tensor, the same
+  int64_t trained_bytes() const;
   static constexpr int64_t kAlign = 64;
   static constexpr int64_t padded(int64_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
 };
@@ -24,6 +28,7 @@ struct SpreadPlan {
   bool overlap = true;
   // Whether the backward pass holds the weights of the last one to its end.
   bool rest_stays = false;
+  DeviceType device = DeviceType::cpu;  // of whose allocator blocks are (tensor/allocation.h)
 
   // Error(usage) as check_equal_passes(), and where a rank would have no part of what is trained.
   void check() const;
@@ -32,11 +37,19 @@ struct SpreadPlan {
   // The most that weights, gradients and `states` (moments, an average: of each trained element one
   // f32 each) take of a rank within a step whose units are recomputed; all else is activations.
   int64_t peak_bytes(int64_t states) const;
+  // What stays of them between steps: this rank's part.
+  int64_t kept_bytes(int64_t states) const;
   // What a rank sends in such a step: gathers and sums of gradients.
   int64_t sent_bytes() const;
 
  private:
   int64_t own_passes() const;
+  int64_t whole(int64_t bytes) const;
+  int64_t weights(const SpreadUnit& unit) const;
+  int64_t gradients(const SpreadUnit& unit) const;
+  int64_t travels(const SpreadUnit& unit) const;
+  int64_t pieces(const SpreadUnit& unit) const;
+  int64_t sum_bytes(const SpreadUnit& unit) const;
 };
 
 }  // namespace mullion

@@ -52,6 +52,8 @@ DeviceModel model_of_environment() {
     std::istringstream value(rest);
     if (key == "devices")
       value >> model.devices;
+    else if (key == "first")
+      value >> model.first;
     else if (key == "driver")
       value >> model.driver;
     else if (key == "memory")

@@ -1,9 +1,10 @@
 // What the emulated machine has: how many devices, of which compute capability, with which limits.
 // For a program as a whole the environment says it, any of
 //   MULLION_SIMT_DEVICE=devices=2,driver=12020,capability=9.0/8.6,shared=101376,memory=1000000,
-//   nccl=22800
+//   nccl=22800,first=2
 // `capability` names one device after the other, the last one stands for all that follow; `shared`
-// replaces what the capability has, in bytes a block.
+// replaces what the capability has, in bytes a block; `first` says which of the machine's devices
+// is the process's device 0, as CUDA_VISIBLE_DEVICES does for a GPU.
 #pragma once
 #include <cstddef>
 #include <vector>
@@ -15,7 +16,7 @@ struct Capability {
 };
 
 struct DeviceModel {
-  int devices = 1;
+  int devices = 1, first = 0;
   int driver = 13000;  // 0: no driver
   std::vector<Capability> capabilities = {{}};
   int multiprocessors = 132;

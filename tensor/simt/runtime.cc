@@ -1,5 +1,6 @@
 // The host side of CUDA's runtime but for streams and events: devices, memory, transfers, errors. A
 // transfer checks that each side is what the call says.
+#include <cstdio>
 #include <cstring>
 #include <map>
 #include <vector>
@@ -10,7 +11,7 @@
 #include "tensor/simt/fault_plan.h"
 #include "tensor/simt/graphs.h"
 #include "tensor/simt/host_memory.h"
-#include "tensor/simt/include/cuda_runtime.h"
+#include "tensor/simt/include/cuda_runtime_api.h"
 #include "tensor/simt/simt.h"
 #include "tensor/simt/streams.h"
 
@@ -196,6 +197,12 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int device) {
   p->l2CacheSize = 50 << 20;
   p->memoryBusWidth = 5120;
   p->regsPerBlock = Limits::kRegistersPerBlock;
+  return cudaSuccess;
+}
+cudaError_t cudaDeviceGetPCIBusId(char* text, int size, int device) {
+  if (const cudaError_t error = begin("cudaDeviceGetPCIBusId")) return error;
+  if (device < 0 || device >= device_model().devices) return fail_with(cudaErrorInvalidDevice);
+  std::snprintf(text, static_cast<size_t>(size), "0000:%02x:00.0", device_model().first + device);
   return cudaSuccess;
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {

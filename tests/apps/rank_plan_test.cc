@@ -1,10 +1,7 @@
 // What dry runs say of ranks, by a launcher's variables or --ranks, and that they refuse what the
 // run itself refuses, in the same words.
-#include <sys/sysinfo.h>
-
 #include <nlohmann/json.hpp>
 
-#include "tensor/io/json.h"
 #include "tests/apps/rank_programs.h"
 
 namespace mullion {
@@ -35,7 +32,7 @@ TEST_F(RankPlan, MemoryAndBytesOfEachRank) {
                optimizer = plan(command + "--ranks 4 --shard optimizer "),
                full = plan(command + "--ranks 4 --shard full --grad-checkpointing ");
     EXPECT_EQ(none["ranks"], 4);
-    EXPECT_EQ(none["memory_gib"], alone["memory_gib"]);
+    EXPECT_GE(none["memory_gib"], alone["memory_gib"]);  // with gradients on their way
     EXPECT_LT(optimizer["memory_gib"], none["memory_gib"]);
     EXPECT_LT(full["memory_gib"], optimizer["memory_gib"]);
     EXPECT_LT(none["hours"], alone["hours"]);
@@ -109,29 +106,6 @@ TEST_F(RankPlan, OneRankIsAlone) {
   EXPECT_EQ(recorded.codes[0], 2);
   EXPECT_NE(recorded.logs[0].find("--cuda-graph on: the cpu has no graphs"), std::string::npos)
       << recorded.logs[0];
-}
-
-// Each rank of a training from scratch makes the whole model before it is spread: 1.3 times what
-// this machine has, of which a part would be small enough. Were it not refused, a bound of 4 GB
-// would end it.
-TEST_F(RankPlan, AModelThatNoRankCanMakeIsRefused) {
-  struct sysinfo machine = {};
-  ASSERT_EQ(sysinfo(&machine), 0);
-  LlamaConfig config = test::tiny_config();
-  config.num_hidden_layers = 40;
-  config.hidden_size = 1024;
-  config.num_attention_heads = config.num_key_value_heads = 16;
-  config.head_dim = 64;
-  const double there = static_cast<double>(machine.totalram + machine.totalswap) * machine.mem_unit;
-  config.intermediate_size = static_cast<int64_t>(1.3 * there / (4 * 40 * 3 * 1024)) / 64 * 64;
-  write_json_file(at("base/large.json"), to_json(config));
-  const Ranks ranks =
-      start(8,
-            "prlimit --as=4000000000 train_llama pretrain --model-config base/large.json --data "
-            "train.bin --ctx-size 64 --output runs --max-steps 2 --threads 1 -b 1 "
-            "--grad-accum-steps 8 --shard full --grad-checkpointing");
-  EXPECT_EQ(ranks.codes[0], 6) << ranks.logs[0];
-  EXPECT_NE(ranks.logs[0].find("memory: a step needs about"), std::string::npos) << ranks.logs[0];
 }
 
 TEST_F(RankPlan, WhatChangesNothingAloneIsToldUnlessItIsTheDefault) {

@@ -6,7 +6,9 @@
 //   after   on the slow link, sums after the backward pass
 //   within  on the slow link, sums while the backward pass goes on (optim/parallel/rank_sum.h)
 //
-// and the hidden share is (after - within) / (after - free), of medians. With a core for each rank:
+// and the hidden share is (after - within) / (after - free), of medians. Of all that a rank sends
+// in a step, bytes through the link's rate, 1 - (within - free) / traffic is hidden. With a core
+// for each rank:
 //   bench_rank_overlap [--ranks 2] [--steps 7] [--passes 1] [--layers 8] [--tokens 512] [--ms 1]
 //                      [--mb-s 100] [--full 0]
 // `passes` are those of a rank in a step. --full 1: weights are spread (full_shard.h), and what is
@@ -77,12 +79,20 @@ struct Training {
   }
 };
 
-// Seconds of each timed step, as rank 0 sees them.
-std::vector<double> step_seconds(const Numbers& numbers, const LlamaConfig& config, bool overlap,
-                                 Link link) {
+// Seconds of each timed step, as rank 0 sees them, and the bytes that it sends in one.
+struct Steps {
+  std::vector<double> seconds;
+  double sent = 0;
+};
+
+double all_of(const SentBytes& s) {
+  return static_cast<double>(s.reduced + s.scattered + s.gathered + s.broadcast + s.exchanged);
+}
+
+Steps make_steps(const Numbers& numbers, const LlamaConfig& config, bool overlap, Link link) {
   const auto steps = static_cast<int>(numbers.at("--steps"));
   const auto passes = static_cast<int64_t>(numbers.at("--passes"));
-  std::vector<double> seconds;
+  Steps result;
   run_ranks(
       static_cast<int64_t>(numbers.at("--ranks")),
       [&](Communicator& ranks) {
@@ -94,14 +104,16 @@ std::vector<double> step_seconds(const Numbers& numbers, const LlamaConfig& conf
         const Tensor x = Tensor::from(ids, {1, std::ssize(ids)});
         for (int step = 0; step < 1 + steps; ++step) {  // the first one shows the order
           ranks.barrier();
-          const double start = bench::wall_seconds();
+          const double start = bench::wall_seconds(), before = all_of(ranks.sent());
           training.step(passes, x, x);
           ranks.barrier();
-          if (step > 0 && ranks.rank() == 0) seconds.push_back(bench::wall_seconds() - start);
+          if (step == 0 || ranks.rank() > 0) continue;
+          result.seconds.push_back(bench::wall_seconds() - start);
+          result.sent = all_of(ranks.sent()) - before;
         }
       },
       600, link);
-  return seconds;
+  return result;
 }
 
 void measure(const Numbers& numbers, bool smoke) {
@@ -115,9 +127,11 @@ void measure(const Numbers& numbers, bool smoke) {
   const double mib = 4.0 * static_cast<double>(element_count(shape)) / (1 << 20);
   const Link slow{numbers.at("--ms") * 1e-3, numbers.at("--mb-s") * 1e6};
   std::vector<double> free, after, within;
+  double sent = 0;
   const auto add = [&](std::vector<double>& all, bool overlap, Link link) {
-    const auto some = step_seconds(numbers, config, overlap, link);
-    all.insert(all.end(), some.begin(), some.end());
+    const Steps some = make_steps(numbers, config, overlap, link);
+    all.insert(all.end(), some.seconds.begin(), some.seconds.end());
+    sent = some.sent;
   };
   for (int round = 0; round < (smoke ? 1 : 2); ++round) {
     add(free, true, {});
@@ -125,14 +139,14 @@ void measure(const Numbers& numbers, bool smoke) {
     add(within, true, slow);
   }
   const double f = bench::Spread(free).median, a = bench::Spread(after).median,
-               w = bench::Spread(within).median;
+               w = bench::Spread(within).median, traffic = sent / slow.bytes_a_second;
   std::printf(
       "{\"bench\": \"rank_overlap\", \"full\": %.0f, \"ranks\": %.0f, \"passes\": %.0f, "
       "\"gradients_mib\": %.1f, "
       "\"ms\": %g, \"mb_s\": %g, \"free_s\": %.4f, \"after_s\": %.4f, \"within_s\": %.4f, "
-      "\"hidden\": %.3f}\n",
+      "\"hidden\": %.3f, \"traffic_s\": %.4f, \"hidden_of_traffic\": %.3f}\n",
       numbers.at("--full"), numbers.at("--ranks"), numbers.at("--passes"), mib, numbers.at("--ms"),
-      numbers.at("--mb-s"), f, a, w, (a - w) / (a - f));
+      numbers.at("--mb-s"), f, a, w, (a - w) / (a - f), traffic, 1 - (w - f) / traffic);
 }
 
 }  // namespace

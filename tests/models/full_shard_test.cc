@@ -8,8 +8,9 @@
 #include <cmath>
 
 #include "autograd/ops.h"
-#include "models/llama/load.h"
+#include "models/llama/spread_load.h"
 #include "optim/update_step.h"
+#include "tensor/absent.h"
 #include "tensor/local_collective.h"
 
 namespace mullion {
@@ -21,12 +22,15 @@ struct Training {
   std::unique_ptr<Llama> model;
   std::vector<ParameterGroup> groups;
 
-  explicit Training(bool lora, Recompute recompute = Recompute::block) {
+  static LlamaConfig config(bool tied) {
     LlamaConfig c;
     c.hidden_size = 16, c.intermediate_size = 40, c.num_hidden_layers = 4;
     c.num_attention_heads = 4, c.num_key_value_heads = 2, c.head_dim = 4;
-    c.vocab_size = 30, c.max_position_embeddings = kTokens, c.tie_word_embeddings = !lora;
-    model = std::make_unique<Llama>(c);
+    c.vocab_size = 30, c.max_position_embeddings = kTokens, c.tie_word_embeddings = tied;
+    return c;
+  }
+  explicit Training(bool lora, Recompute recompute = Recompute::block) {
+    model = std::make_unique<Llama>(config(!lora));
     model->initialize(1);
     model->set_recompute(recompute);
     if (lora) {
@@ -236,6 +240,37 @@ TEST(FullShard, IsRefilled) {
       for (const float x : p.value.to_vector<float>())
         ASSERT_EQ(x, static_cast<float>(p.value.numel())) << p.name;
   });
+}
+
+// No rank makes more of a model from a seed than what it has a part of, and the values are the
+// same.
+TEST(FullShard, AModelFromASeedIsMadeInParts) {
+  for (const bool tied : {false, true}) {
+    LlamaConfig config = Training::config(tied);
+    Llama whole(config);
+    whole.initialize(7);
+    run_ranks(3, [&](Communicator& ranks) {
+      const auto model = make_llama_but_blocks(config, 7);
+      for (const NamedParameter& p : named_parameters(*model))
+        EXPECT_EQ(is_absent(p.value), p.value.rank() == 2 && p.name.starts_with("model.layers."))
+            << p.name;
+      set_trainable(*model, [](const std::string&) { return true; });
+      int64_t made = 0;
+      FullShard full(ranks, *model, blocks(*model), Device{}, 3,
+                     {.fill = [&](const std::string& name, const Tensor& value) {
+                       ++made;
+                       initialize_parameter(config, 7, name, value);
+                     }});
+      EXPECT_LT(made, 7 * config.num_hidden_layers);
+      full.collect();
+      if (ranks.rank() > 0) return;
+      const auto expected = named_parameters(whole), values = named_parameters(*model);
+      ASSERT_EQ(expected.size(), values.size());
+      for (size_t i = 0; i < values.size(); ++i)
+        EXPECT_EQ(values[i].value.to_vector<float>(), expected[i].value.to_vector<float>())
+            << values[i].name;
+    });
+  }
 }
 
 TEST(FullShard, SaysWhatIsRefused) {

@@ -1,6 +1,8 @@
 // The CUDA backend makes itself known to the programs that link it.
 #include "tensor/backend.h"
 
+#include <cuda_runtime_api.h>
+
 #include "tensor/cuda/kernels.h"
 #include "tensor/cuda/runtime/runtime.h"
 
@@ -12,10 +14,18 @@ const KernelTable& table_of(int index) {
   return kTable;
 }
 
+// Its place on the machine's PCI bus; the parts that MIG makes of one GPU have the same.
+std::string identity(int index) {
+  char text[32] = {};
+  CUDA_CHECK(cudaDeviceGetPCIBusId(text, sizeof text, index));
+  return text;
+}
+
 constexpr DeviceBackend kBackend = {
     .kernels = table_of,
     .count = count,
     .describe = describe,
+    .identity = identity,
     .allocate = allocate,
     .free = free,
     .upload = upload,

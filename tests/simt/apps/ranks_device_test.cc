@@ -104,6 +104,29 @@ TEST_F(RanksOnDevices, WithoutNcclThereIsTheWayThroughTheHost) {
   says(ranks, "computes on the CPU");
 }
 
+// Two ranks with one GPU are refused, by a dry run as well; GPUs that are shown to one rank each,
+// all of them called cuda:0, are not one.
+TEST_F(RanksOnDevices, WhoHasTheSameDeviceIsRefused) {
+  const std::string both = "ranks 0 and 1 compute on the same device (";
+  for (const std::string& run :
+       {"env MULLION_SIMT_DEVICE=devices=1 " + llama_, devices_ + llama_ + "--device cuda:3 "})
+    for (const std::string dry : {"", "--dry-run "}) {
+      const Ranks ranks = start(2, run + dry + "--max-steps 1 --name x");
+      EXPECT_EQ(ranks.codes, (std::vector<int>{2, 2})) << ranks.logs[0];
+      says(ranks, both);
+      says(ranks, "--share-device allows that");
+    }
+  Ranks ranks = start(2, devices_ + llama_ + "--device cuda:4 --dry-run");
+  EXPECT_EQ(ranks.codes, (std::vector<int>{2, 2}));
+  says(ranks, "index 4 does not exist");
+  started(1, devices_ + llama_ + "--max-steps 2 --name one");
+  ranks =
+      start(2, "env MULLION_SIMT_DEVICE=devices=1,first=$R " + llama_ + "--max-steps 2 --name own");
+  EXPECT_EQ(ranks.codes, (std::vector<int>{0, 0})) << ranks.logs[0];
+  says(ranks, "traffic    by NCCL 2.28.0 between 2 devices");
+  expect_near(losses("runs/one"), losses("runs/own"), 1e-6);
+}
+
 // Waits until the run has made some steps.
 const char* const kUnderWay =
     "for i in $(seq 300); do [ -e runs/x/last ] && break; sleep 0.1; done; ";
