@@ -213,7 +213,8 @@ TicSchedule tic_schedule_of(const Options& o, int64_t train_size) {
     throw Error(concat("--batch-size: a step of ", s.global_batch,
                        " images is larger than the training set of ", train_size),
                 Fault::usage,
-                concat("-b ", std::max<int64_t>(1, train_size / accum),
+                concat(train_size >= accum ? concat("-b ", train_size / accum)
+                                           : concat("-b 1 --grad-accum-steps ", train_size),
                        " or less takes a step from the images there are"));
   s.batches_per_epoch = train_size / batch;  // whole ones: the loader leaves the rest out
   s.steps_per_epoch = s.batches_per_epoch / accum;
