@@ -115,8 +115,9 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t* comm, int ranks, ncclUniqueId id
   if (config->size != sizeof *config || config->magic != 0xcafebeef || rank < 0 || rank >= ranks)
     return ncclInvalidArgument;
   id.internal[sizeof id.internal - 1] = '\0';
-  *comm = new SimtNcclComm{NcclProgress::begin(id.internal, ranks, rank, current_device()),
-                           current_device()};
+  *comm = new SimtNcclComm{
+      NcclProgress::begin(id.internal, ranks, rank, device_model().first + current_device()),
+      current_device()};
   return ncclInProgress;
 }
 // All ranks come to it, and are done with all that was asked for before.
