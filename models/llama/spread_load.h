@@ -15,8 +15,8 @@ std::unique_ptr<Llama> load_llama_but_blocks(const LlamaCheckpoint& checkpoint,
 // Reads what that has left absent, and keeps nothing of it: for the errors.
 void read_absent(const LlamaCheckpoint& checkpoint, Llama& model);
 
-// The same of a model that is made from a seed; initialize_parameter() gives the absent ones their
-// values.
+// As load_llama_but_blocks(), of a model made from a seed: initialize_parameter() gives the rest
+// their values.
 std::unique_ptr<Llama> make_llama_but_blocks(const LlamaConfig& config, uint64_t seed);
 
 // What Llama::initialize() gives the parameter of that name: it follows from name and seed alone.

@@ -73,7 +73,7 @@ TEST_F(RankMemory, RanksOfOneMachineAddUp) {
   constexpr double kWhole = 4;  // weights, gradients, two moments
   write_config("large", 40, 1024, 0.6 * there / 0x1p20 / kWhole / 40);
   const std::string large = train_ + "--model-config base/large.json --max-steps 2 ";
-  const auto alone = run(large + "--grad-accum-steps 2 --json --dry-run");
+  const auto alone = run(large + "--grad-accum-steps 2 --json --dry-run --ranks 1");
   ASSERT_EQ(alone.code, 0) << alone.log;
   EXPECT_LT(alone.json()["memory_gib"].get<double>() * 0x1p30, there);
   // Were it not refused, a bound of 4 GB would end it.
