@@ -106,6 +106,13 @@ OptionTable tokenize_table() {
   return table;
 }
 
+// Written over, it would be lost.
+void refuse_source(const path& output, const path& source) {
+  std::error_code absent;
+  CHECK_AS(Fault::usage, !std::filesystem::equivalent(output, source, absent), output.string(),
+           ": is to be written, and is what is read");
+}
+
 Outcome tokenize(const Options& options) {
   CHECK_AS(Fault::usage, options.has("model.path"), "--model is needed: whose tokenizer?");
   const auto tokenizer = tokenizer_option(options);
@@ -121,6 +128,7 @@ Outcome tokenize(const Options& options) {
   const path output = options.get<path>("output.file");
   check_file_place(output);
   const auto files = document_files(options.get<std::vector<path>>("data.files"));
+  for (const path& source : files.files) refuse_source(output, source);
   check_text_options(options, files.files, true);
   warn_of_repeats(files.files);
   if (options.dry_run) {
@@ -284,7 +292,15 @@ Outcome split(const Options& options) {
     return input.parent_path() / (input.stem().string() + suffix + input.extension().string());
   };
   const path train = named("split.train", "-train"), val = named("split.val", "-val");
-  for (const path& output : {train, val}) check_file_place(output);
+  for (const path& output : {train, val}) {
+    check_file_place(output);
+    refuse_source(output, input);
+  }
+  const auto place = [](const path& file) {
+    return std::filesystem::weakly_canonical(std::filesystem::absolute(file));
+  };
+  CHECK_AS(Fault::usage, place(train) != place(val), "--train-output and --val-output: both are ",
+           val.string());
   TokenFile file = open_tokens(options, nullptr);
   const double wanted =
       (1 - options.get<double>("split.val_size")) * static_cast<double>(file.size());

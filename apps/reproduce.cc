@@ -45,6 +45,10 @@ OptionTable make_table() {
       .not_with("reproduce.smoke");
   table.add("reproduce.smoke", "--smoke", false,
             "two steps of each training, a sample of each evaluation: whether all of it runs");
+  for (const char* key :
+       {"reproduce.ids", "reproduce.scale", "reproduce.seeds", "reproduce.models", "reproduce.data",
+        "reproduce.output", "reproduce.only", "reproduce.limit", "reproduce.smoke"})
+    table.at(key).not_with("reproduce.list");
   table.add_common();
   for (const char* key : {"run.seed", "run.threads", "run.device"})
     table.at(key).only_where([](const Options&) { return false; },
@@ -207,6 +211,15 @@ Outcome list_experiments(const Options& options) {
   return JsonObject().set("experiments", list);
 }
 
+// An experiment that a group brings along may be unavailable; one that was named may not, nor all.
+int code_of_lost(const Options& options, const std::vector<std::string>& lost, bool any_done) {
+  const auto ids = options.get<std::vector<std::string>>("reproduce.ids");
+  const bool named = std::any_of(lost.begin(), lost.end(), [&](const std::string& id) {
+    return std::find(ids.begin(), ids.end(), id) != ids.end();
+  });
+  return named || !any_done ? static_cast<int>(Fault::usage) : 0;
+}
+
 // Every command, and what it takes.
 Outcome dry_run(const Options& options, const std::vector<const Experiment*>& chosen,
                 const World& world, const fs::path& arms,
@@ -222,6 +235,9 @@ Outcome dry_run(const Options& options, const std::vector<const Experiment*>& ch
   }
   const Rate here = measured_rate(world.scale, all.jobs, arms), usual = usual_rate(world.scale);
   std::vector<JsonObject> list;
+  std::vector<std::string> ready, missed;
+  // Without --models and --data only the calls are asked for.
+  const bool given = options.has("reproduce.models") || options.has("reproduce.data");
   const auto times = [&](const std::vector<Job>& jobs, JsonObject& json) {
     const Estimate now = estimate(jobs, here), then = estimate(jobs, usual);
     json.set("tflop", now.tflop).set("gib", now.gib).set("hours_here", now.seconds / 3600);
@@ -242,18 +258,22 @@ Outcome dry_run(const Options& options, const std::vector<const Experiment*>& ch
       lost.push_back(described(need));
       text += "missing: " + lost.back() + "\n";
     }
+    (lost.empty() || !given ? ready : missed).push_back(experiment->id);
     json.set("id", experiment->id).set("commands", commands).set("missing", lost);
     text += times(jobs, json) + "\n";
     list.push_back(json);
   }
   for (const Experiment* e : chosen)
-    if (!e->unavailable(world.scale).empty())
+    if (!e->unavailable(world.scale).empty()) {
       text += concat("== ", e->id, ": not available: ", e->unavailable(world.scale), "\n");
+      missed.push_back(e->id);
+    }
   JsonObject total;
   text += concat("all of it, shared arms once: ", all.jobs.size(), " commands, ",
                  times(all.jobs, total));
   print_text(options, text);
-  return JsonObject().set("experiments", list).set("total", total);
+  return {JsonObject().set("experiments", list).set("total", total),
+          code_of_lost(options, missed, !ready.empty())};
 }
 
 Outcome run(const Options& options) {
@@ -326,13 +346,8 @@ Outcome run(const Options& options) {
   json.set("experiments", done).set("not_available", lost).set("failures", failures);
   json.set("scale", scale).set("complete", goes_on && failures.empty() && lost.empty());
   if (!goes_on) return {json, kExitStopped};
-  // An experiment that a group brings along may be unavailable; one that was named may not.
-  const auto ids = options.get<std::vector<std::string>>("reproduce.ids");
-  const bool named = std::any_of(lost.begin(), lost.end(), [&](const std::string& id) {
-    return std::find(ids.begin(), ids.end(), id) != ids.end();
-  });
   const int code = failures.empty() ? 0 : runner->failure_code();
-  return {json, code != 0 ? code : named || done.empty() ? static_cast<int>(Fault::usage) : 0};
+  return {json, code != 0 ? code : code_of_lost(options, lost, !done.empty())};
 }
 
 }  // namespace

@@ -35,7 +35,13 @@ BlockMatrix load_blocks(const TensorSource& source, const std::string& name, con
   const BlockMatrix host(entry.type, shape[0], shape[1]);
   uint8_t* bytes = host.bytes().data<uint8_t>();
   source.read_raw(name, {reinterpret_cast<std::byte*>(bytes), entry.bytes});
-  check_scales(host, concat(source.name(), ": ", name));
+  try {
+    check_scales(host, concat(source.name(), ": ", name));
+  } catch (const Error&) {
+    std::vector<float> values(entry.count);
+    source.read_f32(name, values.data());  // finds it again, and says where in the file it is
+    throw;
+  }
   return to_device(host, device);
 }
 

@@ -191,16 +191,20 @@ void refuse_flags_as_values(const OptionTable& table, const std::vector<std::str
   }
 }
 
-// A variable of a script that was not set: "--output ''". A list may be empty where it is by
-// default.
+// A variable of a script that was not set: "--output ''". What is empty by default may be so, and
+// what a model is given to read ([prompt]).
 void refuse_empty(const OptionSpec& spec, const OptionValue& value, const std::string& name) {
   const auto is_empty = [](const OptionValue& v) {
     const std::string text = toml_text(v);
     return text == "\"\"" || text == "[]";
   };
   CHECK_AS(Fault::usage,
-           !is_empty(value) || is_empty(spec.fallback) || (!spec.is_path && !is_list(spec.kind)),
-           name, is_list(spec.kind) ? ": an empty list" : ": an empty path");
+           !is_empty(value) || is_empty(spec.fallback) ||
+               (!spec.is_path && spec.key.starts_with("prompt.")),
+           name, is_list(spec.kind) ? ": an empty list" : ": an empty text");
+  if (const auto* texts = std::get_if<std::vector<std::string>>(&value))
+    CHECK_AS(Fault::usage, std::find(texts->begin(), texts->end(), "") == texts->end(), name,
+             ": an empty text");
 }
 
 // What the flags say, by key.

@@ -255,6 +255,7 @@ void add_run_options(OptionTable& table, const RunDefaults& defaults) {
       .range(1, 1000)
       .free_on_resume();
   table.add("save.keep_every", "--keep-every", 0, "keep each step divisible by this; 0: none")
+      .only_with("save.every")
       .free_on_resume();
   table
       .add("save.signals", "--save-on", std::vector<std::string>{"TERM", "USR1", "INT"},

@@ -49,6 +49,15 @@ class HfViewOfGguf : public TensorSource {
     }
   }
 
+  Place place_in_file(const TensorEntry& entry, uint64_t element) const override {
+    const std::string& stored = gguf_->entries().at(entry.offset).name;
+    if (!has_rotary_rows(entry.name)) return {stored, element};
+    const auto width = static_cast<uint64_t>(entry.shape.at(1));
+    const auto row = static_cast<int64_t>(element / width), in_head = row % head_dim_;
+    const int64_t there = row - in_head + interleaved_row(in_head, head_dim_);
+    return {stored, static_cast<uint64_t>(there) * width + element % width};
+  }
+
  private:
   std::shared_ptr<const GgufFile> gguf_;
   int64_t head_dim_;

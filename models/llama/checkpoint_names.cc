@@ -74,9 +74,13 @@ bool has_rotary_rows(std::string_view hf_name) {
          hf_name.ends_with(".self_attn.k_proj.weight");
 }
 
-void interleaved_to_half_split(std::span<std::byte> rows, int64_t head_dim) {
+int64_t interleaved_row(int64_t row, int64_t head_dim) {
   const int64_t half = head_dim / 2;
-  reorder(rows, head_dim, [half](int64_t i) { return i < half ? 2 * i : 2 * (i - half) + 1; });
+  return row < half ? 2 * row : 2 * (row - half) + 1;
+}
+
+void interleaved_to_half_split(std::span<std::byte> rows, int64_t head_dim) {
+  reorder(rows, head_dim, [head_dim](int64_t i) { return interleaved_row(i, head_dim); });
 }
 
 void half_split_to_interleaved(std::span<std::byte> rows, int64_t head_dim) {

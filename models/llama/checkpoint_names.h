@@ -29,6 +29,8 @@ std::optional<std::string> hf_name_of(std::string_view gguf_name);
 // True for q_proj and k_proj weights, whose rows the two layouts order differently.
 bool has_rotary_rows(std::string_view hf_name);
 
+// The row of a head in GGUF's layout that is this one in Hugging Face's.
+int64_t interleaved_row(int64_t row, int64_t head_dim);
 // One head's rows in place; `rows` is head_dim rows of row_bytes each, of any type.
 void interleaved_to_half_split(std::span<std::byte> rows, int64_t head_dim);
 void half_split_to_interleaved(std::span<std::byte> rows, int64_t head_dim);

@@ -82,11 +82,14 @@ void TensorSource::read_floats(std::string_view name, const Store& store) const 
     read_bytes(entry, begin / layout.block * layout.block_bytes, bytes);
     to_f32(entry.type, bytes.data(), count, values.data());
     const uint64_t odd = first_not_finite(values.data(), count);
-    CHECK_AS(Fault::bad_file, odd == count, name_, ": ", name, ": element ", begin + odd, " is ",
-             values[odd],
-             layout.block > 1 ? concat(": the scale of block ", (begin + odd) / layout.block,
-                                       " of ", layout.name, " is not finite")
-                              : "");
+    if (odd < count) {
+      const Place place = place_in_file(entry, begin + odd);
+      fail(Fault::bad_file, name_, ": ", place.name, ": element ", place.element, " is ",
+           values[odd],
+           layout.block > 1 ? concat(": the scale of block ", place.element / layout.block, " of ",
+                                     layout.name, " is not finite")
+                            : "");
+    }
     store(begin, values.data(), count);
   });
 }

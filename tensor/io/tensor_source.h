@@ -46,6 +46,15 @@ class TensorSource {
   void read_f32(std::string_view name, float* dst) const;
   // The same into bf16, rounded to nearest even; bytes that are bf16 already are kept.
   void read_bf16(std::string_view name, bf16* dst) const;
+  // What the file calls the tensor, and where in it stands what is read as its `element`: for
+  // errors of a view that has other names, or another order.
+  struct Place {
+    std::string name;
+    uint64_t element = 0;
+  };
+  virtual Place place_in_file(const TensorEntry& entry, uint64_t element) const {
+    return {entry.name, element};
+  }
 
  protected:
   explicit TensorSource(std::string name) : name_(std::move(name)) {}

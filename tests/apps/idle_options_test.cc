@@ -57,6 +57,7 @@ TEST_F(IdleOptions, AreToldByName) {
       {llama + "--text-field body", {"--text-field body", "JSON"}},
       {llama + "--encoding latin1", {"--encoding latin1", "token files"}},
       {llama + "--allow-mismatch data", {"--allow-mismatch data", "--resume no"}},
+      {llama + "--save-every 0 --keep-every 3", {"--keep-every 3", "--save-every"}},
       {sft + "--pack --cuda-graph on", {"--cuda-graph on", "--pack"}},
       {ppl + "--protocol llamacpp --stride 8", {"--stride 8", "--protocol llamacpp"}},
       {ppl + "--protocol rolling --stride 8", {"--stride 8", "--protocol rolling"}},
@@ -223,6 +224,18 @@ TEST_F(IdleOptions, DryRunsDoNothing) {
   EXPECT_EQ(split.code, 0) << split.log;
   EXPECT_NE(split.last.find("a-train.bin would have"), std::string::npos) << split.last;
   EXPECT_FALSE(std::filesystem::exists(at("a-train.bin")));
+}
+
+TEST_F(IdleOptions, WhatIsReadIsNotWrittenOver) {
+  const std::string split = "data_llama split a.bin --val-size 0.5 ",
+                    tokens = contents(at("a.bin"));
+  run("ln -s a.bin link.bin");
+  refused(split + "--train-output s.bin --val-output ./s.bin", 2, {"both are ./s.bin"});
+  for (const std::string output : {"--train-output a.bin", "--val-output ./link.bin"})
+    refused(split + output, 2, {"is to be written, and is what is read"});
+  refused("data_llama tokenize -m tiny --data text.txt -o text.txt", 2, {"text.txt: is to be"});
+  EXPECT_TRUE(contents(at("a.bin")) == tokens);
+  EXPECT_EQ(contents(at("text.txt")), "a text");
 }
 
 // A reader that has seen enough is no error.

@@ -1,5 +1,6 @@
 // Values that no option takes, given to every option of every program as its --help lists them:
 // each is refused with the name of the option, before anything is done.
+#include <algorithm>
 #include <sstream>
 
 #include "tests/apps/programs.h"
@@ -42,9 +43,9 @@ class OddValues : public Programs {
     const bool is_kind = word == "N" || word == "X" || word == "TEXT" || word.ends_with(",...");
     return is_kind ? std::pair(flag, word) : std::pair<std::string, std::string>();
   }
-  // `values` by kind of option.
+  // `values` by kind of option; `but`: flags that take them.
   void all_refuse(const std::vector<std::pair<std::string, std::string>>& values,
-                  const std::string& words) const {
+                  const std::string& words, const std::vector<std::string>& but = {}) const {
     for (const Program& program : kPrograms)
       for (const std::string& verb : program.verbs) {
         const std::string call = program.name + " " + verb;
@@ -54,7 +55,9 @@ class OddValues : public Programs {
         std::istringstream help(contents(at("help")));
         for (std::string line; std::getline(help, line);) {
           const auto [flag, kind] = flag_in(line);
-          if (flag.empty() || flag == "--config" || flag == "--preset") continue;
+          if (flag.empty() || flag == "--config" || flag == "--preset" ||
+              std::count(but.begin(), but.end(), flag))
+            continue;
           for (const auto& [of, value] : values) {
             if (of != kind) continue;
             const std::string one = call + " " + flag + " " + value;
@@ -74,6 +77,12 @@ TEST_F(OddValues, NothingIsAnElementOfNoList) {
 
 TEST_F(OddValues, WhatIsNoNumberIsRefused) {
   all_refuse({{"N", "1.5"}, {"X", "nan"}, {"N,...", "x"}, {"X,...", "inf"}}, " is not a");
+}
+
+// Of these an empty text says something: no prompt, no system's turn, the default.
+TEST_F(OddValues, NothingIsNoText) {
+  all_refuse({{"TEXT", "''"}}, "an empty text\\|is not one of",
+             {"--prompt", "--system", "--experiment", "--val-split"});
 }
 
 }  // namespace

@@ -273,6 +273,10 @@ TEST_F(ReproduceRuns, WhatWouldBeIgnoredIsRefused) {
       << absent.log;
   EXPECT_NE(absent.log.find("93 MB"), std::string::npos) << absent.log;
   EXPECT_FALSE(std::filesystem::exists(at("o"))) << "nothing was begun";
+  EXPECT_EQ(run("reproduce sinklora/pilot --scale small --models m --data d --dry-run").code, 2);
+  EXPECT_EQ(run("reproduce sinklora/pilot --scale small --dry-run").code, 0);
+  EXPECT_NE(run("reproduce --list --seeds 2").log.find("--seeds 2: has no effect with --list"),
+            std::string::npos);
   refused("reproduce sinklora/longbench --output o", 2, {"not available"});
   EXPECT_FALSE(std::filesystem::exists(at("o")));
 }

@@ -142,10 +142,14 @@ TEST_F(StoredWeights, RefuseWhatCannotBe) {
   const GgufFile file(at("mixed.gguf"));
   const TensorEntry& entry = file.at("blk.1.attn_q.weight");
   for (const uint16_t scale : {0x7e00, 0xfc00}) {  // NaN, minus infinity
-    std::memcpy(bytes.data() + entry.offset, &scale, sizeof scale);
+    // Under the file's own name, in its own order of rows: this one is another row of the model.
+    std::memcpy(bytes.data() + entry.offset + entry.bytes / static_cast<uint64_t>(entry.shape[0]),
+                &scale, sizeof scale);
     std::ofstream(at("bad.gguf"), std::ios::binary) << bytes;
-    refused("eval_llama ppl --data t.bin --ctx-size 32 -m bad.gguf", 3,
-            {"bad.gguf", "layers.1.self_attn.q_proj.weight", "Q4_K", "NaN or infinite"});
+    for (const std::string held : {"stored", "f32"})
+      refused("eval_llama ppl --data t.bin --ctx-size 32 -m bad.gguf --weights " + held, 3,
+              {concat("bad.gguf: blk.1.attn_q.weight: element ", entry.shape[1], " is "),
+               concat("the scale of block ", entry.shape[1] / 256, " of Q4_K is not finite")});
   }
   // The description of a tensor: name, u32 axes, u64 of each, the innermost first, u32 type.
   const size_t axes = bytes.find("blk.1.attn_q.weight") + std::strlen("blk.1.attn_q.weight");
