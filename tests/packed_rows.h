@@ -11,6 +11,7 @@
 #include "data/text_rows.h"
 #include "models/llama/model.h"
 #include "nn/module.h"
+#include "tests/small_llama_config.h"
 
 namespace mullion::test {
 
@@ -61,10 +62,7 @@ inline double largest_difference(const Tensor& a, const Tensor& b) {
 inline void check_packed_rows(Device device, const std::string& preset, Recompute recompute,
                               double bound) {
   SCOPED_TRACE(preset);
-  LlamaConfig c;
-  c.vocab_size = 50, c.hidden_size = 32, c.intermediate_size = 40, c.num_hidden_layers = 2;
-  c.num_attention_heads = 4, c.num_key_value_heads = 2, c.head_dim = 8;
-  c.max_position_embeddings = 64;
+  LlamaConfig c = small_llama_config();
   c.initializer_range = 0.2;
   Llama model(c);
   model.initialize(3);

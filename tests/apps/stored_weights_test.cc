@@ -21,12 +21,8 @@ class StoredWeights : public test::Programs {
   void SetUp() override {
     Programs::SetUp();
     if (IsSkipped()) return;
-    LlamaConfig config = test::tiny_config();
-    config.hidden_size = 256;
-    config.head_dim = 64;
-    config.num_attention_heads = 4;
-    config.num_key_value_heads = 2;
-    config.intermediate_size = 320;  // no whole number of blocks of 256: another type
+    // Rows of 256, and of 384: no whole number of blocks of 256, hence another type.
+    LlamaConfig config = test::tiny_config(64);
     config.initializer_range = 0.05;
     test::write_tiny_llama(at("base"), config);
     test::write_lexicon_tokens(at("t.bin"), 8);

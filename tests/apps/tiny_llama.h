@@ -15,8 +15,8 @@ namespace mullion::test {
 
 constexpr int64_t kTinyContext = 64;
 
-inline LlamaConfig tiny_config() {
-  LlamaConfig c = small_llama_config(8, kLexiconVocab);
+inline LlamaConfig tiny_config(int64_t head_dim = 8) {
+  LlamaConfig c = small_llama_config(head_dim, kLexiconVocab);
   c.max_position_embeddings = kTinyContext;
   c.initializer_range = 0.1;  // far from uniform, so that any two models differ clearly
   c.bos_token_id = kLexiconBos;

@@ -1,9 +1,8 @@
 // Tasks in which a model writes: topics and lines, on a model that says one thing.
 #include <nlohmann/json.hpp>
 
-#include "models/llama/load.h"
 #include "tensor/io/file.h"
-#include "tests/apps/byte_tokenizer.h"
+#include "tests/apps/byte_llama.h"
 #include "tests/apps/programs.h"
 
 namespace mullion {
@@ -15,16 +14,8 @@ class Written : public test::Programs {
   void SetUp() override {
     Programs::SetUp();
     if (IsSkipped()) return;
-    LlamaConfig c;
-    c.vocab_size = 257;
-    c.hidden_size = 8;
-    c.intermediate_size = 8;
-    c.num_hidden_layers = 1;
-    c.num_attention_heads = 2;
-    c.num_key_value_heads = 1;
-    c.head_dim = 4;
-    c.max_position_embeddings = 128;
-    Llama model(c);
+    const auto tokenizer = test::byte_tokenizer();
+    Llama model(test::byte_config(*tokenizer, 128));
     // Whatever it reads, it writes the digit 7: all tokens look alike, and one row of the head
     // agrees with what they look like.
     for_each_parameter(model, [](const std::string& name, Tensor& p) {
@@ -34,7 +25,7 @@ class Written : public test::Programs {
       if (name == "lm_head.weight") raw::fill(raw::slice(p, 0, '7', '7' + 1), 1);
     });
     save_llama(at("m"), model);
-    write_tokenizer(*test::byte_tokenizer(), at("m"));
+    write_tokenizer(*tokenizer, at("m"));
   }
 };
 

@@ -12,6 +12,7 @@
 #include "optim/update_step.h"
 #include "tensor/absent.h"
 #include "tensor/local_collective.h"
+#include "tests/small_llama_config.h"
 
 namespace mullion {
 namespace {
@@ -23,10 +24,8 @@ struct Training {
   std::vector<ParameterGroup> groups;
 
   static LlamaConfig config(bool tied) {
-    LlamaConfig c;
-    c.hidden_size = 16, c.intermediate_size = 40, c.num_hidden_layers = 4;
-    c.num_attention_heads = 4, c.num_key_value_heads = 2, c.head_dim = 4;
-    c.vocab_size = 30, c.max_position_embeddings = kTokens, c.tie_word_embeddings = tied;
+    LlamaConfig c = test::small_llama_config(4, 30);
+    c.num_hidden_layers = 4, c.max_position_embeddings = kTokens, c.tie_word_embeddings = tied;
     return c;
   }
   explicit Training(bool lora, Recompute recompute = Recompute::block) {

@@ -17,6 +17,7 @@
 #include "tests/io_test_util.h"
 #include "tests/models/llama_gguf.h"
 #include "tests/shared_data.h"
+#include "tests/small_llama_config.h"
 #include "tests/source_dir.h"
 
 namespace mullion {
@@ -26,17 +27,7 @@ namespace fs = std::filesystem;
 using test::error_of;
 using test::floats_of;
 
-LlamaConfig small_config() {
-  LlamaConfig config;
-  config.vocab_size = 10;
-  config.hidden_size = 16;
-  config.intermediate_size = 12;
-  config.num_hidden_layers = 2;
-  config.num_attention_heads = 4;
-  config.num_key_value_heads = 2;
-  config.head_dim = 4;
-  return config;
-}
+LlamaConfig small_config() { return test::small_llama_config(4, 10); }
 
 TEST(LlamaNames, TranslateBothWays) {
   EXPECT_EQ(gguf_name_of("model.layers.12.self_attn.q_proj.weight"), "blk.12.attn_q.weight");

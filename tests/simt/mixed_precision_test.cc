@@ -11,6 +11,7 @@
 #include "tensor/attention_pattern.h"
 #include "tensor/precision.h"
 #include "tests/cuda/device_runs.h"
+#include "tests/small_llama_config.h"
 
 namespace mullion::test {
 namespace {
@@ -25,15 +26,8 @@ class MixedPrecision : public OnDevice<> {
 
 // One pass forward and backward on the device, in a compute type.
 double llama_pass(DType type, Device device) {
-  LlamaConfig config;
-  config.vocab_size = 40;
-  config.hidden_size = 64;
-  config.intermediate_size = 48;
+  LlamaConfig config = small_llama_config(64, 40);
   config.num_hidden_layers = 1;
-  config.num_attention_heads = 2;
-  config.num_key_value_heads = 1;
-  config.head_dim = 64;
-  config.max_position_embeddings = 64;
   Llama model(config);
   model.initialize(5);
   LoraOptions lora;
