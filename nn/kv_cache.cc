@@ -1,3 +1,4 @@
+// Options checked and put into words, shares of a budget, and the cache of a batch over its rows'.
 #include "nn/kv_cache.h"
 
 #include <algorithm>
@@ -6,33 +7,29 @@
 #include "autograd/ops.h"
 #include "nn/mask_cache.h"
 #include "nn/slot_cache.h"
+#include "tensor/words.h"
 
 namespace mullion {
 namespace {
-
-constexpr int64_t kSinksOfSink = 4;
-constexpr int64_t kMostTokens = int64_t{1} << 40;  // more than any context
 
 std::string budget_text(const KvCacheOptions& o) {
   return o.budget_percent > 0 ? concat(o.budget_percent, " %") : concat(o.budget_tokens, " tokens");
 }
 
-int64_t sinks_of(const KvCacheOptions& o) {
-  return o.sinks.value_or(o.kind == KvKind::sink ? kSinksOfSink : 0);
-}
+int64_t sinks_of(const KvCacheOptions& o) { return o.sinks.value_or(o.policy().sinks); }
 
 int64_t held_by_score(const KvCacheOptions& o, int64_t budget) {
   return static_cast<int64_t>(static_cast<double>(budget) * o.heavy);
 }
 
-// The fewest tokens of which the sinks leave one for the most recent; of H2O the sinks are among
+// The fewest tokens of which the sinks leave one for the most recent; by score the sinks are among
 // those that are held by score.
 int64_t least_budget(const KvCacheOptions& o) {
   const int64_t sinks = sinks_of(o);
-  if (o.kind != KvKind::h2o || sinks == 0) return sinks + 1;
+  if (!o.by_score() || sinks == 0) return sinks + 1;
   const double enough = static_cast<double>(sinks) / o.heavy;
-  CHECK_AS(Fault::usage, enough <= static_cast<double>(kMostTokens), "--kv-sinks ", sinks,
-           ": --kv h2o holds them by score, and --kv-heavy ", o.heavy, " holds none so");
+  CHECK_AS(Fault::usage, enough <= static_cast<double>(KvCache::kOpenBlock), "--kv-sinks ", sinks,
+           ": --kv ", o.kind, " holds them by score, and --kv-heavy ", o.heavy, " holds none so");
   auto budget = static_cast<int64_t>(enough);
   while (held_by_score(o, budget) < sinks) ++budget;  // the quotient is rounded
   return std::max(budget, sinks + 1);
@@ -41,12 +38,12 @@ int64_t least_budget(const KvCacheOptions& o) {
 KvShares split(const KvCacheOptions& o, int64_t budget) {
   const int64_t sinks = sinks_of(o);
   KvShares s{.sinks = sinks};
-  if (o.kind == KvKind::h2o) {
+  if (o.by_score()) {
     const int64_t by_score = held_by_score(o, budget);
     s.heavy = by_score - sinks;
     s.recent = budget - by_score;
     CHECK_AS(Fault::usage, s.heavy >= 0, "--kv-sinks ", sinks, ": more than the ", by_score,
-             " tokens that --kv h2o holds by score, of a budget of ", budget);
+             " tokens that --kv ", o.kind, " holds by score, of a budget of ", budget);
   } else {
     s.recent = budget - sinks;
   }
@@ -57,28 +54,47 @@ KvShares split(const KvCacheOptions& o, int64_t budget) {
 
 }  // namespace
 
-const std::vector<std::string>& kv_kind_names() {
-  static const std::vector<std::string> names{"full", "local", "sink", "h2o"};
+const std::vector<KvPolicy>& kv_policies() {
+  static const std::vector<KvPolicy> table = {
+      // name, keeps, bounded, by score, sinks
+      {"full", "every token", false, false, 0},
+      {"local", "the last ones", true, false, 0},
+      {"sink", "the first and the last", true, false, 4},
+      {"h2o", "those attended to most and the last", true, true, 0},
+  };
+  return table;
+}
+
+const KvPolicy& KvCacheOptions::policy() const {
+  for (const KvPolicy& policy : kv_policies())
+    if (policy.name == kind) return policy;
+  fail(Fault::usage, "--kv ", kind, ": not one of ", joined(kv_kind_names()));
+}
+
+std::vector<std::string> kv_kind_names(bool KvPolicy::*property) {
+  std::vector<std::string> names;
+  for (const KvPolicy& policy : kv_policies())
+    if (!property || policy.*property) names.push_back(policy.name);
   return names;
 }
 
 void validate(const KvCacheOptions& o) {
-  const std::string& name = kv_kind_names()[static_cast<size_t>(o.kind)];
+  const bool bounded = o.is_bounded();
   CHECK_AS(Fault::usage,
            o.budget_tokens >= 0 && o.budget_percent >= 0 && std::isfinite(o.budget_percent) &&
                (o.budget_tokens == 0 || o.budget_percent == 0),
            "--kv-budget: ", o.budget_tokens, " tokens and ", o.budget_percent, " %");
-  CHECK_AS(Fault::usage, o.budget_tokens <= kMostTokens, "--kv-budget: ", o.budget_tokens,
-           " tokens, at most ", kMostTokens);
+  CHECK_AS(Fault::usage, o.budget_tokens <= KvCache::kOpenBlock, "--kv-budget: ", o.budget_tokens,
+           " tokens, at most ", KvCache::kOpenBlock);
   const bool has_budget = o.budget_tokens > 0 || o.budget_percent > 0;
-  CHECK_AS(Fault::usage, has_budget || o.kind == KvKind::full, "--kv ", name,
+  CHECK_AS(Fault::usage, has_budget || !bounded, "--kv ", o.kind,
            ": needs a --kv-budget above 0, in tokens or as P%");
-  CHECK_AS(Fault::usage, !has_budget || o.kind != KvKind::full,
-           "--kv full keeps every token; a --kv-budget is for local, sink and h2o");
+  CHECK_AS(Fault::usage, bounded || !has_budget, "--kv ", o.kind,
+           " keeps every token; a --kv-budget is for ",
+           joined(kv_kind_names(&KvPolicy::is_bounded)));
   CHECK_AS(Fault::usage, !o.sinks || *o.sinks >= 0, "--kv-sinks: ", o.sinks.value_or(0),
            " is negative");
-  CHECK_AS(Fault::usage, !o.sinks || o.kind != KvKind::full,
-           "--kv-sinks: --kv full evicts nothing");
+  CHECK_AS(Fault::usage, bounded || !o.sinks, "--kv-sinks: --kv ", o.kind, " evicts nothing");
   CHECK_AS(Fault::usage, o.heavy >= 0 && o.heavy < 1, "--kv-heavy: ", o.heavy,
            " is not in [0, 1): the most recent token is always held");
   if (o.budget_tokens > 0 && o.mode == KvMode::drop) split(o, o.budget_tokens);
@@ -96,12 +112,11 @@ void validate(const KvCacheOptions& o) {
 
 KvShares kv_shares(const KvCacheOptions& o, int64_t tokens) {
   validate(o);
-  CHECK(o.kind != KvKind::full && tokens > 0, "KV cache: the shares of a budget for ", tokens,
-        " tokens");
+  CHECK(o.is_bounded() && tokens > 0, "KV cache: the shares of a budget for ", tokens, " tokens");
   int64_t budget = o.budget_tokens;
   if (budget == 0) {
     const double part = std::min(o.budget_percent / 100 * static_cast<double>(tokens),
-                                 static_cast<double>(kMostTokens));
+                                 static_cast<double>(KvCache::kOpenBlock));
     // The quotient of a percentage and 100 is not exact: 29 % of 100 tokens are 29.
     budget = std::max(least_budget(o), static_cast<int64_t>(std::floor(part + 1e-9 * part)));
   }
@@ -109,11 +124,10 @@ KvShares kv_shares(const KvCacheOptions& o, int64_t tokens) {
 }
 
 std::string describe(const KvCacheOptions& o) {
-  const std::string& name = kv_kind_names()[static_cast<size_t>(o.kind)];
-  if (o.kind == KvKind::full)
-    return o.positions == KvPositions::rolled ? "full, rolled positions" : "full";
-  std::string text = concat(name, ", budget ", budget_text(o));
-  if (o.kind == KvKind::h2o) {
+  const std::string positions = o.positions == KvPositions::rolled ? ", rolled positions" : "";
+  if (!o.is_bounded()) return o.kind + positions;
+  std::string text = concat(o.kind, ", budget ", budget_text(o));
+  if (o.by_score()) {
     text += concat(", ", o.heavy, " of it by score");
     if (o.scores == KvScores::max) text += " (largest of the query heads)";
   }
@@ -121,12 +135,12 @@ std::string describe(const KvCacheOptions& o) {
   if (o.budget_percent > 0 && o.mode == KvMode::drop && least_budget(o) > 1)
     text += concat(", at least ", least_budget(o), " tokens");
   if (o.mode == KvMode::mask) return text + ", simulated by a mask that knows the whole text";
-  return text + (o.positions == KvPositions::rolled ? ", rolled positions" : "");
+  return text + positions;
 }
 
 std::unique_ptr<KvCache> make_kv_cache(const KvCacheOptions& options, const KvCacheShape& shape) {
   validate(options);
-  if (options.mode == KvMode::mask && options.kind != KvKind::full)
+  if (options.mode == KvMode::mask && options.is_bounded())
     return std::make_unique<MaskCache>(options, shape);
   return std::make_unique<SlotCache>(options, shape);
 }

@@ -30,7 +30,9 @@ class KvCache {
                         const AttentionCall& call) = 0;
   // The next `tokens` tokens are one block (a prompt, a turn of a chat), in however many calls they
   // come: they attend to all that is held and to what is before them in the block, and eviction
-  // follows its last token. Otherwise each call is a block.
+  // follows its last token. Otherwise each call is a block. One whose end is not known yet has
+  // kOpenBlock tokens, more than any context.
+  static constexpr int64_t kOpenBlock = int64_t{1} << 40;
   virtual void begin_block(int64_t tokens) = 0;
   // Tokens seen. Moves on when the last layer has attended.
   virtual int64_t position() const = 0;
@@ -52,7 +54,19 @@ class KvCache {
   virtual void rewind(int64_t position) = 0;
 };
 
-enum class KvKind : uint8_t { full, local, sink, h2o };
+// What stays when there is no room. Another policy is a line of kv_policies() in kv_cache.cc, where
+// it divides a budget as these do, or a class of its own behind make_kv_cache().
+struct KvPolicy {
+  std::string name;   // --kv
+  std::string keeps;  // in words, for the help
+  bool is_bounded;    // has a budget
+  bool by_score;      // holds a part of it for its scores
+  int64_t sinks;      // first tokens that stay, unless options say otherwise
+};
+const std::vector<KvPolicy>& kv_policies();
+// Names of all, or of those that have a property: kv_kind_names(&KvPolicy::by_score).
+std::vector<std::string> kv_kind_names(bool KvPolicy::*property = nullptr);
+
 enum class KvPositions : uint8_t {
   original,  // each token keeps the rotation of its own position
   rolled,    // held keys are rotated to 0, 1, ..., the query to the last place
@@ -64,18 +78,21 @@ enum class KvMode : uint8_t {
 };
 
 struct KvCacheOptions {
-  KvKind kind = KvKind::full;
+  std::string kind = "full";  // a policy's name
   // Tokens, or a percentage of the first block (mask: of all tokens); one of them above 0 for every
-  // kind but full.
+  // policy that is bounded.
   int64_t budget_tokens = 0;
   double budget_percent = 0;
-  std::optional<int64_t> sinks =
-      {};              // first tokens that are never evicted; unset: 4 for sink, else 0
-  double heavy = 0.5;  // h2o: part of the budget that is held for its scores
+  std::optional<int64_t> sinks = {};  // first tokens that are never evicted; unset: the policy's
+  double heavy = 0.5;                 // part of the budget that is held for its scores
   KvPositions positions = KvPositions::original;
   KvScores scores = KvScores::sum;
   KvMode mode = KvMode::drop;
   bool operator==(const KvCacheOptions&) const = default;
+
+  const KvPolicy& policy() const;  // Error(usage) where there is none of this name
+  bool is_bounded() const { return policy().is_bounded; }
+  bool by_score() const { return policy().by_score; }
 };
 
 // How many tokens of a head are held, by what: they sum up to the budget.
@@ -89,7 +106,6 @@ KvShares kv_shares(const KvCacheOptions& options, int64_t tokens);
 void validate(const KvCacheOptions& options);
 // "h2o, budget 20 % 0.5 of it by score, original positions"
 std::string describe(const KvCacheOptions& options);
-const std::vector<std::string>& kv_kind_names();  // in the order of KvKind
 
 struct KvCacheShape {
   int64_t layers = 0, heads = 0, kv_heads = 0, head_dim = 0;

@@ -1,3 +1,4 @@
+// Two passes over the text: column sums, then attention under the mask they make, by plain ops.
 #include "nn/mask_cache.h"
 
 #include <algorithm>
@@ -23,7 +24,7 @@ Shares shares_of(const KvCacheOptions& o, int64_t n) {
                              : o.budget_percent * tokens / divisor;
     return static_cast<int64_t>(std::floor(share + 1e-9 * share));
   };
-  if (o.kind == KvKind::h2o) return {part(200), part(200)};
+  if (o.by_score()) return {part(200), part(200)};
   return {0, part(100)};
 }
 

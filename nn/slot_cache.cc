@@ -1,3 +1,4 @@
+// A block either fits and is appended, or attends beside what is held and is evicted at its end.
 #include "nn/slot_cache.h"
 
 #include <algorithm>
@@ -11,8 +12,6 @@ namespace mullion {
 namespace {
 
 constexpr int64_t kSlotsAtOnce = 64;
-constexpr int64_t kNoLength = int64_t{1}
-                              << 32;  // tokens of a block: so many say that its end is open
 constexpr int64_t kSlotsAhead =
     256;  // a copy of the cache each so many tokens costs next to nothing
 
@@ -36,7 +35,10 @@ void copy_row(const Tensor& from, int64_t from_slot, const Tensor& to, int64_t t
 }  // namespace
 
 SlotCache::SlotCache(const KvCacheOptions& options, const KvCacheShape& shape)
-    : options_(options), shape_(shape), layers_(static_cast<size_t>(shape.layers)) {
+    : options_(options),
+      policy_(&options.policy()),
+      shape_(shape),
+      layers_(static_cast<size_t>(shape.layers)) {
   CHECK(shape.layers > 0 && shape.kv_heads > 0 && shape.heads % shape.kv_heads == 0,
         "KV cache: ", shape.layers, " layers, ", shape.heads, " heads, ", shape.kv_heads,
         " KV heads");
@@ -47,7 +49,11 @@ void SlotCache::begin_block(int64_t tokens) {
   const int64_t fed = layers_.back().block;
   CHECK(tokens > fed && (expected_ == 0 || fed > 0), "KV cache: a block of ", tokens,
         " tokens begins after ", fed, " tokens of one of ", expected_);
-  if (fed > 0 && fed == position()) limit_ = 0;  // the first goes on: its length decides the budget
+  const bool first = fed > 0 && fed == position();  // it goes on: its length decides the budget
+  if (is_bounded() && (first || limit_ == 0)) {
+    shares_ = kv_shares(options_, tokens);  // or the block is none
+    limit_ = shares_.total();
+  }
   expected_ = tokens;
 }
 
@@ -68,12 +74,10 @@ Tensor SlotCache::attend(int64_t layer, const Tensor& q, const Tensor& k, const 
         "KV cache: of one sequence, ", shape_.heads, " heads and ", shape_.kv_heads,
         " KV heads, for q of shape ", q.shape(), " and k of shape ", k.shape());
   Layer& l = layers_[static_cast<size_t>(layer)];
-  const int64_t tokens = q.dim(1), block = expected_ > 0 ? expected_ : tokens;
+  const int64_t tokens = q.dim(1);
+  if (expected_ == 0) begin_block(tokens);
+  const int64_t block = expected_;
   CHECK(l.block + tokens <= block, "KV cache: ", l.block + tokens, " tokens of a block of ", block);
-  if (is_bounded() && limit_ == 0) {
-    shares_ = kv_shares(options_, block);
-    limit_ = shares_.total();
-  }
   const bool fits = !is_bounded() || l.held - l.block + block <= limit_;
   Tensor o;
   if (!l.block_k.defined() && fits)
@@ -96,7 +100,7 @@ Tensor SlotCache::attend(int64_t layer, const Tensor& q, const Tensor& k, const 
 Tensor SlotCache::append(Layer& l, Tensor q, Tensor k, const Tensor& v, const AttentionCall& call) {
   const int64_t begin = l.held, end = begin + k.dim(1);
   // What is left of a block comes at once: a prompt in parts would be copied at each.
-  reserve(l, 0 < expected_ && expected_ < kNoLength ? begin - l.block + expected_ : end);
+  reserve(l, expected_ < kOpenBlock ? begin - l.block + expected_ : end);
   q = turned(q, call, begin);
   if (!is_rolled()) k = turned(k, call, begin);
   raw::copy_into(k, tokens_of(l.k, begin, end));

@@ -40,8 +40,8 @@ class SlotCache final : public KvCache {
     int64_t block = 0;                       // tokens of it so far
   };
 
-  bool is_bounded() const { return options_.kind != KvKind::full; }
-  bool needs_scores() const { return options_.kind == KvKind::h2o; }
+  bool is_bounded() const { return policy_->is_bounded; }
+  bool needs_scores() const { return policy_->by_score; }
   bool is_rolled() const { return options_.positions == KvPositions::rolled; }
   Tensor append(Layer& l, Tensor q, Tensor k, const Tensor& v, const AttentionCall& call);
   Tensor decode(Layer& l, const Tensor& q, Tensor k, const Tensor& v, const AttentionCall& call);
@@ -60,10 +60,11 @@ class SlotCache final : public KvCache {
   void note_peak();
 
   KvCacheOptions options_;
+  const KvPolicy* policy_;
   KvCacheShape shape_;
   KvShares shares_;
   int64_t limit_ = 0;     // tokens a head may hold; 0: not known before the first block
-  int64_t expected_ = 0;  // tokens of the block that begin_block() told of
+  int64_t expected_ = 0;  // tokens of the block under way; 0: none
   int64_t peak_ = 0;
   std::vector<Layer> layers_;
 };

@@ -1,3 +1,4 @@
+// Kinds and budgets as text, checked before a model is opened; a list gives a cache for each pair.
 #include "apps/llama/cache_options.h"
 
 #include <algorithm>
@@ -10,17 +11,12 @@ namespace {
 
 constexpr double kMostHeavy = 0.999999;  // the most recent token is always held
 
-KvKind kind_of(const std::string& name) {
-  const auto& names = kv_kind_names();
-  return static_cast<KvKind>(std::find(names.begin(), names.end(), name) - names.begin());
-}
-
-KvCacheOptions without_budget(const Options& options, KvKind kind) {
+KvCacheOptions without_budget(const Options& options, const std::string& kind) {
   KvCacheOptions cache;
   cache.kind = kind;
-  if (kind == KvKind::full) return cache;
+  if (!cache.is_bounded()) return cache;
   if (options.has("cache.sinks")) cache.sinks = options.get<int64_t>("cache.sinks");
-  if (kind == KvKind::h2o) {
+  if (cache.by_score()) {
     cache.heavy = options.get<double>("cache.heavy");
     if (options.get<std::string>("cache.scores") == "max") cache.scores = KvScores::max;
   }
@@ -33,9 +29,11 @@ KvCacheOptions without_budget(const Options& options, KvKind kind) {
 }  // namespace
 
 void add_cache_options(OptionTable& table, bool several) {
-  const char* kinds =
-      "what a cache keeps. full: every token; local: the last ones; sink: the first and the last; "
-      "h2o: those attended to most and the last";
+  const std::string kinds =
+      "what a cache keeps. " +
+      joined(kv_policies(), "; ", [](const KvPolicy& p) { return p.name + ": " + p.keeps; });
+  const std::vector<std::string> bounded = kv_kind_names(&KvPolicy::is_bounded),
+                                 by_score = kv_kind_names(&KvPolicy::by_score);
   if (several) {
     table.add("cache.kind", "--kv", std::vector<std::string>{"full"}, kinds)
         .one_of(kv_kind_names());
@@ -50,27 +48,34 @@ void add_cache_options(OptionTable& table, bool several) {
         "tokens a head keeps, N or P% of the prompt (also above 100%, and "
         "never less than the sinks and one more)");
   }
+  std::string unset;
+  for (const KvPolicy& p : kv_policies())
+    if (p.sinks > 0) unset += concat(p.sinks, " for ", p.name, ", ");
   table
       .add_optional<int64_t>("cache.sinks", "--kv-sinks",
-                             "first tokens never evicted (unset: 4 for sink, else 0)")
+                             "first tokens never evicted (unset: " + unset + "else 0)")
       .at_least(0);
-  table.add("cache.heavy", "--kv-heavy", 0.5, "h2o: part of the budget kept by score")
+  table
+      .add("cache.heavy", "--kv-heavy", 0.5,
+           joined(by_score) + ": part of the budget kept by score")
       .range(0, kMostHeavy);
   table
       .add("cache.positions", "--kv-positions", "original",
            "original: keys keep their rotation; rolled: rotated by place in the cache, text of any "
            "length")
       .one_of({"original", "rolled"});
-  table.add("cache.scores", "--kv-scores", "sum", "h2o: over the query heads of a key head")
+  table
+      .add("cache.scores", "--kv-scores", "sum",
+           joined(by_score) + ": over the query heads of a key head")
       .one_of({"sum", "max"});
   table
       .add("cache.mode", "--kv-mode", "drop",
            "drop: eviction; mask: the published simulation, for eval_llama choice")
       .one_of({"drop", "mask"});
   for (const char* key : {"cache.budget", "cache.sinks", "cache.positions", "cache.mode"})
-    table.at(key).only_with("cache.kind", {"local", "sink", "h2o"}).refused_idle();
+    table.at(key).only_with("cache.kind", bounded).refused_idle();
   for (const char* key : {"cache.heavy", "cache.scores"})
-    table.at(key).only_with("cache.kind", {"h2o"}).refused_idle();
+    table.at(key).only_with("cache.kind", by_score).refused_idle();
 }
 
 void parse_kv_budget(const std::string& text, KvCacheOptions& into) {
@@ -86,8 +91,7 @@ void parse_kv_budget(const std::string& text, KvCacheOptions& into) {
 }
 
 KvCacheOptions cache_options(const Options& options) {
-  const auto kind = options.get<std::string>("cache.kind");
-  KvCacheOptions cache = without_budget(options, kind_of(kind));
+  KvCacheOptions cache = without_budget(options, options.get<std::string>("cache.kind"));
   if (options.has("cache.budget")) parse_kv_budget(options.get<std::string>("cache.budget"), cache);
   validate(cache);
   CHECK_AS(Fault::usage, cache.mode == KvMode::drop,
@@ -100,9 +104,9 @@ std::vector<KvCacheOptions> cache_list(const Options& options) {
   CHECK_AS(Fault::usage, !kinds.empty(), "--kv: no kind of cache");
   std::vector<KvCacheOptions> list;
   for (const std::string& kind : kinds) {
-    const KvCacheOptions cache = without_budget(options, kind_of(kind));
+    const KvCacheOptions cache = without_budget(options, kind);
     std::vector<KvCacheOptions> of_kind;
-    if (cache.kind == KvKind::full || !options.has("cache.budget")) {
+    if (!cache.is_bounded() || !options.has("cache.budget")) {
       of_kind.push_back(cache);
     } else {
       const auto budgets = options.get<std::vector<std::string>>("cache.budget");
@@ -115,8 +119,7 @@ std::vector<KvCacheOptions> cache_list(const Options& options) {
     for (const KvCacheOptions& one : of_kind) {
       validate(one);
       CHECK_AS(Fault::usage, std::find(list.begin(), list.end(), one) == list.end(), "--kv ", kind,
-               one.kind == KvKind::full ? "" : concat(" --kv-budget ", kv_budget_text(one)),
-               ": twice");
+               one.is_bounded() ? concat(" --kv-budget ", kv_budget_text(one)) : "", ": twice");
       list.push_back(one);
     }
   }
@@ -124,22 +127,18 @@ std::vector<KvCacheOptions> cache_list(const Options& options) {
 }
 
 std::string kv_budget_text(const KvCacheOptions& cache) {
-  if (cache.kind == KvKind::full) return "";
+  if (!cache.is_bounded()) return "";
   return cache.budget_percent > 0 ? concat(cache.budget_percent, "%")
                                   : std::to_string(cache.budget_tokens);
 }
 
-const std::string& kv_kind_name(const KvCacheOptions& cache) {
-  return kv_kind_names()[static_cast<size_t>(cache.kind)];
-}
-
 JsonObject cache_json(const KvCacheOptions& cache) {
   JsonObject json;
-  json.set("kv", kv_kind_name(cache));
-  if (cache.kind == KvKind::full) return json.set_null("kv_budget");
+  json.set("kv", cache.kind);
+  if (!cache.is_bounded()) return json.set_null("kv_budget");
   json.set("kv_budget", kv_budget_text(cache));
   if (cache.sinks) json.set("kv_sinks", *cache.sinks);
-  if (cache.kind == KvKind::h2o) {
+  if (cache.by_score()) {
     json.set("kv_heavy", cache.heavy);
     json.set("kv_scores", cache.scores == KvScores::max ? "max" : "sum");
   }

@@ -20,7 +20,6 @@ std::vector<KvCacheOptions> cache_list(const Options& options);
 // "20%" or "512": as --kv-budget takes it. Error(usage) for anything else, and for nothing.
 void parse_kv_budget(const std::string& text, KvCacheOptions& into);
 std::string kv_budget_text(const KvCacheOptions& cache);  // the reverse; "" for full
-const std::string& kv_kind_name(const KvCacheOptions& cache);
 // {kv, kv_budget, ...}: for results and logs.
 JsonObject cache_json(const KvCacheOptions& cache);
 

@@ -176,15 +176,15 @@ void ChatTerminal::kv(const std::string& rest) {
   std::istringstream words(rest);
   std::string kind, budget, positions, more;
   words >> kind >> budget >> positions >> more;
-  const auto& kinds = kv_kind_names();
-  const auto found = std::find(kinds.begin(), kinds.end(), kind);
-  CHECK_AS(Fault::usage, found != kinds.end(), "/kv ", kind, ": not one of full, local, sink, h2o");
+  const std::vector<std::string> kinds = kv_kind_names();
+  CHECK_AS(Fault::usage, std::find(kinds.begin(), kinds.end(), kind) != kinds.end(), "/kv ", kind,
+           ": not one of ", joined(kinds));
   CHECK_AS(Fault::usage, more.empty() && (positions.empty() || positions == "rolled"),
            "/kv: after KIND and BUDGET comes rolled or nothing, not ", positions, " ", more);
   KvCacheOptions cache;
-  cache.kind = static_cast<KvKind>(found - kinds.begin());
-  CHECK_AS(Fault::usage, cache.kind != KvKind::full || budget.empty(),
-           "/kv full keeps every token and has no budget");
+  cache.kind = kind;
+  CHECK_AS(Fault::usage, cache.is_bounded() || budget.empty(), "/kv ", kind,
+           " keeps every token and has no budget");
   if (!positions.empty()) cache.positions = KvPositions::rolled;
   try {
     if (!budget.empty()) parse_kv_budget(budget, cache);

@@ -141,7 +141,7 @@ Outcome complete_text(const Options& options) {
   if (options.has("prompt.bos")) writer.set_bos(options.get<bool>("prompt.bos"));
   if (writer.chat()) log_info("template   ", writer.chat()->describe());
   if (!options.get<bool>("generate.ignore_eos")) how.stop_ids = writer.stop_ids(opened);
-  if (how.cache.kind != KvKind::full) log_info("KV cache: ", describe(how.cache));
+  if (how.cache.is_bounded()) log_info("KV cache: ", describe(how.cache));
   if (options.has("prompt.rows")) return complete_rows(options, opened, *tokenizer, writer, how);
 
   const std::string prompt = prompt_text(options);

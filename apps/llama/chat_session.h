@@ -82,7 +82,7 @@ class ChatSession {
   bool catch_up(const std::function<bool()>& go_on);
   bool feed(std::span<const int32_t> ids, const std::function<bool()>& go_on);
   size_t go_back(size_t shared);
-  bool evicts() const { return cache_options().kind != KvKind::full; }
+  bool evicts() const { return cache_options().is_bounded(); }
   size_t seen() const { return static_cast<size_t>(cache().position()); }
 
   const LanguageModel& model_;

@@ -33,7 +33,7 @@ Outcome chat(const Options& options) {
   const auto tokenizer = open_tokenizer(options, opened.model->vocabulary());
   const ChatTemplate chat_template(options.get<std::string>("prompt.template"), *tokenizer);
   log_info("template   ", chat_template.describe());
-  if (cache.kind != KvKind::full) log_info("KV cache   ", describe(cache));
+  if (cache.is_bounded()) log_info("KV cache   ", describe(cache));
   ChatSession session(*opened.model, *tokenizer, chat_template, cache, context);
   if (options.has("prompt.system")) session.set_system(options.get<std::string>("prompt.system"));
   const OptionTable table = chat_table();

@@ -1,3 +1,4 @@
+// The sampler, sessions over caches, and loops that step all rows together until each has ended.
 #include "models/llama/generate.h"
 
 #include <algorithm>
@@ -14,8 +15,7 @@
 namespace mullion {
 namespace {
 
-constexpr uint64_t kStream = 0x73616d706c65;      // of random numbers, apart from those of others
-constexpr int64_t kOpenBlock = int64_t{1} << 40;  // tokens of a block whose end is not known yet
+constexpr uint64_t kStream = 0x73616d706c65;  // of random numbers, apart from those of others
 
 // Tokens of a prompt at a time. They bound the activations (SmolLM2's to 6 MiB, a fifteenth of its
 // weights in 4 bits) and are enough rows for the products of a CPU; a GPU wants more.
@@ -135,7 +135,7 @@ void Generation::feed(Row row, std::span<const int32_t> ids) {
 void Generation::feed_beginning(Row row, std::span<const int32_t> ids) {
   Sequence& s = at(row);
   CHECK(s.begun == 0, "generate: a block begins within another");
-  feed_part(s, ids, kOpenBlock);
+  feed_part(s, ids, KvCache::kOpenBlock);
   s.begun = std::ssize(ids);
 }
 
@@ -147,7 +147,7 @@ void Generation::feed_part(Sequence& s, std::span<const int32_t> ids, int64_t bl
   const NoGrad no_grad;
   s.cache->begin_block(block);
   // A cache that evicts takes a block layer by layer, so that no layer holds all of it for long.
-  const int64_t chunk = options_.kind == KvKind::full ? prefill_tokens(model_.device()) : length;
+  const int64_t chunk = options_.is_bounded() ? length : prefill_tokens(model_.device());
   for (int64_t begin = 0; begin < length; begin += chunk) {
     const int64_t end = std::min(begin + chunk, length);
     const Tensor x = model_.hidden(
@@ -218,7 +218,7 @@ std::vector<double> score_in_one_pass(const LanguageModel& model, std::span<cons
 
 std::vector<double> Generation::score(Row row, std::span<const int32_t> ids) {
   CHECK(!ids.empty(), "generate: no ids to score");
-  if (options_.kind != KvKind::full) {
+  if (options_.is_bounded()) {
     const std::vector<int32_t> copy(ids.begin(), ids.end());
     return score(std::span(&row, 1), std::span(&copy, 1))[0];
   }

@@ -73,8 +73,8 @@ TEST_F(ChatSessions, ATurnCostsItsOwnTokens) {
 
 TEST_F(ChatSessions, TurnsTakenBackLeaveNothing) {
   const ChatTemplate chat("chatml", *tokenizer_);
-  KvCacheOptions sink{.kind = KvKind::sink, .budget_tokens = 40}, h2o = sink, part = sink;
-  h2o.kind = KvKind::h2o;
+  KvCacheOptions sink{.kind = "sink", .budget_tokens = 40}, h2o = sink, part = sink;
+  h2o.kind = "h2o";
   part.budget_tokens = 0;
   part.budget_percent = 60;
   KvCacheOptions rolled = sink;
@@ -108,7 +108,7 @@ TEST_F(ChatSessions, TurnsTakenBackLeaveNothing) {
 // again.
 TEST_F(ChatSessions, TwoTurnsTakenBackFromACacheThatEvicts) {
   const ChatTemplate chat("chatml", *tokenizer_);
-  ChatSession s = session(chat, {.kind = KvKind::local, .budget_tokens = 500});
+  ChatSession s = session(chat, {.kind = "local", .budget_tokens = 500});
   for (const char* text : {"one", "two", "three"}) {
     s.ask(text);
     answer(s);
@@ -130,7 +130,7 @@ TEST_F(ChatSessions, AnotherSystemOrCacheSeesTheConversationAgain) {
   s.ask("two");
   near(s.logits(), afresh(chat, s.turns()));
   answer(s);
-  s.set_cache({.kind = KvKind::h2o, .budget_tokens = 1000});
+  s.set_cache({.kind = "h2o", .budget_tokens = 1000});
   s.ask("three");
   near(s.logits(), afresh(chat, s.turns()));
   EXPECT_EQ(s.turns().size(), 6u);

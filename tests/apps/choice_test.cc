@@ -65,7 +65,7 @@ TEST(ChoiceScorer, EqualsAModelWithoutACache) {
       question("w", {"yes", "no", "a long answer, longer than the others", "b"})};
   const std::string shots = "what that\n\nwhen then\n\n";
   KvCacheOptions large;
-  large.kind = KvKind::h2o;
+  large.kind = "h2o";
   large.budget_tokens = 1000;
   for (const KvCacheOptions& cache : {KvCacheOptions{}, large})
     for (const size_t batch : {1, 2, 3}) {
@@ -104,7 +104,7 @@ TEST(ChoiceScorer, ASharedBeginningChangesNothing) {
   model.initialize(3);
   const auto tokenizer = byte_tokenizer();
   const std::string shots = "what that\n\nwhen then\n\n";
-  for (const KvKind kind : {KvKind::h2o, KvKind::local, KvKind::sink})
+  for (const char* kind : {"h2o", "local", "sink"})
     for (const auto& [percent, tokens] :
          {std::pair{50.0, 0}, {100.0, 0}, {40.0, 0}, {0.0, 9}, {0.0, 30}}) {
       KvCacheOptions cache;
@@ -120,7 +120,7 @@ TEST(ChoiceScorer, ASharedBeginningChangesNothing) {
           EXPECT_NEAR(a[0].sum[k], b[0].sum[k], 1e-5) << describe(cache) << ", " << text;
       }
       EXPECT_EQ(shared.kept(), alone.kept()) << describe(cache);
-      EXPECT_EQ(shared.kept().empty(), kind != KvKind::h2o);
+      EXPECT_EQ(shared.kept().empty(), kind != std::string("h2o"));
     }
 }
 

@@ -208,7 +208,7 @@ TEST(Serve, ALaterTurnReadsItsOwnTokensAlone) {
 
 TEST(Serve, CachesWithABudgetStartAnew) {
   Settings setup;
-  setup.scheduler.cache = {.kind = KvKind::h2o, .budget_tokens = 12};
+  setup.scheduler.cache = {.kind = "h2o", .budget_tokens = 12};
   Running s(setup);
   const std::string prompt = "a prompt that is longer than the budget";
   const std::string expected = s.alone(prompt, {}, 20, setup.scheduler.cache);

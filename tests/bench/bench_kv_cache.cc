@@ -85,7 +85,7 @@ int run(const Arguments& a) {
   for (Arm& arm : arms) {
     KvCacheOptions cache;
     if (arm.name == "h2o") {
-      cache.kind = KvKind::h2o;
+      cache.kind = "h2o";
       cache.budget_percent = static_cast<double>(arm.percent);
     }
     arm.session = std::make_unique<Generation>(*model, cache);

@@ -29,8 +29,7 @@ std::unique_ptr<Llama> golden_model() {
 
 KvCacheOptions options_of(const nlohmann::json& c) {
   KvCacheOptions o;
-  const auto& names = kv_kind_names();
-  o.kind = static_cast<KvKind>(std::find(names.begin(), names.end(), c.at("kv")) - names.begin());
+  o.kind = c.at("kv");
   const std::string budget = c.at("kv_budget");
   if (budget.ends_with('%'))
     o.budget_percent = std::stod(budget);
@@ -100,7 +99,7 @@ std::vector<std::vector<float>> logits_of(const Llama& model, const KvCacheOptio
   return all;
 }
 
-KvCacheOptions bounded(KvKind kind, int64_t tokens) {
+KvCacheOptions bounded(const std::string& kind, int64_t tokens) {
   KvCacheOptions o;
   o.kind = kind;
   o.budget_tokens = tokens;
@@ -111,7 +110,7 @@ TEST(KvCache, ABudgetThatHoldsAllGivesTheBitsOfFull) {
   const auto model = golden_model();
   const auto ids = some_ids(40, 1);
   const auto full = logits_of(*model, {}, ids, 17);
-  for (const KvKind kind : {KvKind::local, KvKind::sink, KvKind::h2o})
+  for (const char* kind : {"local", "sink", "h2o"})
     for (const int64_t budget : {40, 41, 1000000})
       for (const KvPositions positions : {KvPositions::original, KvPositions::rolled}) {
         KvCacheOptions o = bounded(kind, budget);
@@ -123,9 +122,9 @@ TEST(KvCache, ABudgetThatHoldsAllGivesTheBitsOfFull) {
 TEST(KvCache, H2OWithoutScoresIsLocal) {
   const auto model = golden_model();
   const auto ids = some_ids(40, 2);
-  KvCacheOptions h2o = bounded(KvKind::h2o, 9);
+  KvCacheOptions h2o = bounded("h2o", 9);
   h2o.heavy = 0;
-  EXPECT_EQ(logits_of(*model, h2o, ids, 17), logits_of(*model, bounded(KvKind::local, 9), ids, 17));
+  EXPECT_EQ(logits_of(*model, h2o, ids, 17), logits_of(*model, bounded("local", 9), ids, 17));
 }
 
 // A long prompt is fed in parts that bound the activations: the logits are those of one pass, and
@@ -155,9 +154,9 @@ TEST(KvCache, ALongPromptTakesNoMoreRoomThanItself) {
 TEST(KvCache, ABlockInPartsIsTheBlock) {
   const auto model = golden_model();
   const auto ids = some_ids(60, 3);
-  for (KvCacheOptions o : {bounded(KvKind::h2o, 8), bounded(KvKind::sink, 8), KvCacheOptions{}})
+  for (KvCacheOptions o : {bounded("h2o", 8), bounded("sink", 8), KvCacheOptions{}})
     for (const KvPositions positions : {KvPositions::original, KvPositions::rolled}) {
-      if (o.kind != KvKind::full) o.positions = positions;
+      if (o.kind != "full") o.positions = positions;
       const NoGrad no_grad;
       const auto run = [&](const std::vector<int64_t>& cuts) {
         const auto cache = make_kv_cache(o, model->cache_shape());
@@ -192,7 +191,7 @@ TEST(KvCache, ABlockInPartsIsTheBlock) {
 TEST(KvCache, MemoryIsTheBudgetAndOneToken) {
   const auto model = golden_model();
   const int64_t token = 2 * 2 * 2 * 8 * 4;  // layers, K and V, KV heads, width, bytes
-  for (const KvKind kind : {KvKind::local, KvKind::sink, KvKind::h2o}) {
+  for (const char* kind : {"local", "sink", "h2o"}) {
     Generation session(*model, bounded(kind, 8));
     const auto row = session.add();
     session.feed(row, some_ids(50, 4));
@@ -209,7 +208,7 @@ TEST(KvCache, MemoryIsTheBudgetAndOneToken) {
 
 TEST(KvCache, TheNewestAndTheSinksStay) {
   const auto model = golden_model();
-  KvCacheOptions o = bounded(KvKind::h2o, 6);
+  KvCacheOptions o = bounded("h2o", 6);
   o.sinks = 3;
   Generation session(*model, o);
   const auto row = session.add();
@@ -228,7 +227,7 @@ TEST(KvCache, TheNewestAndTheSinksStay) {
 // Positions run out; places in a cache do not.
 TEST(KvCache, RolledPositionsGoOnBeyondTheContext) {
   const auto model = golden_model();  // context 128
-  KvCacheOptions o = bounded(KvKind::sink, 16);
+  KvCacheOptions o = bounded("sink", 16);
   GenerateOptions how;
   how.max_tokens = 300;
   how.cache = o;
@@ -241,19 +240,18 @@ TEST(KvCache, RolledPositionsGoOnBeyondTheContext) {
   EXPECT_THROW(generate(*model, some_ids(20, 6), how), Error);
 }
 
-// Also of a first block that is too short for a percentage: it leaves no trace.
 // A part of a prompt that is shorter than the sinks still holds them, and the most recent token.
 TEST(KvCache, APartOfAShortPromptHoldsTheSinksAndOneMore) {
   const auto model = golden_model();
   const NoGrad no_grad;
   for (const auto& [options, tokens, held] :
        std::vector<std::tuple<KvCacheOptions, int64_t, int64_t>>{
-           {{.kind = KvKind::sink, .budget_percent = 20}, 3, 3},
-           {{.kind = KvKind::sink, .budget_percent = 20}, 20, 5},
-           {{.kind = KvKind::sink, .budget_percent = 20}, 30, 6},
-           {{.kind = KvKind::local, .budget_percent = 1}, 20, 1},
-           {{.kind = KvKind::h2o, .budget_percent = 20, .sinks = 4}, 20, 8},
-           {{.kind = KvKind::h2o, .budget_percent = 20, .sinks = 2, .heavy = 0.3}, 20, 7}}) {
+           {{.kind = "sink", .budget_percent = 20}, 3, 3},
+           {{.kind = "sink", .budget_percent = 20}, 20, 5},
+           {{.kind = "sink", .budget_percent = 20}, 30, 6},
+           {{.kind = "local", .budget_percent = 1}, 20, 1},
+           {{.kind = "h2o", .budget_percent = 20, .sinks = 4}, 20, 8},
+           {{.kind = "h2o", .budget_percent = 20, .sinks = 2, .heavy = 0.3}, 20, 7}}) {
     const auto cache = make_kv_cache(options, model->cache_shape());
     cache->begin_block(tokens);
     const auto ids = some_ids(tokens, 3);
@@ -261,7 +259,7 @@ TEST(KvCache, APartOfAShortPromptHoldsTheSinksAndOneMore) {
                   cache.get());
     EXPECT_EQ(cache->held(), held) << describe(options);
   }
-  EXPECT_NE(describe({.kind = KvKind::sink, .budget_percent = 20}).find("at least 5 tokens"),
+  EXPECT_NE(describe({.kind = "sink", .budget_percent = 20}).find("at least 5 tokens"),
             std::string::npos);
 }
 
@@ -275,34 +273,35 @@ TEST(KvCache, BudgetsThatDoNotFitAreRefusedByName) {
       EXPECT_EQ(error.fault(), Fault::usage);
     }
   };
-  refused(bounded(KvKind::h2o, 0), "--kv-budget");
-  refused(bounded(KvKind::full, 5), "--kv full");
-  refused(bounded(KvKind::sink, 4), "--kv-sinks 4");
-  KvCacheOptions o = bounded(KvKind::h2o, 6);
+  refused(bounded("h2o", 0), "--kv-budget");
+  refused(bounded("h3o", 6), "--kv h3o: not one of ");
+  refused(bounded("full", 5), "--kv full");
+  refused(bounded("sink", 4), "--kv-sinks 4");
+  KvCacheOptions o = bounded("h2o", 6);
   o.sinks = 4;
   refused(o, "--kv-sinks 4");
   o.sinks = -1;
   refused(o, "--kv-sinks");
-  o = bounded(KvKind::h2o, 6);
+  o = bounded("h2o", 6);
   o.heavy = 1;
   refused(o, "--kv-heavy");
-  o = bounded(KvKind::h2o, 6);
+  o = bounded("h2o", 6);
   o.mode = KvMode::mask;
   o.positions = KvPositions::rolled;
   refused(o, "rolled");
-  o = bounded(KvKind::sink, 6);
+  o = bounded("sink", 6);
   o.mode = KvMode::mask;
   refused(o, "sinks");
-  o = {.kind = KvKind::h2o, .budget_percent = 101, .mode = KvMode::mask};
+  o = {.kind = "h2o", .budget_percent = 101, .mode = KvMode::mask};
   refused(o, "101%");
-  refused(bounded(KvKind::local, int64_t{1} << 62), "4611686018427387904");
-  refused({.kind = KvKind::h2o, .budget_percent = 50, .sinks = 1, .heavy = 0}, "--kv-heavy 0");
+  refused(bounded("local", int64_t{1} << 62), "4611686018427387904");
+  refused({.kind = "h2o", .budget_percent = 50, .sinks = 1, .heavy = 0}, "--kv-heavy 0");
   o.mode = KvMode::drop;  // room for what follows the prompt
   EXPECT_EQ(kv_shares(o, 1000).total(), 1010);
-  EXPECT_GT(kv_shares({.kind = KvKind::local, .budget_percent = 1e300}, 1000).total(), 1000);
+  EXPECT_GT(kv_shares({.kind = "local", .budget_percent = 1e300}, 1000).total(), 1000);
   // A part of a short prompt is at least one token; of a percentage that is exact, exactly that.
   o = {};
-  o.kind = KvKind::local;
+  o.kind = "local";
   o.budget_percent = 1;
   EXPECT_EQ(kv_shares(o, 10).total(), 1);
   o.budget_percent = 29;
@@ -324,7 +323,7 @@ TEST(KvCache, ForgetsTheLastTokensWhereNothingIsLost) {
   for (size_t i = 0; i < again.size(); ++i) EXPECT_NEAR(again[i], expected[i], 1e-4);
   EXPECT_EQ(session.logits(copy), expected);
 
-  Generation evicting(*model, bounded(KvKind::local, 8));
+  Generation evicting(*model, bounded("local", 8));
   const auto other = evicting.add();
   evicting.feed(other, ids);
   EXPECT_THROW(evicting.cache(other).rewind(10), Error);
@@ -335,8 +334,7 @@ TEST(Generation, SequencesOfManyLengthsTakeStepsTogether) {
   std::vector<std::vector<int32_t>> prompts;
   for (const int64_t n : {3, 40, 1, 17, 9, 22, 5})
     prompts.push_back(some_ids(n, static_cast<uint32_t>(n)));
-  for (const KvCacheOptions& cache :
-       {KvCacheOptions{}, bounded(KvKind::h2o, 6), bounded(KvKind::local, 12)}) {
+  for (const KvCacheOptions& cache : {KvCacheOptions{}, bounded("h2o", 6), bounded("local", 12)}) {
     GenerateOptions how;
     how.max_tokens = 30;
     how.cache = cache;

@@ -85,13 +85,13 @@ void check(const KvCacheOptions& options, int64_t heavy, int64_t recent) {
 
 TEST(MaskCache, IsThePublishedRule) {
   KvCacheOptions o;
-  o.kind = KvKind::h2o;
+  o.kind = "h2o";
   o.mode = KvMode::mask;
   o.budget_percent = 50;
   check(o, 3, 3);  // 50 * 13 / 200
-  o = {.kind = KvKind::h2o, .budget_tokens = 5, .mode = KvMode::mask};
+  o = {.kind = "h2o", .budget_tokens = 5, .mode = KvMode::mask};
   check(o, 2, 2);
-  o = {.kind = KvKind::local, .budget_percent = 20, .mode = KvMode::mask};
+  o = {.kind = "local", .budget_percent = 20, .mode = KvMode::mask};
   check(o, 0, 2);
 }
 
@@ -99,7 +99,7 @@ TEST(MaskCache, GeneratesNothing) {
   const NoGrad no_grad;
   const RopeTable rope(std::vector<float>(1, 0.0f));
   AttentionPattern full;
-  MaskCache cache({.kind = KvKind::h2o, .budget_tokens = 5, .mode = KvMode::mask},
+  MaskCache cache({.kind = "h2o", .budget_tokens = 5, .mode = KvMode::mask},
                   {.layers = 1, .heads = 1, .kv_heads = 1, .head_dim = 2});
   const auto attend = [&] {
     const Tensor x = Tensor::zeros({1, 1, 1, 2});

@@ -1,3 +1,4 @@
+// Three ways to score choices, by the cache: one pass each, copies of a beginning, going back.
 #include "apps/llama/evaluation/choice_score.h"
 
 #include <algorithm>
@@ -94,7 +95,7 @@ std::vector<ChoiceScores> ChoiceScorer::operator()(std::span<const ChoiceQuestio
     ChoiceScores& mine = scores.back();
     if (cache_.mode == KvMode::mask) {
       for (const ScoredText& text : texts) mine.sum.push_back(sum_of(one_pass(text)));
-    } else if (cache_.kind == KvKind::full) {
+    } else if (!cache_.is_bounded()) {
       for (const double sum : full(texts).sum) mine.sum.push_back(sum);
     } else {
       // The context once where it is the same for all choices, and a copy of its cache for each.
@@ -130,7 +131,7 @@ Generation::Row ChoiceScorer::read(const std::vector<int32_t>& context) {
                       std::equal(shot_ids_.begin(), shot_ids_.end(), context.begin());
   const Generation::Row row = begins ? session_.fork(*shared_) : session_.add();
   session_.feed(row, std::span(context).subspan(begins ? shot_ids_.size() : 0));
-  if (cache_.kind == KvKind::h2o && kept_.empty()) {
+  if (cache_.by_score() && kept_.empty()) {
     const KvCacheShape shape = model_.cache_shape();
     for (int64_t layer = 0; layer < shape.layers; ++layer) {
       std::vector<int>& heads = kept_.emplace_back(context.size());

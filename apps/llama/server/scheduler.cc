@@ -1,3 +1,4 @@
+// A turn: admit who waits, read a chunk of one prompt, decode a token for all, drop who has left.
 #include "apps/llama/server/scheduler.h"
 
 #include <algorithm>
@@ -75,7 +76,7 @@ bool Scheduler::idle() const {
   return waiting_.empty() && metrics_.running == 0;
 }
 
-// Whether nobody wants the choice any more. Who waited too long is told.
+// Whether nobody wants the choice any more. Who waited too long gets a message.
 bool Scheduler::over(const Exchange& exchange, size_t choice, const std::shared_ptr<Exchange>& to) {
   const bool late = Clock::now() > exchange.deadline();
   if (!late && !exchange.cancelled()) return false;
@@ -105,7 +106,7 @@ void Scheduler::drop_the_left() {
 void Scheduler::place(Slot& slot, const std::vector<int32_t>& prompt, bool reuse) {
   Slot* best = nullptr;
   size_t shared = 0;
-  if (reuse && options_.cache.kind == KvKind::full)
+  if (reuse && !options_.cache.is_bounded())
     for (Slot& other : slots_) {
       const size_t n = other.row ? std::min(common(other.seen, prompt), prompt.size() - 1) : 0;
       if (n > shared || (n == shared && n > 0 && &other == &slot)) best = &other, shared = n;
@@ -117,7 +118,7 @@ void Scheduler::place(Slot& slot, const std::vector<int32_t>& prompt, bool reuse
   } else if (best != &slot) {
     shared = 0;
   }
-  if (slot.row && options_.cache.kind != KvKind::full) {
+  if (slot.row && options_.cache.is_bounded()) {
     generation_.remove(*slot.row);
     slot.row.reset();
   }
@@ -198,7 +199,7 @@ void Scheduler::score_chunk(Slot& slot, std::span<const int32_t> ids) {
 size_t Scheduler::read_chunk(Slot& slot, size_t most) {
   Running& r = *slot.running;
   const std::span<const int32_t> left = std::span(r.job.prompt).subspan(r.fed);
-  size_t n = options_.cache.kind == KvKind::full ? std::min(most, left.size()) : left.size();
+  size_t n = options_.cache.is_bounded() ? left.size() : std::min(most, left.size());
   if (r.job.score_prompt && left.size() > 1) {
     n = std::min({n, kScoredChunk, left.size() - 1});
     score_chunk(slot, left.first(n));

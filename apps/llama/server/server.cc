@@ -1,3 +1,4 @@
+// Routes over cpp-httplib; a handler hands over jobs and waits for their events.
 #include "apps/llama/server/server.h"
 
 #include <ctime>
@@ -205,7 +206,7 @@ Job Server::job(const Wanted& wanted, const char* field, std::vector<int32_t> pr
 
 void Server::complete(const std::string& body, Response& response) {
   CompletionRequest request = parse_completion(body);
-  if (request.echo && request.top >= 0 && scheduler_.options().cache.kind != KvKind::full)
+  if (request.echo && request.top >= 0 && scheduler_.options().cache.is_bounded())
     throw ApiError(400, "echo with logprobs: only by a server with --kv full", "echo",
                    "unsupported_field");
   if (std::ssize(request.prompts) * request.n > scheduler_.options().queue)

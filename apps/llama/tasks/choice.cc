@@ -118,11 +118,11 @@ Summary summarize(const std::string& task, const KvCacheOptions& cache,
   Summary s;
   s.ours.set("task", task);
   const JsonObject named = cache_json(cache);
-  s.ours.set("kv", kv_kind_name(cache));
-  if (cache.kind == KvKind::full)
-    s.ours.set_null("kv_budget");
-  else
+  s.ours.set("kv", cache.kind);
+  if (cache.is_bounded())
     s.ours.set("kv_budget", kv_budget_text(cache));
+  else
+    s.ours.set_null("kv_budget");
   s.ours.set("n", samples.size()).set("cache", named);
   s.lm_eval.set("name", task).set("alias", task).set("sample_len", samples.size());
   for (const std::string& metric : kMetrics) {
@@ -235,8 +235,7 @@ Outcome choice(const Options& options, SharedModel& shared) {
     results.push_back(s.ours);
     const bool is_only = caches.size() == 1;
     for_lm_eval.emplace_back(
-        is_only ? task : concat(task, "_", kv_kind_name(cache), "_", kv_budget_text(cache)),
-        s.lm_eval);
+        is_only ? task : concat(task, "_", cache.kind, "_", kv_budget_text(cache)), s.lm_eval);
   }
   const auto counts = sum_over_ranks(
       {static_cast<double>(cut), static_cast<double>(one_token), static_cast<double>(choices)});
@@ -246,7 +245,7 @@ Outcome choice(const Options& options, SharedModel& shared) {
     log_warning(cut, " of ", choices, " texts were longer than the model's context of ",
                 opened.model->context(), " and lost their beginnings");
   const bool drops = std::any_of(caches.begin(), caches.end(), [](const KvCacheOptions& cache) {
-    return cache.kind != KvKind::full && cache.mode == KvMode::drop;
+    return cache.is_bounded() && cache.mode == KvMode::drop;
   });
   if (drops && one_token > 0)
     log_info(one_token, " of ", choices,
