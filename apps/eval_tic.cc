@@ -14,7 +14,7 @@
 #include "apps/tic/evaluate.h"
 #include "apps/tic/image_data.h"
 #include "apps/tic/judgement_pictures.h"
-#include "apps/tic/model_folder.h"
+#include "apps/tic/model_choice.h"
 #include "apps/tic/results_file.h"
 #include "data/cue_task.h"
 #include "data/image_subset.h"
@@ -69,9 +69,7 @@ OptionTable make_table() {
       .required();
   table.add("data.val_split", "--val-split", "",
             "folder below --data-dir (default: val, else test, else --data-dir itself)");
-  table.add_optional<std::string>("model.checkpoint", "--checkpoint", "model folder or run")
-      .required();
-  table.add("model.use_ema", "--use-ema", false, "the averaged weights");
+  add_checkpoint_options(table);
   table.add("data.img_size", "--img-size", std::vector<std::string>{},
             "sizes, e.g. 160,224,224x320 (default: the model's)");
   table
@@ -221,8 +219,7 @@ JsonObject result_of(const Accuracy& a, const Size& size) {
 }
 
 Outcome run(const Options& options) {
-  LoadedTic loaded = load_tic(options.get<std::string>("model.checkpoint"),
-                              options.get<bool>("model.use_ema"), device_of(options));
+  LoadedTic loaded = checkpoint_model(options, device_of(options));
   if (options.has("data.crop_pct"))
     loaded.description.crop_pct = options.get<float>("data.crop_pct");
   TicDescription& description = loaded.description;

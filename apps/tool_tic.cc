@@ -15,15 +15,11 @@ namespace {
 OptionTable info_table() {
   OptionTable table("tool_tic info",
                     "Parameters and multiply-adds (MACs) of a model, by image size.");
-  add_tic_architecture(table);
-  const std::vector<std::string> preset_and_changes = table.keys();
-  table.add_optional<std::string>("model.checkpoint", "--checkpoint",
-                                  "model folder or run, instead of a preset and its changes");
+  add_architecture_choice(table);
   table
       .add("model.img_size", "--img-size", std::vector<int>{},
            "sizes (default: 224,384,512,1024; tic-n: 32)")
       .range(1, 1 << 14);
-  for (const std::string& key : preset_and_changes) table.at(key).not_with("model.checkpoint");
   table.add_common_without(true, true);
   return table;
 }

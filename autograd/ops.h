@@ -14,7 +14,7 @@ namespace mullion {
 struct AttentionPattern;  // tensor/attention_pattern.h
 struct MsaConvGeometry;   // tensor/kernel_args/msa_conv.h
 
-// --- ops/elementwise.cc -------------------------------------------------------------------------
+// --- ops/elementwise.cc: results of x's shape ----------------------------------------------------
 Tensor neg(const Tensor& x);
 Tensor exp(const Tensor& x);
 Tensor log(const Tensor& x);
@@ -37,8 +37,11 @@ Tensor swiglu(const Tensor& gate, const Tensor& up);
 
 // --- ops/shape.cc: the same elements in another arrangement -------------------------------------
 Tensor reshape(const Tensor& x, Shape shape);  // one size may be -1
+// Axis i of the result is axis axes[i] of x.
 Tensor permute(const Tensor& x, const std::vector<int>& axes);
+// The places begin to end, without it, of an axis; the other sizes stay.
 Tensor slice(const Tensor& x, int axis, int64_t begin, int64_t end);
+// One behind the other along an axis; their other sizes are equal.
 Tensor concat(const std::vector<Tensor>& parts, int axis);
 // y[.., i, ..] = x[.., (i - shift) mod n, ..] along the axis, as torch.roll
 Tensor roll(const Tensor& x, int axis, int64_t shift);
@@ -48,6 +51,7 @@ Tensor cast(const Tensor& x, DType dtype);
 
 // --- ops/reduce.cc ------------------------------------------------------------------------------
 Tensor sum(const Tensor& x);  // all elements, to a scalar
+// Over one axis, which goes or, with keep_axis, stays with size 1.
 Tensor sum(const Tensor& x, int axis, bool keep_axis = false);
 Tensor mean(const Tensor& x, int axis, bool keep_axis = false);
 
@@ -90,10 +94,11 @@ std::vector<Tensor> lora_linears(const Tensor& x, const std::vector<Projection>&
                                  double scale, const std::function<Tensor()>& again = {},
                                  const LoraDropout& dropout = {});
 
-// --- ops/norm.cc --------------------------------------------------------------------------------
-Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps);  // over the last axis
+// --- ops/norm.cc: results of x's shape ----------------------------------------------------------
+// Over the last axis of x (.., C); weight and bias (C).
+Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps);
 Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, double eps);
-Tensor softmax(const Tensor& x);  // over the last axis
+Tensor softmax(const Tensor& x);
 // Rotary embedding, half-split: x (B, T, H, D); cos, sin (T, D/2).
 Tensor rope(const Tensor& x, const Tensor& cos, const Tensor& sin);
 // The same where x lies, for an x that neither the caller nor a backward will read again.
@@ -129,9 +134,10 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& targets, double scale);
 // The same against distributions (N, V).
 Tensor soft_cross_entropy(const Tensor& logits, const Tensor& probabilities, double scale);
 // cross_entropy(linear(x, weight), targets, scale) without logits of all N rows at once: rows go
-// through in chunks, and their gradients are made in the same pass. x (N, C), weight (V, C).
+// through in chunks of `chunk_rows`, and their gradients are made in the same pass. x (N, C),
+// weight (V, C).
 Tensor linear_cross_entropy(const Tensor& x, const Weight& weight, const Tensor& targets,
-                            double scale, int64_t chunk_rows = 256);
+                            double scale, int64_t chunk_rows);
 
 // --- ops/random.cc: y is a pure function of x and (seed, stream) --------------------------------
 // Elements zeroed with probability p, the others divided by 1 - p.

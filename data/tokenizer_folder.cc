@@ -300,15 +300,6 @@ class Folder {
   std::set<int32_t> normalized_;
 };
 
-// By its first bytes: a hub's cache has blobs without an extension.
-bool is_gguf(const path& file) {
-  const auto bytes = open_file(file);
-  char magic[4] = {};
-  bytes->read_at(0, std::as_writable_bytes(std::span(magic))
-                        .first(std::min<uint64_t>(bytes->size(), sizeof(magic))));
-  return file.extension() == ".gguf" || std::string_view(magic, 4) == "GGUF";
-}
-
 TokenizerParts read_parts(const path& file) {
   if (is_directory(file)) return Folder(file).parts();
   if (is_gguf(file)) return tokenizer_parts(GgufFile(file));

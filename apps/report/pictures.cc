@@ -6,7 +6,6 @@
 #include "apps/report/sections.h"
 #include "apps/tic/image_data.h"
 #include "autograd/ops.h"
-#include "data/decode.h"
 #include "data/image_folder.h"
 #include "tensor/attention_pattern.h"
 
@@ -87,23 +86,18 @@ void add_predictions(Document& document, const RunRecord& run, const std::filesy
   tell_of(folder);
   const EvalTransform transform = d.transform(d.img_size, d.img_size);
   NoGrad no_grad;
-  TransformScratch scratch;
   std::vector<Picture> pictures;
   int64_t right = 0;
   for (const int64_t index : spread(folder.size(), count)) {
-    std::vector<uint8_t> bytes;
-    read_regular_file(folder.path(index), bytes);
-    const EncodedImage encoded(bytes, folder.path(index), {}, d.exif);
-    const Tensor input = Tensor::empty({1, transform.height, transform.width, 3});
-    apply(transform, encoded, scratch, input.data<float>());
-    const auto p = softmax((*loaded.model)(input)).to_vector<float>();
+    const PictureFile picture(folder.path(index), d.exif);
+    const auto p = softmax((*loaded.model)(picture.input(transform))).to_vector<float>();
     const auto best = static_cast<size_t>(std::max_element(p.begin(), p.end()) - p.begin());
     const auto truth = static_cast<size_t>(folder.label(index));
     right += best == truth;
     std::string caption = d.shown(best) + " " + short_number(std::round(100 * p[best])) + " %";
     if (best != truth) caption += ", is " + d.shown(truth);
     Image shown;
-    encoded.decode(shown);
+    picture.encoded.decode(shown);
     pictures.push_back({std::move(shown), caption, best != truth});
   }
   document.heading(3, "Predictions of " + run.name);

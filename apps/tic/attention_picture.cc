@@ -5,7 +5,7 @@
 #include "apps/options/device.h"
 #include "apps/tic/heat.h"
 #include "apps/tic/image_data.h"
-#include "apps/tic/model_folder.h"
+#include "apps/tic/model_choice.h"
 #include "apps/tic/tool_verbs.h"
 #include "data/png.h"
 #include "tensor/io/file_place.h"
@@ -19,9 +19,7 @@ constexpr int kShown = 224;  // pixels: smaller pictures are enlarged to at leas
 
 OptionTable attention_table() {
   OptionTable table("tool_tic attention", "Where a pixel of an image looks, laid over the image.");
-  table.add_optional<std::string>("model.checkpoint", "--checkpoint", "model folder or run")
-      .required();
-  table.add("model.use_ema", "--use-ema", false, "the averaged weights");
+  add_checkpoint_options(table);
   table.add_optional<fs::path>("data.image", "IMAGE", "a JPEG or PNG file").required();
   table.add_optional<int>("data.img_size", "--img-size", "side of the centre crop, pixels")
       .range(1, kMostImageSide);
@@ -57,17 +55,11 @@ Image picture_of(const Tensor& input, int side, const Normalization& n) {
 Outcome draw_attention(const Options& o) {
   const auto output = o.get<fs::path>("attention.output");
   check_file_place(output);  // before the work
-  const LoadedTic loaded =
-      load_tic(o.get<std::string>("model.checkpoint"), o.get<bool>("model.use_ema"), device_of(o));
+  const LoadedTic loaded = checkpoint_model(o, device_of(o));
   const TicDescription& d = loaded.description;
   const int side = o.has("data.img_size") ? o.get<int>("data.img_size") : d.img_size;
-  std::vector<uint8_t> bytes;
-  const std::string file = o.get<std::string>("data.image");
-  read_regular_file(file, bytes);
-  const Tensor input = Tensor::empty({1, side, side, 3});
-  TransformScratch scratch;
-  apply(d.transform(side, side), EncodedImage(bytes, file, {}, exif_of(o, d)), scratch,
-        input.data<float>());
+  const Tensor input =
+      PictureFile(o.get<std::string>("data.image"), exif_of(o, d)).input(d.transform(side, side));
   const std::vector<int64_t> at = pixel_of(o, side);
   const auto layer = o.get<int64_t>("attention.layer");
   const Tensor seen = loaded.model->attention_from(raw::to_device(input, loaded.model->device()),

@@ -1,3 +1,4 @@
+// Splits found and opened, notes counted and said once, pictures made and shown.
 #include "apps/tic/image_data.h"
 
 #include <algorithm>
@@ -101,6 +102,24 @@ JsonObject not_taken(const ImageSource& source) {
   return kinds;
 }
 
+namespace {
+std::vector<uint8_t> bytes_of(const std::string& path) {
+  std::vector<uint8_t> bytes;
+  read_regular_file(path, bytes);
+  return bytes;
+}
+}  // namespace
+
+PictureFile::PictureFile(const std::string& path, ExifUse exif)
+    : bytes(bytes_of(path)), encoded(bytes, path, {}, exif) {}
+
+Tensor PictureFile::input(const EvalTransform& transform) const {
+  thread_local TransformScratch scratch;
+  const Tensor x = Tensor::empty({1, transform.height, transform.width, 3});
+  apply(transform, encoded, scratch, x.data<float>());
+  return x;
+}
+
 Image preview(const Batch& batch, const SampleShape& shape, const Normalization& n) {
   const int across = std::max(1, static_cast<int>(std::ceil(std::sqrt(batch.count))));
   const int down = (batch.count + across - 1) / across;
@@ -128,7 +147,7 @@ void write_preview(const std::string& path, const Batch& batch, const SampleShap
 
 void NoteTeller::tell(const std::vector<NoteCount>& counts) {
   for (const NoteCount& c : counts)
-    if (told_.insert(c.note).second) log_warning(printable(c.example), ": ", to_text(c.note));
+    if (logged_.insert(c.note).second) log_warning(printable(c.example), ": ", to_text(c.note));
 }
 
 void NoteTeller::tell_totals(const std::vector<NoteCount>& counts, const std::string& what) const {

@@ -44,6 +44,16 @@ Image preview(const Batch& batch, const SampleShape& shape, const Normalization&
 void write_preview(const std::string& path, const Batch& batch, const SampleShape& shape,
                    const Normalization& normalization);
 
+// A picture's file and what a model sees of it.
+struct PictureFile {
+  PictureFile(const std::string& path, ExifUse exif);
+  PictureFile(const PictureFile&) = delete;
+  // (1, height, width, 3), normalised, on the CPU.
+  Tensor input(const EvalTransform& transform) const;
+  std::vector<uint8_t> bytes;
+  EncodedImage encoded;  // of `bytes`
+};
+
 // Says each kind of note once, at the first picture that has it, and how many had it at the end.
 class NoteTeller {
  public:
@@ -52,7 +62,7 @@ class NoteTeller {
   void tell_totals(const std::vector<NoteCount>& counts, const std::string& what) const;
 
  private:
-  std::set<ImageNote> told_;
+  std::set<ImageNote> logged_;
 };
 // {"EXIF orientation ignored ...": 12}
 JsonObject notes_of(const std::vector<NoteCount>& counts);

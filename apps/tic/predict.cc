@@ -10,7 +10,7 @@
 #include "apps/program/log.h"
 #include "apps/tic/class_names.h"
 #include "apps/tic/image_data.h"
-#include "apps/tic/model_folder.h"
+#include "apps/tic/model_choice.h"
 #include "apps/tic/tool_verbs.h"
 #include "autograd/ops.h"
 #include "data/decode.h"
@@ -68,8 +68,7 @@ class Predictor {
  public:
   explicit Predictor(const Options& options)
       : options_(options),
-        loaded_(load_tic(options.get<std::string>("model.checkpoint"),
-                         options.get<bool>("model.use_ema"), device_of(options))),
+        loaded_(checkpoint_model(options, device_of(options))),
         exif_(exif_of(options, loaded_.description)) {
     const TicDescription& d = loaded_.description;
     const int size = options.has("data.img_size") ? options.get<int>("data.img_size") : d.img_size;
@@ -84,13 +83,10 @@ class Predictor {
   }
 
   JsonObject image(const std::string& file) {
-    std::vector<uint8_t> bytes;
-    read_regular_file(file, bytes);
-    const Tensor input = Tensor::empty({1, transform_.height, transform_.width, 3});
-    const EncodedImage encoded(bytes, file, {}, exif_);
-    apply(transform_, encoded, scratch_, input.data<float>());
-    const auto p = softmax((*loaded_.model)(raw::to_device(input, loaded_.model->device())))
-                       .to_vector<float>();
+    const PictureFile picture(file, exif_);
+    const Tensor input = raw::to_device(picture.input(transform_), loaded_.model->device());
+    const auto p = softmax((*loaded_.model)(input)).to_vector<float>();
+    const EncodedImage& encoded = picture.encoded;
     JsonObject result;
     result.set("file", file);
     tell(result, file, p);
@@ -141,7 +137,6 @@ class Predictor {
   LoadedTic loaded_;
   ExifUse exif_;
   EvalTransform transform_;
-  TransformScratch scratch_;
   size_t top_ = 0;
   bool named_ = false;
   std::string csv_ = "file,rank,class,probability";
@@ -149,9 +144,7 @@ class Predictor {
 
 OptionTable predict_table() {
   OptionTable table("tool_tic predict", "The most likely classes of images.");
-  table.add_optional<std::string>("model.checkpoint", "--checkpoint", "model folder or run")
-      .required();
-  table.add("model.use_ema", "--use-ema", false, "the averaged weights");
+  add_checkpoint_options(table);
   table.add_optional<int>("data.img_size", "--img-size", "side of the centre crop, pixels")
       .range(1, kMostImageSide);
   table

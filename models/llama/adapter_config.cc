@@ -36,11 +36,6 @@ bool is_one_of(std::string_view name, const std::string_view (&names)[N]) {
   return std::find(std::begin(names), std::end(names), name) != std::end(names);
 }
 
-bool is_off(const Json& value) {
-  return value.is_null() || value == false || value == "" ||
-         ((value.is_array() || value.is_object()) && value.empty());
-}
-
 std::string shown(const Json& value) { return value.dump().substr(0, 60); }
 
 bool ends_in_name(std::string_view module, std::string_view name) {

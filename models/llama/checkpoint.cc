@@ -95,15 +95,6 @@ void untie_where_head_differs(LlamaCheckpoint& checkpoint, const std::string& fi
              ": tie_word_embeddings is true, but the weights have an lm_head.weight with "
              "other values than the embedding; it is used, and the model is not tied"));
 }
-
-bool is_gguf(const std::filesystem::path& path) {
-  if (path.extension() == ".gguf") return true;
-  const auto file = open_file(path);
-  char magic[4] = {};
-  if (file->size() < 4) return false;
-  file->read_at(0, std::as_writable_bytes(std::span(magic)));
-  return std::memcmp(magic, "GGUF", 4) == 0;
-}
 }  // namespace
 
 std::unique_ptr<TensorSource> hf_view(std::shared_ptr<const GgufFile> gguf,

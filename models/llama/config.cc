@@ -56,11 +56,6 @@ int64_t size_field_or(const Json& json, const std::string& file, const char* key
   return static_cast<int64_t>(get_uint_or(json, file, key, max, static_cast<uint64_t>(otherwise)));
 }
 
-bool is_off(const Json& value) {
-  return value.is_null() || value == false || value == "" ||
-         ((value.is_array() || value.is_object()) && value.empty());
-}
-
 void check_architecture(const Json& json, const std::string& file) {
   const std::string type = get_string_or(json, file, "model_type", "llama");
   CHECK_AS(Fault::bad_file, type == "llama", file, ": model_type \"", type,

@@ -81,6 +81,15 @@ std::string names_of_types() {
 }
 }  // namespace
 
+bool is_gguf(const std::filesystem::path& path) {
+  if (path.extension() == ".gguf") return true;
+  const auto file = open_file(path);
+  char magic[4] = {};
+  if (file->size() < 4) return false;
+  file->read_at(0, std::as_writable_bytes(std::span(magic)));
+  return std::memcmp(magic, "GGUF", 4) == 0;
+}
+
 uint32_t ggml_type_of(StoredType type) {
   for (const auto& [number, stored] : kTypes)
     if (stored == type) return number;

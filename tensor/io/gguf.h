@@ -36,6 +36,9 @@ enum class GgufType : uint32_t {
 // The number of a tensor's type in the file; an error for those that GGUF has no number for.
 uint32_t ggml_type_of(StoredType type);
 
+// By its name or its first bytes: a hub's cache has blobs without an extension.
+bool is_gguf(const std::filesystem::path& path);
+
 class GgufFile : public TensorSource {
  public:
   explicit GgufFile(const std::filesystem::path& path);

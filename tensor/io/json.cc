@@ -113,6 +113,11 @@ const Json* find_field(const Json& object, const std::string& file, std::string_
   return found == object.end() || found->is_null() ? nullptr : &*found;
 }
 
+bool is_off(const Json& value) {
+  return value.is_null() || value == false || value == "" ||
+         ((value.is_array() || value.is_object()) && value.empty());
+}
+
 uint64_t as_uint(const Json& value, const std::string& file, std::string_view what, uint64_t max) {
   if (!value.is_number_integer() || (!value.is_number_unsigned() && value.get<int64_t>() < 0)) {
     wrong(file, what, "an integer of 0 or more", value);

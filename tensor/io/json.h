@@ -31,6 +31,9 @@ void write_json_file(const std::filesystem::path& path, const nlohmann::json& va
 const nlohmann::json* find_field(const nlohmann::json& object, const std::string& file,
                                  std::string_view key);
 
+// null, false, "", [] or {}: what a writer leaves in a field that it does not use.
+bool is_off(const nlohmann::json& value);
+
 // Typed fields. Absent, null or of another type: an error; so are, for integers, a negative or
 // fractional value and one above `max`.
 uint64_t get_uint(const nlohmann::json& object, const std::string& file, std::string_view key,

@@ -1,6 +1,7 @@
 // tool_tic export: a trained model for other programs.
 #include "apps/program/log.h"
 #include "apps/tic/export/tic_onnx.h"
+#include "apps/tic/model_choice.h"
 #include "apps/tic/tool_verbs.h"
 #include "nn/state.h"
 #include "tensor/io/atomic_folder.h"
@@ -19,9 +20,7 @@ constexpr char kTicModel[] =  // tic_model.py
 
 OptionTable export_table() {
   OptionTable table("tool_tic export", "A model for PyTorch or for ONNX.");
-  table.add_optional<std::string>("model.checkpoint", "--checkpoint", "model folder or run")
-      .required();
-  table.add("model.use_ema", "--use-ema", false, "the averaged weights");
+  add_checkpoint_options(table);
   table
       .add("export.format", "--format", "torch",
            "torch: a folder with weights, configuration and tic_model.py, which defines the model; "
@@ -40,9 +39,8 @@ Outcome export_model(const Options& options) {
   const bool onnx = options.get<std::string>("export.format") == "onnx";
   if (onnx) CHECK_AS(Fault::usage, !fs::exists(output), output.string(), ": is there already");
   onnx ? check_file_place(output) : check_folder_place(output);  // before the work
-  const bool ema = options.get<bool>("model.use_ema");
   const auto checkpoint = options.get<std::string>("model.checkpoint");
-  const LoadedTic loaded = load_tic(checkpoint, ema);
+  const LoadedTic loaded = checkpoint_model(options);
   CHECK_AS(Fault::usage, !loaded.description.config.is_global(), tic_folder(checkpoint).string(),
            ": the twin with global attention is there for comparisons and is not exported");
   if (onnx) {
