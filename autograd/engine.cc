@@ -14,7 +14,7 @@
 namespace mullion {
 namespace {
 
-thread_local const LeafWatch::Told* watch = nullptr;
+thread_local const LeafWatch::OnGradient* watch = nullptr;
 thread_local Tensor one;  // of the pass under way; undefined where it began with another gradient
 
 // A pass may run inside another one (autograd/activation_checkpoint.h).
@@ -29,8 +29,9 @@ class Start {
   Tensor before_;
 };
 
-// What goes wrong inside is told with the op: a kernel's name need not say whose backward it was.
-// `recorded` is the op's number, where its closure runs: what that reads must be as it was then.
+// What goes wrong inside is reported with the op: a kernel's name need not say whose backward it
+// was. `recorded` is the op's number, where its closure runs: what that reads must be as it was
+// then.
 template <typename F>
 auto in_backward_of(std::string_view op, uint64_t recorded, F f) {
   const OpScope scope(op, true, recorded);
@@ -65,7 +66,8 @@ void accumulate(GradData& data, const Tensor& g, std::string_view op) {
 
 }  // namespace
 
-LeafWatch::LeafWatch(Told told) : told_(std::move(told)), before_(std::exchange(watch, &told_)) {}
+LeafWatch::LeafWatch(OnGradient on_gradient)
+    : on_gradient_(std::move(on_gradient)), before_(std::exchange(watch, &on_gradient_)) {}
 LeafWatch::~LeafWatch() { watch = before_; }
 
 bool is_one(const Tensor& g) { return one.defined() && one.is_same(g); }

@@ -10,21 +10,21 @@ namespace mullion {
 // and g is 1. Every closure is freed as soon as it has run, so a graph serves one backward.
 void backward(const Tensor& y, const Tensor& g = {});
 
-// While one lives on this thread, it is told of each gradient that a pass, or a pass inside that
+// While one lives on this thread, it is called for each gradient that a pass, or a pass inside that
 // one, has added to a leaf: after the addition, and as often as there are uses of the leaf. So
 // gradients can be sent away while the pass goes on with earlier layers
 // (optim/parallel/rank_sum.h).
 class LeafWatch {
  public:
-  using Told = std::function<void(GradData& leaf)>;
-  explicit LeafWatch(Told told);
+  using OnGradient = std::function<void(GradData& leaf)>;
+  explicit LeafWatch(OnGradient on_gradient);
   ~LeafWatch();
   LeafWatch(const LeafWatch&) = delete;
   LeafWatch& operator=(const LeafWatch&) = delete;
 
  private:
-  Told told_;
-  const Told* before_;
+  OnGradient on_gradient_;
+  const OnGradient* before_;
 };
 
 // For the backward of a loss: whether g is the 1 from which the pass on this thread began, known

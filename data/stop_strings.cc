@@ -1,3 +1,4 @@
+// The longest end of the text that begins a stop string is held back.
 #include "data/stop_strings.h"
 
 #include <algorithm>
@@ -27,9 +28,9 @@ std::string StopStrings::push(std::string_view piece) {
   for (const std::string& stop : stops_)
     for (size_t n = std::min(stop.size() - 1, held_.size()); n > kept; --n)
       if (held_.ends_with(std::string_view(stop).substr(0, n))) kept = n;
-  std::string told = held_.substr(0, held_.size() - kept);
-  held_.erase(0, told.size());
-  return told;
+  std::string shown = held_.substr(0, held_.size() - kept);
+  held_.erase(0, shown.size());
+  return shown;
 }
 
 std::string StopStrings::finish() { return std::exchange(held_, {}); }

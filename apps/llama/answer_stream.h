@@ -16,18 +16,18 @@ class AnswerStream {
       : stream_(tokenizer, decode), stops_(std::move(stops)), lead_(std::move(lead)) {}
 
   // What can be shown now; may be empty.
-  std::string push(int32_t id) { return told(stops_.push(stream_.push(id))); }
+  std::string push(int32_t id) { return show(stops_.push(stream_.push(id))); }
   // The rest, once.
   std::string finish() {
     std::string rest = stops_.push(stream_.finish());
-    return told(rest + stops_.finish());
+    return show(rest + stops_.finish());
   }
   bool at_stop_string() const { return stops_.found(); }
   // All that was shown.
   const std::string& text() const { return text_; }
 
  private:
-  std::string told(std::string piece) {
+  std::string show(std::string piece) {
     if (text_.empty() && !piece.empty() && !lead_.empty()) {
       if (piece.starts_with(lead_)) piece.erase(0, lead_.size());
       lead_.clear();

@@ -1,3 +1,4 @@
+// A turn: the text written anew, compared with what the cache has seen, the rest fed, an answer.
 #include "apps/llama/chat_session.h"
 
 #include <algorithm>
@@ -163,12 +164,12 @@ bool ChatSession::catch_up(const std::function<bool()>& go_on) {
 
 Generated ChatSession::answer(GenerateOptions how) {
   how.before = ids_;
-  const std::function<bool(int32_t)> told = std::move(how.on_token);
+  const std::function<bool(int32_t)> on_token = std::move(how.on_token);
   how.on_token = [&](int32_t id) {
     ids_.push_back(id);
     text_ += tokenizer_.token_bytes(id);
     cuts_.push_back({ids_.size(), text_.size()});
-    return !told || told(id);
+    return !on_token || on_token(id);
   };
   return continue_text(*session_, row_, how);
 }

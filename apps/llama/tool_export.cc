@@ -207,7 +207,7 @@ OptionTable export_table() {
            "type of the matrices; auto: the base's, f32 for a quantised one; hf: f32, f16, bf16")
       .one_of(type_names({"auto"}));
   table.add_optional<fs::path>("output.check", "--check",
-                               "gguf: a text whose perplexity is told before and after");
+                               "gguf: a text whose perplexity is printed before and after");
   add_hf_folder_options(table);
   table.at("output.check").only_with("output.format", {"gguf"}).refused_idle();
   table.at("output.shard_size").only_with("output.format", {"hf"});
@@ -226,7 +226,7 @@ OptionTable quantize_table() {
       .one_of(type_names({}))
       .required();
   table.add_optional<fs::path>("output.check", "--check",
-                               "a text whose perplexity is told before and after");
+                               "a text whose perplexity is printed before and after");
   table.add("output.verify", "--verify", true,
             "read what was written back and compare logits before it is kept");
   return table;

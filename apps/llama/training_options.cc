@@ -29,7 +29,7 @@ void add_model(OptionTable& table) {
   table
       .add("model.grad_checkpointing", "--grad-checkpointing", false,
            "recompute each block in the backward pass: a tenth of the memory, a third more time")
-      .told_on_resume();
+      .logged_on_resume();
   table
       .add("model.recompute_mlp", "--recompute-mlp", "auto",
            "recompute norms and the inside of most MLPs: 0.6 of the memory, a twentieth more time; "

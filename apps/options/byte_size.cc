@@ -1,3 +1,4 @@
+// A number and a unit; the product is checked against 64 bits.
 #include "apps/options/byte_size.h"
 
 #include <charconv>

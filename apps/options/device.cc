@@ -1,3 +1,4 @@
+// A device by its name, whether it is there; the settings of the process that go with it.
 #include "apps/options/device.h"
 
 #include "apps/program/rank_lines.h"

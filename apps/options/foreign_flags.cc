@@ -1,3 +1,4 @@
+// A table from the flags of other tools to ours, for suggestions only.
 #include "apps/options/foreign_flags.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// Three rows of the table of distances; a name that is too far away is no suggestion.
 #include "apps/options/nearest.h"
 
 #include <algorithm>

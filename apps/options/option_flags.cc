@@ -291,13 +291,13 @@ ParsedOptions parse_options(const OptionTable& declared,
     for (const auto& [key, value] : values) options.set(key, value, "flag");
     return options;
   };
-  std::vector<std::string> keys = table->keys(), told;
+  std::vector<std::string> keys = table->keys(), messages;
   const Options all = with_keys(Options(table), keys);
   for (const auto& [key, flag] : replaced_keys(*table, values)) {
     std::erase(keys, key);
     if (!all.is_default(key))
-      told.push_back(concat(all.source(key), ": ", key, " = ", toml_text(all.value(key)),
-                            " gives way to ", flag));
+      messages.push_back(concat(all.source(key), ": ", key, " = ", toml_text(all.value(key)),
+                                " gives way to ", flag));
   }
   const auto layered = [&](const Options& options) { return with_keys(options, keys); };
   Options options = layered(Options(table));
@@ -310,7 +310,7 @@ ParsedOptions parse_options(const OptionTable& declared,
                                        ", which was ",
                                        below.has(spec.key) ? toml_text(then) : "unset"));
   }
-  options.notes.insert(options.notes.begin(), told.begin(), told.end());
+  options.notes.insert(options.notes.begin(), messages.begin(), messages.end());
   if (controls.print_config) return {std::nullopt, options.to_toml()};
   options.json = controls.json;
   options.dry_run = controls.dry_run;

@@ -1,4 +1,5 @@
-// Options that change nothing beside the others are told: scripts give all programs the same ones.
+// Options that change nothing beside the others are logged: scripts give all programs the same
+// ones.
 #include <algorithm>
 
 #include "apps/options/flag_words.h"

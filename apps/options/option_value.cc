@@ -1,3 +1,4 @@
+// One variant of kinds; reading, printing and limits each visit it once.
 #include "apps/options/option_value.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// The table's rows and the values over them; flags, TOML, printing and use have files of their own.
 #include "apps/options/options.h"
 
 #include <algorithm>
@@ -43,7 +44,7 @@ OptionSpec& OptionSpec::free_on_resume() {
   return *this;
 }
 
-OptionSpec& OptionSpec::told_on_resume() {
+OptionSpec& OptionSpec::logged_on_resume() {
   same_results = true;
   return *this;
 }

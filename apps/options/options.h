@@ -31,7 +31,7 @@ struct UseRule {
   std::vector<std::string> values;  //   one of these; none: any but unset, empty, 0 and false
   bool inverted = false;            //   used where that does not hold
   std::function<bool(const Options&)> holds = nullptr;  // by this, where there is no key
-  std::string why_not = "";                             // and told in these words
+  std::string why_not = "";                             // and logged in these words
 };
 
 struct OptionSpec {
@@ -55,10 +55,10 @@ struct OptionSpec {
   OptionSpec& indexed();  // of one_of: each also as "choice:3"
   OptionSpec& required();
   OptionSpec& free_on_resume();
-  OptionSpec& told_on_resume();  // same_results
-  OptionSpec& whole();           // is_whole
-  OptionSpec& any_integer();     // of seeds: none is too large
-  OptionSpec& refused_idle();    // must_count: who gives it wants something else than what happens
+  OptionSpec& logged_on_resume();  // same_results
+  OptionSpec& whole();             // is_whole
+  OptionSpec& any_integer();       // of seeds: none is too large
+  OptionSpec& refused_idle();  // must_count: who gives it wants something else than what happens
   // The option counts only where another one has (has not) one of these values; without values,
   // where it is (is not) set.
   OptionSpec& only_with(std::string key, std::vector<std::string> values = {});
@@ -125,7 +125,7 @@ class OptionTable {
   // Adds --seed, --threads and --device, where the program has not declared them itself.
   void add_common();
   // add_common() for a program in which nothing is random, or that computes on the CPU alone: the
-  // option stands there as everywhere, and is told where it would ask for something.
+  // option stands there as everywhere, and is logged where it would ask for something.
   void add_common_without(bool seed, bool device);
 
   const std::string& program() const { return program_; }

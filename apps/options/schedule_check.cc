@@ -1,3 +1,4 @@
+// The lengths of warmup and decay against the steps that the run will make.
 #include "apps/options/schedule_check.h"
 
 #include "tensor/check.h"

@@ -11,7 +11,7 @@ namespace mullion {
 // above the highest.
 void check_rates(const Schedule& schedule);
 // What may be meant but seldom is, with its numbers: a rate of 0, a highest rate that is never
-// reached. Lengths are told in epochs as well, where there are some.
+// reached. Lengths are given in epochs as well, where there are some.
 std::vector<std::string> schedule_warnings(const Schedule& schedule, int64_t steps_per_epoch = 0);
 
 }  // namespace mullion

@@ -1,3 +1,4 @@
+// fork(), exec() and a pipe for stdout; the child dies with its parent.
 #include "apps/reproduce/child.h"
 
 #include <fcntl.h>
@@ -62,11 +63,11 @@ ChildResult run_child(const std::filesystem::path& program,
   CHECK(child > 0, "no process: ", std::strerror(errno));
 
   std::string text;
-  bool told = false;
+  bool signalled = false;
   while (true) {
-    if (!told && stop_requested()) {
+    if (!signalled && stop_requested()) {
       ::kill(child, SIGTERM);
-      told = true;
+      signalled = true;
     }
     pollfd ready{.fd = ends[0], .events = POLLIN, .revents = 0};
     if (::poll(&ready, 1, kPollMilliseconds) <= 0) continue;

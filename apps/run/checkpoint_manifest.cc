@@ -123,12 +123,13 @@ std::string CheckpointInfo::read(const std::string& name) const {
 }
 
 void check_identity(const CheckpointInfo& stored, const Identity& now,
-                    const std::vector<std::string>& allowed, const std::vector<std::string>& told) {
+                    const std::vector<std::string>& allowed,
+                    const std::vector<std::string>& logged) {
   std::map<std::string, std::pair<std::string, std::string>> values;
   for (const auto& [name, value] : stored.identity) values[name].first = value;
   for (const auto& [name, value] : now) values[name].second = value;
   for (const std::string& name : allowed) values.erase(name);
-  for (const std::string& name : told) {
+  for (const std::string& name : logged) {
     const auto& [before, after] = values[name];
     // A checkpoint of before there was such an option says nothing of it.
     if (!before.empty() && !after.empty() && before != after)

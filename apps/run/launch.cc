@@ -1,3 +1,4 @@
+// One row of variables a launcher, tried from the outermost in; contradictions are errors.
 #include "apps/run/launch.h"
 
 #include <sched.h>

@@ -1,3 +1,4 @@
+// A smoothed loss near ln n for many steps, or many evaluations at chance.
 #include "apps/run/learning_watch.h"
 
 #include <cmath>

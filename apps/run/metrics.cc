@@ -1,3 +1,4 @@
+// Files that are appended to line by line, and cut back to the step that a run resumes from.
 #include "apps/run/metrics.h"
 
 #include <fcntl.h>

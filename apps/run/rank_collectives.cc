@@ -1,3 +1,4 @@
+// What each rank can do, gathered; the way that all can go, or the reasons why not.
 #include "apps/run/rank_collectives.h"
 
 #include "apps/options/device.h"

@@ -1,3 +1,4 @@
+// Sums over the sizes of weights, for each way of sharing.
 #include "apps/run/rank_plan.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// One group for the process; questions to all ranks, and the end that tells the others why.
 #include "apps/run/ranks.h"
 
 #include <algorithm>

@@ -1,5 +1,5 @@
 // The ranks of this program: one process and one device each, started by mpirun, srun or torchrun
-// (launch.h). A process that nobody has started so is alone, and everything is as ever.
+// (launch.h). A process that nobody has started so is the only one.
 #pragma once
 #include <cstring>
 #include <functional>

@@ -177,7 +177,7 @@ CheckpointInfo CheckpointStore::save(const CheckpointRequest& request) {
   }
   verified_.insert(info.folder);
   failed_ = 0;
-  // The checkpoint stands; what follows is housekeeping, and its failures are only told.
+  // The checkpoint stands; what follows is housekeeping, and its failures are only logged.
   try {
     replace_link(run_ / "last", info.folder.filename().string());
     retire();

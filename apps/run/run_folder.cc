@@ -1,3 +1,4 @@
+// The checks before a run, the lock by flock(), then the files that say how to repeat it.
 #include "apps/run/run_folder.h"
 
 #include <fcntl.h>

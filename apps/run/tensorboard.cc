@@ -1,3 +1,4 @@
+// Protobuf fields by hand, a record at a time, flushed as it is written.
 #include "apps/run/tensorboard.h"
 
 #include <unistd.h>

@@ -1,3 +1,4 @@
+// A measured rate of products turns arithmetic into hours; all in words people use.
 #include "apps/run/training_plan.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// Each figure goes to the three forms in one place; history is kept for the checkpoints.
 #include "apps/run/training_record.h"
 
 #include <chrono>

@@ -1,3 +1,4 @@
+// The loop around a trainer's step: resume, log, evaluate, save, stop; what ranks agree on.
 #include "apps/run/training_run.h"
 
 #include <cmath>
@@ -24,7 +25,7 @@ double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
-// What is agreed upon between steps: a rank that is lost there is told with the step before.
+// What is agreed upon between steps: a rank that is lost there is reported with the step before.
 template <typename Agreement>
 auto after_step(int64_t step, const Agreement& agreement) {
   try {
@@ -74,8 +75,16 @@ bool plans_for_others(const Options& options) {
   return options.dry_run && options.get<int64_t>("run.ranks") > 0;
 }
 
+RunLimits::RunLimits(const Options& options)
+    : log_every(options.get<int64_t>("log.every")),
+      eval_every(options.get<int64_t>("eval.every")),
+      save_every(options.get<int64_t>("save.every")),
+      max_skipped(options.get<int64_t>("train.max_skipped")),
+      max_minutes(options.get<double>("train.max_minutes")) {}
+
 TrainingRun::TrainingRun(const Options& options, RunSettings settings)
     : options_(options),
+      limits_(options),
       settings_(std::move(settings)),
       record_(settings_.plan, settings_.rate),
       watch_(settings_.guess_loss, settings_.warmup_steps),
@@ -123,11 +132,11 @@ void TrainingRun::open_folder() {
 }
 
 void TrainingRun::restore() {
-  std::vector<std::string> told;
+  std::vector<std::string> logged;
   for (const OptionSpec& spec : options_.table().specs())
-    if (spec.same_results) told.push_back(spec.key);
+    if (spec.same_results) logged.push_back(spec.key);
   check_identity(*checkpoint_, identity_of(options_, settings_),
-                 options_.get<std::vector<std::string>>("save.allow_mismatch"), told);
+                 options_.get<std::vector<std::string>>("save.allow_mismatch"), logged);
   const std::string file = checkpoint_->path(kStateFile).string();
   const nlohmann::json state = parse_json(checkpoint_->read(kStateFile), file);
   const auto count = [&](const char* key) {
@@ -186,8 +195,7 @@ void TrainingRun::record(const StepReport& r) {
   last_loss_ = r.loss;
   skipped_ += !r.applied;
   skipped_in_a_row_ = r.applied ? 0 : skipped_in_a_row_ + 1;
-  const bool due =
-      every(step_, options_.get<int64_t>("log.every")) || step_ == settings_.plan.total_steps;
+  const bool due = every(step_, limits_.log_every) || step_ == settings_.plan.total_steps;
   record_.step(step_, r, seconds, memory_use(settings_.device).peak, due);
   if (step_ > first_step_ + 1) measured_seconds_ += seconds;
   tell_time();
@@ -197,20 +205,21 @@ void TrainingRun::record(const StepReport& r) {
     log_warning("step ", step_, ": loss ", r.loss, ", gradient norm ", r.grad_norm, ": left out, ",
                 skipped_in_a_row_, " in a row");
   }
-  const auto allowed = options_.get<int64_t>("train.max_skipped");
-  CHECK_AS(Fault::diverged, skipped_in_a_row_ <= allowed, "diverged: ", skipped_in_a_row_,
-           " steps in a row had a loss or gradient that is not finite; --max-skipped is ", allowed);
+  CHECK_AS(Fault::diverged, skipped_in_a_row_ <= limits_.max_skipped,
+           "diverged: ", skipped_in_a_row_,
+           " steps in a row had a loss or gradient that is not finite; ", "--max-skipped is ",
+           limits_.max_skipped);
   CHECK_AS(Fault::diverged, step_ < settings_.plan.total_steps || skipped_in_a_row_ < 2,
            "diverged: the training ends with ", skipped_in_a_row_,
            " steps in a row whose loss or gradient is not finite");
-  const auto minutes = options_.get<double>("train.max_minutes");
-  if (minutes > 0 && seconds_since(begin_) > 60 * minutes) request_stop("--max-minutes");
+  if (limits_.max_minutes > 0 && seconds_since(begin_) > 60 * limits_.max_minutes)
+    request_stop("--max-minutes");
 }
 
 bool TrainingRun::evaluation_due() const {
   if (step_ == evaluated_step_ || step_ == 0) return false;
   if (evaluation_pending_) return true;  // a signal ended it; first thing when the run goes on
-  return every(step_, options_.get<int64_t>("eval.every")) || step_ == settings_.plan.total_steps;
+  return every(step_, limits_.eval_every) || step_ == settings_.plan.total_steps;
 }
 
 void TrainingRun::evaluate(const std::function<Evaluation()>& evaluation,
@@ -269,7 +278,7 @@ bool TrainingRun::save_due() {
     return any[0] > 0;
   });
   if (saved_step_ == step_ || step_ == 0) return false;
-  return asked || stopping_ || every(step_, options_.get<int64_t>("save.every")) ||
+  return asked || stopping_ || every(step_, limits_.save_every) ||
          step_ == settings_.plan.total_steps;
 }
 
@@ -287,7 +296,7 @@ namespace {
 std::vector<std::string> write_parts(const TrainingState& training, const std::string& folder) {
   const std::string place = text_of_first_rank(folder);
   if (place.empty()) return {};
-  // A disk that refuses one rank is told to all of them, when all have written or tried to.
+  // A disk that refuses one rank is an error of all of them, when all have written or tried to.
   constexpr char kRefused = '!';
   std::string names;
   try {

@@ -56,6 +56,14 @@ struct RunSettings {
   Device device;             // whose memory the metrics tell of
 };
 
+// The options that are asked after every step.
+struct RunLimits {
+  explicit RunLimits(const Options& options);
+  int64_t log_every, eval_every, save_every;  // steps; 0: at the end only
+  int64_t max_skipped;                        // in a row
+  double max_minutes;                         // 0: no limit
+};
+
 class TrainingRun {
   using Clock = std::chrono::steady_clock;
 
@@ -86,8 +94,8 @@ class TrainingRun {
   // Whether another step is to be made: false at the end, or when asked to stop (by a signal,
   // RUN/STOP, --max-minutes); then everything has been saved.
   bool more();
-  // Makes the next step: step(number), in whose errors of memory the number and what to change are
-  // told.
+  // Makes the next step: step(number). Its errors of memory get the number and what to change as a
+  // message.
   StepReport make(const std::function<StepReport(int64_t)>& step);
   // Ends the step. Error(diverged) where too many in a row could not be applied.
   void record(const StepReport& report);
@@ -121,6 +129,7 @@ class TrainingRun {
   void tell_time();
 
   Options options_;
+  RunLimits limits_;
   RunSettings settings_;
   TrainingRecord record_;
   LearningWatch watch_;

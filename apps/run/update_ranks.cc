@@ -1,3 +1,4 @@
+// The options, the checks of what a step can share, and the sharer that fits them.
 #include "apps/run/update_ranks.h"
 
 #include "apps/run/ranks.h"

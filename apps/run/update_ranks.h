@@ -21,7 +21,7 @@ struct SharedStep {
   bool recomputed = false;   // whether the backward pass computes each block again
 };
 // Error(usage) where the ranks that there are, or that a dry run plans for, cannot make such steps.
-// In a process that is alone options of ranks are told to change nothing.
+// In a process that is alone options of ranks are logged to change nothing.
 void check_shared_step(const Options& options, const SharedStep& step);
 // The same for weights that are held in the blocks of their file, of these types; "": none are.
 void check_blocks_stay(const Options& options, const std::string& types);

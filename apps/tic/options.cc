@@ -76,7 +76,7 @@ OptionTable train_tic_table() {
 
   t.add("model.grad_checkpointing", "--grad-checkpointing", false,
         "recompute each block in the backward pass: less memory for a third more time")
-      .told_on_resume();
+      .logged_on_resume();
 
   add_augment_options(t);
   t.add("augment.repeats", "--aug-repeats", 0,

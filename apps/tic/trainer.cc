@@ -1,3 +1,4 @@
+// Step, evaluation and checkpoint of the run, and the commands that it ends with.
 #include "apps/tic/trainer.h"
 
 #include <cmath>
@@ -46,6 +47,8 @@ class Averaged {
 
 TicTrainer::TicTrainer(const Options& options, const TicConfig& config, TicData data)
     : options_(options),
+      batch_(options.get<int64_t>("train.batch_size")),
+      accumulate_(options.get<int64_t>("train.grad_accum_steps")),
       data_(std::move(data)),
       config_(config),
       schedule_(tic_schedule_of(options, data_.train->size())),
@@ -114,7 +117,7 @@ void TicTrainer::start(const std::filesystem::path& run, int64_t step) {
 
 void TicTrainer::tell(const std::vector<std::string>& messages) {
   for (const std::string& message : messages)
-    if (told_.insert(message).second) log_warning(message, "; left out");
+    if (logged_.insert(message).second) log_warning(message, "; left out");
 }
 
 // A loader counts the images of its rank alone. In another pass over them they are other ranks'.
@@ -132,18 +135,18 @@ void TicTrainer::check_bad(const LoaderReport& report) const {
 
 StepReport TicTrainer::step(int64_t number) {
   const double waited = batches_->report().seconds_waited;
-  const auto micro = options_.get<int64_t>("train.grad_accum_steps");
-  int64_t pass = number * micro + rank();
-  update_->accumulate(passes_of_rank(micro, rank(), rank_count()), [&]() -> UpdateStep::Inputs {
-    TicBatch batch = batches_->next();
-    const auto draw = static_cast<uint64_t>(std::exchange(pass, pass + rank_count()));
-    return {batch.images, batch.targets.defined() ? batch.targets : batch.labels,
-            drop_path_streams(config_, draw)};
-  });
+  int64_t pass = number * accumulate_ + rank();
+  update_->accumulate(
+      passes_of_rank(accumulate_, rank(), rank_count()), [&]() -> UpdateStep::Inputs {
+        TicBatch batch = batches_->next();
+        const auto draw = static_cast<uint64_t>(std::exchange(pass, pass + rank_count()));
+        return {batch.images, batch.targets.defined() ? batch.targets : batch.labels,
+                drop_path_streams(config_, draw)};
+      });
   batches_->send_ahead();
   StepReport r{update_->apply(schedule_.schedule.at(number)), schedule_.schedule.at(number)};
   // The loader leaves no short batch and puts another image in the place of one it cannot read.
-  r.items = micro * options_.get<int64_t>("train.batch_size");
+  r.items = accumulate_ * batch_;
   const LoaderReport report = batches_->report();
   r.data_seconds = report.seconds_waited - waited;
   tell(report.bad_messages);

@@ -37,6 +37,7 @@ class TicTrainer {
   void check_bad(const LoaderReport& report) const;
 
   Options options_;
+  int64_t batch_, accumulate_;
   TicData data_;
   TicConfig config_;
   TicSchedule schedule_;
@@ -47,7 +48,7 @@ class TicTrainer {
   std::unique_ptr<UpdateStep> update_;
   std::unique_ptr<TicBatches> batches_;
   std::optional<SummaryCsv> summary_;
-  std::set<std::string> told_;
+  std::set<std::string> logged_;
   NoteTeller notes_;
 };
 
