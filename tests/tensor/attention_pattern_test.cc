@@ -251,7 +251,7 @@ TEST(AttentionPattern, RefusesWhatDoesNotFit) {
     return o;
   };
   const std::vector<Refusal> refusals = {
-      {"s3", options(4, 16, 0), "known are: full, s2"},
+      {"s3", options(4, 16, 0), "known are: full, "},
       {"s2", options(4, 16, 5), "5 is odd"},
       {"s2-leaky", options(4, 18, 4), "do not divide a context of 18"},
       {"sf", options(4, 16, 2), "4 sinks do not fit"},
