@@ -1,3 +1,4 @@
+// Which step comes next by the shapes it has: eager, rehearsal, capture, replay.
 #include "autograd/step_graph.h"
 
 #include <chrono>

@@ -1,14 +1,14 @@
 // Forward and backward of training steps whose shapes repeat, recorded once as a graph of the
 // device and then queued by one call, for a device that is faster than the host that feeds it.
 //
-//   first step    as ever: plans are made, libraries opened
-//   rehearsal     as ever, and what it asks of memory is noted; whether the host or the device is
+//   first step    eager: plans are made, libraries opened
+//   rehearsal     eager, and what it asks of memory is noted; whether the host or the device is
 //                 the slower one is measured
 //   recording     the passes are recorded in memory of their own (tensor/step_memory.h), then
 //   queued replays       the batches are copied into the recording's inputs, and it is queued again
 //
 // A recording repeats its arguments, so a number that changes from step to step is an element of an
-// input. What cannot be recorded is computed as ever: other shapes (twice in a row they take the
+// input. What cannot be recorded is computed eagerly: other shapes (twice in a row they take the
 // place of the known ones), and shapes of which a recording has failed. Where the device has no
 // memory left for something else, the recording is let go and made anew.
 #pragma once

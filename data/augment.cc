@@ -1,3 +1,4 @@
+// The crop's plan as Pillow and timm round it, and evaluation's way from file to floats.
 #include "data/augment.h"
 
 #include <algorithm>

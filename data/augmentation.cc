@@ -1,3 +1,4 @@
+// Settings by name, and a sample that steps in the order of their places turn from file to floats.
 #include "data/augmentation.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// Passages found by their punctuation, then one maker a task; all draws come from (seed, index).
 #include "data/book_tasks.h"
 
 #include <algorithm>

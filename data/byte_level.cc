@@ -1,3 +1,4 @@
+// Two tables, each made once: byte to character and back.
 #include "data/byte_level.h"
 
 #include "data/utf8.h"

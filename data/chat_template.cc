@@ -1,3 +1,4 @@
+// One writer a template; a tokenizer's own is matched by its special texts, or refused.
 #include "data/chat_template.h"
 
 #include <algorithm>

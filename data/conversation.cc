@@ -1,3 +1,4 @@
+// A file's form by its first bytes, a row's shape by its keys; both must stay the same to the end.
 #include "data/conversation.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// Places, colours and shapes drawn from (seed, epoch, index), painted, then noise over all.
 #include "data/cue_task.h"
 
 #include <algorithm>

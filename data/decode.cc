@@ -1,3 +1,4 @@
+// The whole file, its kind and header, then the pixels of a crop by the decoder of that kind.
 #include "data/decode.h"
 
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+// Folders in byte order; each entry is taken, or counted under the reason why not.
 #include "data/folder_walk.h"
 
 #include <dirent.h>

@@ -1,3 +1,4 @@
+// The classes, the pictures of each, and names that look like the same class twice.
 #include "data/image_folder.h"
 
 #include <algorithm>

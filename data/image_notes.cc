@@ -1,3 +1,4 @@
+// The notes' words, and a count of each kind with the first picture that had it.
 #include "data/image_notes.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// One function an operation, in Pillow's own order of roundings.
 #include "data/image_ops.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// The index beside a shard is used where it is of that shard, else made by reading it through.
 #include "data/image_shards.h"
 
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+// File to sample, by the transform of training or of evaluation.
 #include "data/image_source.h"
 
 #include <algorithm>

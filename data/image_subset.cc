@@ -1,3 +1,4 @@
+// Paths looked up in a map of all the source's; order and duplicates are those of the source.
 #include "data/image_subset.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// Each conversation is encoded once; of a long one the middle is cut out, and its targets with it.
 #include "data/instruction_rows.h"
 
 #include <algorithm>

@@ -18,7 +18,7 @@ namespace {
 
 struct ErrorManager : JpegErrorExit {
   NoteSet notes;
-  bool skipped = false;  // the message before told of skipped bytes
+  bool skipped = false;  // the message before was of skipped bytes
   bool resumed = false;  // a restart marker was missing; the interval behind it has no data
 };
 

@@ -1,3 +1,4 @@
+// By libjpeg into memory; its errors become exceptions.
 #include "data/jpeg_encode.h"
 
 #include "tensor/check.h"

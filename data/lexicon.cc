@@ -1,3 +1,4 @@
+// Permutations and chains drawn from the document's number; its tokenizer's file.
 #include "data/lexicon.h"
 
 #include <nlohmann/json.hpp>

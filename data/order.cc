@@ -1,3 +1,4 @@
+// A Fisher-Yates shuffle an epoch, kept until another is asked for; windows of like lengths.
 #include "data/order.h"
 
 #include <algorithm>

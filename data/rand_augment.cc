@@ -1,3 +1,4 @@
+// A table of operations: name, direction, and what a magnitude means for it.
 #include "data/rand_augment.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// Files are the same where device and inode are.
 #include "data/same_files.h"
 
 #include <sys/stat.h>

@@ -11,8 +11,8 @@ class StopStrings {
  public:
   // Error(usage) for an empty string, at which every text would end. No strings: nothing ends.
   explicit StopStrings(std::vector<std::string> stops);
-  // What can be told of the text now: a part that may turn out to be the beginning of a stop string
-  // is held back.
+  // What can be shown of the text now: a part that may turn out to be the beginning of a stop
+  // string is held back.
   std::string push(std::string_view piece);
   bool found() const { return found_; }  // further pieces are dropped
   // What was held back, where the text has ended otherwise.

@@ -1,3 +1,4 @@
+// Headers one after another; long names of GNU and pax are kept for the member they stand before.
 #include "data/tar.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// A decoder an encoding, each of which stops at the first byte that does not fit.
 #include "data/text_encoding.h"
 
 #include <array>

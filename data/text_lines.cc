@@ -1,3 +1,4 @@
+// Blocks of 1 MiB, of which a line may take several.
 #include "data/text_lines.h"
 
 #include <algorithm>

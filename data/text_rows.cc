@@ -1,3 +1,4 @@
+// Best fit over falling lengths for packing; rows joined into a batch with documents' borders.
 #include "data/text_rows.h"
 
 #include <algorithm>

@@ -40,7 +40,7 @@ struct TextBatch {
 
 // One row beside another, the shorter ones filled up on the right: to a multiple of `multiple`
 // where their lengths differ from each other or from `context`, which none exceeds. A document's
-// first token and padding are nobody's target. `packed`: documents are told even if each row has
+// first token and padding are nobody's target. `packed`: documents are given even if each row has
 // but one; padding is then a document of its own.
 TextBatch collate(const std::vector<TextRow>& rows, int64_t context, int64_t multiple, bool packed);
 

@@ -1,3 +1,4 @@
+// The bytes of an unfinished character wait for the next token.
 #include "data/text_stream.h"
 
 #include <utility>

@@ -1,3 +1,4 @@
+// The file of a row by binary search, then one read.
 #include "data/token_rows.h"
 
 #include <algorithm>

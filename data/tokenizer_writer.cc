@@ -1,3 +1,4 @@
+// The parts of a tokenizer as JSON, as a SentencePiece model, as the settings beside it.
 #include "data/tokenizer_writer.h"
 
 #include <algorithm>

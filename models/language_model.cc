@@ -1,3 +1,4 @@
+// What follows from hidden() alone: logits, and the loss without logits of all rows.
 #include "models/language_model.h"
 
 #include "autograd/ops.h"

@@ -1,3 +1,4 @@
+// A pass is a layout for one length; attend() exchanges keys and values and calls attention.
 #include "nn/context_parallel.h"
 
 #include "autograd/ops.h"

@@ -1,3 +1,4 @@
+// Draws by Philox; a normal beyond two deviations is folded back by their period.
 #include "nn/init.h"
 
 #include <cmath>

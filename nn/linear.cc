@@ -1,3 +1,4 @@
+// Forward passes of the layers; a pair adds to its weight's product in one op.
 #include "nn/linear.h"
 
 #include "autograd/ops.h"

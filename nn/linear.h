@@ -47,7 +47,7 @@ class Embedding : public Module {
 class RmsNorm : public Module {
  public:
   RmsNorm(int64_t width, double epsilon);
-  Tensor operator()(const Tensor& x) const;
+  Tensor operator()(const Tensor& x) const;  // (.., width) -> the same
   void fields(Fields& fields) override;
   Tensor weight;
   double eps;
@@ -56,7 +56,7 @@ class RmsNorm : public Module {
 class LayerNorm : public Module {
  public:
   explicit LayerNorm(int64_t width, double epsilon = 1e-5);
-  Tensor operator()(const Tensor& x) const;
+  Tensor operator()(const Tensor& x) const;  // (.., width) -> the same
   void fields(Fields& fields) override;
   Tensor weight, bias;
   double eps;

@@ -1,3 +1,4 @@
+// Walks over fields(): every question about a model is one.
 #include "nn/module.h"
 
 #include <map>

@@ -1,3 +1,4 @@
+// Joined projections in, windows, output projection out.
 #include "nn/msa_conv.h"
 
 #include <cmath>

@@ -1,3 +1,4 @@
+// Absent tensors, named by the walk over the model.
 #include "nn/placeholder.h"
 
 #include "tensor/absent.h"

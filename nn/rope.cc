@@ -1,3 +1,4 @@
+// Tables grow to powers of two behind a lock, for models are shared by threads.
 #include "nn/rope.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// Names and shapes compared first, so that a file that does not fit changes nothing.
 #include "nn/state.h"
 
 #include <cmath>

@@ -1,3 +1,4 @@
+// The watch of this thread.
 #include "nn/unit.h"
 
 #include <utility>

@@ -7,7 +7,7 @@ namespace mullion {
 
 class Module;
 
-// Is told of all units on the thread that made it, until it ends. Of several the last one is told.
+// Sees all units on the thread that made it, until it ends. Of several watches the last one does.
 class UnitWatch {
  public:
   UnitWatch();

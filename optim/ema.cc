@@ -1,3 +1,4 @@
+// One kernel call updates all averages; swap() exchanges values, a parameter at a time.
 #include "optim/ema.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// A list of addresses a step, in one kernel call; the norm over all gradients is another.
 #include "optim/optimizer.h"
 
 #include <cmath>

@@ -1,3 +1,4 @@
+// Warmup, then the kind's formula.
 #include "optim/schedule.h"
 
 #include <algorithm>

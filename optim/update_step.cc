@@ -1,3 +1,4 @@
+// Passes, the sums of ranks, the norm, clipping, the update; and the files of all of them.
 #include "optim/update_step.h"
 
 #include <algorithm>
@@ -116,7 +117,7 @@ std::vector<std::string> UpdateStep::save_part(const fs::path& folder) const {
   char name[64];
   std::snprintf(name, sizeof name, kOptimizerPart, static_cast<int>(options_.ranks->rank()));
   std::vector<std::string> names = {name};
-  std::exception_ptr refused;  // by the disk, told when all ranks have done their part
+  std::exception_ptr refused;  // by the disk, thrown when all ranks have done their part
   const auto write = [&](const std::string& file, const auto& tensors) {
     try {
       save_tensors(folder / file, tensors);

@@ -1,3 +1,4 @@
+// Heads compared by what they see, and the checks that all devices make of an attention's sizes.
 #include "tensor/attention_groups.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// Scales checked once when the matrix is made; rows are widened in parallel where somebody asks.
 #include "tensor/block_matrix.h"
 
 #include <array>

@@ -1,3 +1,4 @@
+// A check and a count for each call, then the algorithm of the class below.
 #include "tensor/collective_calls.h"
 
 #include "tensor/check.h"

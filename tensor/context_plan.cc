@@ -1,3 +1,4 @@
+// Spans of own and seen tokens intersected, rank by rank; transfers are what is left.
 #include "tensor/context_plan.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// One slot a device type, filled before main().
 #include "tensor/device_collective.h"
 
 #include "tensor/check.h"

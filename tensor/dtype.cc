@@ -1,3 +1,4 @@
+// f16 by way of half.h.
 #include "tensor/dtype.h"
 
 #include "tensor/half.h"

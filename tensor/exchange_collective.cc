@@ -1,3 +1,4 @@
+// Shares and their sums, the thread that carries out what was begun, gathers as exchanges.
 #include "tensor/exchange_collective.h"
 
 #include <algorithm>

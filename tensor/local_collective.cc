@@ -1,3 +1,4 @@
+// A post box of messages behind one lock, and a thread a rank.
 #include "tensor/local_collective.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// One setting, read by every product.
 #include "tensor/precision.h"
 
 #include <atomic>

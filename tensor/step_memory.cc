@@ -1,3 +1,4 @@
+// Lives noted in the rehearsal, the largest laid out first; the same answers while recording.
 #include "tensor/step_memory.h"
 
 #include <algorithm>

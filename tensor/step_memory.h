@@ -1,6 +1,6 @@
 // Memory of a computation that is made again and again: the same requests in the same order,
 // answered with the same addresses each time, which is what a recording of it needs
-// (autograd/step_graph.h). Of a rehearsal, which allocates as ever, it notes when each storage
+// (autograd/step_graph.h). Of a rehearsal, which allocates eagerly, it notes when each storage
 // comes and goes; lay_out() gives each a place in one block, where those that never live together
 // may overlap; in a recording the k-th storage gets the k-th place and nothing is allocated. What a
 // rehearsal leaves behind (gradients) keeps its place to itself.
@@ -37,7 +37,7 @@ class StepMemory {
   // For Storage and Tensor: the memory of this thread's scope on `device`, or null.
   static std::shared_ptr<StepMemory> of_scope(Device device);
   static StepMemory* recording();
-  // A request of so many bytes: its number, and its place (null in a rehearsal: as ever).
+  // A request of so many bytes: its number, and its place (null in a rehearsal).
   int64_t begin_life(int64_t bytes);
   std::byte* place(int64_t number) const;
   void end_life(int64_t number);

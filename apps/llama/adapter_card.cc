@@ -1,3 +1,4 @@
+// The card's text: what the base is, how it was extended, and the five lines of Python that set it.
 #include "apps/llama/adapter_card.h"
 
 #include <nlohmann/json.hpp>

@@ -1,3 +1,4 @@
+// From the options to a pattern at a context; which presets an option counts for is asked of them.
 #include "apps/llama/attention_options.h"
 
 #include "tensor/check.h"

@@ -1,3 +1,4 @@
+// A list of messages checked one by one; errors name the place within it.
 #include "apps/llama/chat_messages.h"
 
 #include <nlohmann/json.hpp>

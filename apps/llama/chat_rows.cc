@@ -1,3 +1,4 @@
+// Prompts of a file in batches; answers in the file's order, or in a log that a later call goes on.
 #include "apps/llama/chat_rows.h"
 
 #include <cerrno>

@@ -1,3 +1,4 @@
+// Reading turns, carrying them out, and the lines that say how fast an answer was and what it took.
 #include "apps/llama/chat_terminal.h"
 
 #include <unistd.h>

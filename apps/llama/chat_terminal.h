@@ -22,7 +22,7 @@ class ChatTerminal {
   // Turns and commands of standard input until its end, /quit, a second Ctrl-C at the prompt (130),
   // or another signal (75).
   Outcome run();
-  // A user's turn and its answer. An Error about the turn is told and ends nothing.
+  // A user's turn and its answer. An Error about the turn is printed and ends nothing.
   void turn(const std::string& text);
 
  private:

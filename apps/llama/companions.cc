@@ -1,3 +1,4 @@
+// The files beside the weights: copied where the source has them, else written from what it holds.
 #include "apps/llama/companions.h"
 
 #include <nlohmann/json.hpp>

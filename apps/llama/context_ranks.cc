@@ -1,3 +1,4 @@
+// Groups of neighbouring ranks, checks of what they can divide, and what they say of themselves.
 #include "apps/llama/context_ranks.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// The options, what they are as a Sampler's, and the ids and texts that end a text.
 #include "apps/llama/generation_options.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// The options, the files read with progress, and what of them was cut or left out, in words.
 #include "apps/llama/instruction_options.h"
 
 #include <algorithm>

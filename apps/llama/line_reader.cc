@@ -1,3 +1,4 @@
+// poll() and read() in turn with a look at signals; what is too long is passed over to its end.
 #include "apps/llama/line_reader.h"
 
 #include <poll.h>

@@ -1,3 +1,4 @@
+// The options; an adapter to start from decides what they leave open and refuses what differs.
 #include "apps/llama/lora_options.h"
 
 #include <algorithm>

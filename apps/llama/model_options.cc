@@ -1,3 +1,4 @@
+// From a name to files, a configuration with its rope, and weights; each step may refuse.
 #include "apps/llama/model_options.h"
 
 #include <cmath>

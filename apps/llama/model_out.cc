@@ -1,3 +1,4 @@
+// Base and adapter opened, checked against each other, and logits compared after the writing.
 #include "apps/llama/model_out.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// The identity of a job in the first line, results after it; a last line that is half is cut off.
 #include "apps/llama/part_log.h"
 
 #include <fcntl.h>

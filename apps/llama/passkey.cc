@@ -1,3 +1,4 @@
+// NumPy's generator first, then the prompts in LongLoRA's words.
 #include "apps/llama/passkey.h"
 
 #include <algorithm>

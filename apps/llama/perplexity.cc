@@ -1,3 +1,4 @@
+// Windows in batches: logits, the log-probability of each target in double, sums by window.
 #include "apps/llama/perplexity.h"
 
 #include <algorithm>

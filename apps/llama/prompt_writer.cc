@@ -1,3 +1,4 @@
+// A text or a conversation to ids, and the ids that end its answer.
 #include "apps/llama/prompt_writer.h"
 
 #include "apps/llama/generation_options.h"

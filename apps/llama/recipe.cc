@@ -1,3 +1,4 @@
+// TOML section by section, keys asked for by name; rows are scaled by the largest remainders.
 #include "apps/llama/recipe.h"
 
 #include <toml++/toml.h>

@@ -1,3 +1,4 @@
+// Files to documents to ids, and the cache of token files, named by all that decides the ids.
 #include "apps/llama/text_data.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// The text's ids in windows, scored by perplexity.cc.
 #include "apps/llama/text_perplexity.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// Patterns of file names resolved, and files compared with the model's tokenizer by hash.
 #include "apps/llama/token_rows.h"
 
 #include <glob.h>

@@ -1,3 +1,4 @@
+// Model, data, what is trained, update, loss, evaluation, in the order in which a run meets them.
 #include "apps/llama/training.h"
 
 #include <chrono>

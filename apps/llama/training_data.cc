@@ -1,3 +1,4 @@
+// Rows of either kind behind one order, and the batches of a step's passes.
 #include "apps/llama/training_data.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// Arguments quoted where a shell would read them otherwise; the program by the name that finds it.
 #include "apps/program/command_text.h"
 
 #include <cstdlib>

@@ -1,3 +1,4 @@
+// Puts a body in front of each verb's own that refuses the flag.
 #include "apps/program/dry_run.h"
 
 #include <utility>

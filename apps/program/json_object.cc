@@ -1,3 +1,4 @@
+// Keys and values appended to one string; numbers by std::to_chars.
 #include "apps/program/json_object.h"
 
 #include <charconv>

@@ -1,3 +1,4 @@
+// Lines behind one lock; warnings may be held back until something else has been said.
 #include "apps/program/log.h"
 
 #include "apps/program/rank_lines.h"

@@ -1,3 +1,4 @@
+// Settings of the process, ranks, signals, the body, and one place that turns errors into codes.
 #include "apps/program/main.h"
 
 #include <signal.h>

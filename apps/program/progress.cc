@@ -1,3 +1,4 @@
+// Bar, share, rate and time left, made anew for each line that shows.
 #include "apps/program/progress.h"
 
 #include <unistd.h>

@@ -1,3 +1,4 @@
+// Handlers in a thread of their own set flags; files STOP and SAVE in the run say the same.
 #include "apps/program/signals.h"
 
 #include <signal.h>

@@ -1,3 +1,4 @@
+// Scales and ticks first, then curves, then a legend that is as wide as its longest name.
 #include "apps/report/chart.h"
 
 #include <algorithm>

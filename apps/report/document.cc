@@ -1,3 +1,4 @@
+// Blocks kept as data; HTML and Markdown are two walks over them.
 #include "apps/report/document.h"
 
 #include "apps/report/chart.h"

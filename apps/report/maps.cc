@@ -1,3 +1,4 @@
+// Cells of one size, coloured by the share; axes are labelled by the values themselves.
 #include "apps/report/maps.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// Each file of the folder by a reader of its own; metrics are read line by line.
 #include "apps/report/run_record.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// A rate measured on this machine by a short run of each model, times what the jobs ask for.
 #include "apps/reproduce/estimate.h"
 
 #include <unistd.h>

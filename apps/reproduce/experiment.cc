@@ -1,3 +1,4 @@
+// The list of experiments, and a plan that joins jobs of the same call.
 #include "apps/reproduce/experiment.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// Curves, heat maps and tables of what has come out so far, in the three files.
 #include "apps/reproduce/page.h"
 
 #include <algorithm>

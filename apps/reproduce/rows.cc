@@ -1,3 +1,4 @@
+// A row's value from the answers of its jobs, by name and key.
 #include "apps/reproduce/rows.h"
 
 #include "tensor/check.h"

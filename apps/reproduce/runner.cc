@@ -1,3 +1,4 @@
+// The order of jobs, what decides whether one is up to date, its folder before and after the call.
 #include "apps/reproduce/runner.h"
 
 #include <fcntl.h>

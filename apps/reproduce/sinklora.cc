@@ -1,3 +1,4 @@
+// The list alone; each group of experiments has a file.
 #include "apps/reproduce/sinklora.h"
 
 #include <algorithm>

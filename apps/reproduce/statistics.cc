@@ -1,3 +1,4 @@
+// Student's t: its distribution by Simpson's rule, its quantile by halving.
 #include "apps/reproduce/statistics.h"
 
 #include <cmath>

@@ -1,3 +1,4 @@
+// Cells with their intervals, and the words that compare orders with the paper's.
 #include "apps/reproduce/table.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// An option for each that a step declares; the tables of all steps are one.
 #include "apps/tic/augment_options.h"
 
 #include <cmath>

@@ -1,3 +1,4 @@
+// Two forms of files, and WordNet's own list where the ids are of it.
 #include "apps/tic/class_names.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// Batches through the model, each image judged; sums of all ranks in the order of the batches.
 #include "apps/tic/evaluate.h"
 
 #include <algorithm>

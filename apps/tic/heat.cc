@@ -1,3 +1,4 @@
+// Colours by the largest value, enlargement by whole pixels, frames and sheets.
 #include "apps/tic/heat.h"
 
 #include <algorithm>

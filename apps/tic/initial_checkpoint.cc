@@ -1,3 +1,4 @@
+// The architecture from the checkpoint, the head where the classes agree; what differs is said.
 #include "apps/tic/initial_checkpoint.h"
 
 #include <algorithm>

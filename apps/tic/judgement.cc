@@ -1,3 +1,4 @@
+// Ranks and confidences are taken once; every figure is a count over them.
 #include "apps/tic/judgement.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// The confusion matrix as cells, the reliability diagram as a chart.
 #include "apps/tic/judgement_pictures.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// config.json both ways, the folder that a path means, and the costs that an image's size brings.
 #include "apps/tic/model_folder.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// A file LOCK held by flock() as long as the object lives.
 #include "apps/tic/output_lock.h"
 
 #include <fcntl.h>

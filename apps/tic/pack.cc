@@ -1,3 +1,4 @@
+// Readers make the bytes of samples in parallel; one writer closes shards at their size, in order.
 #include "apps/tic/pack.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// A layer number for each parameter's name, and a factor from it.
 #include "apps/tic/parameter_groups.h"
 
 #include <cmath>

@@ -1,3 +1,4 @@
+// A step's time and memory are measured on this machine; the rest is multiplication.
 #include "apps/tic/plan.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// The cells once, joined as CSV, JSON or Markdown.
 #include "apps/tic/results_file.h"
 
 #include <utility>

@@ -1,3 +1,4 @@
+// One pass, timed, and the most memory beyond what was there before.
 #include "apps/tic/step_cost.h"
 
 #include <chrono>

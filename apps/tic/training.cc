@@ -1,3 +1,4 @@
+// Description, data and update from the options; batches are sent ahead of the step that uses them.
 #include "apps/tic/training.h"
 
 #include "apps/options/amp.h"

@@ -1,3 +1,4 @@
+// The devkit's numbers, Kaggle's list or a list of ids, each told by its form and checked whole.
 #include "apps/tic/val_labels.h"
 
 #include <algorithm>

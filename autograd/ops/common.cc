@@ -1,3 +1,4 @@
+// Each allocates its result, calls one kernel and returns.
 #include "autograd/ops/common.h"
 
 #include "autograd/engine.h"

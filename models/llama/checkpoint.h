@@ -16,7 +16,7 @@ struct LlamaCheckpoint {
   LlamaConfig config;
   std::shared_ptr<const TensorSource> weights;
   std::shared_ptr<const GgufFile> gguf;  // null for a folder; its metadata hold the tokenizer
-  std::vector<std::string> notes;        // what a user should be told, a line each
+  std::vector<std::string> notes;        // messages for the user, a line each
 };
 
 // Opens and checks names, shapes and sizes. No weight is read yet, but where a tied model has an

@@ -54,7 +54,7 @@ struct LlamaConfig {
 
 // From the text of a config.json. `file` names it in errors; every value is validated.
 LlamaConfig parse_llama_config(const nlohmann::json& json, const std::string& file);
-// What is in the file, of no known meaning and not off is told to `notes`.
+// What is in the file, of no known meaning and not off goes to `notes`, a message each.
 LlamaConfig read_llama_config(const std::filesystem::path& config_json,
                               std::vector<std::string>* notes = nullptr);
 // The top-level keys of LLaMA configurations, and those of `json` that none has: for files written

@@ -1,3 +1,4 @@
+// Element counts of what each part keeps for the backward pass, times the bytes of their types.
 #include "models/llama/cost.h"
 
 #include <algorithm>

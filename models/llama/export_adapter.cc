@@ -1,3 +1,4 @@
+// Pairs read from a PEFT folder; written under GGUF's names with rows turned, or under PEFT's.
 #include "models/llama/export_adapter.h"
 
 #include <map>

@@ -1,3 +1,4 @@
+// Metadata, then a type for each tensor, then tensor by tensor with rows of q and k turned.
 #include "models/llama/export_gguf.h"
 
 #include <map>

@@ -16,13 +16,13 @@ struct GgufExport {
   // Of the matrices; norms are F32. With a block format the embedding and the head are in Q8_0, to
   // which perplexity is most sensitive. Rows that are no whole number of blocks of 256 get
   // llama.cpp's next best of 32 (Q5_0 for Q4_K, Q5_1 for Q5_K, Q8_0 for Q6_K), those that are no
-  // whole number of these stay in F16; both are told.
+  // whole number of these stay in F16; a message names both.
   StoredType type = StoredType::f32;
   std::string name;  // general.name
 };
 
-// Writes the model; `tokenizer` may be null, and llama.cpp then refuses the file. Returns what a
-// user should be told, a line each. `weights` has the tensors of `config` under Hugging Face's
+// Writes the model; `tokenizer` may be null, and llama.cpp then refuses the file. Returns
+// messages for the user, a line each. `weights` has the tensors of `config` under Hugging Face's
 // names, of which one is in memory at a time.
 std::vector<std::string> write_gguf(const std::filesystem::path& path, const LlamaConfig& config,
                                     const TensorSource& weights, const Tokenizer* tokenizer,

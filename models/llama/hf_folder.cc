@@ -1,3 +1,4 @@
+// Tensors dealt to shards by size, each shard written in one pass, the index last.
 #include "models/llama/hf_folder.h"
 
 #include <cstdio>

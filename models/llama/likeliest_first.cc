@@ -1,3 +1,4 @@
+// Sorted in growing parts, as far as somebody asks.
 #include "models/llama/likeliest_first.h"
 
 #include <algorithm>

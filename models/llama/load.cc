@@ -1,3 +1,4 @@
+// Names found, shapes compared, values filled; pairs are laid side by side for one product.
 #include "models/llama/load.h"
 
 #include <algorithm>

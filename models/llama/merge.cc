@@ -1,3 +1,4 @@
+// A matrix is merged when its bytes are asked for, so that one at a time is in memory.
 #include "models/llama/merge.h"
 
 #include <algorithm>

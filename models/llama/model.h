@@ -26,7 +26,7 @@ struct LlamaContext {
 class LlamaAttention : public Module {
  public:
   explicit LlamaAttention(const LlamaConfig& config);
-  // norm(x), projected, attended and added to x.
+  // norm(x), projected, attended and added to x: (B, T, C) -> the same.
   Tensor operator()(const Tensor& x, const RmsNorm& norm, const LlamaContext& context,
                     int64_t layer) const;
   void fields(Fields& fields) override;
@@ -39,8 +39,8 @@ class LlamaAttention : public Module {
 class LlamaMlp : public Module {
  public:
   explicit LlamaMlp(const LlamaConfig& config);
-  // down(inside(x)), apart so that a caller may recompute the inside alone: a frozen down
-  // projection keeps nothing of its input.
+  // The whole is down(inside(x)), apart so that a caller may recompute the inside alone: a frozen
+  // down projection keeps nothing of its input. (B, T, C) -> (B, T, intermediate size).
   Tensor inside(const Tensor& x, const Tensor& dropout_stream = {}) const;
   void fields(Fields& fields) override;
   Linear gate_proj, up_proj, down_proj;
@@ -49,6 +49,7 @@ class LlamaMlp : public Module {
 class LlamaBlock : public Module {
  public:
   explicit LlamaBlock(const LlamaConfig& config);
+  // (B, T, C) -> the same.
   Tensor operator()(const Tensor& x, const LlamaContext& context, int64_t layer) const;
   void fields(Fields& fields) override;
   RmsNorm input_layernorm;

@@ -1,3 +1,4 @@
+// The two places of a block at which a checkpoint can stand.
 #include "models/llama/recompute.h"
 
 #include "autograd/activation_checkpoint.h"

@@ -1,3 +1,4 @@
+// As load.cc, but for the blocks, which are read piece by piece.
 #include "models/llama/spread_load.h"
 
 #include "nn/init.h"

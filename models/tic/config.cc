@@ -1,3 +1,4 @@
+// Presets, names of choices, checks, and the counts of parameters and multiply-adds.
 #include "models/tic/config.h"
 
 #include <nlohmann/json.hpp>

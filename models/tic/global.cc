@@ -1,3 +1,4 @@
+// Attention over a map as one row of tokens; positions are resampled to other sizes.
 #include "models/tic/global.h"
 
 #include <algorithm>

@@ -1,8 +1,8 @@
 // TiC: a stem of patches, stages of MSA-Conv blocks with pooling between them, a linear head. No
 // parameter depends on the image's size, so one set of weights serves every size. Each block is a
-// unit (nn/unit.h). Inside the model
-// maps are NHWC; parameters have the names and orders of checkpoints in timm's manner. The twin
-// (block global) is the same but for its attention and for learned positions.
+// unit (nn/unit.h). Inside the model maps are (B, H, W, C); parameters have the names and orders of
+// checkpoints in timm's manner. The twin (block global) is the same but for its attention and for
+// learned positions.
 #pragma once
 #include "models/tic/config.h"
 #include "models/tic/global.h"
@@ -16,8 +16,8 @@ struct TicTraining {
   uint64_t seed = 0;
   Tensor streams;  // drop_path_streams(), there or beside the images
 };
-// What names a step's random draws, two a block: a function of the step's number, so that a resumed
-// run drops the same. On the CPU.
+// What names a step's random draws, two a block: (2 blocks) of i64, a function of the step's
+// number, so that a resumed run drops the same. On the CPU.
 Tensor drop_path_streams(const TicConfig& config, uint64_t step);
 
 // A convolution's parameters in PyTorch's form: weight (out, in, kh, kw), optional bias (out).
@@ -34,6 +34,7 @@ class TicBlock : public Module {
   // stride 2 in place of a downsampling layer.
   TicBlock(const TicConfig& config, int64_t channels, int64_t out_channels,
            const MsaConvGeometry& geometry, int64_t map_roll);
+  // A map (B, H, W, C), with the last axis out_channels and half the sides where it has stride 2.
   // rate is the drop-path probability; seed and the two streams name the block's random draws.
   Tensor operator()(const Tensor& x, double rate, uint64_t seed, const Tensor& streams) const;
   // Of one map (1, H, W, C): where its heads look from the pixel (y, x). (heads, H, W)
@@ -55,7 +56,7 @@ class TicBlock : public Module {
 class TicStage : public Module {
  public:
   TicStage(const TicConfig& config, size_t stage, int64_t blocks_before, int64_t shifted_before);
-  // `recompute` as Tic::set_recompute.
+  // A map (B, H, W, C) -> the next stage's. `recompute` as Tic::set_recompute.
   Tensor operator()(const Tensor& x, const TicTraining* training, int64_t total_blocks,
                     bool recompute = false) const;
   // The map that block number `count` is given.

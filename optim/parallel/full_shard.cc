@@ -1,3 +1,4 @@
+// Gathers ahead of a unit's use, sums behind its backward pass, both while others compute.
 #include "optim/parallel/full_shard.h"
 
 #include <algorithm>
@@ -229,7 +230,7 @@ void FullShard::drop_gradients() noexcept {
 void FullShard::drop_sum() noexcept {
   try {
     if (sum_) sum_->travel->wait();
-  } catch (const std::exception&) {  // of a rank that is lost, which is told where it is met
+  } catch (const std::exception&) {  // of a rank that is lost, reported where it is met
   }
   sum_.reset();
 }

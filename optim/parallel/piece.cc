@@ -1,3 +1,4 @@
+// Names to ranges and back, and tensors put together from pieces that cover them.
 #include "optim/parallel/piece.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// Buckets in the order in which gradients get complete; each is packed and sent when it is full.
 #include "optim/parallel/rank_sum.h"
 
 #include <algorithm>

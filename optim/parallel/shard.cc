@@ -1,3 +1,4 @@
+// Owners by size, the largest first to who has least; one exchange sends values to all.
 #include "optim/parallel/shard.h"
 
 #include <algorithm>

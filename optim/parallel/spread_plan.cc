@@ -1,3 +1,4 @@
+// Sums over units: what is held always, and the most that is held at once.
 #include "optim/parallel/spread_plan.h"
 
 #include <algorithm>

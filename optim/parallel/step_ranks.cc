@@ -1,3 +1,4 @@
+// Passes dealt out in turn, losses joined in the order of the passes.
 #include "optim/parallel/step_ranks.h"
 
 #include "tensor/check.h"

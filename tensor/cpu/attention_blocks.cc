@@ -1,3 +1,4 @@
+// Items of a plan, the costly ones first, cut so that threads end together.
 #include "tensor/cpu/attention_blocks.h"
 
 #include <algorithm>

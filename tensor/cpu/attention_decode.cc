@@ -1,3 +1,4 @@
+// A part's online softmax for all heads of a group, then the parts merged in order.
 #include "tensor/cpu/attention_decode.h"
 
 #include "tensor/cpu/attention_tiles.h"

@@ -1,3 +1,4 @@
+// One template over ways of computing, chosen once by what the processor has.
 #include "tensor/cpu/block_dots.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// Non-blocking requests tested in turn, with looks at who lives, so that a lost rank ends the wait.
 #include "tensor/cpu/mpi_collective.h"
 
 #include "tensor/check.h"

@@ -1,3 +1,4 @@
+// Non-blocking descriptors, and poll() before each read and write.
 #include "tensor/cpu/socket.h"
 
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+// Messages with a header over each connection, all polled together; signs of life between.
 #include "tensor/cpu/socket_transport.h"
 
 #include <poll.h>

@@ -1,3 +1,4 @@
+// A header, then writes at the offsets it has announced; the name is given by commit().
 #include "tensor/io/announced_file.h"
 
 #include "tensor/check.h"

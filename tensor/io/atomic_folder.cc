@@ -1,3 +1,4 @@
+// A sibling with a lock beside it; commit() syncs and renames.
 #include "tensor/io/atomic_folder.h"
 
 #include <fcntl.h>

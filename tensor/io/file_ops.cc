@@ -1,3 +1,4 @@
+// Each asks the hook of the tests first, then the system, and turns errno into an Error(disk).
 #include "tensor/io/file_ops.h"
 
 #include <fcntl.h>

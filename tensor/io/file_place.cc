@@ -1,3 +1,4 @@
+// What would write there is begun and taken back, with its checks.
 #include "tensor/io/file_place.h"
 
 #include "tensor/check.h"

@@ -1,3 +1,4 @@
+// Pairs as they will stand in the file; tensors are written at offsets fixed by their sizes.
 #include "tensor/io/gguf_writer.h"
 
 #include <algorithm>

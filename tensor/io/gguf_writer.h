@@ -34,7 +34,7 @@ class GgufPairs {
   std::vector<std::string> keys_;
 };
 
-// What the writer is told of a tensor before its bytes; the shape is row-major, as everywhere here.
+// What the writer knows of a tensor before its bytes; the shape is row-major, as everywhere here.
 struct GgufSpec {
   std::string name;  // at most 63 bytes, as ggml keeps it
   StoredType type = StoredType::f32;

@@ -37,7 +37,7 @@ class SafetensorsFile : public TensorSource {
 std::unique_ptr<TensorSource> open_safetensors(const std::filesystem::path& path,
                                                const std::string& stem = "model");
 
-// What a writer is told of a tensor before its bytes.
+// What a writer knows of a tensor before its bytes.
 struct TensorSpec {
   std::string name;
   DType dtype = DType::f32;

@@ -1,3 +1,4 @@
+// Lanes' accesses are kept until their warp is together, then counted place by place.
 #include "tensor/simt/access_counters.h"
 
 #include <dlfcn.h>

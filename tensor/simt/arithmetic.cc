@@ -1,3 +1,4 @@
+// Errors from a mix of the operand's bits, sums cut off at the largest term's unit.
 #include "tensor/simt/arithmetic.h"
 
 #include <algorithm>

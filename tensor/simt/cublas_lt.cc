@@ -38,7 +38,7 @@ void store(void* base, cudaDataType type, int64_t i, float value) {
     static_cast<__nv_bfloat16*>(base)[i] = value;
 }
 
-// Its matrices are ours to read or write, and as aligned as the heuristics were told.
+// Its matrices are ours to read or write, and as aligned as the heuristics were given.
 void check_matrix(const char* name, const void* base, const SimtMatrixLayout& m,
                   uint32_t alignment) {
   const std::string call = concat("cublasLtMatmul: ", name);

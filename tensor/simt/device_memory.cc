@@ -1,3 +1,4 @@
+// Pages by mmap(), zones checked after each grid, and ranges in quarantine after they are freed.
 #include "tensor/simt/device_memory.h"
 
 #include <sys/mman.h>

@@ -1,3 +1,4 @@
+// The environment's text parsed into the model; limits by compute capability.
 #include "tensor/simt/device_model.h"
 
 #include <algorithm>

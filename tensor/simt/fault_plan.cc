@@ -1,3 +1,4 @@
+// Counts of calls by name, compared with the plans.
 #include "tensor/simt/fault_plan.h"
 
 #include <cstdlib>

@@ -1,3 +1,4 @@
+// The captures under way, what they forbid, and the graphs that came of them.
 #include "tensor/simt/graphs.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// Pinned blocks in a map; words of an argument that look like addresses are asked of the system.
 #include "tensor/simt/host_memory.h"
 
 #include <sys/mman.h>

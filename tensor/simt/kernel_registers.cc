@@ -1,3 +1,4 @@
+// The list compiled in, and the program's own symbols, from which a function's name is found.
 #include "tensor/simt/kernel_registers.h"
 
 #include <cxxabi.h>

@@ -1,3 +1,4 @@
+// Connections to the other ranks, and batches carried out in the order of the calls.
 #include "tensor/simt/nccl_progress.h"
 
 #include <algorithm>

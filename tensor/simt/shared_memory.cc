@@ -1,3 +1,4 @@
+// inaccessible | static variables, zones between | inaccessible | dynamic part | inaccessible.
 #include "tensor/simt/shared_memory.h"
 
 #include <sys/mman.h>

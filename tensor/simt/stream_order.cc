@@ -1,3 +1,4 @@
+// Clocks of streams joined; a use must know of all that may clash with it.
 #include "tensor/simt/stream_order.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// A queue a stream; what must come before is run first, by whoever has to see a result.
 #include "tensor/simt/streams.h"
 
 #include <chrono>

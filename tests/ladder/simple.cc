@@ -1,3 +1,4 @@
+// Four kernels, each as its reference but for the order of the loops and the threads.
 #include "tests/ladder/simple.h"
 
 #include <cmath>

@@ -1,3 +1,4 @@
+// A function a family of kernels, at sizes small enough for a test.
 #include "tests/simt/access_cases.h"
 
 #include <functional>

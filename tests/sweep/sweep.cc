@@ -1,3 +1,4 @@
+// The loop over combinations, arrays at inaccessible pages, comparisons and the texts of faults.
 #include "tests/sweep/sweep.h"
 
 #include <signal.h>

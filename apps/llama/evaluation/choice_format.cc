@@ -1,3 +1,4 @@
+// One reader a task: its fields, checked, and the texts that its questions become.
 #include "apps/llama/evaluation/choice_format.h"
 
 #include <algorithm>

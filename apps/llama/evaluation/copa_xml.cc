@@ -1,3 +1,4 @@
+// A small XML reader by hand; rows come out as the JSON form of the data set has them.
 #include "apps/llama/evaluation/copa_xml.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// The published scripts' steps, one function each, in their order, so that they can be compared.
 #include "apps/llama/evaluation/exam_answers.h"
 
 #include <algorithm>

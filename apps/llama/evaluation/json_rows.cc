@@ -1,3 +1,4 @@
+// Both forms become calls of one function a row, with the row's place for errors.
 #include "apps/llama/evaluation/json_rows.h"
 
 #include <algorithm>

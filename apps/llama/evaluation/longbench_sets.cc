@@ -1,3 +1,4 @@
+// The metrics as functions, then the table of sets that names them.
 #include "apps/llama/evaluation/longbench_sets.h"
 
 #include <algorithm>

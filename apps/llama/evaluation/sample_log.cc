@@ -1,3 +1,4 @@
+// Lines of samples as they come, of one rank or all, and the results file made of them at the end.
 #include "apps/llama/evaluation/sample_log.h"
 
 #include <algorithm>

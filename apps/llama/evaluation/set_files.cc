@@ -1,3 +1,4 @@
+// Names checked against the collection, with a suggestion; files that are missing are said at once.
 #include "apps/llama/evaluation/set_files.h"
 
 #include <algorithm>

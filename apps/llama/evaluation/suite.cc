@@ -1,3 +1,4 @@
+// TOML into the command line that each task would be called with, so that its own options check it.
 #include "apps/llama/evaluation/suite.h"
 
 #include <toml++/toml.h>

@@ -1,3 +1,4 @@
+// The list of tasks that the build has found, as verbs, and one model that they share.
 #include "apps/llama/evaluation/task.h"
 
 namespace mullion {

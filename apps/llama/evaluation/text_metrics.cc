@@ -1,3 +1,4 @@
+// Code points classed as Python's regular expressions class them, words of them, F1 over words.
 #include "apps/llama/evaluation/text_metrics.h"
 
 #include <utf8proc.h>

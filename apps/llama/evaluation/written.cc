@@ -1,3 +1,4 @@
+// Prompts cut to the context, answers in batches, grades into the log, means by group and metric.
 #include "apps/llama/evaluation/written.h"
 
 #include <algorithm>

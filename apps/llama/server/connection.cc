@@ -1,3 +1,4 @@
+// One object a connection over httplib's stream: deadlines, counts, and who gives way to whom.
 #include "apps/llama/server/connection.h"
 
 #include <arpa/inet.h>

@@ -1,3 +1,4 @@
+// Look-ups that check kind and range, and remember what was asked for.
 #include "apps/llama/server/fields.h"
 
 #include <algorithm>

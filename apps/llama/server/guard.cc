@@ -1,3 +1,4 @@
+// Host, key, method and length, one function each; the first that refuses decides the answer.
 #include "apps/llama/server/guard.h"
 
 #include <algorithm>
@@ -26,7 +27,7 @@ std::string bearer_key(const std::string& authorization) {
       std::min(authorization.find_first_not_of(' ', kScheme.size()), authorization.size()));
 }
 
-// Why the length of a body cannot be told; "" where it can. Two readers of one connection that
+// Why the length of a body cannot be known; "" where it can. Two readers of one connection that
 // count differently would take a part of a body for a request.
 std::string odd_length(const httplib::Request& request) {
   const size_t lengths = request.get_header_value_count("Content-Length");

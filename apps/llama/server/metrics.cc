@@ -1,3 +1,4 @@
+// Counters behind one lock, and their text.
 #include "apps/llama/server/metrics.h"
 
 #include <sstream>

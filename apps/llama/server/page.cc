@@ -1,3 +1,4 @@
+// The bytes that CMake has made of page.html.
 #include "apps/llama/server/page.h"
 
 namespace mullion::server {

@@ -1,3 +1,4 @@
+// A socket that is bound before the model is loaded, so that a port in use costs no waiting.
 #include "apps/llama/server/place.h"
 
 #include <arpa/inet.h>

@@ -1,3 +1,4 @@
+// One class a request, with a whole answer and its chunks made of the same parts.
 #include "apps/llama/server/reply.h"
 
 #include "data/utf8.h"

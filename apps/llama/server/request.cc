@@ -1,3 +1,4 @@
+// Each field checked where it is read; the two requests share the fields that they have in common.
 #include "apps/llama/server/request.h"
 
 #include "apps/llama/server/api_error.h"

@@ -1,3 +1,4 @@
+// Tensors are kept as bytes until the file is made, all in one message.
 #include "apps/tic/export/onnx_writer.h"
 
 #include <bit>

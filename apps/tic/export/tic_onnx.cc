@@ -1,3 +1,4 @@
+// The model's forward again, each step as nodes; windows are slices of padded maps, one a tap.
 #include "apps/tic/export/tic_onnx.h"
 
 #include <cmath>

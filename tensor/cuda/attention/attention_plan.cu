@@ -1,3 +1,4 @@
+// Lists are built pane by pane, kept by pattern and sizes, and sent to the device once.
 #include "tensor/cuda/attention/attention_plan.h"
 
 #include <algorithm>

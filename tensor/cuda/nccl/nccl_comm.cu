@@ -1,3 +1,4 @@
+// Calls polled to their end; what fails is asked of the ranks before it is reported.
 #ifdef MULLION_HAVE_NCCL
 #include "tensor/cuda/nccl/nccl_comm.h"
 

@@ -1,6 +1,6 @@
 // Which devices a build serves, by CUDA's rules of compatibility (CUDA C++ programming guide,
 // "Application compatibility"). The build has machine code for each capability of a list, and PTX
-// of the oldest unless it was told otherwise: "80,90a+ptx" (MULLION_CUDA_TARGETS in
+// of the oldest unless it was configured otherwise: "80,90a+ptx" (MULLION_CUDA_TARGETS in
 // cmake/MullionCuda.cmake).
 #pragma once
 #include <algorithm>

@@ -1,7 +1,8 @@
 // Recording what a step queues, as a CUDA graph, and queuing all of it again by one call. A
 // recording holds addresses and arguments as they were: what may differ from step to step must lie
 // in memory, and the memory must stay (tensor/step_memory.h). The capture is this thread's, and so
-// is the stream that is captured: what others queue meanwhile goes to the device's own, as ever.
+// is the stream that is captured: what others queue meanwhile goes to the device's own, as
+// otherwise.
 #include <memory>
 #include <utility>
 #include <vector>

@@ -1,3 +1,4 @@
+// Found by their bytes; the lists used last are kept, in memory that outlives their kernels.
 #include "tensor/cuda/runtime/kept_upload.h"
 
 #include <algorithm>

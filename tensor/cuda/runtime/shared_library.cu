@@ -1,3 +1,4 @@
+// dlopen() at the two places, and dlsym().
 #include "tensor/cuda/runtime/shared_library.h"
 
 #include <dlfcn.h>
