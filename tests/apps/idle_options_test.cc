@@ -238,6 +238,35 @@ TEST_F(IdleOptions, WhatIsReadIsNotWrittenOver) {
   EXPECT_EQ(contents(at("text.txt")), "a text");
 }
 
+TEST_F(IdleOptions, WhatWasLeftForARunAndWhereItIsNow) {
+  const std::string train =
+      "train_llama pretrain -m tiny --data a.bin --ctx-size 32 --attn full "
+      "--threads 1 --save-every 1 --max-steps ";
+  ASSERT_EQ(run(train + "2 --name a").code, 0);
+  run("mv runs/a runs/b; touch -d '1 hour ago' runs/b/STOP");
+  const Answer on = run("train_llama pretrain --resume runs/b --max-steps 4 --json");
+  EXPECT_EQ(on.code, 0) << on.log;
+  EXPECT_EQ(on.json()["steps"], 4);
+  EXPECT_NE(on.log.find("runs/b/STOP: is older than this start"), std::string::npos) << on.log;
+  EXPECT_EQ(on.log.find("has no effect"), std::string::npos) << on.log;
+  EXPECT_NE(contents(at("runs/b/config.toml")).find("name = \"b\""), std::string::npos);
+}
+
+TEST_F(IdleOptions, RowsOfStandardInputAndPartsOfShortPrompts) {
+  const std::string complete = "chat_llama complete -m tiny -n 2 --threads 1 --json ";
+  const std::string rows = "printf '{\"prompt\":\"ba=KO\"}\\n{\"prompt\":\"ba\"}\\n' | ";
+  EXPECT_EQ(result(rows + complete + "--jsonl - -o o.jsonl")["rows"], 2);
+  EXPECT_NE(contents(at("o.jsonl")).find("\"prompt\":\"ba=KO\""), std::string::npos);
+  refused(complete + "--jsonl o.jsonl -o nowhere/o.jsonl --dry-run", 3, {"text"});
+  const Answer sink = run(complete + "-p ba --kv sink --kv-budget 20%");
+  EXPECT_EQ(sink.code, 0) << sink.log;
+  EXPECT_NE(sink.log.find("4 sinks, at least 5 tokens"), std::string::npos) << sink.log;
+  EXPECT_NE(run("tool_tic bench --model tic-n --img-size 32 --repeats 1 --mode infer --amp bf16 "
+                "--device cpu")
+                .log.find("--amp bf16: has no effect on the CPU"),
+            std::string::npos);
+}
+
 // A reader that has seen enough is no error.
 TEST_F(IdleOptions, AReaderMayLeave) {
   const Answer answer = run("tool_llama info -m tiny | head -n 1");
