@@ -271,8 +271,8 @@ def main():
         if a.cut:
             Hosts.remove()
         shutil.rmtree(folder, ignore_errors=True)
-    print(f"{sum(counts.values())} faults, {failures} ended otherwise than they must:",
-          ", ".join(f"{kind} {n}" for kind, n in sorted(counts.items())))
+        print(f"{sum(counts.values())} faults, {failures} ended otherwise than they must:",
+              ", ".join(f"{kind} {n}" for kind, n in sorted(counts.items())))
     sys.exit(failures > 0)
 
 

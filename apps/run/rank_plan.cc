@@ -102,12 +102,10 @@ void plan_over_ranks(const Options& options, const RankedTraining& training, Tra
                             .rest_stays = training.rest_stays,
                             .device = device};
     spread.check();
-    const int64_t most = spread.peak_bytes(training.states);
-    const int64_t passing = most - spread.kept_bytes(training.states);
-    // Of blocks that come and go some fit no other, and are kept.
-    const int64_t freed = device == DeviceType::cpu ? std::min(kFreedKept, passing) / 2 : 0;
-    plan.spread_bytes = static_cast<double>(most);
-    more = static_cast<double>(most + freed) - whole;
+    plan.spread_bytes = static_cast<double>(spread.peak_bytes(training.states));
+    // Of the blocks that gradients leave some fit no other, and are kept.
+    const int64_t freed = device == DeviceType::cpu ? std::min(kFreedKept, 4 * trained) / 2 : 0;
+    more = plan.spread_bytes + static_cast<double>(freed) - whole;
     plan.sent_bytes = static_cast<double>(spread.sent_bytes());
   }
   plan.sent_bytes += static_cast<double>(own) * training.exchanged_a_pass;
