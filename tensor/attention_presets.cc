@@ -1,6 +1,6 @@
 // The named patterns of SinkLoRA's tables 7 to 9, in LongLoRA's sizes: G = context / 4, shift G/2,
-// 4 sinks. The variants of table 9 are known by name only; their sizes here give every query about
-// G keys: blocks of G/2 and as many keys again from before the block.
+// 4 sinks. The variants of table 9 are known by name only; their sizes here give all queries
+// together about as many keys as under S2 (fill_variant).
 #include <algorithm>
 #include <cmath>
 #include <iomanip>
@@ -80,7 +80,9 @@ void fill_variant(AttentionPattern& p) {
   const int64_t budget = p.group;
   p.group = std::max<int64_t>(1, budget / 2);
   if (p.kind == PatternKind::strided) {  // in the mean context / (2 group) keys lie before the last
-    p.group = std::max<int64_t>(1, p.group - p.context / budget);
+    // No group sees fewer than the root of context / 2; much smaller ones would see all.
+    const auto fewest = static_cast<int64_t>(std::sqrt(static_cast<double>(p.context) / 2));
+    p.group = std::max({int64_t{1}, fewest, p.group - p.context / budget});
     return;
   }
   p.summary = std::clamp<int64_t>(p.group * p.group / p.context, 1, p.group);

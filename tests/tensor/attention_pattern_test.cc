@@ -225,6 +225,8 @@ TEST(AttentionPattern, VariantsSeeAsManyPairsAsS2) {
       EXPECT_NEAR(visible_fraction(made(name, 8, n), n) / visible_fraction(made("s2", 8, n), n), 1,
                   0.05)
           << name << ' ' << n;
+  // A stride of 1 would be full attention; of the root of 4096 it is 64 keys and 64 others.
+  EXPECT_LT(4096 * visible_fraction(made("strided", 1, 8192, 64), 8192), 130);
 }
 
 TEST(AttentionPattern, FractionsOfFullAttention) {  // LongLoRA's ratio, 32 heads
