@@ -4,6 +4,7 @@
 #include <cmath>
 #include <functional>
 #include <numeric>
+#include <vector>
 
 #include "tensor/check.h"
 #include "tensor/kernel_table.h"
@@ -89,6 +90,25 @@ TEST(Elementwise, SpecialValuesAreThoseOfTheCLibrary) {
   check(UnaryOps::Log, [](float v) { return std::log(v); });
   check(UnaryOps::Tanh, [](float v) { return std::tanh(v); });
   check(UnaryOps::Sqrt, [](float v) { return std::sqrt(v); });
+}
+
+// In the tails, where nothing is left of x, and beyond.
+TEST(Elementwise, GeluOfSpecialValues) {
+  const float inf = INFINITY;
+  const float x[] = {inf,   -inf,   NAN,  0.0f,  -0.0f, 1e-45f, -1e-45f, 1e-20f, 5.49f, -5.49f,
+                     5.51f, -5.51f, 9.0f, -9.0f, 14.4f, -14.4f, 1e4f,    -1e4f,  3e38f, -3e38f};
+  constexpr int64_t n = std::size(x);
+  const std::vector<float> g(n, 1.0f);
+  Buffer<float> y(n), dx(n);
+  table().unary[UnaryOps::Gelu]({.x = x, .y = y.data(), .dtype = DType::f32, .n = n});
+  table().unary_backward[UnaryOps::Gelu](
+      {.x = x, .y = y.data(), .g = g.data(), .dx = dx.data(), .dtype = DType::f32, .n = n});
+  for (int64_t i = 0; i < n; ++i) {
+    const double at = x[i], phi = 0.5 * std::erfc(-at * M_SQRT1_2);
+    const double density = std::exp(-0.5 * at * at) / std::sqrt(2 * M_PI);
+    expect_close(double{y[i]}, at * phi, 2e-7, i);
+    expect_close(double{dx[i]}, phi + at * density, 3e-7, i);
+  }
 }
 
 TEST(Elementwise, OtherTypesAreRefusedByName) {
