@@ -14,6 +14,7 @@
 #include <ctime>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "apps/program/command_text.h"
 #include "apps/program/log.h"
@@ -132,7 +133,10 @@ void RunFolder::take_lock() {
   const int create = trial_ == Trial::yes ? 0 : O_CREAT;
   lock_ = ::open(file.c_str(), O_RDWR | create | O_CLOEXEC | O_NOFOLLOW, 0666);
   CHECK_AS(Fault::disk, lock_ >= 0, file.string(), ": cannot open: ", std::strerror(errno));
-  if (::flock(lock_, LOCK_EX | LOCK_NB) == 0) return;
+  if (::flock(lock_, LOCK_EX | LOCK_NB) == 0) {
+    if (trial_ == Trial::yes) ::close(std::exchange(lock_, -1));  // a run may begin meanwhile
+    return;
+  }
   const int error = errno;
   std::string holder;
   if (error == EWOULDBLOCK) {

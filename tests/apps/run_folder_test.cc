@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <fstream>
+#include <optional>
 
 #include "tensor/check.h"
 #include "tensor/io/file.h"
@@ -39,6 +40,23 @@ TEST(RunFolder, ASecondRunIsRefusedByName) {
   }
   const RunFolder after(folder, Resume::automatic);
   EXPECT_FALSE(after.resumed());
+}
+
+// Neither of another dry run nor of a run that begins meanwhile, which keeps its folder.
+TEST(RunFolder, ATrialIsInNobodysWay) {
+  TemporaryRun base;
+  const fs::path folder = base.path() / "run";
+  {
+    std::optional<RunFolder> first, second;
+    first.emplace(folder, Resume::no, Trial::yes);
+    RunFolder(folder, Resume::no).check_owned();  // and leaves its LOCK
+    second.emplace(folder, Resume::no, Trial::yes);
+    const RunFolder third(folder, Resume::no, Trial::yes), run(folder, Resume::no);
+    EXPECT_THROW(RunFolder(folder, Resume::no, Trial::yes), Error);
+    first.reset();
+    run.check_owned();
+  }
+  EXPECT_TRUE(fs::exists(folder / "RUN.json"));
 }
 
 TEST(RunFolder, OfManyProcessesOneWins) {
