@@ -1,3 +1,4 @@
+// Looks at where the weights are and how they are held.
 #include "apps/options/amp.h"
 
 #include "tensor/cpu/bf16_product.h"

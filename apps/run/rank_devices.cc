@@ -1,3 +1,4 @@
+// Each rank says its device in three lines of text; a dry run goes over the places of its node.
 #include "apps/run/rank_devices.h"
 
 #include <algorithm>
@@ -69,9 +70,8 @@ void require_memory_of_ranks(double bytes, Device device) {
 void plan_rank_devices(const Options& options, const Launch& launch) {
   on_node() = std::max<int64_t>(1, launch.local_size);
   const RankDevice mine = choose_rank_device(options, host_name(), launch.local_rank);
-  const bool sees_all = std::getenv("CUDA_VISIBLE_DEVICES") == nullptr;
-  const bool named = options.device().find(':') != std::string::npos;
-  if (mine.identity.empty() || !(sees_all || named)) return;
+  // Each rank may be shown another GPU by this, and call it by the same name.
+  if (mine.identity.empty() || std::getenv("CUDA_VISIBLE_DEVICES")) return;
   std::vector<RankDevice> node;
   for (int64_t local = 0; local < launch.local_size; ++local)
     node.push_back(choose_rank_device(options, mine.node, local));

@@ -120,8 +120,11 @@ TEST_F(RanksOnDevices, WhoHasTheSameDeviceIsRefused) {
   EXPECT_EQ(ranks.codes, (std::vector<int>{2, 2}));
   says(ranks, "index 4 does not exist");
   started(1, devices_ + llama_ + "--max-steps 2 --name one");
-  ranks =
-      start(2, "env MULLION_SIMT_DEVICE=devices=1,first=$R " + llama_ + "--max-steps 2 --name own");
+  const std::string shown = "env CUDA_VISIBLE_DEVICES=$R MULLION_SIMT_DEVICE=devices=1,first=$R " +
+                            llama_ + "--max-steps 2 --name own ";
+  for (const std::string device : {"", "--device cuda:0 "})
+    EXPECT_EQ(start(2, shown + device + "--dry-run").codes, (std::vector<int>{0, 0})) << device;
+  ranks = start(2, shown);
   EXPECT_EQ(ranks.codes, (std::vector<int>{0, 0})) << ranks.logs[0];
   says(ranks, "traffic    by NCCL 2.28.0 between 2 devices");
   expect_near(losses("runs/one"), losses("runs/own"), 1e-6);
