@@ -45,6 +45,7 @@ TrainingPlan LlamaTraining::plan() const {
                           " tokens, at the ends of files, fill no row and are left out");
   if (!options_.has("train.epochs")) plan.passes_to_warn_of = kManyPasses;
   plan.memory_bytes = c.bytes;
+  plan.passing_bytes = c.pass_bytes;
   // What is trained and its two moments, in f32.
   plan.checkpoint_bytes = 12 * static_cast<uint64_t>(c.trained) + (uint64_t{1} << 20);
   plan.checkpoints = options_.get<int64_t>("save.keep");

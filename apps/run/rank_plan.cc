@@ -59,16 +59,29 @@ Owned most_owned(const std::vector<int64_t>& trained, int64_t ranks, DeviceType 
   return most;
 }
 
-// Gradients that a rank packs into a bucket are there twice. On the CPU it adds up its share of all
-// ranks' beside them (tensor/exchange_collective.h), and the blocks that gradients leave fit no
-// bucket and are kept for the next step.
-double bucket_bytes(std::vector<int64_t> trained, int64_t ranks, DeviceType device) {
+// What sums of gradients take beyond the peak of a pass. Gradients that a rank packs into a bucket
+// are there twice. On the CPU it adds up its share of all ranks' beside them
+// (tensor/exchange_collective.h), and the blocks that gradients leave fit no bucket and are kept
+// for the next step. A bucket leaves when its last gradient is complete: what the pass still holds
+// by then is taken to fall as gradients get complete, so that the first bucket comes on top of
+// nearly all of it, and the last, which often has the embedding, on top of nothing.
+double bucket_bytes(std::vector<int64_t> trained, int64_t ranks, DeviceType device,
+                    double passing) {
   std::reverse(trained.begin(), trained.end());  // as they get complete
-  const int64_t largest = largest_bucket_bytes(trained, RankSumOptions().bucket_bytes);
-  const int64_t all = 4 * std::accumulate(trained.begin(), trained.end(), int64_t{0});
-  const int64_t on_host = largest / ranks * (ranks - 1) + std::min(kFreedKept, all);
-  return static_cast<double>(allocated_bytes(largest, device) +
-                             (device == DeviceType::cpu ? on_host : 0));
+  const double all = 4 * std::accumulate(trained.begin(), trained.end(), 0.0);
+  const bool on_host = device == DeviceType::cpu;
+  const double kept = on_host ? std::min(static_cast<double>(kFreedKept), all) : 0;
+  double most = 0, complete = 0;
+  auto next = trained.begin();
+  for (const size_t members : bucket_members(trained, RankSumOptions().bucket_bytes)) {
+    int64_t bytes = 0;
+    for (size_t i = 0; i < members; ++i) bytes += 4 * *next++;
+    complete += static_cast<double>(bytes);
+    const int64_t arriving = on_host ? bytes / ranks * (ranks - 1) : 0;
+    most = std::max(most, static_cast<double>(allocated_bytes(bytes, device) + arriving) + kept -
+                              passing * complete / all);
+  }
+  return most;
 }
 
 }  // namespace
@@ -83,7 +96,8 @@ void plan_over_ranks(const Options& options, const RankedTraining& training, Tra
   const int64_t trained = std::accumulate(sizes.begin(), sizes.end(), int64_t{0});
   const DeviceType device = training.weights.device();
   const double whole = training.weights.whole_bytes(training.states);
-  double more = bucket_bytes(sizes, ranks, device);  // than a process that is alone takes
+  double more =  // than a process that is alone takes
+      bucket_bytes(sizes, ranks, device, plan.passing_bytes);
   // A sum over n ranks moves 2 (n - 1) / n of its bytes (tensor/collective.h).
   plan.sent_bytes = 2.0 * 4 * static_cast<double>(trained) * static_cast<double>(ranks - 1) /
                     static_cast<double>(ranks);

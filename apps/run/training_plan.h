@@ -17,6 +17,7 @@ struct TrainingPlan {
   int64_t dropped_count = 0;      // tokens or images, of a pass
   double passes_to_warn_of = 0;   // from which on it is said that they are many; 0: never
   double memory_bytes = 0;        // of a step, on each rank, estimated; 0: unknown
+  double passing_bytes = 0;       //   of them what a pass takes at its peak and gives back
   int64_t ranks = 1;              // of several, in a step:
   std::string shared;             //   what each of them does
   double sent_bytes = 0;          //   by the one that sends the most

@@ -84,8 +84,8 @@ TrainingPlan tic_plan(const Options& o, const TicConfig& config, const TicData& 
       static_cast<double>(tic_macs(config, shape.height, shape.width)) < kQuickMacs) {
     const Probe p = probe(o, config, shape, device);
     probed = ranked.weights.whole_bytes(0) + p.bytes_of_all;
-    plan.memory_bytes = ranked.weights.whole_bytes(ranked.states) + p.bytes +
-                        static_cast<double>(batch - 1) * p.bytes_more;
+    plan.passing_bytes = p.bytes + static_cast<double>(batch - 1) * p.bytes_more;
+    plan.memory_bytes = ranked.weights.whole_bytes(ranked.states) + plan.passing_bytes;
     if (measure_time) {
       plan.step_seconds = p.seconds * static_cast<double>(schedule.global_batch);
       plan.step_source = concat("measured on ", kProbed, " images");

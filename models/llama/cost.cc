@@ -132,7 +132,7 @@ LlamaCost llama_cost(const LlamaConfig& c, const LlamaStep& step) {
        (again ? 2 * weights : 2 * gate_and_up)) *
           length +
       static_cast<double>(c.num_hidden_layers) * heads * attended * (again ? 20 : 16);
-  return {all + pairs, trained, bytes, per_row * static_cast<double>(step.rows)};
+  return {all + pairs, trained, bytes, per_row * static_cast<double>(step.rows), pass};
 }
 
 }  // namespace mullion

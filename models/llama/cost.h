@@ -22,6 +22,7 @@ struct LlamaStep {
 struct LlamaCost {
   int64_t parameters, trained;
   double bytes, operations;
+  double pass_bytes;  // of the bytes what a pass takes at its peak and gives back
 };
 LlamaCost llama_cost(const LlamaConfig& config, const LlamaStep& step);
 

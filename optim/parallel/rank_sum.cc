@@ -35,17 +35,6 @@ std::vector<size_t> bucket_members(const std::vector<int64_t>& elements, int64_t
   return members;
 }
 
-int64_t largest_bucket_bytes(const std::vector<int64_t>& elements, int64_t bucket_bytes) {
-  int64_t most = 0;
-  auto next = elements.begin();
-  for (const size_t members : bucket_members(elements, bucket_bytes)) {
-    int64_t bytes = 0;
-    for (size_t i = 0; i < members; ++i) bytes += 4 * padded(*next++);
-    most = std::max(most, bytes);
-  }
-  return most;
-}
-
 RankSum::RankSum(Communicator& ranks, std::vector<NamedParameter> parameters, int64_t passes,
                  RankSumOptions options)
     : StepRanks(ranks, passes, options.ranks_a_pass),

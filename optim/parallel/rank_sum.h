@@ -26,9 +26,8 @@ struct RankSumOptions {
 };
 
 // Of gradients of so many elements, in the order in which they get complete: how many each bucket
-// has, and the bytes of the largest one.
+// has.
 std::vector<size_t> bucket_members(const std::vector<int64_t>& elements, int64_t bucket_bytes);
-int64_t largest_bucket_bytes(const std::vector<int64_t>& elements, int64_t bucket_bytes);
 
 class RankSum : public StepRanks {
  public:
