@@ -37,13 +37,13 @@ struct SpreadPlan {
   // The most that weights, gradients and `states` (moments, an average: of each trained element one
   // f32 each) take of a rank within a step whose units are recomputed; all else is activations.
   int64_t peak_bytes(int64_t states) const;
-  // What stays of them between steps: this rank's part.
-  int64_t kept_bytes(int64_t states) const;
   // What a rank sends in such a step: gathers and sums of gradients.
   int64_t sent_bytes() const;
 
  private:
   int64_t own_passes() const;
+  // What stays between steps: this rank's part.
+  int64_t kept_bytes(int64_t states) const;
   int64_t whole(int64_t bytes) const;
   int64_t weights(const SpreadUnit& unit) const;
   int64_t gradients(const SpreadUnit& unit) const;
