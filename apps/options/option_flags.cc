@@ -179,9 +179,10 @@ void refuse_flags_as_values(const OptionTable& table, const std::vector<std::str
   for (size_t i = 0; i + 1 < arguments.size() && arguments[i] != "--"; ++i) {
     const std::string flag = dashes(arguments[i]), next = dashes(arguments[i + 1]);
     // CLI11 takes "--output= x" for "--output x".
-    if (flag.ends_with('=') && is_in(valued, flag.substr(0, flag.size() - 1)))
+    const std::string name = flag.substr(0, flag.size() - flag.ends_with('='));
+    if (name != flag && is_in(valued, name))
       throw Error(flag + ": its value is missing", Fault::usage,
-                  flag.substr(0, flag.size() - 1) + " '' where none is meant");
+                  concat(name, " VALUE, or ", name, " '' where it may be empty"));
     if (!is_in(valued, flag)) continue;
     if (is_in(known, next.substr(0, next.find('='))))
       throw Error(concat(flag, ": its value is missing, ", next, " behind it is a flag"),

@@ -147,6 +147,8 @@ TEST(Options, MistakesNameTheNearest) {
   EXPECT_EQ(error_of({"-b", "--max_steps=3"}),
             "-b: its value is missing, --max-steps=3 behind it is a flag | -b--max-steps=3 where "
             "that is meant");
+  EXPECT_EQ(error_of({"--attn=", "sf"}),
+            "--attn=: its value is missing | --attn VALUE, or --attn '' where it may be empty");
   EXPECT_EQ(error_of({"-c", "--json"}),
             "-c: its value is missing, --json behind it is a flag | -c--json where that is meant");
 }
