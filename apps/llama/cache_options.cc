@@ -39,14 +39,14 @@ void add_cache_options(OptionTable& table, bool several) {
         .one_of(kv_kind_names());
     table.add_optional<std::vector<std::string>>(
         "cache.budget", "--kv-budget",
-        "tokens a head keeps, N or P% of the prompt (also above 100%, and never less than the "
-        "sinks and one more), or a list");
+        "tokens a head keeps, N or P% of the prompt (also above 100%, and as many as the sinks "
+        "need at least), or a list");
   } else {
     table.add("cache.kind", "--kv", "full", kinds).one_of(kv_kind_names());
     table.add_optional<std::string>(
         "cache.budget", "--kv-budget",
-        "tokens a head keeps, N or P% of the prompt (also above 100%, and "
-        "never less than the sinks and one more)");
+        "tokens a head keeps, N or P% of the prompt (also above 100%, and as many as the sinks "
+        "need at least)");
   }
   std::string unset;
   for (const KvPolicy& p : kv_policies())

@@ -33,7 +33,9 @@ void run(int argc, char** argv, const bench::Where& where) {
   bench::DeviceLimits limits{};
   if (!where.on_cpu()) limits = bench::print_limits("tic_step", where);
   TicConfig config = tic_preset(preset);
-  config.mlp_dwconv = argc > 6 && std::string(argv[6]) == "dwconv";
+  config.mlp_dwconv = argc > 6;
+  if (config.mlp_dwconv && std::string(argv[6]) != "dwconv")
+    fail(Fault::usage, "bench_tic_step: '", argv[6], "' is not dwconv");
   Tic model(config);
   model.initialize(1);
   move_to(model, where.device);

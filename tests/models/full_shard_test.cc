@@ -260,7 +260,7 @@ TEST(FullShard, AModelFromASeedIsMadeInParts) {
                        ++made;
                        initialize_parameter(config, 7, name, value);
                      }});
-      EXPECT_LT(made, 7 * config.num_hidden_layers);
+      EXPECT_LE(made, 4 * config.num_hidden_layers);  // of the seven of a block
       full.collect();
       if (ranks.rank() > 0) return;
       const auto expected = named_parameters(whole), values = named_parameters(*model);
