@@ -115,9 +115,8 @@ struct PatternOptions {
   uint64_t seed = 0;           // of `random`
 };
 
-// Presets: full, s2, s2-global, s2-sr, shift-up-only, shift-back-only, sf, s2-leaky, sf-leaky,
-// fixed, strided, random. Full causal attention where the context fits into one group. Throws
-// Error (usage) for an unknown name or numbers that do not fit together.
+// One of the presets that pattern_names() lists. Full causal attention where the context fits into
+// one group. Throws Error (usage) for an unknown name or numbers that do not fit together.
 AttentionPattern make_pattern(const std::string& name, const PatternOptions& options);
 const std::vector<std::string>& pattern_names();
 

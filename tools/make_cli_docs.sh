@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Writes docs/cli.md (or to stdout: tools/make_cli_docs.sh -) from the programs' own --help. BIN names
-# the folder of the programs, build/bin where it is not set.
+# the folder of the programs, all of which must be built (./run build); build/bin where it is not set.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bin=${BIN:-build/bin}
@@ -33,4 +33,10 @@ TEXT
   done
 }
 
-if [ "${1:-}" = - ]; then write; else write >docs/cli.md; fi
+[ "${1:-}" = - ] && { write; exit; }
+# Whole or not at all: a program that is not built ends this.
+made=$(mktemp docs/cli.md.XXXXXX)
+trap 'rm -f "$made"' EXIT
+write >"$made"
+chmod 644 "$made"
+mv "$made" docs/cli.md

@@ -163,7 +163,7 @@ std::vector<JsonRow> read_json_rows(const std::filesystem::path& file) {
   return rows;
 }
 
-void add_written_options(OptionTable& table) {
+void add_written_options(OptionTable& table, bool draws) {
   add_model_options(table);
   table
       .add("eval.template", "--template", "none",
@@ -173,7 +173,7 @@ void add_written_options(OptionTable& table) {
   add_cache_options(table);
   add_evaluation_options(table);
   add_rank_options(table);
-  table.add_common_without(true, false);
+  table.add_common_without(!draws, false);
 }
 
 JsonObject with_mean(JsonObject named, const WrittenGroup& group, const std::vector<Mean>& means) {

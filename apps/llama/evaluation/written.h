@@ -45,8 +45,8 @@ struct WrittenTask {
 // The entry `named` of a group with n, its one metric and the metric's standard error.
 JsonObject with_mean(JsonObject named, const WrittenGroup& group, const std::vector<Mean>& means);
 
-// --model --template --kv ... --output ...
-void add_written_options(OptionTable& table);
+// --model --template --kv ... --output ... `draws`: the task makes its questions up from --seed.
+void add_written_options(OptionTable& table, bool draws = false);
 // Runs the questions (--limit: the first of each group), greedily, and returns {results: [...]}.
 // Error(usage) before any work where a prompt with its answer does not fit the model.
 Outcome run_written(const Options& options, SharedModel& shared, const WrittenTask& task);

@@ -42,7 +42,7 @@ OptionTable all_table() {
       .free_on_resume();
   add_evaluation_options(table);
   add_rank_options(table);
-  table.add_common_without(true, false);
+  table.add_common();
   return table;
 }
 
