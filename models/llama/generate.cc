@@ -199,21 +199,27 @@ double log_probability(std::span<const float> logits, int32_t id) {
 
 }  // namespace
 
+std::vector<double> log_probabilities(const LanguageModel& model, const Tensor& hidden,
+                                      std::span<const int32_t> ids) {
+  CHECK(!ids.empty() && hidden.dim(1) == std::ssize(ids), "generate: hidden states ",
+        hidden.shape(), " for ", ids.size(), " ids");
+  const NoGrad no_grad;
+  const std::vector<float> all = model.head(raw::contiguous(hidden)).to_vector<float>();
+  const size_t vocab = all.size() / ids.size();
+  std::vector<double> found;
+  for (size_t i = 0; i < ids.size(); ++i)
+    found.push_back(log_probability(std::span(all).subspan(i * vocab, vocab), ids[i]));
+  return found;
+}
+
 std::vector<double> score_in_one_pass(const LanguageModel& model, std::span<const int32_t> ids,
                                       int64_t from, KvCache& cache) {
   const auto length = std::ssize(ids);
   CHECK(from > 0 && from < length, "generate: to score ids ", from, " to ", length);
   const NoGrad no_grad;
   const Tensor x = model.hidden(ids_tensor(ids), &cache);
-  const std::vector<float> all =
-      model.head(raw::contiguous(raw::slice(x, 1, from - 1, length - 1))).to_vector<float>();
-  const size_t vocab = all.size() / static_cast<size_t>(length - from);
-  std::vector<double> found;
-  for (int64_t i = from; i < length; ++i)
-    found.push_back(
-        log_probability(std::span(all).subspan(static_cast<size_t>(i - from) * vocab, vocab),
-                        ids[static_cast<size_t>(i)]));
-  return found;
+  return log_probabilities(model, raw::slice(x, 1, from - 1, length - 1),
+                           ids.subspan(static_cast<size_t>(from)));
 }
 
 std::vector<double> Generation::score(Row row, std::span<const int32_t> ids) {

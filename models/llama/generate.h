@@ -100,6 +100,9 @@ class Generation {
   std::vector<Sequence> rows_;
 };
 
+// Log-probabilities of n ids, by the hidden states (1, n, C) of the tokens before them.
+std::vector<double> log_probabilities(const LanguageModel& model, const Tensor& hidden,
+                                      std::span<const int32_t> ids);
 // Log-probabilities of ids[from..], each after all before it, in one pass over all ids with a cache
 // that has seen nothing yet.
 std::vector<double> score_in_one_pass(const LanguageModel& model, std::span<const int32_t> ids,

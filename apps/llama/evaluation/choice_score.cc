@@ -178,12 +178,34 @@ std::vector<double> ChoiceScorer::one_pass(const ScoredText& text) {
   return score_in_one_pass(model_, all, std::ssize(text.context), *cache);
 }
 
-double ChoiceScorer::alone(const std::string& choice) {
-  const ScoredText text = scored_text(tokenizer_, "", choice, model_.context());
-  std::vector<int32_t> all = text.context;
-  all.insert(all.end(), text.continuation.begin(), text.continuation.end());
-  const auto cache = make_kv_cache({}, model_.cache_shape());
-  return sum_of(score_in_one_pass(model_, all, std::ssize(text.context), *cache));
+// One pass for all of them, the shorter ones padded: the weights are read once.
+std::vector<double> ChoiceScorer::alone(const std::vector<std::string>& choices) const {
+  std::vector<ScoredText> texts;
+  std::vector<std::vector<int32_t>> rows;  // what is read: all but the last token
+  size_t longest = 0;
+  for (const std::string& choice : choices) {
+    texts.push_back(scored_text(tokenizer_, "", choice, model_.context() + 1));
+    std::vector<int32_t>& row = rows.emplace_back(texts.back().context);
+    const std::vector<int32_t>& targets = texts.back().continuation;
+    row.insert(row.end(), targets.begin(), targets.end() - 1);
+    longest = std::max(longest, row.size());
+  }
+  std::vector<int64_t> ids;
+  for (std::vector<int32_t>& row : rows) {
+    row.resize(longest, row.back());
+    ids.insert(ids.end(), row.begin(), row.end());
+  }
+  const NoGrad no_grad;
+  const Tensor hidden =
+      model_.hidden(Tensor::from(ids, {std::ssize(rows), static_cast<int64_t>(longest)}));
+  std::vector<double> sums;
+  for (size_t r = 0; r < texts.size(); ++r) {
+    const int64_t begin = std::ssize(texts[r].context) - 1, row = static_cast<int64_t>(r),
+                  end = begin + std::ssize(texts[r].continuation);
+    const Tensor own = raw::slice(raw::slice(hidden, 0, row, row + 1), 1, begin, end);
+    sums.push_back(sum_of(log_probabilities(model_, own, texts[r].continuation)));
+  }
+  return sums;
 }
 
 }  // namespace mullion

@@ -32,8 +32,8 @@ class ChoiceScorer {
                std::string few_shots);
   // Of several questions at a time; the results do not depend on which.
   std::vector<ChoiceScores> operator()(std::span<const ChoiceQuestion> questions);
-  // ln p of a choice without any question.
-  double alone(const std::string& choice);
+  // ln p of each choice of a question without the question.
+  std::vector<double> alone(const std::vector<std::string>& choices) const;
   // Of the keys and values that a question's cache holds once its prompt has been read; at most so
   // far.
   int64_t cache_bytes() const { return cache_bytes_; }

@@ -173,7 +173,7 @@ Outcome choice(const Options& options, SharedModel& shared) {
   catch_stop_signals();
   const auto count = std::ssize(questions);
   const auto batch = options.get<int64_t>("eval.batch_size");
-  std::map<std::string, double> alone;
+  std::map<std::vector<std::string>, std::vector<double>> alone;  // by a question's choices
   std::vector<JsonObject> results;
   std::vector<std::pair<std::string, JsonObject>> for_lm_eval;
   int64_t cut = 0, one_token = 0, choices = 0;
@@ -194,11 +194,8 @@ Outcome choice(const Options& options, SharedModel& shared) {
       const std::vector<ChoiceScores> scores = scorer(some);
       std::vector<JsonObject> samples;
       for (size_t i = 0; i < some.size(); ++i) {
-        std::vector<double> own;
-        for (const std::string& choice : some[i].choices) {
-          if (!alone.contains(choice)) alone[choice] = scorer.alone(choice);
-          own.push_back(alone[choice]);
-        }
+        std::vector<double>& own = alone[some[i].choices];
+        if (own.empty()) own = scorer.alone(some[i].choices);
         for (const int64_t tokens : scores[i].tokens) {
           scored += tokens;
           one_token += tokens == 1 ? 1 : 0;
