@@ -17,6 +17,7 @@
 #include "apps/tic/model_choice.h"
 #include "apps/tic/results_file.h"
 #include "data/cue_task.h"
+#include "data/image_contents.h"
 #include "data/image_subset.h"
 #include "tensor/io/file.h"
 #include "tensor/io/file_place.h"
@@ -128,6 +129,14 @@ std::vector<Size> sizes_of(const Options& o, const TicDescription& d) {
   return sizes;
 }
 
+// A scene's label is a place in the list of its own classes.
+void require_classes_of_scenes(const Options& o, const TicDescription& d) {
+  const std::vector<std::string>& scenes = cue_class_names();
+  CHECK_AS(Fault::bad_file, d.classes == scenes, o.get<std::string>("model.checkpoint"), ": its ",
+           d.classes.size(), " classes (", listing(d.classes), ") are not the ", scenes.size(),
+           " of the cue task (", listing(scenes), ")");
+}
+
 // `folder`: null for the cue task.
 std::unique_ptr<Dataset> dataset(const Options& o, const TicDescription& d, Size size,
                                  const std::shared_ptr<const ImageSource>& folder) {
@@ -232,9 +241,11 @@ Outcome run(const Options& options) {
     if (options.has("data.images_list"))
       folder = std::make_shared<ImageSubset>(folder, options.get<Path>("data.images_list"));
     tell_of(*folder);
-    if (ranks()) require_same_on_all_ranks({{"images", digest(*folder)}});
+    if (ranks()) require_same_on_all_ranks({{"images", contents_digest(*folder)}});
     if (options.has("data.class_names") || description.class_names.empty())
       description.class_names = class_names(options, root, description.classes);
+  } else {
+    require_classes_of_scenes(options, description);
   }
   NoteTeller notes;
   loaded.model->set_compute_type(apply_amp(options, *loaded.model));
@@ -247,6 +258,7 @@ Outcome run(const Options& options) {
     real_labels = read_real_labels(options.get<Path>("data.real_labels"), paths,
                                    std::ssize(description.classes));
   }
+  catch_stop_signals();
   std::vector<ResultRow> rows;
   const double millions =
       static_cast<double>(parameter_count(named_parameters(*loaded.model))) / 1e6;

@@ -102,10 +102,16 @@ const std::vector<std::string>& cue_class_names() {
   return names;
 }
 
-CueScene cue_scene(const CueOptions& options, uint64_t seed, uint64_t index) {
+namespace {
+void require_canvas(const CueOptions& options) {
   CHECK_AS(Fault::usage, options.height >= kScene && options.width >= kScene,
-           "cue task: canvas of ", options.height, "x", options.width, ", at least ", kScene, "x",
-           kScene, " is needed");
+           "cue task: canvas of ", options.height, "x", options.width, " (--img-size), at least ",
+           kScene, "x", kScene, " is needed");
+}
+}  // namespace
+
+CueScene cue_scene(const CueOptions& options, uint64_t seed, uint64_t index) {
+  require_canvas(options);
   const uint64_t stream = mix_bits(index, static_cast<uint64_t>(Purpose::scene));
   Philox random{seed, stream, 0};
   const auto cells = shuffled<9>(random);
@@ -141,6 +147,7 @@ CueDataset::CueDataset(const CueOptions& options, int64_t size, uint64_t seed, b
                        int64_t lessons)
     : options_(options), size_(size), seed_(seed), fresh_(fresh), lessons_(lessons) {
   CHECK_AS(Fault::usage, size > 0, "cue task: data set of ", size);
+  require_canvas(options);
 }
 
 Normalization CueDataset::normalization() { return {{0.5f, 0.5f, 0.5f}, {0.25f, 0.25f, 0.25f}}; }

@@ -2,8 +2,10 @@
 #include "data/token_rows.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "tensor/check.h"
+#include "tensor/io/contents.h"
 #include "tensor/io/sha256.h"
 
 namespace mullion {
@@ -48,6 +50,16 @@ std::string TokenRows::fingerprint() const {
     }
   }
   return hash.hex();
+}
+
+std::string TokenRows::contents() const {
+  ContentsDigest digest(static_cast<uint64_t>(tokens_) * sizeof(int32_t));
+  for (const auto& file : files_)
+    digest.add("", file->size() * sizeof(int32_t), [&](uint64_t begin, std::span<std::byte> out) {
+      const auto ids = file->read(begin / sizeof(int32_t), out.size() / sizeof(int32_t));
+      std::memcpy(out.data(), ids.data(), out.size());
+    });
+  return digest.hex();
 }
 
 }  // namespace mullion

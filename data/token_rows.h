@@ -22,6 +22,8 @@ class TokenRows : public TextRows {
   TextRow read(int64_t row) const override;  // every id but the first is a target
   // SHA-256 over the lengths of the files and their first and last tokens.
   std::string fingerprint() const override;
+  // Digest of what the files hold (tensor/io/contents.h).
+  std::string contents() const;
   const std::vector<std::unique_ptr<TokenFile>>& files() const { return files_; }
 
  private:

@@ -19,22 +19,18 @@ void add_context_parallel_option(OptionTable& table) {
 
 ContextRanks::ContextRanks(const Options& options)
     : size_(options.get<int64_t>("train.context_parallel")) {
-  if (size_ == 1 || (options.dry_run && !has_ranks())) return;
-  CHECK_AS(Fault::usage, rank_count() % size_ == 0, "--context-parallel ", size_, ": ",
-           rank_count(), rank_count() == 1 ? " rank is" : " ranks are", " no multiple of it");
+  if (size_ == 1) return;
+  if (rank_count() % size_ != 0)
+    throw Error(concat("--context-parallel ", size_, ": ", rank_count(),
+                       rank_count() == 1 ? " rank is" : " ranks are", " no multiple of it"),
+                Fault::usage,
+                options.dry_run && !has_ranks() ? concat("--ranks ", size_) : std::string());
   if (ranks()) parallel_ = std::make_shared<ContextParallel>(ranks()->split(group()));
 }
 
 int64_t ContextRanks::group() const { return rank() / size_; }
 int64_t ContextRanks::groups() const { return std::max<int64_t>(1, rank_count() / size_); }
 bool ContextRanks::speaks() const { return rank() % size_ == 0; }
-
-bool ContextRanks::any(bool mine) const {
-  if (!parallel_) return mine;
-  Tensor flag = Tensor::full({1}, mine ? 1 : 0, DType::i64);
-  parallel_->ranks()->all_reduce(flag, Reduce::max);
-  return flag.item() > 0;
-}
 
 void ContextRanks::check(const AttentionPattern& pattern, int64_t context) const {
   if (size_ > 1) context_layout(pattern, context, size_);

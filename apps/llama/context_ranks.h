@@ -14,8 +14,7 @@ void add_context_parallel_option(OptionTable& table);
 
 class ContextRanks {
  public:
-  // Error(usage) where the ranks, or those that are planned for, are no multiple of N. A dry run
-  // without any divides rows as if there were N.
+  // Error(usage) where the ranks, or those that are planned for, are no multiple of N.
   explicit ContextRanks(const Options& options);
 
   int64_t size() const { return size_; }  // N
@@ -26,8 +25,6 @@ class ContextRanks {
   bool speaks() const;
   // For the model; null where rows are not divided.
   const std::shared_ptr<ContextParallel>& parallel() const { return parallel_; }
-  // Whether it holds on any rank of the group; each of them asks.
-  bool any(bool mine) const;
 
   // Error(usage) for a pattern and rows of `context` tokens that cannot be divided so.
   void check(const AttentionPattern& pattern, int64_t context) const;

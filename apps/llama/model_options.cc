@@ -4,10 +4,10 @@
 #include <cmath>
 #include <map>
 
+#include "apps/llama/same_model.h"
 #include "apps/options/amp.h"
 #include "apps/options/device.h"
 #include "apps/program/log.h"
-#include "apps/run/ranks.h"
 #include "tensor/io/file.h"
 #include "tensor/io/gguf.h"
 #include "tensor/io/safetensors.h"
@@ -268,6 +268,7 @@ OpenedModel open_model(const Options& options, int64_t context) {
       !rope_factor(options))
     options.tell_idle("context.rope_scaling", "without --rope-factor: no context is asked for");
   apply_rope_options(checkpoint.config, options, context, false, note);
+  require_same_model(checkpoint.config, checkpoint.weights.get(), adapter, "adapter");
   LlamaLoadOptions held = held_weights(options, checkpoint.weights.get());
   held.device = device_of(options);
   auto model = load_llama(checkpoint, held);
@@ -282,9 +283,6 @@ OpenedModel open_model(const Options& options, int64_t context) {
       log_warning(adapter.string(), ": is for the revision ", config.revision, " of ",
                   config.base_model_name_or_path, ", which cannot be checked here");
   }
-  if (ranks())
-    require_same_on_all_ranks({{"model", fingerprint(*checkpoint.weights)},
-                               {"adapter", adapter.empty() ? "none" : adapter_digest(adapter)}});
   set_trainable(*model, [](const std::string&) { return false; });
   log_info(result.path.string(), adapter.empty() ? "" : " + " + adapter.string(), ": ",
            element_count(*model), " parameters, weights ", describe_held(*checkpoint.weights, held),

@@ -70,14 +70,16 @@ Perplexity perplexity(const LanguageModel& model, int64_t length, const ReadIds&
   bool complete = true;
   for (size_t begin = 0; begin < starts.size(); begin += static_cast<size_t>(o.batch)) {
     const size_t end = std::min(starts.size(), begin + static_cast<size_t>(o.batch));
-    if (!sums.takes_next()) continue;
-    const Windows windows = read_windows({starts.begin() + static_cast<std::ptrdiff_t>(begin),
-                                          starts.begin() + static_cast<std::ptrdiff_t>(end)},
-                                         read, o, model.vocabulary());
-    sums.add(model.loss(windows.ids, windows.targets, 1).item(), windows.scored,
-             static_cast<int64_t>(end - begin));
-    if (progress && !progress(static_cast<int64_t>(end), sums.mean())) {
-      complete = end == starts.size();
+    if (sums.takes_next()) {
+      const Windows windows = read_windows({starts.begin() + static_cast<std::ptrdiff_t>(begin),
+                                            starts.begin() + static_cast<std::ptrdiff_t>(end)},
+                                           read, o, model.vocabulary());
+      sums.add(model.loss(windows.ids, windows.targets, 1).item(), windows.scored,
+               static_cast<int64_t>(end - begin));
+    }
+    const bool last = end == starts.size();
+    if (!sums.all_go_on(progress, static_cast<int64_t>(end), last)) {
+      complete = last;
       break;
     }
   }

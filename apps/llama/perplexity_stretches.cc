@@ -35,6 +35,23 @@ std::vector<ScoredStretch> rolling_stretches(int64_t length, int64_t context) {
   return stretches;
 }
 
+namespace {
+// Its ids and, of those that are scored, the targets, behind those that are there.
+void read_stretch(const ScoredStretch& s, const ReadIds& read, const LanguageModel& model,
+                  std::vector<int64_t>& ids, std::vector<int64_t>& targets) {
+  const int64_t T = s.end - s.begin - 1;
+  std::vector<int32_t> row(static_cast<size_t>(T + 1));
+  read(s.begin, row);
+  for (int64_t t = 0; t <= T; ++t) {
+    const int32_t id = row[static_cast<size_t>(t)];
+    CHECK_AS(Fault::bad_file, id >= 0 && id < model.vocabulary(), "token ", id,
+             " is outside the model's vocabulary of ", model.vocabulary());
+    if (t < T) ids.push_back(id);
+    if (t > 0) targets.push_back(t > T - s.scored ? id : kNoTarget);
+  }
+}
+}  // namespace
+
 Perplexity stretch_perplexity(const LanguageModel& model, std::span<const ScoredStretch> stretches,
                               const ReadIds& read, int64_t batch,
                               const std::function<bool(int64_t, double)>& progress) {
@@ -52,25 +69,16 @@ Perplexity stretch_perplexity(const LanguageModel& model, std::span<const Scored
            is_like_first(stretches[end]))
       ++end;
     const size_t start = std::exchange(begin, end);
-    if (!sums.takes_next()) continue;
-    std::vector<int64_t> ids, targets;
-    for (size_t i = start; i < end; ++i) {
-      const ScoredStretch& s = stretches[i];
-      std::vector<int32_t> row(static_cast<size_t>(T + 1));
-      read(s.begin, row);
-      for (int64_t t = 0; t <= T; ++t) {
-        const int32_t id = row[static_cast<size_t>(t)];
-        CHECK_AS(Fault::bad_file, id >= 0 && id < model.vocabulary(), "token ", id,
-                 " is outside the model's vocabulary of ", model.vocabulary());
-        if (t < T) ids.push_back(id);
-        if (t > 0) targets.push_back(t > T - s.scored ? id : kNoTarget);
-      }
+    if (sums.takes_next()) {
+      std::vector<int64_t> ids, targets;
+      for (size_t i = start; i < end; ++i) read_stretch(stretches[i], read, model, ids, targets);
+      const auto rows = static_cast<int64_t>(end - start);
+      sums.add(model.loss(Tensor::from(ids, {rows, T}), Tensor::from(targets, {rows, T}), 1).item(),
+               rows * first.scored, rows);
     }
-    const auto rows = static_cast<int64_t>(end - start);
-    sums.add(model.loss(Tensor::from(ids, {rows, T}), Tensor::from(targets, {rows, T}), 1).item(),
-             rows * first.scored, rows);
-    if (progress && !progress(static_cast<int64_t>(end), sums.mean())) {
-      complete = end == stretches.size();
+    const bool last = end == stretches.size();
+    if (!sums.all_go_on(progress, static_cast<int64_t>(end), last)) {
+      complete = last;
       break;
     }
   }

@@ -12,6 +12,7 @@
 #include "apps/llama/companions.h"
 #include "apps/llama/lora_options.h"
 #include "apps/llama/model_options.h"
+#include "apps/llama/same_model.h"
 #include "apps/options/amp.h"
 #include "apps/options/device.h"
 #include "apps/options/nearest.h"
@@ -115,6 +116,7 @@ void LlamaTraining::open_model() {
   if (!lora_) check_companions(tokenizer_path_);
   if (lora_ && config_.rope_scaling != base_scaling)
     rope_lines_ = python_lines(config_, adapter_base_name());
+  require_same_model(config_, base_weights_.get(), initial_adapter_, "initial adapter");
   check_blocks_stay(options_, held_.as_stored ? describe_blocks(*base_weights_) : "");
   const bool spread = spreads_weights(options_);
   if (options_.dry_run) {  // told also where the run is refused
@@ -283,10 +285,6 @@ RunSettings LlamaTraining::settings() const {
   settings.warmup_steps = schedule_.warmup_steps;
   settings.identity = {{"model", sha256_hex(to_json(config_).dump() + base_fingerprint_)},
                        {"data", data_->rows().fingerprint()}};
-  if (ranks())
-    settings.start = {
-        {"initial adapter", initial_adapter_.empty() ? "none" : adapter_digest(initial_adapter_)},
-        {"validation data", data_->validation_fingerprint()}};
   // Only these schedules know their end.
   if (schedule_.kind != Schedule::Kind::constant_with_warmup)
     settings.identity.emplace_back("train.max_steps", std::to_string(schedule_.total_steps));
@@ -361,23 +359,24 @@ Evaluation LlamaTraining::validate() {
   const auto batches = static_cast<size_t>((rows + batch_ - 1) / batch_);
   std::vector<double> losses(batches), targets(batches);
   const auto groups = static_cast<size_t>(context_ranks_.groups());
-  // Where weights are spread all ranks make as many passes: without a batch, of the first one.
-  const size_t passes = full_ ? (batches + groups - 1) / groups * groups : batches;
+  const size_t passes = (batches + groups - 1) / groups * groups;
   for (auto i = static_cast<size_t>(context_ranks_.group()); i < passes && result.complete;
        i += groups) {
-    const int64_t row = i < batches ? static_cast<int64_t>(i) * batch_ : 0;
-    const TextBatch batch = data_->validation_batch(row, std::min(batch_, rows - row));
-    const double loss =
-        model_->loss(tensor_of(batch.ids, batch), tensor_of(batch.targets, batch), 1).item();
-    if (i < batches) {
-      losses[i] = loss;
-      if (context_ranks_.speaks()) targets[i] = static_cast<double>(batch.learned);
+    // Where weights are spread all ranks make as many passes: without a batch, of the first one.
+    if (i < batches || full_) {
+      const int64_t row = i < batches ? static_cast<int64_t>(i) * batch_ : 0;
+      const TextBatch batch = data_->validation_batch(row, std::min(batch_, rows - row));
+      const double loss =
+          model_->loss(tensor_of(batch.ids, batch), tensor_of(batch.targets, batch), 1).item();
+      if (i < batches) {
+        losses[i] = loss;
+        if (context_ranks_.speaks()) targets[i] = static_cast<double>(batch.learned);
+      }
     }
-    const bool stop = full_ ? any_rank(stop_requested()) : context_ranks_.any(stop_requested());
-    result.complete = !stop || i + groups >= passes;
+    // Asked of all in each round: a signal to one, or the end of one, ends the evaluation of all.
+    result.complete = !any_rank(stop_requested()) || i + groups >= passes;
   }
   model_->set_pattern(pattern_);
-  result.complete = all_ranks(result.complete);
   const auto sum = [](const std::vector<double>& values) {
     return std::accumulate(values.begin(), values.end(), 0.0);
   };

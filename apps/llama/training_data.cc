@@ -17,6 +17,10 @@ namespace mullion {
 namespace {
 constexpr int64_t kPadTo = 64;          // tokens, of rows of different lengths
 constexpr int64_t kWindowOfSteps = 16;  // whose rows are sorted by length
+
+std::string name_of(const std::string& key) {
+  return key == "data.val" ? "validation data" : "data";
+}
 }  // namespace
 
 TrainingData::TrainingData(const Options& options, Learns learns, int64_t vocab_size,
@@ -65,6 +69,7 @@ std::unique_ptr<TextRows> TrainingData::open_texts(const char* key) {
   auto rows =
       std::make_unique<TokenRows>(files, token_file_options(options_, vocab_size_), context_);
   for (const auto& file : rows->files()) require_same_tokenizer(*file, tokenizer_hash_);
+  if (ranks()) require_same_on_all_ranks({{name_of(key), rows->contents()}});
   return rows;
 }
 
@@ -76,15 +81,12 @@ std::unique_ptr<TextRows> TrainingData::open_conversations(const char* key, bool
       open_instructions(options_, matching_files(options_.get<std::vector<std::string>>(key)),
                         context_, chat, *tokenizer);
   if (!instruction_facts_) instruction_facts_ = mullion::describe(*rows, chat);
+  if (ranks()) require_same_on_all_ranks({{name_of(key), rows->fingerprint()}});
   if (!packed) return rows;
   const int64_t count = rows->size();
   auto result = pack_rows(std::move(rows), context_, options_.get<bool>("data.shuffle"));
   log_info("packed     ", count, " rows in ", result->size(), " of ", context_, " tokens");
   return result;
-}
-
-std::string TrainingData::validation_fingerprint() const {
-  return validation_ ? validation_->fingerprint() : "none";
 }
 
 double TrainingData::mean_length() const {

@@ -22,7 +22,7 @@ enum class Learns : uint8_t { texts, instructions };
 class TrainingData {
  public:
   // Opens --data and --val-data for a model of `vocab_size` ids and the tokenizer at `tokenizer`
-  // (its hash, "" for none).
+  // (its hash, "" for none). Error(usage) where ranks have found other rows than the first one.
   TrainingData(const Options& options, Learns learns, int64_t vocab_size,
                const std::filesystem::path& tokenizer, const std::string& tokenizer_hash);
 
@@ -41,8 +41,6 @@ class TrainingData {
   std::vector<TextBatch> step(int64_t step, int64_t first = 0, int64_t stride = 1);
   // Validation rows [first, first + count).
   TextBatch validation_batch(int64_t first, int64_t count) const;
-  // As TextRows::fingerprint(); "none" without such rows.
-  std::string validation_fingerprint() const;
   // For env.json and --json: the texts tokenized, or what the instructions are.
   void add_facts(JsonObject& facts) const;
   // The name of the chat template, "" for texts.

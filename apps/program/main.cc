@@ -15,6 +15,7 @@
 #include "apps/options/device.h"
 #include "apps/options/nearest.h"
 #include "apps/program/log.h"
+#include "apps/program/rank_lines.h"
 #include "apps/program/signals.h"
 #include "apps/run/ranks.h"
 #include "tensor/check.h"
@@ -71,7 +72,9 @@ void print_result(const Options& options, const std::string& line) {
 
 namespace {
 bool muted = false;  // another rank than the first gives no result
+bool knows_ranks = false;
 
+// Then the other ranks hear of it.
 int report(const std::string& what, const std::string& hint, Fault fault, bool json) {
   const int code = static_cast<int>(fault);
   log_line(LogLevel::quiet, "error: " + what);
@@ -83,6 +86,8 @@ int report(const std::string& what, const std::string& hint, Fault fault, bool j
       // stdout is gone; the message is on stderr and the exit code tells the rest.
     }
   }
+  if (knows_ranks) tell_waiting_ranks(what);
+  abandon_ranks(what);
   return code;
 }
 
@@ -111,23 +116,27 @@ int run_options(const Options& options, const ProgramBody& body) {
   set_log_level(options.verbosity);
   for (const std::string& note : options.notes) log_info(note);
   set_num_threads(options.threads());
-  if (!options.table().find("run.launcher"))
-    refuse_ranks(options.program());
-  else if (!options.dry_run)
-    join_ranks(options);
-  else if (!plan_for_ranks(options))
-    return 0;
-  if (!options.device().starts_with("auto")) device_of(options);  // said before any work
   try {
+    bool has_work = true;
+    if (!knows_ranks)
+      refuse_ranks(options.program());
+    else if (options.dry_run)
+      has_work = plan_for_ranks(options);
+    else
+      join_ranks(options);
+    if (!has_work) {
+      leave_ranks([] {});
+      return 0;
+    }
+    if (!options.device().starts_with("auto")) device_of(options);  // said before any work
     const Outcome outcome = body(options);
-    const bool first = is_first_rank();
-    leave_ranks();
-    if (options.json && first) print(outcome.result.text() + "\n");
+    leave_ranks([&] {
+      if (options.json && is_first_rank()) print(outcome.result.text() + "\n");
+    });
     return outcome.exit_code;
-  } catch (const std::exception& error) {
-    if (!ranks()) throw;
+  } catch (const std::exception&) {
     muted = !is_first_rank();
-    abandon_ranks(error.what());
+    release_warnings();
     throw;
   }
 }
@@ -151,6 +160,7 @@ std::string verbs_text(const std::string& about, const std::vector<Verb>& verbs)
 
 int run_command(const std::vector<std::string>& arguments, const OptionTable& table,
                 const ProgramBody& body) {
+  knows_ranks = table.find("run.launcher") != nullptr;
   return guarded(wants_json(arguments), [&] {
     const ParsedOptions parsed = parse_options(table, arguments);
     if (parsed.options) return run_options(*parsed.options, body);

@@ -38,13 +38,16 @@ std::optional<Launch> find_launch(const std::string& launcher, const Environment
                                   std::string* note);
 
 std::string host_name();  // of this machine
+// What tells it from others: the number that its kernel drew when it started, which all containers
+// on it see and those of another machine with the same host name do not; else the host name.
+std::string machine_identity();
 // The cores that this process may run on, by their numbers; launchers bind ranks to some of them.
 std::vector<int> own_cores();
 // The threads of process `mine` of a node, at least 1, where each core is divided among the
 // processes that may run on it: `cores` of each of them, in ascending order.
 int share_of_cores(const std::vector<std::vector<int>>& cores, size_t mine);
 
-// The first host of a list as Slurm writes it: "n[007-012,15],m1" -> "n007".
+// The first host of a list as Slurm writes it: "n[007-012,15],m1" -> "n007"; "": it is none.
 std::string first_host(const std::string& nodes);
 
 }  // namespace mullion

@@ -1,8 +1,7 @@
-// Each rank says its device in three lines of text; a dry run goes over the places of its node.
+// Each rank says its device in four lines of text.
 #include "apps/run/rank_devices.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <sstream>
 
 #include "apps/options/device.h"
@@ -13,7 +12,7 @@
 namespace mullion {
 namespace {
 
-int64_t& on_node() {
+int64_t& on_machine() {
   static int64_t the_number = 1;
   return the_number;
 }
@@ -33,31 +32,33 @@ RankDevice choose_rank_device(const Options& options, const std::string& node, i
   const int64_t devices = device_count(DeviceType::cuda);
   set_default_device_index(static_cast<int>(devices > 0 ? local_rank % devices : local_rank));
   const Device device = device_of(options);
-  if (device.type == DeviceType::cpu) return {node, "cpu", ""};
-  return {node, concat(name_of(device), ":", device.index), device_identity(device)};
+  if (device.type == DeviceType::cpu) return {node, "cpu", machine_identity(), ""};
+  return {node, concat(name_of(device), ":", device.index), machine_identity(),
+          device_identity(device)};
 }
 
 std::vector<RankDevice> gather_rank_devices(const Options& options, Communicator& ranks,
                                             const RankDevice& mine) {
   std::vector<RankDevice> all;
-  for (const std::string& text :
-       gather_texts(ranks, mine.node + "\n" + mine.name + "\n" + mine.identity)) {
+  for (const std::string& text : gather_texts(
+           ranks, concat(mine.node, "\n", mine.name, "\n", mine.machine, "\n", mine.identity))) {
     std::istringstream lines(text);
     RankDevice& device = all.emplace_back();
     std::getline(lines, device.node);
     std::getline(lines, device.name);
+    std::getline(lines, device.machine);
     std::getline(lines, device.identity);
   }
   check_shared(options, all);
-  on_node() = std::count_if(all.begin(), all.end(),
-                            [&](const RankDevice& each) { return each.node == mine.node; });
+  on_machine() = std::count_if(
+      all.begin(), all.end(), [&](const RankDevice& each) { return each.machine == mine.machine; });
   return all;
 }
 
-int64_t ranks_on_node() { return on_node(); }
+int64_t ranks_on_machine() { return on_machine(); }
 
 void require_memory_of_ranks(double bytes, Device device) {
-  const int64_t ranks = ranks_on_node();
+  const int64_t ranks = ranks_on_machine();
   try {
     require_memory(bytes * static_cast<double>(ranks), device);
   } catch (const Error& error) {
@@ -65,18 +66,6 @@ void require_memory_of_ranks(double bytes, Device device) {
     throw Error(concat(error.what(), " for its ", ranks, " ranks"), error.fault(),
                 concat("fewer ranks on a machine, or ", error.hint()));
   }
-}
-
-void plan_rank_devices(const Options& options, const Launch& launch) {
-  on_node() = std::max<int64_t>(1, launch.local_size);
-  const RankDevice mine = choose_rank_device(options, host_name(), launch.local_rank);
-  // Each rank may be shown another GPU by this, and call it by the same name.
-  if (mine.identity.empty() || std::getenv("CUDA_VISIBLE_DEVICES")) return;
-  std::vector<RankDevice> node;
-  for (int64_t local = 0; local < launch.local_size; ++local)
-    node.push_back(choose_rank_device(options, mine.node, local));
-  choose_rank_device(options, mine.node, launch.local_rank);
-  check_shared(options, node);
 }
 
 }  // namespace mullion

@@ -2,6 +2,7 @@
 #include "apps/run/ranks.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <map>
 #include <sstream>
@@ -21,32 +22,34 @@
 namespace mullion {
 namespace {
 
-std::shared_ptr<Communicator>& group() {
-  static std::shared_ptr<Communicator> the_group;
-  return the_group;
+struct Here {
+  std::shared_ptr<Communicator> group;  // null: alone
+  bool plans = false;                   // a dry run, in which the group is not asked
+  int64_t planned = 0;                  // ranks of --ranks
+  bool came = false;                    // to where ranks meet, or left it alone
+};
+Here& here() {
+  static Here* the_ranks = new Here;  // after an error connections last as long as the process
+  return *the_ranks;
 }
-
-int64_t& planned() {
-  static int64_t the_number = 0;
-  return the_number;
-}
+std::shared_ptr<Communicator>& group() { return here().group; }
 
 std::string variable(const char* name) {
   const char* value = std::getenv(name);
   return value ? value : "";
 }
 
-// The threads of this rank: its part of its node's cores.
-int threads_here(const std::string& node) {
-  std::string mine = node + "\n";
+// The threads of this rank: its part of its machine's cores.
+int threads_here(const std::string& machine) {
+  std::string mine = machine + "\n";
   for (const int core : own_cores()) mine += std::to_string(core) + " ";
-  std::vector<std::vector<int>> cores;  // of the ranks of this node
+  std::vector<std::vector<int>> cores;  // of the ranks of this machine
   size_t place = 0;
   const auto texts = gather_texts(*group(), mine);
   for (size_t r = 0; r < texts.size(); ++r) {
-    if (!texts[r].starts_with(node + "\n")) continue;
+    if (!texts[r].starts_with(machine + "\n")) continue;
     if (static_cast<int64_t>(r) == rank()) place = cores.size();
-    std::istringstream numbers(texts[r].substr(node.size()));
+    std::istringstream numbers(texts[r].substr(machine.size()));
     cores.emplace_back();
     for (int core = 0; numbers >> core;) cores.back().push_back(core);
   }
@@ -77,9 +80,9 @@ void add_rank_options(OptionTable& table) {
 }
 
 namespace {
-// Every option must be the same, but for paths and what belongs to a machine.
+// The program and every option must be the same, but for paths and what belongs to a machine.
 NamedTexts shared_options(const Options& options) {
-  NamedTexts fields = {{"program", options.program()}};
+  NamedTexts fields = {{"version", MULLION_VERSION}, {"program", options.program()}};
   for (const OptionSpec& spec : options.table().specs()) {
     const bool of_the_run = spec.key.starts_with("run.");
     if (spec.key == "run.seed" || spec.key == "run.amp" ||
@@ -102,6 +105,48 @@ void name_lines(const Launch& launch) {
   if (launch.rank > 0)
     set_log_rank(concat("rank ", launch.rank, " of ", launch.size, " (node ", host_name(), ")"));
 }
+
+std::unique_ptr<Transport> connect(const Options& options, const Launch& launch) {
+  const auto patience = options.get<double>("run.peer_timeout");
+  if (!launch.by_mpi)
+    return connect_sockets({.rank = launch.rank,
+                            .size = launch.size,
+                            .address = launch.address,
+                            .key = launch.key,
+                            .rendezvous_seconds = options.get<double>("run.rendezvous_timeout"),
+                            .peer_seconds = patience});
+  auto transport = connect_mpi(patience);
+  CHECK_AS(Fault::usage, transport->rank() == launch.rank && transport->size() == launch.size,
+           launch.source, " says rank ", launch.rank, " of ", launch.size, ", MPI rank ",
+           transport->rank(), " of ", transport->size(),
+           ": this program's MPI is not the one of mpirun");
+  return transport;
+}
+
+// All ranks, each with its device and its part of the cores, and the same options; `devices` of
+// all.
+void meet(const Options& options, const Launch& launch, std::vector<RankDevice>& devices) {
+  name_lines(launch);
+  here().came = true;
+  std::unique_ptr<Transport> transport = connect(options, launch);
+  const std::string node = transport->node(launch.rank);
+  group() = make_communicator(std::move(transport));
+  set_log_rank(is_first_rank() ? "" : group()->name(rank()));
+  const RankDevice mine = choose_rank_device(options, node, launch.local_rank);
+  devices = gather_rank_devices(options, *group(), mine);
+  const int threads = threads_here(mine.machine);
+  if (options.threads() == 0 && variable("OMP_NUM_THREADS").empty()) set_num_threads(threads);
+  const auto banners =
+      gather_texts(*group(), concat("rank ", launch.rank, " of ", launch.size, " from ",
+                                    launch.source, ", node ", node, ", device ", mine.name, ", ",
+                                    num_threads(), num_threads() == 1 ? " thread" : " threads"));
+  for (const std::string& banner : banners) {
+    constexpr int64_t kShown = 32;
+    if (&banner - banners.data() < kShown) log_info("launch     ", banner);
+  }
+  require_same_on_all_ranks(shared_options(options));
+  if (has_ranks()) refuse_recorded_steps(options);
+}
 }  // namespace
 
 bool plan_for_ranks(const Options& options) {
@@ -109,15 +154,18 @@ bool plan_for_ranks(const Options& options) {
   const auto asked = options.table().find("run.ranks") ? options.get<int64_t>("run.ranks") : 0;
   CHECK_AS(Fault::usage, !launch || asked == 0 || asked == launch->size, "--ranks ", asked, ": ",
            launch->source, " is of ", launch->size, " ranks");
-  planned() = launch ? launch->size : asked;
+  here().planned = asked;
   if (launch) {
-    name_lines(*launch);
-    if (launch->by_mpi && !has_mpi()) connect_mpi(0);  // says so
-    plan_rank_devices(options, *launch);
+    std::vector<RankDevice> devices;
+    meet(options, *launch, devices);
+    plan_collectives(options);
+    here().plans = true;
+    return launch->rank == 0;
   }
+  here().came = true;
   if (has_ranks()) refuse_recorded_steps(options);
-  if (planned() > 0) plan_collectives(options);
-  return !launch || launch->rank == 0;
+  if (asked > 0) plan_collectives(options);
+  return true;
 }
 
 void join_ranks(const Options& options) {
@@ -126,51 +174,32 @@ void join_ranks(const Options& options) {
   const auto launch = find_launch(launcher, variable, &note);
   if (!note.empty()) log_info(note);
   if (!launch) {
+    here().came = true;
     for (const char* key :
          {"run.peer_timeout", "run.rendezvous_timeout", "run.share_device", "run.collectives"})
       if (!options.is_default(key)) options.tell_idle(key, "in a process that is alone");
     return;
   }
-  name_lines(*launch);
-  const auto patience = options.get<double>("run.peer_timeout");
-  std::unique_ptr<Transport> transport;
-  if (launch->by_mpi) {
-    transport = connect_mpi(patience);
-    CHECK_AS(Fault::usage, transport->rank() == launch->rank && transport->size() == launch->size,
-             launch->source, " says rank ", launch->rank, " of ", launch->size, ", MPI rank ",
-             transport->rank(), " of ", transport->size(),
-             ": this program's MPI is not the one of mpirun");
-  } else {
-    transport =
-        connect_sockets({.rank = launch->rank,
-                         .size = launch->size,
-                         .address = launch->address,
-                         .key = launch->key,
-                         .rendezvous_seconds = options.get<double>("run.rendezvous_timeout"),
-                         .peer_seconds = patience});
-  }
-  const std::string node = transport->node(launch->rank);
-  group() = make_communicator(std::move(transport));
-  set_log_rank(is_first_rank() ? "" : group()->name(rank()));
+  std::vector<RankDevice> devices;
+  meet(options, *launch, devices);
+  group() = rank_collectives(options, group(), devices);
+}
+
+void tell_waiting_ranks(const std::string& why) {
+  constexpr double kPatience = 5;  // seconds, of others that start as this one did
+  if (here().came) return;
+  here().came = true;
   try {
-    const RankDevice mine = choose_rank_device(options, node, launch->local_rank);
-    const std::vector<RankDevice> devices = gather_rank_devices(options, *group(), mine);
-    const int threads = threads_here(node);
-    if (options.threads() == 0 && variable("OMP_NUM_THREADS").empty()) set_num_threads(threads);
-    const auto banners =
-        gather_texts(*group(), concat("rank ", launch->rank, " of ", launch->size, " from ",
-                                      launch->source, ", node ", node, ", device ", mine.name, ", ",
-                                      num_threads(), num_threads() == 1 ? " thread" : " threads"));
-    for (const std::string& banner : banners) {
-      constexpr int64_t kShown = 32;
-      if (&banner - banners.data() < kShown) log_info("launch     ", banner);
-    }
-    require_same_on_all_ranks(shared_options(options));
-    if (has_ranks()) refuse_recorded_steps(options);
-    group() = rank_collectives(options, group(), devices);
-  } catch (const Error& error) {
-    abandon_ranks(error.what());
-    throw;
+    const auto launch = find_launch("auto", variable, nullptr);
+    if (!launch || launch->by_mpi) return;  // mpirun itself ends the others
+    connect_sockets({.rank = launch->rank,
+                     .size = launch->size,
+                     .address = launch->address,
+                     .key = launch->key,
+                     .rendezvous_seconds = kPatience,
+                     .peer_seconds = kPatience,
+                     .why_not = why});
+  } catch (const Error&) {  // nobody waits, or it is the launcher's variables that are wrong
   }
 }
 
@@ -188,47 +217,52 @@ void refuse_ranks(const std::string& program) {
               Fault::usage, concat("start it without the launcher, or without ", launch->source));
 }
 
-void leave_ranks() {
+void leave_ranks(const std::function<void()>& last_words) {
   tell_warnings_of_ranks();
   if (group()) group()->barrier();
+  last_words();
+  if (!group()) return;
+  try {
+    group()->barrier();
+  } catch (const Error& error) {
+    if (!is_first_rank() || error.fault() != Fault::peer_lost) throw;  // its words are out
+  }
   group().reset();
 }
 
 void abandon_ranks(const std::string& why) {
-  release_warnings();
   if (group()) group()->abandon(why);
-  group().reset();
 }
 
-Communicator* ranks() { return group().get(); }
+Communicator* ranks() { return here().plans ? nullptr : group().get(); }
 int64_t rank() { return group() ? group()->rank() : 0; }
-int64_t rank_count() { return group() ? group()->size() : std::max<int64_t>(1, planned()); }
+int64_t rank_count() { return group() ? group()->size() : std::max<int64_t>(1, here().planned); }
 bool has_ranks() { return rank_count() > 1; }
 
 void first_rank_first(const std::function<void()>& work) {
-  if (!group()) return work();
+  if (!ranks()) return work();
   if (is_first_rank()) work();
-  group()->barrier();
+  ranks()->barrier();
   if (!is_first_rank()) work();
 }
 
 std::string text_of_first_rank(const std::string& mine) {
-  return group() ? gather_texts(*group(), is_first_rank() ? mine : "").front() : mine;
+  return ranks() ? gather_texts(*ranks(), is_first_rank() ? mine : "").front() : mine;
 }
 
 std::vector<double> sum_over_ranks(std::vector<double> values) {
-  if (!group()) return values;
+  if (!ranks()) return values;
   Tensor x = Tensor::from(values, {std::ssize(values)});
-  group()->all_reduce(x);
+  ranks()->all_reduce(x);
   return x.to_vector<double>();
 }
 
 std::vector<std::string> texts_of_ranks(const std::string& mine) {
-  return group() ? gather_texts(*group(), mine) : std::vector<std::string>{mine};
+  return ranks() ? gather_texts(*ranks(), mine) : std::vector<std::string>{mine};
 }
 
 void require_same_on_all_ranks(const NamedTexts& fields) {
-  if (!group()) return;
+  if (!ranks()) return;
   // Names have no line ends; of values only a hash would be as long as the others'.
   std::string lines;
   for (const auto& [name, value] : fields) {
@@ -236,7 +270,7 @@ void require_same_on_all_ranks(const NamedTexts& fields) {
     std::replace(line.begin(), line.end(), '\n', ' ');
     lines += line + "\n";
   }
-  const auto texts = gather_texts(*group(), lines);
+  const auto texts = gather_texts(*ranks(), lines);
   for (size_t r = 1; r < texts.size(); ++r) {
     if (texts[r] == texts[0]) continue;
     std::istringstream first(texts[0]), other(texts[r]);
@@ -244,13 +278,13 @@ void require_same_on_all_ranks(const NamedTexts& fields) {
     while (std::getline(first, a) && std::getline(other, b) && a == b) {
     }
     const std::string field = a.substr(0, a.find('='));
-    fail(Fault::usage, group()->name(static_cast<int64_t>(r)), " differs from ", group()->name(0),
+    fail(Fault::usage, ranks()->name(static_cast<int64_t>(r)), " differs from ", ranks()->name(0),
          " in ", field, ": ", b.substr(b.find('=') + 1), " and ", a.substr(a.find('=') + 1));
   }
 }
 
 void tell_warnings_of_ranks() {
-  if (!group() || !any_rank(has_warnings())) return;
+  if (!ranks() || !any_rank(has_warnings())) return;
   std::string mine;
   for (const std::string& text : take_warnings()) mine += text + '\0';
   const auto texts = texts_of_ranks(mine);
@@ -267,13 +301,20 @@ void tell_warnings_of_ranks() {
   for (const std::string& text : in_order) {
     const std::vector<int64_t>& by = said_by[text];
     if (by.front() == 0) continue;
-    log_warning(group()->name(by.front()),
+    log_warning(ranks()->name(by.front()),
                 by.size() == 1 ? "" : concat(" and ", by.size() - 1, " more"), ": ", text);
   }
   take_warnings();  // these
 }
 
 bool any_rank(bool mine) { return sum_over_ranks({mine ? 1.0 : 0.0})[0] > 0; }
-bool all_ranks(bool mine) { return !any_rank(!mine); }
+
+void check_ranks() {
+  using Clock = std::chrono::steady_clock;
+  static Clock::time_point next;
+  if (!ranks() || Clock::now() < next) return;
+  ranks()->check_peers();
+  next = Clock::now() + std::chrono::milliseconds(100);
+}
 
 }  // namespace mullion

@@ -19,14 +19,23 @@ void add_rank_options(OptionTable& table);
 // For run_program: joins the others where there are any, says who is there, and gives each process
 // its part of the cores. From now on only rank 0 writes lines and results.
 void join_ranks(const Options& options);
-// For a dry run: nobody is joined, and rank_count() is the number that the launcher, or --ranks,
-// would give. False: another rank's dry run has nothing to say. Error(usage) as join_ranks().
+// For a dry run: rank_count() is the number that the launcher, or --ranks, would give. Ranks of a
+// launcher meet, and refuse what they would in the run, but the first one plans alone: ranks() is
+// null. False: this is another, which has nothing to do but to end with it. Error(usage) as
+// join_ranks().
 bool plan_for_ranks(const Options& options);
+// The way out of an error before either of them, for a program that knows ranks: where a launcher
+// without MPI has started this process, those who wait for it hear why it does not come.
+void tell_waiting_ranks(const std::string& why);
 // For a program without ranks: Error(usage) in another process than the first of a launcher, which
 // would do the same work once more.
 void refuse_ranks(const std::string& program);
-// The end of all ranks: without an error when each has come here, or with the reason of one.
-void leave_ranks();
+// The end of all ranks when each has come here; the first one says its last words when all have,
+// and nobody is gone before, for a launcher may then end the others.
+void leave_ranks(const std::function<void()>& last_words);
+// The end with the reason of one, which has been reported. Where that is the end of another rank,
+// this one waits for it, within some seconds: who has started them hears of the cause first, and
+// makes its exit code its own.
 void abandon_ranks(const std::string& why);
 
 Communicator* ranks();  // null: this process is alone, or plans for ranks
@@ -61,7 +70,8 @@ std::vector<T> items_of_ranks(const std::vector<T>& mine) {
 // Has the first rank say the warnings of all since the last call, where it has not said the same
 // itself.
 void tell_warnings_of_ranks();
-bool all_ranks(bool mine);  // whether it holds on all
-bool any_rank(bool mine);
+bool any_rank(bool mine);  // whether it holds on one of them
+// Within long work, as often as one likes: Error(peer_lost) where a rank has ended. Waits for none.
+void check_ranks();
 
 }  // namespace mullion

@@ -8,10 +8,12 @@
 
 #include "apps/program/log.h"
 #include "apps/program/rank_lines.h"
+#include "apps/run/checkpoint_manifest.h"
 #include "apps/run/ranks.h"
 #include "apps/run/update_ranks.h"
 #include "tensor/check.h"
 #include "tensor/io/json.h"
+#include "tensor/io/sha256.h"
 #include "tensor/storage.h"
 
 namespace mullion {
@@ -44,12 +46,11 @@ Identity identity_of(const Options& options, const RunSettings& settings) {
   return identity;
 }
 
-// What the data and the model are, and the program, must be the same; options are compared when the
-// ranks come together.
+// What the data and the model are must be the same; the program and its options are compared when
+// the ranks come together.
 NamedTexts shared_by_ranks(const RunSettings& settings) {
-  NamedTexts fields = {{"version", MULLION_VERSION}};
-  for (const Identity* part : {&settings.identity, &settings.start})
-    fields.insert(fields.end(), part->begin(), part->end());
+  NamedTexts fields = settings.identity;
+  fields.insert(fields.end(), settings.start.begin(), settings.start.end());
   return fields;
 }
 }  // namespace
@@ -102,6 +103,8 @@ TrainingRun::TrainingRun(const Options& options, RunSettings settings)
   const std::string found =
       text_of_first_rank(checkpoint_ ? checkpoint_->folder.string() : std::string());
   if (!is_first_rank() && !found.empty()) checkpoint_ = verify_checkpoint(found);
+  if (ranks() && checkpoint_)
+    require_same_on_all_ranks({{"checkpoint", sha256_file(checkpoint_->path(kManifestName))}});
   if (checkpoint_) restore();
   settings_.plan.checkpoints = options.get<int64_t>("save.keep");
   if (is_first_rank()) {

@@ -26,6 +26,21 @@ void add_update_rank_options(OptionTable& table) {
       .free_on_resume();
 }
 
+namespace {
+void require_pass_for_each(const Options& options, const SharedStep& step, int64_t groups) {
+  if (step.passes >= groups) return;
+  const bool whole = step.ranks_a_pass == 1;
+  const std::string who =
+      concat(groups, whole ? " ranks" : concat(" groups of ", step.ranks_a_pass, " ranks"), " for ",
+             step.passes, step.passes == 1 ? " pass" : " passes", " a step: a ",
+             whole ? "rank" : "group", " makes whole passes (--grad-accum-steps)");
+  const char* same =
+      "a smaller --batch-size and as many times more --grad-accum-steps: the same step";
+  const char* other = "fewer ranks, or more --grad-accum-steps, which make a larger step";
+  throw Error(who, Fault::usage, options.get<int64_t>("train.batch_size") > 1 ? same : other);
+}
+}  // namespace
+
 void check_shared_step(const Options& options, const SharedStep& step) {
   if (!has_ranks()) {
     for (const char* key : {"train.shard", "train.overlap"})
@@ -34,7 +49,7 @@ void check_shared_step(const Options& options, const SharedStep& step) {
     return;
   }
   const int64_t groups = rank_count() / step.ranks_a_pass;
-  passes_of_rank(step.passes, 0, groups);  // there are enough
+  require_pass_for_each(options, step, groups);
   if (!spreads_weights(options)) return;
   check_equal_passes(step.passes, groups, step.ranks_a_pass);
   if (!step.recomputed)

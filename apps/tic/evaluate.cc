@@ -50,7 +50,6 @@ void gather_scores(Accuracy& total, std::vector<BatchLoss>& losses) {
   total.judged = items_of_ranks(total.judged);
   std::stable_sort(total.judged.begin(), total.judged.end(),
                    [](const Judged& a, const Judged& b) { return a.sample < b.sample; });
-  total.complete = all_ranks(total.complete);
   total.unreadable = std::llround(sum_over_ranks({static_cast<double>(total.unreadable)})[0]);
   std::string mine;
   for (const std::string& message : total.messages) mine += message + '\0';
@@ -79,13 +78,15 @@ Accuracy evaluate(const Tic& model, const Dataset& data, int batch_size, int wor
   Batch batch;
   while (true) {
     const bool mine = loader.next(batch);
-    if (together ? !any_rank(mine) : !mine) break;
-    if (together ? any_rank(stop_requested()) : stop_requested()) {
+    // Asked of all in each round: a signal to one, or the end of one, ends the evaluation of all.
+    const auto all = sum_over_ranks({mine ? 1.0 : 0.0, stop_requested() ? 1.0 : 0.0});
+    if (all[0] == 0) break;
+    if (all[1] > 0) {
       total.complete = false;
       break;
     }
-    if (!mine) {  // a pass for the others' sake
-      model(blank_image(data.shape(), model.device()));
+    if (!mine) {
+      if (together) model(blank_image(data.shape(), model.device()));  // for the others' sake
       continue;
     }
     seen += batch_size * rank_count();

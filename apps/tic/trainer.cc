@@ -12,6 +12,7 @@
 #include "apps/tic/evaluate.h"
 #include "apps/tic/initial_checkpoint.h"
 #include "apps/tic/plan.h"
+#include "data/image_contents.h"
 #include "nn/state.h"
 #include "optim/parallel/rank_sum.h"
 #include "tensor/backend.h"
@@ -74,10 +75,11 @@ RunSettings TicTrainer::settings() const {
   s.identity.emplace_back("training images", std::to_string(data_.train->size()));
   if (ranks()) {
     const auto start = initial_checkpoint(options_);
-    s.start = {{"initial checkpoint", start ? sha256_file(start->folder / kWeightsFile) : "none"}};
+    s.start = {{"initial checkpoint", start ? sha256_file(start->folder / kWeightsFile) : "none"},
+               {"its config.json", start ? sha256_file(start->folder / "config.json") : "none"}};
     for (const auto& [name, folder] : {std::pair{"training images", data_.train_folder},
                                        {"validation images", data_.val_folder}})
-      s.start.emplace_back(name, folder ? digest(*folder) : "scenes");
+      s.start.emplace_back(name, folder ? contents_digest(*folder) : "scenes");
   }
   s.facts.set("parameters", parameters);
   return s;

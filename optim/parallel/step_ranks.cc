@@ -6,11 +6,8 @@
 namespace mullion {
 
 int64_t passes_of_rank(int64_t passes, int64_t rank, int64_t ranks) {
-  if (passes < ranks)
-    throw Error(concat(ranks, " ranks for ", passes, passes == 1 ? " pass" : " passes",
-                       " a step: a rank makes whole passes (--grad-accum-steps)"),
-                Fault::usage,
-                "a smaller --batch-size and as many times more --grad-accum-steps: the same step");
+  CHECK_AS(Fault::usage, passes >= ranks, passes, passes == 1 ? " pass" : " passes",
+           " a step cannot be dealt out to ", ranks, " ranks");
   return (passes - rank + ranks - 1) / ranks;
 }
 

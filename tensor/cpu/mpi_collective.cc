@@ -124,6 +124,8 @@ class MpiTransport : public Transport {
         MPI_Testall(size_, requests.data(), &done, MPI_STATUSES_IGNORE);
         std::this_thread::sleep_for(std::chrono::milliseconds(5));
       }
+      // Of whose end this is heard first: mpirun makes its exit code its own, and ends the others.
+      if (told_) std::this_thread::sleep_for(std::chrono::seconds(5));
     } catch (...) {  // nothing more can be done
     }
   }
@@ -198,6 +200,7 @@ class MpiTransport : public Transport {
       std::string text(static_cast<size_t>(count), '\0');
       MPI_Recv(text.data(), count, MPI_BYTE, status.MPI_SOURCE, kEnds, MPI_COMM_WORLD,
                MPI_STATUS_IGNORE);
+      told_ = true;
       fail(Fault::peer_lost, text);
     }
   }
@@ -234,6 +237,7 @@ class MpiTransport : public Transport {
   std::vector<Piece> pieces_;              // of the exchange under way
   std::string reason_;
   bool whole_ = true;  // no exchange has failed
+  bool told_ = false;  // a rank has said that it ends
 };
 }  // namespace
 

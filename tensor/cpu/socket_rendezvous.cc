@@ -16,6 +16,7 @@ namespace mullion {
 namespace {
 
 constexpr char kGreeting[] = "mullion ranks 1";
+constexpr char kCannot = '!';  // in front of a reason where others say their address
 
 std::string host_name() {
   char name[256] = {};
@@ -77,6 +78,8 @@ class Meeting {
              group_.size, " ranks");
     CHECK_AS(Fault::usage, rank > 0 && rank < group_.size, who, ": no such rank");
     const auto at = static_cast<size_t>(rank);
+    if (group_.why_not.empty() && lines[5].starts_with(kCannot))
+      fail(Fault::peer_lost, who, " ended: ", lines[5].substr(1));
     CHECK_AS(Fault::usage, !sockets_[at], who, " came twice, the first time from node ",
              nodes_[at]);
     sockets_[at] = std::move(socket);
@@ -89,8 +92,9 @@ class Meeting {
     const Socket listener = listen_at(group_.address);
     std::string answer = "ok\n";
     std::optional<Error> error;
+    int64_t missing = group_.size - 1;
     try {
-      for (int64_t missing = group_.size - 1; missing > 0;) {
+      while (missing > 0) {
         auto socket = accept_until(listener, end_);
         if (!socket) fail_missing(0);
         missing -= greet(std::move(*socket)).has_value();
@@ -100,10 +104,34 @@ class Meeting {
     } catch (const Error& e) {
       error = e;
       answer = e.what();
+      await_more(listener, missing - 1);
     }
+    if (!group_.why_not.empty())
+      answer = concat("rank 0 of ", group_.size, " (node ", nodes_[0], ") ended: ", reason());
     for (const Socket& socket : sockets_)
       if (socket) write_text(socket, answer, socket_deadline(5));
     if (error) throw *error;
+  }
+
+  // After an error those who have not come yet, as far as they come soon, are told of it as well.
+  void await_more(const Socket& listener, int64_t missing) {
+    const SocketTime soon = std::min(end_, socket_deadline(5));
+    while (missing > 0) {
+      auto socket = accept_until(listener, soon);
+      if (!socket) return;
+      try {
+        missing -= greet(std::move(*socket)).has_value();
+      } catch (const Error&) {  // another that cannot
+        --missing;
+      }
+    }
+  }
+
+  // In one line.
+  std::string reason() const {
+    std::string line = group_.why_not.substr(0, 4096);
+    std::replace(line.begin(), line.end(), '\n', ' ');
+    return line;
   }
 
   [[noreturn]] void fail_missing(int64_t first) const {
@@ -122,6 +150,10 @@ class Meeting {
       first = connect_until(group_.address, end_);
     } catch (const Error& error) {
       throw Error(concat("rendez-vous: rank 0: ", error.what()), error.fault());
+    }
+    if (!group_.why_not.empty()) {
+      write_text(first, greeting(kCannot + reason()), end_);
+      return;
     }
     Socket listener;
     std::string address;

@@ -117,7 +117,7 @@ class SocketTransport : public Transport {
       std::string frame(reinterpret_cast<const char*>(&header), sizeof header);
       frame += text;
       for (Lane& lane : lanes_) {
-        if (!lane.socket) continue;
+        if (!lane.socket || &lane == cause_) continue;
         // Within a message the frame would be taken for its bytes: then the end itself must do.
         if (lane.out_done == 0)
           ::send(lane.socket.fd(), frame.data(), frame.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -131,11 +131,33 @@ class SocketTransport : public Transport {
           if (lane.socket) (void)!::recv(lane.socket.fd(), sink.data(), sink.size(), MSG_DONTWAIT);
         std::this_thread::sleep_for(std::chrono::milliseconds(5));
       }
+      if (cause_) follow(cause_->socket);
     } catch (...) {  // nothing more can be done
     }
   }
 
  private:
+  // Returns when the process at the other side is gone, some seconds later at most: who has started
+  // both hears of the cause first. A rank that has said that it ends reads no more, but its
+  // connection stays while it does: signs can be sent.
+  static void follow(const Socket& socket) {
+    constexpr std::chrono::seconds kPatience(5);
+    constexpr std::chrono::milliseconds kPause(20);
+    const Header sign = {kAlive, 0, 0};
+    for (const auto end = Clock::now() + kPatience; Clock::now() < end;
+         std::this_thread::sleep_for(kPause))
+      if (::send(socket.fd(), &sign, sizeof sign, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 &&
+          errno != EAGAIN && errno != EINTR)
+        break;
+    std::this_thread::sleep_for(kPause);  // for who has started it to see
+  }
+
+  // Error(peer_lost) where the rank has said why it ends.
+  [[noreturn]] void ended(Lane& lane) {
+    cause_ = &lane;
+    fail(Fault::peer_lost, reason(lane));
+  }
+
   // Takes in the signs that have come between exchanges; false where there were none. A message
   // that waits to be read is one: its sender has gone on to an exchange, and lives as long as its
   // connection.
@@ -155,7 +177,7 @@ class SocketTransport : public Transport {
         break;
       }
       (void)!::recv(lane.socket.fd(), &lane.in_header, sizeof lane.in_header, MSG_DONTWAIT);
-      if (header.kind == kEnds) fail(Fault::peer_lost, reason(lane));
+      if (header.kind == kEnds) ended(lane);
       CHECK_AS(Fault::peer_lost, header.kind == kAlive, name(static_cast<int64_t>(r)),
                " sent what is no frame");
     }
@@ -176,7 +198,8 @@ class SocketTransport : public Transport {
              ": nothing in ", group_.peer_seconds, " s (--peer-timeout)");
   }
 
-  [[noreturn]] void lost(size_t r, const std::string& how) const {
+  [[noreturn]] void lost(size_t r, const std::string& how) {
+    cause_ = &lanes_[r];
     fail(Fault::peer_lost, name(static_cast<int64_t>(r)), " is gone: ", how);
   }
 
@@ -238,7 +261,7 @@ class SocketTransport : public Transport {
 
   void check_header(Lane& lane, size_t r, int64_t expected) {
     const Header& h = lane.in_header;
-    if (h.kind == kEnds) fail(Fault::peer_lost, reason(lane));
+    if (h.kind == kEnds) ended(lane);
     CHECK_AS(Fault::peer_lost, h.kind == kData, name(static_cast<int64_t>(r)),
              " sent what is no frame");
     CHECK_AS(Fault::usage, h.bytes == static_cast<uint64_t>(expected),
@@ -262,17 +285,18 @@ class SocketTransport : public Transport {
   }
 
   // Where a rank cannot be written to, it may have said why.
-  static void hear_why(Lane& lane) {
+  void hear_why(Lane& lane) {
     if (lane.in_done != 0) return;
     while (::recv(lane.socket.fd(), &lane.in_header, sizeof lane.in_header, 0) ==
            sizeof lane.in_header) {
-      if (lane.in_header.kind == kEnds) fail(Fault::peer_lost, reason(lane));
+      if (lane.in_header.kind == kEnds) ended(lane);
       if (lane.in_header.kind != kAlive) return;
     }
   }
 
   SocketGroup group_;
   std::vector<Lane> lanes_;  // by rank; the own one has no socket
+  Lane* cause_ = nullptr;    // of the rank whose end is this one's
   std::vector<std::string> nodes_;
   Clock::time_point said_ = Clock::now();  // that this rank lives
 };
@@ -280,7 +304,9 @@ class SocketTransport : public Transport {
 }  // namespace
 
 std::unique_ptr<Transport> connect_sockets(const SocketGroup& group) {
-  return std::make_unique<SocketTransport>(group, meet(group));
+  MetRanks met = meet(group);
+  if (!group.why_not.empty()) return nullptr;
+  return std::make_unique<SocketTransport>(group, std::move(met));
 }
 
 }  // namespace mullion

@@ -20,10 +20,12 @@ struct SocketGroup {
   std::string key;                  // the same on all ranks of a run
   double rendezvous_seconds = 120;  // for all to come
   double peer_seconds = 120;        // without a byte of a rank that is waited for
+  std::string why_not = {};         // of a rank that cannot be one, and comes to say so; "": it can
 };
 
-// Error(peer_lost) that names the ranks that did not come; Error(usage) where two say they are one
-// rank, or the number of ranks differs.
+// Error(peer_lost) that names the ranks that did not come, or gives the reason of one that cannot
+// be one; Error(usage) where two say they are one rank, or the number of ranks differs. With
+// `why_not`: null, when those who came within the time have heard it.
 std::unique_ptr<Transport> connect_sockets(const SocketGroup& group);
 
 }  // namespace mullion

@@ -65,6 +65,8 @@ TEST_F(ContextParallelRuns, RefuseWhatCannotBeDivided) {
   };
   refused(training("--context-parallel 2 --name refused"), 2,
           {"--context-parallel 2: 1 rank is no multiple of it"});
+  refused(training("--context-parallel 2 --name refused --dry-run"), 2,
+          {"--context-parallel 2: 1 rank is no multiple of it", "try: --ranks 2"});
   refused_by_all(2, "--context-parallel 3", "2 ranks are no multiple of it");
   refused_by_all(2, "--context-parallel 2 --lora-dropout 0.1", "--lora-dropout");
   refused_by_all(2, "--context-parallel 2 --attn shift-up-only --group-size 16",

@@ -90,6 +90,8 @@ TEST_F(DryRun, OfATic) {
   in_every_folder(
       "train_tic --data-dir cue --model tic-n --img-size 32 -b 4 --cue-count 16 --output runs "
       "--warmup-epochs 0 --threads 1 --device cpu ");
+  same_refusal("train_tic --data-dir cue --model tic-n --img-size 16 -b 4 --max-steps 1 --name x",
+               2, "cue task: canvas of 16x16 (--img-size), at least 32x32");
 }
 
 // What is in the weights, and what is too large for the machine; the plan is told before.

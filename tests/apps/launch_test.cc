@@ -102,8 +102,47 @@ TEST(Launch, AShellInAnAllocationIsAlone) {
   std::string note;
   EXPECT_FALSE(launch(shell, "auto", &note));
   EXPECT_NE(note.find("no srun has started this process"), std::string::npos) << note;
-  EXPECT_FALSE(launch(with(kSrun, {{"SLURM_JOB_NAME", "bash"}})));
-  EXPECT_FALSE(launch(with(kSrun, {{"SLURM_JOB_NAME", "interactive"}})));
+}
+
+// Ranks of srun in the job of a shell, or what the shell of a step itself starts: the user says it.
+TEST(Launch, AStepInAnInteractiveJobIsNotGuessed) {
+  for (const std::string name : {"bash", "interactive"}) {
+    const Variables step = with(kSrun, {{"SLURM_JOB_NAME", name}});
+    EXPECT_NE(refusal(step).find("SLURM_JOB_NAME=" + name + " and SLURM_STEP_NUM_TASKS=8"),
+              std::string::npos)
+        << refusal(step);
+    EXPECT_EQ(launch(step, "slurm")->rank, 3);
+    EXPECT_FALSE(launch(step, "none"));
+    EXPECT_EQ(launch(with(step, kMpirun))->source, "OMPI_COMM_WORLD_RANK");
+    EXPECT_FALSE(launch(with(
+        step, {{"SLURM_STEP_NUM_TASKS", "1"}, {"SLURM_PROCID", "0"}, {"SLURM_LOCALID", "0"}})));
+  }
+}
+
+TEST(Launch, ValuesThatCannotBeAreNamed) {
+  const Variables two = {{"RANK", "1"},
+                         {"WORLD_SIZE", "2"},
+                         {"LOCAL_WORLD_SIZE", "2"},
+                         {"LOCAL_RANK", "1"},
+                         {"MASTER_PORT", "29500"}};
+  ASSERT_TRUE(launch(two));
+  for (const auto& [name, values] : std::map<std::string, std::vector<std::string>>{
+           {"MASTER_PORT", {"70000", "0", "abc", "-1", "29500x", "99999999999999999999"}},
+           {"WORLD_SIZE", {"1000000000", "0", "-2", "2.0"}},
+           {"RANK", {"-1", "x", "1e0"}},
+           {"LOCAL_RANK", {"2", "-1", "x"}},
+           {"LOCAL_WORLD_SIZE", {"3", "0", "x"}}})
+    for (const std::string& value : values)
+      EXPECT_NE(refusal(with(two, {{name, value}})).find(name + "=" + value + ": not a number"),
+                std::string::npos)
+          << refusal(with(two, {{name, value}}));
+  EXPECT_NE(refusal(with(two, {{"LOCAL_WORLD_SIZE", "1"}})).find("LOCAL_RANK=1 of LOCAL_WORLD"),
+            std::string::npos);
+  for (const std::string list : {"n[", "n[]", "n[a-b]", "n[1-", ",n1", "n 1", "n1]"})
+    EXPECT_EQ(refusal(with(kSrun, {{"SLURM_STEP_NODELIST", list}})),
+              "SLURM_STEP_NODELIST=" + list + ": not a list of nodes");
+  EXPECT_NE(refusal(with(kSrun, {{"SLURM_JOB_ID", "x"}})).find("SLURM_JOB_ID=x"),
+            std::string::npos);
 }
 
 TEST(Launch, AnInnerLauncherHoldsBeforeAnOuterOne) {
@@ -165,6 +204,7 @@ TEST(Launch, FirstHostOfAList) {
   EXPECT_EQ(first_host("n1,n2"), "n1");
   EXPECT_EQ(first_host("n[007-012,15],m1"), "n007");
   EXPECT_EQ(first_host("a[3,5]"), "a3");
+  EXPECT_EQ(first_host("rack[1-2]-n[08,10].site,m[1-2]"), "rack1-n08.site");
 }
 
 }  // namespace

@@ -15,7 +15,7 @@ using nlohmann::json;
 
 class RankEvaluations : public test::RankPrograms {
  protected:
-  RankEvaluations() : RankPrograms({"eval_llama"}) {}
+  RankEvaluations() : RankPrograms({"eval_llama", "eval_tic", "train_tic"}) {}
   void SetUp() override {
     RankPrograms::SetUp();
     if (IsSkipped()) return;
@@ -98,6 +98,31 @@ TEST_F(RankEvaluations, AStoppedCallGoesOnWithAnotherNumberOfRanks) {
     EXPECT_NE(more.logs[0].find(": goes on after "), std::string::npos) << more.logs[0];
   }
   EXPECT_EQ(samples("whole"), samples("part"));
+}
+
+// A signal to one rank, and the end of one, are known to all a batch later: each rank's share is
+// more than the time that a program has here.
+TEST_F(RankEvaluations, NoRankGoesOnAlone) {
+  test::write_lexicon_tokens(at("long.bin"), 16000);
+  const std::string ppl =
+      "eval_llama ppl -m base --data long.bin --ctx-size 64 --stride 1 --threads 1 --json ";
+  const std::string sliding = ppl + "--protocol sliding ";
+  const std::string tic =
+      "eval_tic --data-dir cue --cue-count 10000000 --checkpoint runs/tic -b 1 --threads 1 --json ";
+  started(1,
+          "train_tic --data-dir cue --model tic-n --msa-kernel 3 --img-size 32 --output runs "
+          "--threads 1 -b 1 --cue-count 2 --max-steps 1 --warmup-epochs 0 --workers 1 --name tic");
+  // Under way: the model is there, and what is scored has been compared.
+  const std::string under_way =
+      "while kill -0 $p0 2>/dev/null && ! grep -qE 'context 64|eval 32' log0; do sleep 0.05; done; "
+      "sleep 0.5; ";
+  for (const std::string& command : {ppl, sliding, tic}) {
+    const Ranks term = start(2, command, under_way + "kill -TERM $p1");
+    EXPECT_EQ(term.codes, (std::vector<int>{75, 75})) << command << term.logs[0];
+    const Ranks dead = start(2, command, under_way + "kill -KILL $(pgrep -P $p1)");
+    EXPECT_EQ(dead.codes[0], 7) << command << dead.logs[0];
+    EXPECT_NE(dead.logs[0].find("rank 1 of 2 (node "), std::string::npos) << dead.logs[0];
+  }
 }
 
 TEST_F(RankEvaluations, QuestionsThatDifferAreNamed) {

@@ -2,7 +2,9 @@
 // and images that differ are named, unreadable images are counted over all ranks, a warning of any
 // rank is told once. And programs without ranks that a launcher starts.
 #include <filesystem>
+#include <fstream>
 
+#include "tensor/io/json.h"
 #include "tests/apps/rank_programs.h"
 
 namespace mullion {
@@ -60,6 +62,57 @@ TEST_F(RankInputs, ModelsAdaptersAndTextsThatDifferAreNamed) {
   both_refuse(ppl, "in model: ");
 }
 
+// Behind the first values of each tensor, and between the first and last tokens of a file.
+TEST_F(RankInputs, OneByteAnywhereIsSeen) {
+  test::write_lexicon_tokens(at("train.bin"), 3000);
+  const std::string train =
+      "train_llama pretrain --data train.bin --ctx-size 64 --output runs --threads 1 -m base -b 1 "
+      "--grad-accum-steps 2 --max-steps 1 ";
+  const std::string ppl = "eval_llama ppl -m base --data val.bin --ctx-size 64 --threads 1 ";
+  ASSERT_EQ(run(train + "--name a").code, 0);
+  for (const char* name : {"base", "train.bin", "val.bin", "runs"}) give(name);
+  started(2, "env -C r$R " + ppl + "--adapter runs/a");
+  // A bit of the byte so far before the end of rank 1's file; the same again restores it.
+  const auto flip = [&](const std::string& file, int64_t from_end) {
+    const fs::path path = at("r1") / file;
+    std::fstream bytes(path, std::ios::in | std::ios::out | std::ios::binary);
+    bytes.seekg(-from_end, std::ios::end);
+    const auto byte = static_cast<char>(bytes.get() ^ 1);
+    bytes.seekp(-from_end, std::ios::end);
+    bytes.put(byte);
+    ASSERT_TRUE(bytes.good()) << path;
+  };
+  flip("base/model.safetensors", 4);  // of the last tensor's last value
+  both_refuse(train + "--name x", "in model: ");
+  both_refuse(train + "--name x --shard full --grad-checkpointing", "in model: ");
+  both_refuse(ppl, "in model: ");
+  flip("base/model.safetensors", 4);
+  const std::string pairs = "runs/a/last/adapter/adapter_model.safetensors";
+  flip(pairs, 4);
+  both_refuse(train + "--name x --initial-adapter runs/a/last/adapter", "in initial adapter: ");
+  both_refuse(ppl + "--adapter runs/a/last/adapter", "in adapter: ");
+  flip(pairs, 4);
+  flip("train.bin", static_cast<int64_t>(fs::file_size(at("train.bin")) / 2));
+  both_refuse(train + "--name x", "in data: ");
+  // A base whose configuration alone differs.
+  write_json_file(at("r1/base/config.json"), [&] {
+    auto json = read_json_file(at("r1/base/config.json"));
+    json["rope_theta"] = 5000.0;
+    return json;
+  }());
+  both_refuse(ppl, "in model: ");
+}
+
+TEST_F(RankInputs, CheckpointsThatDifferAreNamed) {
+  const std::string train =
+      "train_llama pretrain --data train.bin --ctx-size 64 --output runs --threads 1 -m base -b 1 "
+      "--grad-accum-steps 2 --lr-schedule constant_with_warmup --name a --resume auto ";
+  for (const char* name : {"base", "train.bin"}) give(name);
+  for (const char* r : {"0", "1"})  // nodes that have trained by themselves
+    ASSERT_EQ(run(std::string("cd r") + r + " && " + train + "--max-steps 1").code, 0);
+  both_refuse(train + "--max-steps 2", "in checkpoint: ");
+}
+
 TEST_F(RankInputs, ImagesThatDifferAreNamed) {
   make_tree();
   give("tree");
@@ -68,6 +121,11 @@ TEST_F(RankInputs, ImagesThatDifferAreNamed) {
     ASSERT_EQ(run(std::string("cd r") + r + " && " + train + "--name a --seed " + r).code, 0);
   both_refuse(train + "--initial-checkpoint runs/a", "in initial checkpoint: ");
   both_refuse("eval_tic --data-dir tree --checkpoint runs/a", "in model: ");
+  // Another picture under the same name.
+  const auto others = fs::copy_options::overwrite_existing;
+  fs::copy(at("tree/val/2-ring/00002.png"), at("r1/tree/val/2-ring/00003.png"), others);
+  both_refuse(train, "in validation images: ");
+  fs::copy(at("tree/val/2-ring/00003.png"), at("r1/tree/val/2-ring/00003.png"), others);
   fs::rename(at("r1/tree/val/2-ring/00003.png"), at("r1/tree/val/2-ring/x.png"));
   both_refuse(train, "in validation images: ");
   fs::remove_all(at("r1/runs"));

@@ -70,6 +70,10 @@ TEST_F(RankPlan, RefusalsAreThoseOfTheRun) {
   const std::string few = "--train-also none --lora-rank 1 --lora-targets q_proj ";
   for (const auto& [command, count, words] : std::vector<std::tuple<std::string, int, std::string>>{
            {llama_ + "--grad-accum-steps 2 ", 3, "3 ranks for 2 passes a step"},
+           {llama_ + "--grad-accum-steps 2 ", 3, "try: fewer ranks, or more --grad-accum-steps"},
+           {llama_ + "--grad-accum-steps 2 -b 2 ", 3, "try: a smaller --batch-size"},
+           {llama_ + "--grad-accum-steps 1 --context-parallel 2 ", 4,
+            "2 groups of 2 ranks for 1 pass a step: a group makes whole passes"},
            {tic_ + "--grad-accum-steps 2 ", 3, "3 ranks for 2 passes a step"},
            {llama_ + "--shard full ", 2, "--shard full: weights come again"},
            {tic_ + "--shard full ", 2, "--shard full: weights come again"},

@@ -33,9 +33,9 @@ class RankPrograms : public Programs {
               const std::string& each = "") const {
     static int runs = 0;
     const std::string n = std::to_string(count);
-    const std::string port = std::to_string(1000 * (::getpid() % 60000) + ++runs % 1000);
+    const std::string id = "test-" + std::to_string(::getpid()) + "-" + std::to_string(++runs);
     std::string shell = "export OMP_NUM_THREADS=1 WORLD_SIZE=" + n + " LOCAL_WORLD_SIZE=" + n +
-                        " MASTER_ADDR=localhost MASTER_PORT=" + port + "; ";
+                        " MASTER_ADDR=localhost TORCHELASTIC_RUN_ID=" + id + "; ";
     for (int r = 0; r < count; ++r) {
       const std::string R = std::to_string(r);
       shell += "R=" + R + "; RANK=" + R + " LOCAL_RANK=" + R + " timeout 120 " + command + " " +

@@ -244,9 +244,9 @@ TEST_F(RanksTest, ARankThatDiesOrHangsEndsTheOthers) {
 }
 
 TEST_F(RanksTest, ARankThatDoesNotComeIsNamed) {
-  const auto ranks =
-      run("RANK=0 WORLD_SIZE=2 LOCAL_WORLD_SIZE=2 MASTER_PORT=" + std::to_string(::getpid()) + " " +
-          llama_ + "--name x --max-steps 2 --rendezvous-timeout 0.5");
+  const auto ranks = run("RANK=0 WORLD_SIZE=2 LOCAL_WORLD_SIZE=2 TORCHELASTIC_RUN_ID=alone-" +
+                         std::to_string(::getpid()) + " " + llama_ +
+                         "--name x --max-steps 2 --rendezvous-timeout 0.5");
   EXPECT_EQ(ranks.code, 7) << ranks.log;
   EXPECT_NE(ranks.log.find("within 0.5 s: 1"), std::string::npos) << ranks.log;
 }

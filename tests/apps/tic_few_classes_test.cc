@@ -62,6 +62,9 @@ TEST_P(TicFewClasses, ScoresDoNotDependOnTheBatch) {
     EXPECT_EQ(found["top1"], one["top1"]);
     EXPECT_NEAR(found["loss"], one["loss"], 1e-6);
   }
+  const std::string number = std::to_string(classes);
+  refused("eval_tic --data-dir cue --cue-count 10 --checkpoint runs/b3", 3,
+          {"runs/b3: its " + number + " classes (", "are not the 10 of the cue task ("});
 }
 
 INSTANTIATE_TEST_SUITE_P(Classes, TicFewClasses, ::testing::Values(2, 3, 5));

@@ -332,5 +332,53 @@ TEST(SocketTransport, TheReasonOfAnEndReachesTheOthers) {
   EXPECT_NE(told.find("ended: out of memory"), std::string::npos) << told;
 }
 
+// Who ends because of another is there until that one's connection is gone.
+TEST(SocketTransport, WhoFollowsEndsAfterTheCause) {
+  std::atomic<bool> gone = false;
+  std::thread cause([&] {
+    const auto ranks = make_communicator(connect_sockets(socket_group(1, 2)));
+    ranks->barrier();
+    ranks->abandon("out of memory");
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    gone = true;
+  });
+  const auto ranks = make_communicator(connect_sockets(socket_group(0, 2)));
+  ranks->barrier();
+  EXPECT_THROW(for (int i = 0; i < 100; ++i) ranks->barrier(), Error);
+  ranks->abandon("follows");
+  EXPECT_TRUE(gone);
+  cause.join();
+}
+
+// A rank that cannot be one says why, and so does the first one; all that come hear it.
+TEST(SocketTransport, WhoWaitsHearsWhyARankDoesNotCome) {
+  for (const int64_t cannot : {0, 2}) {
+    std::vector<std::string> told(3);
+    std::vector<std::thread> threads;
+    for (int64_t r = 0; r < 3; ++r)
+      threads.emplace_back([&, r] {
+        SocketGroup group = socket_group(r, 3);
+        if (r == cannot) group.why_not = "no such flag:\n--lrr";
+        try {
+          if (!connect_sockets(group)) told[static_cast<size_t>(r)] = "said";
+        } catch (const Error& error) {
+          EXPECT_EQ(error.fault(), Fault::peer_lost);
+          told[static_cast<size_t>(r)] = error.what();
+        }
+      });
+    for (std::thread& thread : threads) thread.join();
+    const std::string reason = concat("rank ", cannot, " of 3 (node ");
+    for (int64_t r = 0; r < 3; ++r) {
+      const std::string& text = told[static_cast<size_t>(r)];
+      if (r == cannot) {
+        EXPECT_EQ(text, "said");
+        continue;
+      }
+      EXPECT_NE(text.find(reason), std::string::npos) << text;
+      EXPECT_NE(text.find(") ended: no such flag: --lrr"), std::string::npos) << text;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace mullion

@@ -26,7 +26,10 @@ GenerateOptions how_to_write(const OpenedModel& opened, const Tokenizer& tokeniz
     how.stop_ids.push_back(tokenizer.encode("\n", {}).back());
     how.min_tokens = 1;
   }
-  how.on_token = [](int32_t) { return !stop_requested(); };
+  how.on_token = [](int32_t) {
+    check_ranks();
+    return !stop_requested();
+  };
   return how;
 }
 

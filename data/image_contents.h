@@ -1,0 +1,13 @@
+// Whether two processes read the same pictures.
+#pragma once
+#include <string>
+
+#include "data/image_source.h"
+
+namespace mullion {
+
+// digest(source), and what up to 256 of the pictures hold, evenly spread; not what the others do. A
+// file that cannot be read counts as one.
+std::string contents_digest(const ImageSource& source);
+
+}  // namespace mullion
