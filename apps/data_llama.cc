@@ -92,6 +92,7 @@ OptionTable tokenize_table() {
   table
       .add_optional<std::vector<path>>("data.files", "--data",
                                        "text files, .md, .jsonl, .json, or folders of them")
+      .repeats()  // with a warning, as wherever files are read as data
       .required();
   add_text_options(table);
   table.add_optional<path>("output.file", "-o,--output", "token file to write").required();

@@ -42,9 +42,6 @@ LoraOptions lora_options(const Options& options) {
   lora.alpha = options.get<double>("lora.alpha");
   lora.dropout = options.get<double>("lora.dropout");
   lora.targets = options.get<std::vector<std::string>>("lora.targets");
-  for (const std::string& target : lora.targets)
-    CHECK_AS(Fault::usage, std::count(lora.targets.begin(), lora.targets.end(), target) == 1,
-             "--lora-targets: ", target, " is there twice");
   const auto also = options.get<std::vector<std::string>>("lora.train_also");
   const auto contains = [&](const char* part) {
     return std::find(also.begin(), also.end(), part) != also.end();

@@ -67,6 +67,7 @@ OptionTable instructions_table() {
   table
       .add_optional<std::vector<std::string>>("data.files", "FILE",
                                               "JSON lists or lines of JSON, or patterns")
+      .repeats()
       .required();
   table.add_optional<path>("model.path", "-m,--model,--tokenizer",
                            "folder, .gguf or tokenizer file that has the tokenizer");

@@ -40,26 +40,22 @@ void add_model(OptionTable& table) {
       .free_on_resume();
 }
 
-using Files = std::vector<std::string>;
+void add_files(OptionTable& table, const std::string& what) {
+  using Files = std::vector<std::string>;
+  table.add_optional<Files>("data.train", "--data", what).repeats().required().free_on_resume();
+  table.add_optional<Files>("data.val", "--val-data", "the same, to evaluate on")
+      .repeats()
+      .free_on_resume();
+}
 
 void add_texts(OptionTable& table) {
-  table
-      .add_optional<Files>("data.train", "--data",
-                           "token files, texts, folders of texts, or patterns like 'tok/*.bin'")
-      .required()
-      .free_on_resume();
-  table.add_optional<Files>("data.val", "--val-data", "the same, to evaluate on").free_on_resume();
+  add_files(table, "token files, texts, folders of texts, or patterns like 'tok/*.bin'");
   add_token_dtype(table);
   add_text_options(table);
 }
 
 void add_instructions(OptionTable& table) {
-  table
-      .add_optional<Files>("data.train", "--data",
-                           "instructions: JSON lists or lines of JSON, or patterns")
-      .required()
-      .free_on_resume();
-  table.add_optional<Files>("data.val", "--val-data", "the same, to evaluate on").free_on_resume();
+  add_files(table, "instructions: JSON lists or lines of JSON, or patterns");
   add_instruction_options(table);
   table.add("data.pack", "--pack,--packing", false,
             "several conversations in a row, each attended to as if alone; else rows are padded to "
@@ -106,7 +102,9 @@ void add_optimizer(OptionTable& table, const std::string& steps_help) {
       .one_of({"constant_with_warmup", "cosine", "linear"});
   table.add("optim.warmup_steps", "--warmup-steps", 20, "from rate 0; 0: no warm-up").at_least(0);
   table.add("optim.weight_decay", "--weight-decay", 0.0, "of all but norms").at_least(0);
-  table.add("optim.betas", "--opt-betas", std::vector<double>{0.9, 0.95}, "of AdamW").range(0, 1);
+  table.add("optim.betas", "--opt-betas", std::vector<double>{0.9, 0.95}, "of AdamW")
+      .repeats()
+      .range(0, 1);
   table.add("optim.eps", "--opt-eps", 1e-8, "of AdamW").at_least(0);
   table.add("optim.clip_grad", "--clip-grad", 1.0, "norm to clip the gradients to; 0: none")
       .at_least(0);

@@ -4,6 +4,9 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <concepts>
+#include <filesystem>
+#include <set>
 
 #include "apps/options/nearest.h"
 #include "apps/program/json_object.h"
@@ -93,6 +96,23 @@ void check_choice(const std::string& text, const OptionLimits& limits, const std
               Fault::usage, did_you_mean(text, limits.choices));
 }
 
+// A list names things, sizes or counts: one that is there twice is a slip.
+template <typename T>
+void check_each_once(const std::vector<T>& list, const OptionLimits& limits,
+                     const std::string& name) {
+  if (limits.repeats) return;
+  std::set<T> seen;
+  for (const T& element : list) {
+    T same = element;
+    if constexpr (std::same_as<T, std::string>) {
+      std::error_code ignored;
+      if (limits.paths) same = std::filesystem::weakly_canonical(element, ignored).string();
+    }
+    CHECK_AS(Fault::usage, seen.insert(std::move(same)).second, name, ": ", element,
+             " is there twice");
+  }
+}
+
 template <typename T>
 std::string toml_list(const std::vector<T>& values) {
   const auto text_of = [](const T& value) { return toml_text(OptionValue(value)); };
@@ -161,20 +181,14 @@ void check_limits(const OptionValue& value, const OptionLimits& limits, const st
   } else if (const auto* text = std::get_if<std::string>(&value)) {
     check_choice(*text, limits, name);
   } else if (const auto* integers = std::get_if<std::vector<int64_t>>(&value)) {
-    for (int64_t v : *integers) {  // sizes, counts: twice is a slip
-      check_range(static_cast<double>(v), limits, name, true);
-      CHECK_AS(Fault::usage, std::count(integers->begin(), integers->end(), v) == 1, name, ": ", v,
-               " is there twice");
-    }
+    for (int64_t v : *integers) check_range(static_cast<double>(v), limits, name, true);
+    check_each_once(*integers, limits, name);
   } else if (const auto* reals = std::get_if<std::vector<double>>(&value)) {
     for (double v : *reals) check_range(v, limits, name, false);
+    check_each_once(*reals, limits, name);
   } else if (const auto* texts = std::get_if<std::vector<std::string>>(&value)) {
-    for (const auto& v : *texts) {
-      check_choice(v, limits, name);
-      CHECK_AS(Fault::usage,
-               limits.choices.empty() || std::count(texts->begin(), texts->end(), v) == 1, name,
-               ": ", v, " is there twice");
-    }
+    for (const auto& v : *texts) check_choice(v, limits, name);
+    check_each_once(*texts, limits, name);
   }
 }
 

@@ -27,6 +27,8 @@ struct OptionLimits {
   double high = std::numeric_limits<double>::infinity();
   std::vector<std::string> choices;  // of a text, or of each element of a list; empty: any
   bool indexed = false;              // a choice may be followed by a number: "cuda:1"
+  bool repeats = false;              // of a list: an element may be there again
+  bool paths = false;                // of texts: two that mean the same place are the same
 };
 
 std::string kind_name(OptionKind kind);  // "integer", "list of text"

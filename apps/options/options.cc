@@ -54,6 +54,11 @@ OptionSpec& OptionSpec::any_integer() {
   return *this;
 }
 
+OptionSpec& OptionSpec::repeats() {
+  limits.repeats = true;
+  return *this;
+}
+
 std::vector<std::string> flag_names(const OptionSpec& spec) { return split(spec.flags, ','); }
 
 std::string shown_flag(const OptionSpec& spec) {

@@ -58,6 +58,7 @@ struct OptionSpec {
   OptionSpec& logged_on_resume();  // same_results
   OptionSpec& whole();             // is_whole
   OptionSpec& any_integer();       // of seeds: none is too large
+  OptionSpec& repeats();           // a list in which an element may be there again
   OptionSpec& refused_idle();  // must_count: who gives it wants something else than what happens
   // The option counts only where another one has (has not) one of these values; without values,
   // where it is (is not) set.
@@ -113,6 +114,7 @@ class OptionTable {
                                  OptionValue(typename OptionType<T>::type{}), std::move(help));
     spec.fallback = {};
     spec.is_path = std::same_as<T, std::filesystem::path>;
+    spec.limits.paths = std::same_as<T, std::vector<std::filesystem::path>>;
     return spec;
   }
   void preset(std::string name, std::string help,

@@ -16,6 +16,7 @@ void add_augment_options(OptionTable& table) {
       std::visit(
           [&](const auto& fallback) {
             OptionSpec& spec = table.add(key_of(option), option.flags, fallback, option.help);
+            spec.repeats();  // lists are bounds here: two that are equal leave nothing to chance
             if (!option.choices.empty()) spec.one_of(option.choices);
             if (std::isfinite(option.low) || std::isfinite(option.high))
               spec.range(option.low, option.high);

@@ -95,6 +95,7 @@ OptionTable train_tic_table() {
         "factor of the learning rate from each block to the one before it; 1: all have the same")
       .range(0.01, 1);
   t.add("optim.betas", "--opt-betas", std::vector<double>{0.9, 0.999}, "of AdamW")
+      .repeats()
       .range(0, 0.999999)
       .only_with("optim.name", {"adamw"});
   t.add("optim.eps", "--opt-eps", 1e-8, "of AdamW").range(0, 1).only_with("optim.name", {"adamw"});

@@ -238,6 +238,13 @@ TEST_F(IdleOptions, WhatIsReadIsNotWrittenOver) {
   EXPECT_EQ(contents(at("text.txt")), "a text");
 }
 
+TEST_F(IdleOptions, NamesInAListStandThereOnce) {
+  run("mkdir r");
+  refused("report r ./r/", 2, {"RUN: ./r/ is there twice"});
+  refused("eval_llama longbench -m tiny --data r --tasks en,en", 2, {"--tasks: en", "twice"});
+  refused("eval_llama passkey -m tiny --depth 50,50.0", 2, {"--depth: 50", "twice"});
+}
+
 TEST_F(IdleOptions, WhatWasLeftForARunAndWhereItIsNow) {
   const std::string train =
       "train_llama pretrain -m tiny --data a.bin --ctx-size 32 --attn full "

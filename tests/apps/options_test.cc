@@ -21,7 +21,10 @@ OptionTable demo_table() {
   table.add("train.grad_checkpointing", "--grad-checkpointing", true, "recompute the forward");
   table.add("train.no_shuffle", "--no-shuffle", false, "rows in file order");
   table.add("optim.lr", "--lr", 2e-5, "learning rate").range(0, 10);
-  table.add("optim.betas", "--opt-betas", std::vector<double>{0.9, 0.999}, "decay of the moments");
+  table.add("optim.betas", "--opt-betas", std::vector<double>{0.9, 0.999}, "decay of the moments")
+      .repeats();
+  table.add("eval.depth", "--depth", std::vector<double>{0}, "percent");
+  table.add_optional<std::vector<fs::path>>("eval.runs", "--runs", "folders");
   table.add("attention.kind", "--attn", "full", "pattern").one_of({"full", "s2", "sf"});
   table.add("lora.targets", "--lora-targets", std::vector<std::string>{"q_proj", "v_proj"},
             "names");
@@ -154,6 +157,22 @@ TEST(Options, MistakesNameTheNearest) {
 }
 
 // Flags of Hugging Face's Trainer, timm and llama.cpp, of which the nearest by letters is another.
+// A list names each of its elements once, as paths each place, whoever says it.
+TEST(Options, ListsHaveNothingTwice) {
+  const std::string file = write_toml("[lora]\ntargets = [\"q\", \"v\", \"q\"]\n");
+  for (const auto& [arguments, says] :
+       std::vector<std::pair<std::vector<std::string>, std::string>>{
+           {{"--lora-targets", "q,v,q"}, "--lora-targets: q is there twice"},
+           {{"--lora-targets", "q", "--lora-targets", "q"}, "--lora-targets: q is there twice"},
+           {{"-c", file}, ":2: lora.targets: q is there twice"},
+           {{"--img-size", "32,64,32"}, "--img-size: 32 is there twice"},
+           {{"--depth", "50,5e1"}, "--depth: 50 is there twice"},
+           {{"--runs", "/tmp", "/usr/../tmp/"}, "--runs: /usr/../tmp/ is there twice"}})
+    EXPECT_NE(error_of(arguments).find(says), std::string::npos) << error_of(arguments);
+  EXPECT_EQ(parse({"--opt-betas", "0.9,0.9"}).get<std::vector<double>>("optim.betas"),
+            (std::vector<double>{0.9, 0.9}));
+}
+
 TEST(Options, FlagsOfOtherToolsAreTranslated) {
   EXPECT_EQ(error_of({"--learning_rate", "1e-4"}),
             "unknown flag --learning-rate | --lr, its name here");
