@@ -75,16 +75,21 @@ void check_segments(const std::string& name, const AttentionPattern& p) {
            ", which the roll needs");
 }
 
-// About as many pairs in all as S2 has: a token of a segment of G sees half of it in the mean.
+// About as many pairs in all as S2 has: a token of a segment of G sees half of it in the mean. With
+// small groups in a long context fixed and strided cannot see so few: beside its own block or
+// stride a token has a key of each before, of which there are the more the smaller they are. They
+// then have the group with which they see the fewest.
 void fill_variant(AttentionPattern& p) {
   const int64_t budget = p.group;
+  const auto root = [](int64_t n) {  // in blocks of 1 all would see all
+    return std::max<int64_t>(2, static_cast<int64_t>(std::sqrt(static_cast<double>(n))));
+  };
   p.group = std::max<int64_t>(1, budget / 2);
   if (p.kind == PatternKind::strided) {  // in the mean context / (2 group) keys lie before the last
-    // No group sees fewer than the root of context / 2; much smaller ones would see all.
-    const auto fewest = static_cast<int64_t>(std::sqrt(static_cast<double>(p.context) / 2));
-    p.group = std::max({int64_t{1}, fewest, p.group - p.context / budget});
+    p.group = std::max(root(p.context / 2), p.group - p.context / budget);
     return;
   }
+  if (p.kind == PatternKind::fixed) p.group = std::max(root(p.context), p.group);
   p.summary = std::clamp<int64_t>(p.group * p.group / p.context, 1, p.group);
   p.random_keys = std::max<int64_t>(1, budget / 4);
 }
@@ -171,7 +176,8 @@ std::string describe(const AttentionPattern& p) {
       describe_segments(out, p);
       break;
     case PatternKind::fixed:
-      out << "blocks of " << p.group << " and the last " << p.summary << " keys of earlier ones";
+      out << "blocks of " << p.group << " and the last " << p.summary
+          << (p.summary == 1 ? " key" : " keys") << " of earlier ones";
       break;
     case PatternKind::strided:
       out << "the last " << p.group << " keys and every " << p.group << "th before";

@@ -227,6 +227,12 @@ TEST(AttentionPattern, VariantsSeeAsManyPairsAsS2) {
           << name << ' ' << n;
   // A stride of 1 would be full attention; of the root of 4096 it is 64 keys and 64 others.
   EXPECT_LT(4096 * visible_fraction(made("strided", 1, 8192, 64), 8192), 130);
+  // So would blocks of 1; of the root of 8192, 45 of the own block in the mean and as many others.
+  for (const int64_t group : {2, 3, 64})
+    EXPECT_LT(4096 * visible_fraction(made("fixed", 1, 8192, group), 8192), 92) << group;
+  for (int64_t n = 4; n < 40; ++n)
+    for (const std::string name : {"fixed", "strided", "random"})
+      EXPECT_LT(visible_fraction(made(name, 1, n, 2), n), 1) << name << ' ' << n;
 }
 
 TEST(AttentionPattern, FractionsOfFullAttention) {  // LongLoRA's ratio, 32 heads
