@@ -4,7 +4,8 @@
 //                      special_tokens_map.json, the tokenizer file (tokenizer.model's
 //                      trainer_spec), generation_config.json, config.json
 //   unk                the tokenizer file, which encodes with it; then as above
-//   add_bos, add_eos   the template, tokenizer_config.json, the default of the kind
+//   add_bos, add_eos   as transformers 4 has them by tokenizer_class (read_ends); where no file
+//                      names one: the template, tokenizer_config.json, the default of the kind
 //   more_eos           all of generation_config.json, else of config.json
 // A GGUF file has its own keys for all of them.
 #include <algorithm>
@@ -204,11 +205,7 @@ class Folder {
 
   void read_tokenizer_config(const json& config) {
     const std::string file = name("tokenizer_config.json");
-    read_special_names(config, "tokenizer_config.json");
-    read_policy(config, "add_bos_token", "add_bos", parts_.add_bos.value_or(false),
-                [&](bool value) { parts_.add_bos = value; });
-    read_policy(config, "add_eos_token", "add_eos", parts_.add_eos,
-                [&](bool value) { parts_.add_eos = value; });
+    read_ends(config);
     // As transformers reads tokenizer.model: without "legacy" no space is put after a special
     // token, nor before a text that begins with one.
     if (!exists(root_ / "tokenizer.json") && !get_bool_or(config, file, "legacy", true)) {
@@ -220,8 +217,52 @@ class Folder {
     }
   }
 
+  // The class that transformers' AutoTokenizer makes; "": no file says.
+  std::string tokenizer_class(const json& config) const {
+    std::string found = get_string_or(config, name("tokenizer_config.json"), "tokenizer_class", "");
+    if (const auto model = read("config.json"); model && found.empty()) {
+      const std::string type = get_string_or(*model, name("config.json"), "model_type", "");
+      found = get_string_or(*model, name("config.json"), "tokenizer_class",
+                            type == "llama" || type == "mistral" ? "LlamaTokenizer" : "");
+    }
+    return found.ends_with("Fast") ? found.substr(0, found.size() - 4) : found;
+  }
+
+  // What goes in front of a text and behind it. LlamaTokenizer and its kin make the template anew
+  // from add_bos_token and add_eos_token. Other classes have tokenizer.json's alone; transformers 5
+  // follows the two keys there as well, which is said where it makes a difference.
+  void read_ends(const json& config) {
+    const std::string kind = tokenizer_class(config);
+    const bool has_json = exists(root_ / "tokenizer.json"),
+               makes_own = kind == "LlamaTokenizer" || kind == "CodeLlamaTokenizer" ||
+                           kind == "GemmaTokenizer" || kind == "CohereTokenizer";
+    const std::string in_template = "tokenizer.json post_processor";
+    const auto was = std::pair(parts_.add_bos.value_or(false), parts_.add_eos);
+    const bool had_template = parts_.origins.contains("add_bos");
+    if (has_json && makes_own) {
+      std::erase_if(parts_.origins,
+                    [&](const auto& origin) { return origin.second == in_template; });
+      parts_.add_bos = true;
+      parts_.add_eos = false;
+    } else if (has_json && !kind.empty()) {
+      parts_.add_bos = parts_.add_bos.value_or(false);
+      for (const char* what : {"add_bos", "add_eos"})
+        parts_.origins.emplace(what, "tokenizer.json without a post_processor");
+    }
+    read_special_names(config, "tokenizer_config.json");
+    read_policy(config, "add_bos_token", "add_bos", parts_.add_bos.value_or(false), kind,
+                [&](bool value) { parts_.add_bos = value; });
+    read_policy(config, "add_eos_token", "add_eos", parts_.add_eos, kind,
+                [&](bool value) { parts_.add_eos = value; });
+    if (had_template && was != std::pair(*parts_.add_bos, parts_.add_eos))
+      parts_.notes.push_back(concat(name("tokenizer.json"),
+                                    ": its post_processor is not followed: a ", kind,
+                                    " makes its own by add_bos_token and add_eos_token"));
+  }
+
   template <typename Set>
-  void read_policy(const json& config, const char* key, const char* what, bool now, Set set) {
+  void read_policy(const json& config, const char* key, const char* what, bool now,
+                   const std::string& kind, Set set) {
     const std::string file = name("tokenizer_config.json");
     if (!find_field(config, file, key)) return;
     const bool value = get_bool(config, file, key);
@@ -229,8 +270,11 @@ class Folder {
       parts_.origins[what] = std::string("tokenizer_config.json ") + key;
       set(value);
     } else if (value != now) {
-      parts_.notes.push_back(concat(file, ": ", key, " is ", value ? "true" : "false",
-                                    ", which the ", parts_.origins[what], " overrules"));
+      parts_.notes.push_back(concat(
+          file, ": ", key, " is ", value ? "true" : "false", ", which the ", parts_.origins[what],
+          " overrules",
+          kind.empty() ? ""
+                       : ", as in transformers 4 for a " + kind + "; transformers 5 follows it"));
     }
   }
 

@@ -2,6 +2,13 @@
 // without special tokens in them, the texts that they give for these ids, which special tokens
 // there are, and who said so.
 #include "data/tokenizer.h"
+
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "tensor/check.h"
+#include "tensor/io/json.h"
 #include "tests/real/rows.h"
 
 namespace mullion {
@@ -9,6 +16,23 @@ namespace {
 
 using test::RealRow;
 using Ids = std::vector<int32_t>;
+
+// Of "lead", in a folder whose tokenizer.json has this template, beside these other files.
+Ids ids_with_ends(const std::filesystem::path& tokenizer_json, const nlohmann::json& files) {
+  const std::filesystem::path folder =
+      std::filesystem::temp_directory_path() / concat("mullion_ends_", ::getpid());
+  std::filesystem::create_directories(folder);
+  nlohmann::json tree = read_json_file(tokenizer_json);
+  tree["post_processor"] = files.at("post_processor");
+  write_json_file(folder / "tokenizer.json", tree);
+  for (const std::string name : {"tokenizer_config", "config"})
+    write_json_file(folder / (name + ".json"), files.at(name));
+  const auto tokenizer = load_tokenizer(folder);
+  const Ids ids =
+      tokenizer->encode("lead", {.bos = tokenizer->add_bos(), .eos = tokenizer->add_eos()});
+  std::filesystem::remove_all(folder);
+  return ids;
+}
 
 class RealTokenizers : public testing::TestWithParam<RealRow> {};
 
@@ -40,6 +64,9 @@ TEST_P(RealTokenizers, GiveTheIdsOfTheirMakers) {
     ASSERT_NE(found, tokenizer->parts().origins.end()) << what;
     EXPECT_EQ(found->second, from) << what;
   }
+  for (const auto& one : row.fields.value("ends", nlohmann::json::array()))
+    EXPECT_EQ(ids_with_ends(row.file, one), one.at("ids").get<Ids>())
+        << one.at("tokenizer_config") << one.at("post_processor");
   const auto notes = row.fields.value("notes", std::vector<std::string>());
   EXPECT_EQ(tokenizer->parts().notes.size(), notes.size())
       << testing::PrintToString(tokenizer->parts().notes);

@@ -7,7 +7,7 @@ plain text, the first ids decoded with special tokens shown, and left out], as t
 (or sentencepiece, transformers) gives them.
     python3 tools/real/make_tokenizers.py
 """
-import io, json, os, shutil
+import io, json, os, shutil, tempfile
 import sentencepiece, tokenizers, transformers
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from tokenizers import processors, trainers
@@ -349,6 +349,34 @@ def folders():
         error=["added_tokens.json", "id 7"])
 
 
+def ends():
+    """What AutoTokenizer puts around a text, by class, template and the two keys of the configuration."""
+    tree = json.loads(open(path("gpt2.json"), encoding="utf-8").read())
+    text = {"Sequence": {"id": "A", "type_id": 0}}
+    bos, eos = ({"SpecialToken": {"id": t, "type_id": 0}} for t in ("<s>", "</s>"))
+    templates = [None, *({"type": "TemplateProcessing", "pair": [], "single": single, "special_tokens": {
+        t: {"id": t, "ids": [i], "tokens": [t]} for i, t in enumerate(("<s>", "</s>"))}}
+        for single in ([bos, text], [text, eos]))]
+    keys = [{}, {"add_bos_token": True}, {"add_bos_token": False},
+            {"add_bos_token": True, "add_eos_token": True}, {"add_eos_token": True}]
+    found = []
+    for kind in ("LlamaTokenizer", "LlamaTokenizerFast", "PreTrainedTokenizerFast", "GPT2Tokenizer", None):
+        for template in templates:
+            for flags in keys:
+                files = {"tokenizer": {**tree, "post_processor": template},
+                         "config": {"model_type": "llama"},
+                         "tokenizer_config": {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "</s>",
+                                              **({"tokenizer_class": kind} if kind else {}), **flags}}
+                with tempfile.TemporaryDirectory() as folder:
+                    for name, content in files.items():
+                        with open(os.path.join(folder, name + ".json"), "w", encoding="utf-8") as f:
+                            json.dump(content, f)
+                    ids = transformers.AutoTokenizer.from_pretrained(folder)("lead")["input_ids"]
+                del files["tokenizer"]
+                found.append({**files, "post_processor": template, "ids": ids})
+    row("ends", "gpt2.json", TRANSFORMERS + ": AutoTokenizer", cases=[], ends=found)
+
+
 if __name__ == "__main__":
     shutil.rmtree(OUT, ignore_errors=True)
     os.makedirs(OUT)
@@ -356,6 +384,7 @@ if __name__ == "__main__":
     metaspace_rows()
     sentencepiece_rows()
     folders()
+    ends()
     with open(os.path.join(ROOT, "tokenizers.json"), "w") as f:
         lines = ",\n".join("    " + json.dumps(r) for r in rows)
         f.write('{\n  "rows": [\n' + lines + "\n  ]\n}\n")
