@@ -122,18 +122,19 @@ std::string CheckpointInfo::read(const std::string& name) const {
   return bytes;
 }
 
-void check_identity(const CheckpointInfo& stored, const Identity& now,
-                    const std::vector<std::string>& allowed,
-                    const std::vector<std::string>& logged) {
+std::vector<std::string> check_identity(const CheckpointInfo& stored, const Identity& now,
+                                        const std::vector<std::string>& allowed,
+                                        const std::vector<std::string>& logged) {
   std::map<std::string, std::pair<std::string, std::string>> values;
   for (const auto& [name, value] : stored.identity) values[name].first = value;
   for (const auto& [name, value] : now) values[name].second = value;
   for (const std::string& name : allowed) values.erase(name);
+  std::vector<std::string> notes;
   for (const std::string& name : logged) {
     const auto& [before, after] = values[name];
     // A checkpoint of before there was such an option says nothing of it.
     if (!before.empty() && !after.empty() && before != after)
-      log_info("but        ", name, " is ", after, ", was ", before, ": the results are the same");
+      notes.push_back(concat(name, " is ", after, ", was ", before, ": the results are the same"));
     values.erase(name);
   }
   std::string differing;
@@ -145,7 +146,7 @@ void check_identity(const CheckpointInfo& stored, const Identity& now,
                  shown(pair.second) + " now";
     names.push_back(name);
   }
-  if (differing.empty()) return;
+  if (differing.empty()) return notes;
   throw Error(stored.folder.string() + ": belongs to a run with other settings:" + differing,
               Fault::usage,
               "the same settings as before, or --allow-mismatch " + joined(names, ","));

@@ -32,8 +32,8 @@ void LearningWatch::evaluation(int64_t step, const Evaluation& e) {
   if (!e.guess_metric || step <= warmup_steps_) return;
   evaluations_at_guess_ = e.metric <= *e.guess_metric ? evaluations_at_guess_ + 1 : 0;
   if (evaluations_at_guess_ >= kManyEvaluations)
-    warn(concat(e.metric_name, " has been at chance in ", evaluations_at_guess_,
-                " evaluations, now ", e.metric));
+    warn(concat(metric_, " has been at chance in ", evaluations_at_guess_, " evaluations, now ",
+                e.metric));
 }
 
 }  // namespace mullion

@@ -45,10 +45,10 @@ CheckpointInfo read_manifest(const std::filesystem::path& folder);
 // Also compares size and hash of every file. Error(bad_file) names the file and what differs.
 CheckpointInfo verify_checkpoint(const std::filesystem::path& folder);
 // Error(usage) that names the fields that differ, but for those in `allowed`. Of those in `logged`,
-// which change no result, it only says that they do.
-void check_identity(const CheckpointInfo& stored, const Identity& now,
-                    const std::vector<std::string>& allowed = {},
-                    const std::vector<std::string>& logged = {});
+// which change no result, a sentence each.
+std::vector<std::string> check_identity(const CheckpointInfo& stored, const Identity& now,
+                                        const std::vector<std::string>& allowed = {},
+                                        const std::vector<std::string>& logged = {});
 
 // Collects the files of one checkpoint in its .tmp folder. Names may have one folder:
 // "adapter/adapter_model.safetensors".

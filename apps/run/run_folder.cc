@@ -79,12 +79,39 @@ bool holds_checkpoints(const fs::path& folder) {
   return false;
 }
 
+// Whether flock() gave the lock, which the kernel frees with `fd`. Error(usage) names who has it.
+bool try_lock(int fd, const fs::path& file) {
+  CHECK_AS(Fault::disk, fd >= 0, file.string(), ": cannot open: ", std::strerror(errno));
+  if (::flock(fd, LOCK_EX | LOCK_NB) == 0) return true;
+  if (errno != EWOULDBLOCK) return false;
+  std::string holder;
+  try {
+    const nlohmann::json who = read_json_file(file);
+    holder = concat("process ", who.value("pid", 0), " on ", who.value("host", "?"), " (run ",
+                    who.value("run_id", "?").substr(0, 8), ")");
+  } catch (const std::exception&) {
+    holder = "another process";  // it has not written its name yet
+  }
+  throw Error(concat(file.parent_path().string(), ": in use by ", holder), Fault::usage,
+              "wait for it to end, or choose another --name");
+}
+
 }  // namespace
 
-RunFolder::RunFolder(fs::path folder, Resume resume, Trial trial)
-    : path_(std::move(folder)), trial_(trial) {
+RunFolder::RunFolder(fs::path folder, Resume resume) : path_(std::move(folder)), resume_(resume) {
+  std::error_code ignored;
+  for (fs::path f = path_; !f.empty() && !fs::exists(f, ignored); f = f.parent_path())
+    made_.push_back(f);
   try {
-    open(resume);
+    make_folders(path_);
+    // Where there is no file nobody holds it. It is let go at once: a run may begin meanwhile.
+    const fs::path file = path_ / "LOCK";
+    if (fs::exists(file)) {
+      lock_ = ::open(file.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+      try_lock(lock_, file);
+      ::close(std::exchange(lock_, -1));
+    }
+    look();
   } catch (...) {
     leave();
     throw;
@@ -99,59 +126,38 @@ void RunFolder::leave() {
   for (const fs::path& folder : made_) fs::remove(folder, ignored);
 }
 
-void RunFolder::open(Resume resume) {
-  std::error_code ignored;
-  if (trial_ == Trial::yes)
-    for (fs::path folder = path_; !folder.empty() && !fs::exists(folder, ignored);
-         folder = folder.parent_path())
-      made_.push_back(folder);
-  make_folders(path_);
-  take_lock();
+void RunFolder::look() {
   const fs::path identity = path_ / "RUN.json";
   resumed_ = fs::exists(identity) && holds_checkpoints(path_);
-  if (resumed_ && resume == Resume::no)
+  if (resumed_ && resume_ == Resume::no)
     throw Error(path_.string() + ": holds the checkpoints of a run already", Fault::usage,
                 "--resume auto, or another --name");
-  if (!resumed_ && resume == Resume::required)
+  if (!resumed_ && resume_ == Resume::required)
     throw Error(path_.string() + ": has no checkpoint to resume from", Fault::usage,
                 "--resume auto starts where there is none");
   if (resumed_) run_id_ = get_string(read_json_file(identity), identity.string(), "run_id");
-  if (trial_ == Trial::yes) return;
+}
+
+void RunFolder::take() {
+  make_folders(path_);  // a dry run may have taken its own away
+  lock();
+  made_.clear();
+  look();
   if (!resumed_) {
     run_id_ = random_hex(16);
     write_json_file(
-        identity,
+        path_ / "RUN.json",
         {{"format", 1}, {"run_id", run_id_}, {"created", local_time("%Y-%m-%dT%H:%M:%S%z")}});
   }
   write_lock();
 }
 
-void RunFolder::take_lock() {
+void RunFolder::lock() {
   const fs::path file = path_ / "LOCK";
-  // Where there is no file nobody holds it, and a trial leaves none.
-  if (trial_ == Trial::yes && !fs::exists(file)) return;
-  const int create = trial_ == Trial::yes ? 0 : O_CREAT;
-  lock_ = ::open(file.c_str(), O_RDWR | create | O_CLOEXEC | O_NOFOLLOW, 0666);
-  CHECK_AS(Fault::disk, lock_ >= 0, file.string(), ": cannot open: ", std::strerror(errno));
-  if (::flock(lock_, LOCK_EX | LOCK_NB) == 0) {
-    if (trial_ == Trial::yes) ::close(std::exchange(lock_, -1));  // a run may begin meanwhile
-    return;
-  }
-  const int error = errno;
-  std::string holder;
-  if (error == EWOULDBLOCK) {
-    try {
-      const nlohmann::json who = read_json_file(file);
-      holder = concat("process ", who.value("pid", 0), " on ", who.value("host", "?"), " (run ",
-                      who.value("run_id", "?").substr(0, 8), ")");
-    } catch (const std::exception&) {
-      holder = "another process";  // it has not written its name yet
-    }
-    throw Error(concat(path_.string(), ": in use by ", holder), Fault::usage,
-                "wait for it to end, or choose another --name");
-  }
+  lock_ = ::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
   // No locks on this file system: the check before each save has to do.
-  log_warning(file.string(), ": this folder cannot be locked: ", std::strerror(error));
+  if (!try_lock(lock_, file))
+    log_warning(file.string(), ": this folder cannot be locked: ", std::strerror(errno));
 }
 
 void RunFolder::write_lock() {

@@ -30,20 +30,24 @@ struct RunDefaults {
 // --save-on --allow-mismatch --log-every, in the sections [save] and [log].
 void add_run_options(OptionTable& table, const RunDefaults& defaults = {});
 
-// Of a dry run: finds out what a run would be refused for, and leaves all as it was.
-enum class Trial { no, yes };
-
 class RunFolder {
  public:
-  // Creates the folder where needed, takes the lock, reads or writes RUN.json.
-  RunFolder(std::filesystem::path folder, Resume resume, Trial trial = Trial::no);
+  // Looks at the folder, created where needed: refuses what cannot be a run's, as where another one
+  // has it. Until take() it is nobody's, and goes away where it was not there before.
+  RunFolder(std::filesystem::path folder, Resume resume);
   ~RunFolder();
   RunFolder(const RunFolder&) = delete;
   RunFolder& operator=(const RunFolder&) = delete;
 
+  // Makes it this run's, for as long as the object lives: takes the lock, looks again, writes
+  // RUN.json where it is new. A dry run leaves this out.
+  void take();
+
   const std::filesystem::path& path() const { return path_; }
-  const std::string& run_id() const { return run_id_; }  // 32 hexadecimal digits; "" of a new trial
-  bool resumed() const { return resumed_; }              // RUN.json was there, and checkpoints
+  const std::string& run_id() const {
+    return run_id_;
+  }                                          // 32 hexadecimal digits; "" of a new folder
+  bool resumed() const { return resumed_; }  // RUN.json was there, and checkpoints
   // Error(disk) where the lock is no longer ours, e.g. on a network folder without locks.
   void check_owned() const;
 
@@ -55,14 +59,14 @@ class RunFolder {
   void preflight(uint64_t bytes, int64_t copies) const;
 
  private:
-  void open(Resume resume);
-  void take_lock();
+  void look();
+  void lock();
   void write_lock();
   void leave();
 
   std::filesystem::path path_;
-  const Trial trial_;
-  std::vector<std::filesystem::path> made_;  // folders that a trial takes away again
+  const Resume resume_;
+  std::vector<std::filesystem::path> made_;  // folders that were not there before
   std::string run_id_, holder_;              // holder_: the text in LOCK
   int lock_ = -1;
   bool resumed_ = false;

@@ -51,7 +51,7 @@ void TrainingRun::tell_end(
                             bytes_in_words(static_cast<double>(saved_bytes_)), ")");
   if (best && record_.best_metric())
     text += concat(" and ", (run / "best").string(), " (step ", record_.best_step(), ", ",
-                   evaluation_ ? evaluation_->metric_name + " " : "", *record_.best_metric(), ")");
+                   settings_.metric.name, " ", *record_.best_metric(), ")");
   log_info("saved      ", text);
   std::vector<std::string> next = commands(best ? run / "best" : run / "last");
   const std::string program = options_.program();

@@ -8,10 +8,11 @@
 
 namespace mullion {
 
-TrainingRecord::TrainingRecord(const TrainingPlan& plan, std::string rate)
+TrainingRecord::TrainingRecord(const TrainingPlan& plan, std::string rate, Metric metric)
     : total_steps_(plan.total_steps),
       steps_per_epoch_(plan.steps_per_epoch),
-      rate_(std::move(rate)) {}
+      rate_(std::move(rate)),
+      metric_(std::move(metric)) {}
 
 void TrainingRecord::restore(const std::string& text, const std::string& file) {
   history_ = parse_trainer_state(text, file);
@@ -75,7 +76,7 @@ bool TrainingRecord::evaluation(int64_t step, const Evaluation& e) {
   history_.log_history.push_back(
       JsonObject().set("step", step).set("eval_loss", e.loss).set("epoch", epoch(step)).text());
   const std::optional<double>& best = history_.best_metric;
-  const bool better = !best || (e.higher_is_better ? e.metric > *best : e.metric < *best);
+  const bool better = !best || (metric_.more_is_better ? e.metric > *best : e.metric < *best);
   if (better) {
     history_.best_metric = e.metric;
     history_.best_model_checkpoint = checkpoint_name(step);

@@ -27,12 +27,15 @@ struct StepReport : UpdateReport {
   NamedNumbers extra = {};  // further fields of the line
 };
 
+// The figure by which the checkpoints of a run are compared.
+struct Metric {
+  std::string name = "loss";
+  bool more_is_better = false;
+};
+
 struct Evaluation {
   double loss = 0;
-  // The figure by which checkpoints are compared, and whether more of it is better.
-  double metric = 0;
-  std::string metric_name = "loss";
-  bool higher_is_better = false;
+  double metric = 0;                   // the figure of the run's Metric
   std::optional<double> train_loss;    // mean since the evaluation before
   std::optional<double> guess_metric;  // which guessing reaches, by chance; none: not known
   bool complete = true;  // false: a signal ended it; it is repeated when the run goes on
@@ -43,7 +46,7 @@ struct Evaluation {
 class TrainingRecord {
  public:
   // `rate`: the key of items a second, "tok_s" or "img_s".
-  TrainingRecord(const TrainingPlan& plan, std::string rate);
+  TrainingRecord(const TrainingPlan& plan, std::string rate, Metric metric);
 
   // Goes on from the history in `file` of a checkpoint, whose contents are `text`.
   void restore(const std::string& text, const std::string& file);
@@ -70,6 +73,7 @@ class TrainingRecord {
   const int64_t total_steps_;
   const double steps_per_epoch_;
   const std::string rate_;
+  const Metric metric_;
   TrainerState history_;
   std::optional<MetricsLog> metrics_;
   std::optional<EventWriter> events_;

@@ -87,33 +87,40 @@ TrainingRun::TrainingRun(const Options& options, RunSettings settings)
     : options_(options),
       limits_(options),
       settings_(std::move(settings)),
-      record_(settings_.plan, settings_.rate),
-      watch_(settings_.guess_loss, settings_.warmup_steps),
+      record_(settings_.plan, settings_.rate, settings_.metric),
+      watch_(settings_.guess_loss, settings_.warmup_steps, settings_.metric.name),
       choice_(is_first_rank() ? choose_run(options, settings_.what) : RunChoice()) {
   require_same_on_all_ranks(shared_by_ranks(settings_));
   if (is_first_rank()) open_folder();
   path_ = text_of_first_rank(choice_.folder.string());
-  if (!options.dry_run) {
-    catch_stop_signals(options.get<std::vector<std::string>>("save.signals"));
-    if (is_first_rank())
-      log_to_file(path_ / "train.log");
-    else if (options.get<bool>("log.ranks"))
-      log_to_file(path_ / concat("rank-", rank(), ".log"));
-  }
   const std::string found =
       text_of_first_rank(checkpoint_ ? checkpoint_->folder.string() : std::string());
   if (!is_first_rank() && !found.empty()) checkpoint_ = verify_checkpoint(found);
   if (ranks() && checkpoint_)
     require_same_on_all_ranks({{"checkpoint", sha256_file(checkpoint_->path(kManifestName))}});
-  if (checkpoint_) restore();
+  std::vector<std::string> differs;
+  if (checkpoint_) differs = restore();
   settings_.plan.checkpoints = options.get<int64_t>("save.keep");
-  if (is_first_rank()) {
-    if (!options.dry_run) folder_->record(options_, settings_.facts);
+  if (is_first_rank())
     folder_->preflight(settings_.plan.checkpoint_bytes, options.get<int64_t>("save.keep") + 1);
-    if (!options.dry_run) record_.open(path_, step_, checkpoint_.has_value());
-  }
+  if (!options.dry_run) begin();
+  if (checkpoint_) log_info("resumed at step ", step_, " from ", checkpoint_->folder.string());
+  for (const std::string& note : differs) log_info("but        ", note);
   if (step_ >= settings_.plan.total_steps) {
     log_info(path_.string(), ": complete already, ", step_, " steps");
+  }
+}
+
+// Nothing is refused from here on: what a run writes and listens to.
+void TrainingRun::begin() {
+  catch_stop_signals(options_.get<std::vector<std::string>>("save.signals"));
+  if (is_first_rank()) {
+    log_to_file(path_ / "train.log");
+    folder_->record(options_, settings_.facts);
+    record_.open(path_, step_, checkpoint_.has_value());
+    switches_.emplace(path_);
+  } else if (options_.get<bool>("log.ranks")) {
+    log_to_file(path_ / concat("rank-", rank(), ".log"));
   }
   begin_ = step_begin_ = shown_ = Clock::now();
   first_step_ = step_;
@@ -121,12 +128,12 @@ TrainingRun::TrainingRun(const Options& options, RunSettings settings)
 
 void TrainingRun::open_folder() {
   const bool trial = options_.dry_run;
-  folder_.emplace(choice_.folder, choice_.resume, trial ? Trial::yes : Trial::no);
+  folder_.emplace(choice_.folder, choice_.resume);
+  if (!trial) folder_->take();
   store_.emplace(folder_->path(), folder_->run_id(),
                  CheckpointPolicy{options_.get<int64_t>("save.keep"),
                                   options_.get<int64_t>("save.keep_every"), 3},
                  [this] { folder_->check_owned(); });
-  if (!trial) switches_.emplace(folder_->path());
   if (choice_.resume == Resume::no) return;
   if (!choice_.checkpoint.empty())
     checkpoint_ = verify_checkpoint(choice_.checkpoint);
@@ -134,12 +141,14 @@ void TrainingRun::open_folder() {
     checkpoint_ = trial ? store_->newest() : store_->recover();
 }
 
-void TrainingRun::restore() {
+// Of what differs from before, and changes no result, a sentence each.
+std::vector<std::string> TrainingRun::restore() {
   std::vector<std::string> logged;
   for (const OptionSpec& spec : options_.table().specs())
     if (spec.same_results) logged.push_back(spec.key);
-  check_identity(*checkpoint_, identity_of(options_, settings_),
-                 options_.get<std::vector<std::string>>("save.allow_mismatch"), logged);
+  auto notes =
+      check_identity(*checkpoint_, identity_of(options_, settings_),
+                     options_.get<std::vector<std::string>>("save.allow_mismatch"), logged);
   const std::string file = checkpoint_->path(kStateFile).string();
   const nlohmann::json state = parse_json(checkpoint_->read(kStateFile), file);
   const auto count = [&](const char* key) {
@@ -153,7 +162,7 @@ void TrainingRun::restore() {
   if (!evaluation_pending_) evaluated_step_ = step_;
   record_.restore(checkpoint_->read(kHistoryFile), checkpoint_->path(kHistoryFile).string());
   for (const auto& [name, stored] : checkpoint_->files) saved_bytes_ += stored.bytes;
-  log_info("resumed at step ", step_, " from ", checkpoint_->folder.string());
+  return notes;
 }
 
 bool TrainingRun::more() {
@@ -257,7 +266,7 @@ void TrainingRun::record_evaluation(const Evaluation& e) {
   text += concat(e.train_loss ? ", " : ": ", "val loss ", e.loss);
   for (const auto& [name, value] : e.fields) text += concat(", ", name, " ", value);
   const int64_t best = record_.best_step();
-  log_info(text, "; best ", e.metric_name, " ", *record_.best_metric(),
+  log_info(text, "; best ", settings_.metric.name, " ", *record_.best_metric(),
            best == step_ ? "" : concat(" at step ", best));
   watch_.evaluation(step_, e);
 }

@@ -47,6 +47,7 @@ struct TrainingState {
 struct RunSettings {
   std::string what;            // in the default name of the run, e.g. the model
   std::string rate = "tok_s";  // the key of items a second: "tok_s" or "img_s"
+  Metric metric;
   TrainingPlan plan;
   double guess_loss = 0;     // of a model that knows nothing, ln n of n classes; 0: not known
   int64_t warmup_steps = 0;  // before which nothing is expected to be learned
@@ -117,7 +118,8 @@ class TrainingRun {
 
  private:
   void open_folder();
-  void restore();
+  void begin();
+  std::vector<std::string> restore();
   void stop_all(bool mine);
   void save_of_ranks(const TrainingState& state);
   std::optional<CheckpointInfo> save_files(const TrainingState& training);

@@ -67,6 +67,7 @@ RunSettings TicTrainer::settings() const {
   s.what = config_.name();
   s.device = device_;
   s.rate = "img_s";
+  s.metric = {"top1", true};
   s.plan = plan_;
   s.guess_loss = std::log(static_cast<double>(data_.classes.size()));
   s.warmup_steps = schedule_.schedule.warmup_steps;
@@ -176,8 +177,6 @@ Evaluation TicTrainer::evaluate(int64_t step) {
     e.fields.insert(e.fields.end(), {{"ema_top1", a.top1}, {"ema_top5", a.top5}});
   }
   e.metric = a.top1;
-  e.metric_name = "top1";
-  e.higher_is_better = true;
   if (!e.complete) return e;
   // Two standard errors above one in n.
   const double chance = 1.0 / static_cast<double>(data_.classes.size());

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <fstream>
+#include <memory>
 #include <optional>
 
 #include "tensor/check.h"
@@ -18,12 +19,18 @@ namespace {
 namespace fs = std::filesystem;
 using test::TemporaryRun;
 
+std::unique_ptr<RunFolder> taken(const fs::path& folder, Resume resume) {
+  auto run = std::make_unique<RunFolder>(folder, resume);
+  run->take();
+  return run;
+}
+
 TEST(RunFolder, ASecondRunIsRefusedByName) {
   TemporaryRun base;
   const fs::path folder = base.path() / "run";
   {
-    const RunFolder first(folder, Resume::automatic);
-    first.check_owned();
+    const auto first = taken(folder, Resume::automatic);
+    first->check_owned();
     for (const Resume resume : {Resume::no, Resume::automatic}) {
       try {
         const RunFolder second(folder, resume);
@@ -32,29 +39,32 @@ TEST(RunFolder, ASecondRunIsRefusedByName) {
         EXPECT_EQ(error.fault(), Fault::usage);
         const std::string what = error.what();
         EXPECT_NE(what.find("process " + std::to_string(::getpid())), std::string::npos) << what;
-        EXPECT_NE(what.find(first.run_id().substr(0, 8)), std::string::npos) << what;
+        EXPECT_NE(what.find(first->run_id().substr(0, 8)), std::string::npos) << what;
       }
     }
     std::ofstream(folder / "LOCK") << "someone else\n";
-    EXPECT_THROW(first.check_owned(), Error);
+    EXPECT_THROW(first->check_owned(), Error);
   }
-  const RunFolder after(folder, Resume::automatic);
-  EXPECT_FALSE(after.resumed());
+  EXPECT_FALSE(taken(folder, Resume::automatic)->resumed());
 }
 
-// Neither of another dry run nor of a run that begins meanwhile, which keeps its folder.
-TEST(RunFolder, ATrialIsInNobodysWay) {
+// Neither of another who looks nor of a run that begins meanwhile, which keeps its folder.
+TEST(RunFolder, WhoLooksIsInNobodysWay) {
   TemporaryRun base;
-  const fs::path folder = base.path() / "run";
+  const fs::path folder = base.path() / "new/run";
+  { const RunFolder look(folder, Resume::no); }
+  EXPECT_FALSE(fs::exists(base.path() / "new"));
   {
     std::optional<RunFolder> first, second;
-    first.emplace(folder, Resume::no, Trial::yes);
-    RunFolder(folder, Resume::no).check_owned();  // and leaves its LOCK
-    second.emplace(folder, Resume::no, Trial::yes);
-    const RunFolder third(folder, Resume::no, Trial::yes), run(folder, Resume::no);
-    EXPECT_THROW(RunFolder(folder, Resume::no, Trial::yes), Error);
+    first.emplace(folder, Resume::no);
+    taken(folder, Resume::no)->check_owned();  // and leaves its LOCK
+    second.emplace(folder, Resume::no);
+    const RunFolder third(folder, Resume::no);
+    const auto run = taken(folder, Resume::no);
+    EXPECT_THROW(RunFolder(folder, Resume::no), Error);
+    EXPECT_THROW(second->take(), Error);
     first.reset();
-    run.check_owned();
+    run->check_owned();
   }
   EXPECT_TRUE(fs::exists(folder / "RUN.json"));
 }
@@ -72,7 +82,7 @@ TEST(RunFolder, OfManyProcessesOneWins) {
         ::close(go[1]);
         char answer = 'w';
         try {
-          const RunFolder run(base.path(), Resume::automatic);
+          const auto run = taken(base.path(), Resume::automatic);
           if (::write(answers[1], &answer, 1) != 1) ::_exit(2);
           // Holds the folder until everyone has tried.
           if (::read(go[0], &answer, 1) != 0) ::_exit(2);
@@ -101,17 +111,17 @@ TEST(RunFolder, ResumeNeedsWhatItSays) {
   TemporaryRun base;
   std::string id;
   {
-    const RunFolder first(base.path(), Resume::no);
-    id = first.run_id();
+    const auto first = taken(base.path(), Resume::no);
+    id = first->run_id();
     EXPECT_EQ(id.size(), 32u);
   }
   EXPECT_THROW(RunFolder(base.path(), Resume::required), Error);
   fs::create_directories(base.path() / "checkpoint-000001");
   {
     // Nothing was saved in between, so the second start was a new run.
-    const RunFolder resumed(base.path(), Resume::automatic);
-    EXPECT_TRUE(resumed.resumed());
-    EXPECT_EQ(resumed.run_id(), id);
+    const auto resumed = taken(base.path(), Resume::automatic);
+    EXPECT_TRUE(resumed->resumed());
+    EXPECT_EQ(resumed->run_id(), id);
   }
   EXPECT_THROW(RunFolder(base.path(), Resume::no), Error);
 }
