@@ -212,9 +212,11 @@ void check_options(const Options& options, size_t sizes) {
   CHECK_AS(Fault::usage,
            options.has("log.results_file") || options.is_default("log.results_format"),
            "--results-format: without --results-file nothing is written");
-  for (const char* key :
-       {"log.confusion", "log.confusion_picture", "log.reliability", "log.results_file"})
-    if (options.has(key)) check_file_place(options.get<Path>(key));
+  for (const auto& [key, ending] : {std::pair{"log.confusion", ""},
+                                    {"log.confusion_picture", ".svg"},
+                                    {"log.reliability", ".svg"},
+                                    {"log.results_file", ""}})
+    if (options.has(key)) check_file_place(options.get<Path>(key), ending);
 }
 
 JsonObject result_of(const Accuracy& a, const Size& size) {
@@ -229,9 +231,13 @@ JsonObject result_of(const Accuracy& a, const Size& size) {
 
 Outcome run(const Options& options) {
   LoadedTic loaded = checkpoint_model(options, device_of(options));
-  if (options.has("data.crop_pct"))
-    loaded.description.crop_pct = options.get<float>("data.crop_pct");
   TicDescription& description = loaded.description;
+  if (options.has("data.crop_pct")) {
+    const float share = options.get<float>("data.crop_pct");
+    if (share != description.crop_pct)
+      log_info("--crop-pct ", share, ": the model's is ", description.crop_pct);
+    description.crop_pct = share;
+  }
   std::shared_ptr<const ImageSource> folder;
   if (options.get<std::string>("data.dir") != "cue") {
     description.exif = exif_of(options, description);
@@ -249,7 +255,10 @@ Outcome run(const Options& options) {
   }
   NoteTeller notes;
   loaded.model->set_compute_type(apply_amp(options, *loaded.model));
-  const std::vector<Size> sizes = sizes_of(options, loaded.description);
+  for (const int64_t k : options.get<std::vector<int64_t>>("log.topk"))
+    if (k > std::ssize(description.classes) && !options.is_default("log.topk"))
+      log_info("--topk ", k, ": the model has ", description.classes.size(), " classes");
+  const std::vector<Size> sizes = sizes_of(options, description);
   check_options(options, sizes.size());
   std::optional<RealLabels> real_labels;
   if (options.has("data.real_labels")) {
@@ -264,7 +273,9 @@ Outcome run(const Options& options) {
       static_cast<double>(parameter_count(named_parameters(*loaded.model))) / 1e6;
   std::vector<JsonObject> results;
   for (const Size& size : sizes) {
-    explain_cost(loaded.description.config, size.height, size.width);
+    if (size.height != description.img_size || size.width != description.img_size)
+      log_info(size.text(), ": the model was trained at ", description.img_size);
+    explain_cost(description.config, size.height, size.width);
     const auto data = dataset(options, description, size, folder);
     const Accuracy a = evaluate(*loaded.model, *data, options.get<int>("data.batch_size"),
                                 options.get<int>("data.workers"), "eval " + size.text());

@@ -36,11 +36,13 @@ Outcome run(const Options& options) {
   const path html = options.get<path>("report.output");
   path markdown = html;
   markdown.replace_extension(".md");
-  CHECK_AS(Fault::usage, markdown != html, "--output ", html.string(), ": the page ends in .html");
-  check_file_place(html);  // before the work
+  check_file_place(html, ".html");  // before the work
   std::vector<RunRecord> texts, images;
   for (const path& folder : options.get<std::vector<path>>("report.runs")) {
     RunRecord record = read_run(folder);
+    for (const auto* before : {&texts, &images})
+      for (const RunRecord& other : *before)
+        if (other.name == record.name) record.name = folder.string();  // runs/a, others/a
     (record.of_images() ? images : texts).push_back(std::move(record));
   }
   Document document(options.get<std::string>("report.title"));

@@ -122,6 +122,7 @@ class ChunkWalk {
     header();
     PngLayout found;
     found.width = static_cast<int>(header_.width), found.height = static_cast<int>(header_.height);
+    found.components = header_.colour == 0 || header_.colour == 4 ? 1 : 3;
     if (header_.depth == 16) found.notes.add(ImageNote::deep_samples);
     if (header_.colour == 4 || header_.colour == 6) found.notes.add(ImageNote::transparency);
     int exif = 0, xmp = 0;

@@ -11,6 +11,7 @@ namespace mullion {
 
 struct PngLayout {
   int width = 0, height = 0;
+  int components = 0;   // 1: grey, also with alpha; 3: colours, also of a palette
   int orientation = 0;  // eXIf's, else XMP's: 1 to 8, 0: none is given
   NoteSet notes;
 };

@@ -7,6 +7,7 @@
 #include "apps/report/sections.h"
 #include "tensor/check.h"
 #include "tensor/io/json.h"
+#include "tensor/words.h"
 
 namespace mullion {
 namespace {
@@ -110,8 +111,16 @@ const json& list(const json& object, const std::string& file, const char* key) {
   return *found;
 }
 
+void expect_keys(const json& object, const std::string& file, const std::string& what,
+                 const std::vector<std::string>& known) {
+  for (const auto& [key, value] : object.items())
+    CHECK_AS(Fault::bad_file, std::find(known.begin(), known.end(), key) != known.end(), file, ": ",
+             what, ": \"", key, "\" is not one of ", joined(known));
+}
+
 Table table_of(const json& from, const std::string& file) {
   Table table;
+  expect_keys(from, file, "tables", {"title", "columns", "rows", "note"});
   table.title = get_string_or(from, file, "title", "");
   table.columns = get_strings(from, file, "columns");
   table.note = get_string_or(from, file, "note", "");
@@ -131,6 +140,7 @@ Table table_of(const json& from, const std::string& file) {
 
 Chart chart_of(const json& from, const std::string& file) {
   Chart chart;
+  expect_keys(from, file, "charts", {"title", "x", "y", "log_x", "log_y", "series"});
   chart.title = get_string_or(from, file, "title", "");
   chart.x_label = get_string_or(from, file, "x", "");
   chart.y_label = get_string_or(from, file, "y", "");
@@ -169,6 +179,7 @@ void add_extra(Document& document, const std::filesystem::path& json_file) {
   const std::string file = json_file.string();
   const json root = read_json_file(json_file);
   CHECK_AS(Fault::bad_file, root.is_object(), file, ": not an object");
+  expect_keys(root, file, "the page", {"title", "notes", "tables", "charts"});
   if (const std::string title = get_string_or(root, file, "title", ""); !title.empty()) {
     document.heading(2, title);
   }

@@ -7,6 +7,7 @@
 #include <set>
 #include <sstream>
 
+#include "apps/program/log.h"
 #include "tensor/check.h"
 #include "tensor/io/file.h"
 #include "tensor/io/json.h"
@@ -49,7 +50,10 @@ std::string machine_of(const json& env, const std::string& file) {
 
 void read_line(RunRecord& run, const json& line, const std::string& where) {
   const double step = get_number(line, where, "step");
-  const bool train = get_string_or(line, where, "split", "train") == "train";
+  const std::string split = get_string_or(line, where, "split", "train");
+  const bool train = split == "train";
+  CHECK_AS(Fault::bad_file, train || split == "val", where, ": split: ", split,
+           " is neither train nor val");
   if (get_bool_or(line, where, "skipped", false)) ++run.skipped;
   for (const auto& [key, value] : line.items()) {
     // Values that are not finite are written as text, and leave a gap in the curve.
@@ -72,6 +76,7 @@ void read_metrics(RunRecord& run) {
     CHECK_AS(Fault::bad_file, parsed.is_object(), where, ": not an object");
     read_line(run, parsed, where);
   }
+  if (run.train.empty() && run.val.empty()) log_warning(file.string(), ": has no step yet");
 }
 
 Field field_of(const json& value) {
@@ -95,13 +100,21 @@ void read_evaluations(RunRecord& run) {
   for (const fs::path& file : evaluation_files(run.folder)) {
     const json root = read_json_file(file);
     const json* results = root.is_object() ? find_field(root, file.string(), "results") : nullptr;
-    if (results && results->is_array()) {
-      for (const json& item : *results) {
-        if (item.is_object()) add_record(run, file.stem().string(), item);
+    std::vector<json> items = {root};
+    if (results && results->is_array()) items.assign(results->begin(), results->end());
+    if (results && results->is_object()) {  // lm-eval's layout: tasks by name
+      items.clear();
+      for (const auto& [task, result] : results->items()) {
+        items.push_back(result);
+        if (result.is_object()) items.back()["task"] = task;
       }
-    } else if (root.is_object()) {
-      add_record(run, file.stem().string(), root);
     }
+    int64_t left_out = 0;
+    for (const json& item : items)
+      item.is_object() ? add_record(run, file.stem().string(), item) : void(++left_out);
+    if (left_out > 0 || items.empty())
+      log_warning(file.string(), ": ", items.size(), " results, ", left_out,
+                  " of them no objects, which are left out");
   }
 }
 

@@ -54,7 +54,7 @@ Image picture_of(const Tensor& input, int side, const Normalization& n) {
 
 Outcome draw_attention(const Options& o) {
   const auto output = o.get<fs::path>("attention.output");
-  check_file_place(output);  // before the work
+  check_file_place(output, ".png");  // before the work
   const LoadedTic loaded = checkpoint_model(o, device_of(o));
   const TicDescription& d = loaded.description;
   const int side = o.has("data.img_size") ? o.get<int>("data.img_size") : d.img_size;

@@ -37,9 +37,13 @@ void InitialCheckpoint::tell(const TicDescription& now) const {
   const std::vector<std::string>& before = description.classes;
   log_info("starts from the weights of ", folder.string(), " (", description.config.name(), ", ",
            before.size(), " classes); the optimizer starts anew");
-  if (!keeps_head(now.classes))
-    log_info("its classes, ", listing(before), ", are not those of the data, ",
-             listing(now.classes), ": the head is new, with random weights");
+  if (!keeps_head(now.classes)) {
+    const bool same =
+        std::is_permutation(before.begin(), before.end(), now.classes.begin(), now.classes.end());
+    log_info("its ", before.size(), " classes, ", listing(before), ", are ",
+             same ? "in another order than " : "not those of ", "the data, ", now.classes.size(),
+             ": ", listing(now.classes), "; the head is new, with random weights");
+  }
   for (const std::string& difference : differences(description, now))
     log_warning("--initial-checkpoint ", folder.string(), ": trained otherwise: ", difference);
 }

@@ -176,7 +176,8 @@ TicDescription read_tic_config(const fs::path& folder) {
 std::vector<std::string> differences(const TicDescription& there, const TicDescription& here) {
   const auto fields = [](const TicDescription& d) {
     nlohmann::json all = tic_model_args(d.config);
-    all.update({{"mean", d.normalization.mean},
+    all.update({{"img_size", d.img_size},
+                {"mean", d.normalization.mean},
                 {"std", d.normalization.std},
                 {"crop_pct", d.crop_pct},
                 {"interpolation", to_name(d.interpolation)},

@@ -6,6 +6,7 @@
 
 #include "apps/options/device.h"
 #include "apps/program/log.h"
+#include "apps/run/rank_devices.h"
 #include "apps/run/ranks.h"
 #include "apps/tic/image_data.h"
 #include "apps/tic/initial_checkpoint.h"
@@ -17,28 +18,60 @@ namespace {
 constexpr int kProbed = 3;  // images
 
 struct Probe {
-  double seconds = 0;       // of an image, where several are computed together
-  double bytes = 0;         // of one image
-  double bytes_more = 0;    // of each further image
-  double bytes_of_all = 0;  // of the several
+  double seconds = 0;     // of an image, where several are computed together; 0: not measured
+  double bytes = 0;       // of one image
+  double bytes_more = 0;  // of each further image
+  double bytes_of(int64_t images) const {
+    return bytes + static_cast<double>(images - 1) * bytes_more;
+  }
 };
 
-Probe probe(const Options& o, const TicConfig& config, const SampleShape& shape, Device device) {
+Probe measured(const Tic& model, const SampleShape& shape) {
+  step_cost(model, shape, 1);  // makes the gradients, which stay
+  Probe p;
+  p.bytes = step_cost(model, shape, 1).bytes;
+  const StepCost several = step_cost(model, shape, kProbed);
+  p.bytes_more = (several.bytes - p.bytes) / (kProbed - 1);
+  p.seconds = several.seconds / kProbed;
+  return p;
+}
+
+// From small images: what a pass holds beside the weights grows with the pixels.
+Probe extrapolated(const Tic& model, const SampleShape& shape) {
+  const auto pixels = [](const SampleShape& s) { return static_cast<double>(s.height) * s.width; };
+  SampleShape small = shape, larger = shape;
+  small.height = small.width = static_cast<int>(8 * model.config().patch);
+  larger.height = larger.width = 2 * small.height;
+  step_cost(model, small, 1);
+  const double bytes = step_cost(model, larger, 1).bytes;
+  const double a_pixel =
+      (bytes - step_cost(model, small, 1).bytes) / (pixels(larger) - pixels(small));
+  return {.bytes = bytes + a_pixel * (pixels(shape) - pixels(larger)),
+          .bytes_more = a_pixel * pixels(shape)};
+}
+
+// What the images of a step take, measured where that is quick or the time is asked for.
+// Error(memory) before anything is computed that this machine has no memory for.
+Probe probe(const Options& o, const TicConfig& config, const SampleShape& shape, Device device,
+            bool measure_time) {
+  constexpr double kQuickMacs = 2e10;
+  const double weights = 2 * 4 * tic_parameters(config);  // and their gradients
+  require_memory_of_ranks(weights, device);
   Tic model(config);
   model.initialize(o.seed());
   move_to(model, device);
   model.set_compute_type(apply_amp(o, device));
   model.set_recompute(o.get<bool>("model.grad_checkpointing"));
   set_trainable(model, [](const std::string&) { return true; });
-  const auto cost = [&](int images) { return step_cost(model, shape, images); };
-  Probe result;
-  cost(1);  // makes the gradients, which stay
-  result.bytes = cost(1).bytes;
-  const StepCost several = cost(kProbed);
-  result.bytes_of_all = several.bytes;
-  result.bytes_more = (several.bytes - result.bytes) / (kProbed - 1);
-  result.seconds = several.seconds / kProbed;
-  return result;
+  const bool is_small = std::max(shape.height, shape.width) <= 16 * config.patch,
+             is_quick =
+                 static_cast<double>(tic_macs(config, shape.height, shape.width)) < kQuickMacs;
+  if (!is_small && device.type == DeviceType::cpu) {
+    const Probe p = extrapolated(model, shape);
+    if (!is_quick && !measure_time) return p;
+    require_memory_of_ranks(weights + p.bytes_of(kProbed), device);
+  }
+  return is_quick || measure_time ? measured(model, shape) : Probe();
 }
 }  // namespace
 
@@ -61,7 +94,7 @@ void describe_training(const Options& options, const TicConfig& config, const Ti
 
 TrainingPlan tic_plan(const Options& o, const TicConfig& config, const TicData& data,
                       const TicSchedule& schedule, Device device, bool measure_time) {
-  constexpr double kManyPasses = 1000, kQuickMacs = 2e10;
+  constexpr double kManyPasses = 1000;
   const SampleShape shape = data.train->shape();
   const double parameters = tic_parameters(config);
   const int64_t images = data.train->size(), batch = o.get<int64_t>("train.batch_size");
@@ -75,25 +108,30 @@ TrainingPlan tic_plan(const Options& o, const TicConfig& config, const TicData& 
                           " of each pass, other ones every time, fill no batch "
                           "and are left out");
   if (o.get<int64_t>("schedule.max_steps") > 0) plan.passes_to_warn_of = kManyPasses;
+  Probe p;
+  try {
+    p = probe(o, config, shape, device, measure_time);
+  } catch (const Error& error) {
+    if (error.fault() != Fault::memory || !plans_for_others(o)) throw;
+    log_info("not measured here: ", error.what());
+  }
+  if (measure_time && p.seconds > 0) {
+    plan.step_seconds = p.seconds * static_cast<double>(schedule.global_batch);
+    plan.step_source = concat("measured on ", kProbed, " images");
+  }
   const RankedTraining ranked = tic_ranked(o, config, device);
   plan.checkpoint_bytes =
       static_cast<uint64_t>(4 * parameters * static_cast<double>(1 + ranked.states));
   plan.checkpoints = o.get<int64_t>("save.keep");
-  double probed = 0;  // bytes
-  if (measure_time ||
-      static_cast<double>(tic_macs(config, shape.height, shape.width)) < kQuickMacs) {
-    const Probe p = probe(o, config, shape, device);
-    probed = ranked.weights.whole_bytes(0) + p.bytes_of_all;
-    plan.passing_bytes = p.bytes + static_cast<double>(batch - 1) * p.bytes_more;
+  if (p.bytes > 0) {
+    plan.passing_bytes = p.bytes_of(batch);
     plan.memory_bytes = ranked.weights.whole_bytes(ranked.states) + plan.passing_bytes;
-    if (measure_time) {
-      plan.step_seconds = p.seconds * static_cast<double>(schedule.global_batch);
-      plan.step_source = concat("measured on ", kProbed, " images");
-    }
   }
   plan_over_ranks(o, ranked, plan);
   // What is spread has first been probed as a whole, with its gradients.
-  if (spreads_weights(o)) plan.memory_bytes = std::max(plan.memory_bytes, probed);
+  if (p.bytes > 0 && spreads_weights(o))
+    plan.memory_bytes =
+        std::max(plan.memory_bytes, ranked.weights.whole_bytes(0) + p.bytes_of(kProbed));
   return plan;
 }
 

@@ -9,7 +9,9 @@ namespace mullion {
 void describe_training(const Options& options, const TicConfig& config, const TicData& data,
                        const TicSchedule& schedule);
 // With memory, and time where `measure_time`, from forward and backward passes over one image and
-// over three. Without `measure_time` that is left out where it would take long.
+// over three. Without `measure_time`, where those would take long, the memory follows from passes
+// over smaller images (on the CPU). Error(memory) where the weights, or these passes, are beyond
+// the machine's memory.
 TrainingPlan tic_plan(const Options& options, const TicConfig& config, const TicData& data,
                       const TicSchedule& schedule, Device device, bool measure_time);
 

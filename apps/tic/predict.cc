@@ -80,6 +80,8 @@ class Predictor {
     named_ = !d.class_names.empty();
     csv_ += named_ ? ",name\n" : "\n";
     top_ = std::min(d.classes.size(), options.get<size_t>("eval.topk"));
+    if (top_ < options.get<size_t>("eval.topk") && !options.is_default("eval.topk"))
+      log_info("--topk ", options.get<size_t>("eval.topk"), ": the model has ", top_, " classes");
   }
 
   JsonObject image(const std::string& file) {

@@ -169,7 +169,7 @@ std::vector<std::pair<std::string, TicConfig>> arms_of(const TicConfig& c) {
 
 Outcome receptive_field(const Options& o) {
   const auto output = o.get<fs::path>("field.output");
-  check_file_place(output);  // before the work
+  check_file_place(output, ".png");  // before the work
   const LoadedTic loaded = chosen_model(o, o.get<int>("data.img_size"), device_of(o));
   const TicDescription& d = loaded.description;
   const int side = o.get<int>("data.img_size") ? o.get<int>("data.img_size") : d.img_size;

@@ -10,6 +10,7 @@
 #include "apps/tic/image_data.h"
 #include "data/image_shards.h"
 #include "data/jpeg.h"
+#include "data/png.h"
 #include "data/utf8.h"
 #include "tensor/check.h"
 #include "tensor/io/file.h"
@@ -39,7 +40,8 @@ Seen look_at(const ImageSource& source, int64_t index, bool sums) {
     seen.width = file.width(), seen.height = file.height();
     seen.orientation = file.orientation();
     seen.png = file.type() == ImageType::png;
-    if (!seen.png) seen.components = read_jpeg_layout(bytes, {}, path).components;
+    seen.components = seen.png ? read_png_layout(bytes, {}, path).components
+                               : read_jpeg_layout(bytes, {}, path).components;
     file.decode(image);
     if (!sums) return seen;
     std::array<double, 3> sum{}, square{};

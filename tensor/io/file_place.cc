@@ -9,7 +9,11 @@ namespace mullion {
 
 namespace fs = std::filesystem;
 
-void check_file_place(const fs::path& path) { AtomicFile{path}; }
+void check_file_place(const fs::path& path, std::string_view ending) {
+  AtomicFile{path};
+  CHECK_AS(Fault::usage, ending.empty() || path.extension() == ending, path.string(),
+           ": a name that ends in ", ending, " is needed, which is what is written");
+}
 void check_folder_place(const fs::path& path) { AtomicFolder{path}; }
 
 void refuse_missing_folder(const fs::path& folder, const fs::path& path) {

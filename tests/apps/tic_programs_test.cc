@@ -205,10 +205,21 @@ TEST_F(TicPrograms, TheEndSaysWhatWasSavedAndWhatToDoNext) {
   EXPECT_NE(end.find("report 'runs/a b' --output 'runs/a b/report.html'\n"), std::string::npos);
   EXPECT_NE(trained.log.find("epoch 0.8 of 0.8, step 4: train loss "), std::string::npos)
       << trained.log;
+  const Answer again = run("train_tic --resume 'runs/a b'");
+  EXPECT_NE(again.log.find("runs/a b: complete already, 4 steps\n"), std::string::npos)
+      << again.log;
+  EXPECT_NE(again.log.find(end.substr(0, end.find('\n'))), std::string::npos) << again.log;
   const Answer stopped = run(train_ + "--max-steps 40 --max-minutes 0.00001 --name c");
   EXPECT_EQ(stopped.code, 75);
   EXPECT_NE(stopped.log.find("next       train_tic --resume runs/c\n"), std::string::npos)
       << stopped.log;
+}
+
+// Before anything is computed that no machine has the memory for.
+TEST_F(TicPrograms, AStepBeyondTheMemoryIsRefused) {
+  for (const std::string when : {"--dry-run", "--name a"})
+    refused("train_tic --data-dir tree --model tic-n --img-size 8192 -b 4 --threads 1 " + when, 6,
+            {"memory: a step needs about", "this machine has"});
 }
 
 TEST_F(TicPrograms, AccuracyAtChanceIsToldOfOnce) {
@@ -237,9 +248,14 @@ TEST_F(TicPrograms, FineTuningWithOtherClassesKeepsTheTrunk) {
                            "optimizer starts anew\n"),
             std::string::npos)
       << tuned.log;
-  EXPECT_NE(tuned.log.find("are not those of the data, 0-plus, 2-ring, 9-fork: the head is new"),
+  EXPECT_NE(tuned.log.find("are not those of the data, 3: 0-plus, 2-ring, 9-fork; the head is new"),
             std::string::npos)
       << tuned.log;
+  EXPECT_EQ(tuned.log.find("img_size"), std::string::npos) << tuned.log;
+  const Answer larger = run(tune + "--img-size 40 --dry-run");
+  EXPECT_NE(larger.log.find("runs/a/best: trained otherwise: img_size 40 instead of 32\n"),
+            std::string::npos)
+      << larger.log;
   const auto before = open_safetensors(at("runs/a/best/model.safetensors")),
              after = open_safetensors(at("runs/b/last/model.safetensors"));
   int heads = 0;
