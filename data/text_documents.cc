@@ -152,7 +152,8 @@ DocumentFiles document_files(const std::vector<path>& paths) {
                                                   : kind];
     }
     CHECK_AS(Fault::bad_file, !found.empty(), entry.string(),
-             ": no .txt, .md, .json or .jsonl files (it has: ", describe_left_out(result), ")");
+             ": no .txt, .md, .json or .jsonl files (it ",
+             result.left_out.empty() ? "is empty" : "has: " + describe_left_out(result), ")");
     std::sort(found.begin(), found.end());
     result.files.insert(result.files.end(), found.begin(), found.end());
   }

@@ -141,19 +141,19 @@ std::array<int64_t, N> dims(std::string_view op, std::string_view name, const Te
   return result;
 }
 
-// Views and copies without gradients. Views share the bytes of x.
+// Views of x's bytes, or copies; no gradients. What does not fit is an Error with both shapes.
 namespace raw {
 Tensor reshape(const Tensor& x, Shape shape);  // one size may be -1; copies if x is not contiguous
-Tensor permute(const Tensor& x, std::span<const int> axes);
-Tensor slice(const Tensor& x, int axis, int64_t begin, int64_t end);
-Tensor expand(const Tensor& x, Shape shape);  // size-1 axes repeated with stride 0
+Tensor permute(const Tensor& x, std::span<const int> axes);  // axis i is axes[i] of x; each once
+Tensor slice(const Tensor& x, int axis, int64_t begin, int64_t end);  // [begin, end); axis -1: last
+Tensor expand(const Tensor& x, Shape shape);  // size-1 axes repeated, stride 0; new ones in front
 Tensor contiguous(const Tensor& x);           // x itself where it is contiguous already
 Tensor cast(const Tensor& x, DType dtype);    // x itself where the type is the same
-Tensor clone(const Tensor& x);
+Tensor clone(const Tensor& x);                // always a copy, contiguous
 Tensor to_device(const Tensor& x, Device device);  // x itself where it is there already
 // Same shape; converts the type. Between devices the type is the same and both are contiguous.
 void copy_into(const Tensor& source, const Tensor& target);
-void fill(const Tensor& target, double value);
+void fill(const Tensor& target, double value);  // of a contiguous one; the value in its type
 }  // namespace raw
 
 // Errors that name the op: add: dtypes f32 and bf16 differ.

@@ -34,19 +34,17 @@ void add_cache_options(OptionTable& table, bool several) {
       joined(kv_policies(), "; ", [](const KvPolicy& p) { return p.name + ": " + p.keeps; });
   const std::vector<std::string> bounded = kv_kind_names(&KvPolicy::is_bounded),
                                  by_score = kv_kind_names(&KvPolicy::by_score);
+  const std::string budget =
+      "tokens a head keeps, N or P% of the prompt (also above 100%, and as many as the sinks need "
+      "at least)";
   if (several) {
     table.add("cache.kind", "--kv", std::vector<std::string>{"full"}, kinds)
         .one_of(kv_kind_names());
-    table.add_optional<std::vector<std::string>>(
-        "cache.budget", "--kv-budget",
-        "tokens a head keeps, N or P% of the prompt (also above 100%, and as many as the sinks "
-        "need at least), or a list");
+    table.add_optional<std::vector<std::string>>("cache.budget", "--kv-budget",
+                                                 budget + ", or a list");
   } else {
     table.add("cache.kind", "--kv", "full", kinds).one_of(kv_kind_names());
-    table.add_optional<std::string>(
-        "cache.budget", "--kv-budget",
-        "tokens a head keeps, N or P% of the prompt (also above 100%, and as many as the sinks "
-        "need at least)");
+    table.add_optional<std::string>("cache.budget", "--kv-budget", budget);
   }
   std::string unset;
   for (const KvPolicy& p : kv_policies())

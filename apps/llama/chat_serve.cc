@@ -91,7 +91,9 @@ Outcome serve_text(const Options& options) {
   const OpenedModel opened = open_model(options, asked);
   const int64_t own = opened.model->context();
   where.context = asked > 0 ? std::min(asked, own) : own;
-  where.model = std::filesystem::weakly_canonical(opened.path).filename().string();
+  // As it was asked for: of a run, whose base has another name, the run.
+  const auto asked_for = options.get<std::filesystem::path>("model.path");
+  where.model = std::filesystem::weakly_canonical(asked_for).filename().string();
   const auto tokenizer = open_tokenizer(options, opened.model->vocabulary());
   std::optional<ChatTemplate> chat;
   std::string no_template;

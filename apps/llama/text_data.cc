@@ -139,6 +139,7 @@ JsonObject TextSummary::json() const {
       .set("bytes", counts.bytes)
       .set("empty", counts.empty)
       .set("bad", counts.bad)
+      .set("unknown", unknown)
       .set("left_out", kinds);
 }
 
@@ -171,6 +172,11 @@ TextSummary tokenize_documents(const DocumentFiles& files, const DocumentOptions
       if (summary.tokens == 0) log_info("first ids: ", first_tokens(tokenizer, ids));
       use(ids);
       summary.tokens += ids.size();
+      if (const auto unknown = tokenizer.unk()) {
+        summary.unknown += std::count(ids.begin(), ids.end(), *unknown);
+        summary.unknown -= (encode.bos && tokenizer.bos() == unknown ? 1 : 0) +
+                           (encode.eos && tokenizer.eos() == unknown ? 1 : 0);
+      }
       progress.update(static_cast<int64_t>(summary.tokens), "tokens");
       return !stop_requested();
     });
@@ -185,6 +191,10 @@ TextSummary tokenize_documents(const DocumentFiles& files, const DocumentOptions
            " empty)");
   if (counts.bad > 0) log_warning(counts.bad, " bad lines left out; the first: ", counts.first_bad);
   if (counts.empty > 0) log_info(counts.empty, " empty documents left out");
+  if (summary.unknown > 0)
+    log_warning(summary.unknown, " tokens are ",
+                json_string(tokenizer.token_text(*tokenizer.unk())),
+                ": characters that the vocabulary does not have");
   return summary;
 }
 

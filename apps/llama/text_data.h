@@ -39,7 +39,8 @@ struct TextSummary {
   DocumentCounts counts;
   DocumentFiles files;
   uint64_t tokens = 0;
-  JsonObject json() const;  // {documents, bytes, empty, bad, left_out}
+  int64_t unknown = 0;      // of them, for characters that the vocabulary does not have
+  JsonObject json() const;  // {documents, bytes, empty, bad, unknown, left_out}
 };
 // Hands the ids of each document to `use`. Says on stderr the first ids and what was left out:
 // files of other kinds, bad lines, empty documents. Error where a signal ends it or there is no

@@ -1,6 +1,7 @@
 // tool_llama info: what a file or folder holds, as far as its headers say.
 #include <cstdio>
 #include <map>
+#include <set>
 
 #include "apps/llama/model_options.h"
 #include "apps/llama/tool_verbs.h"
@@ -91,7 +92,8 @@ void report_cache(Report& report, const LlamaConfig& c) {
   std::vector<JsonObject> list;
   std::string text;
   const int64_t context = usable_context(c);
-  for (const int64_t tokens : {std::min<int64_t>(2048, context), context / 2, context}) {
+  for (const int64_t tokens :
+       std::set<int64_t>{std::min<int64_t>(2048, context), (context + 1) / 2, context}) {
     const uint64_t bytes = token * static_cast<uint64_t>(tokens);
     if (!text.empty()) text += "; ";
     text += concat(tokens, " tokens ", mib(bytes));
