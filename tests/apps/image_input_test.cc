@@ -151,7 +151,7 @@ TEST_F(ImageInput, WeightsToStartFromThatWereTrainedOtherwiseAreTold) {
   expect_says(
       run(train_ + "--initial-checkpoint runs/a --name c --shift off --exif apply"),
       {"trained otherwise: shift \"off\" instead of", "exif \"apply\" instead of \"ignore\"",
-       "its classes, 0-plus", "9-fork", "9-spoon: the head is new, with random weights"});
+       "its 10 classes, 0-plus", "9-fork", "9-spoon; the head is new, with random weights"});
 }
 
 TEST_F(ImageInput, FieldsOfAConfigurationThatChangeTheResultAreUsedOrRefused) {
