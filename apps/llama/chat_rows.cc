@@ -7,6 +7,7 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 
 #include "apps/llama/answer_stream.h"
 #include "apps/llama/chat_messages.h"
@@ -26,6 +27,17 @@ namespace {
 
 constexpr uint64_t kMostInput = uint64_t{1} << 30;
 constexpr const char* kAnswerFields[] = {"text", "stop", "prompt_tokens", "tokens"};
+// Of requests to servers: here they are fields like any other, and the call's options count.
+constexpr const char* kSettings[] = {"max_tokens",
+                                     "max_completion_tokens",
+                                     "max_new_tokens",
+                                     "temperature",
+                                     "top_p",
+                                     "top_k",
+                                     "min_p",
+                                     "seed",
+                                     "n",
+                                     "system"};
 
 // As of a text without a prompt: the space that a SentencePiece text begins with is not its own.
 bool is_empty(const nlohmann::json& row) { return row.contains("prompt") && row["prompt"] == ""; }
@@ -60,8 +72,13 @@ Rows read_rows(const std::filesystem::path& file, const PromptWriter& writer,
                const OpenedModel& opened, const GenerateOptions& how) {
   Rows found;
   const int64_t context = Generation(*opened.model, how.cache, how.context).context();
+  std::set<std::string> told;
   const auto add = [&](const nlohmann::json& row, const std::string& where) {
     std::vector<int32_t> ids;
+    for (const char* setting : kSettings)
+      if (row.contains(setting) && told.insert(setting).second)
+        log_warning(where, ": ", setting,
+                    " sets nothing: the options of this call are for all rows");
     try {
       ids = writer.encode(written(row, where, writer));
     } catch (const Error& error) {

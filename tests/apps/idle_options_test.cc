@@ -238,6 +238,12 @@ TEST_F(IdleOptions, WhatIsReadIsNotWrittenOver) {
   EXPECT_EQ(contents(at("text.txt")), "a text");
 }
 
+TEST_F(IdleOptions, CharactersThatTheVocabularyDoesNotHaveAreCounted) {
+  const Answer answer = run("data_llama tokenize -m tiny --data text.txt -o t.bin --json");
+  EXPECT_EQ(answer.json()["unknown"], 6) << answer.log;
+  EXPECT_NE(answer.log.find("warning: 6 tokens are "), std::string::npos) << answer.log;
+}
+
 TEST_F(IdleOptions, NamesInAListStandThereOnce) {
   run("mkdir r");
   refused("report r ./r/", 2, {"RUN: ./r/ is there twice"});
@@ -264,6 +270,9 @@ TEST_F(IdleOptions, RowsOfStandardInputAndPartsOfShortPrompts) {
   const std::string rows = "printf '{\"prompt\":\"ba=KO\"}\\n{\"prompt\":\"ba\"}\\n' | ";
   EXPECT_EQ(result(rows + complete + "--jsonl - -o o.jsonl")["rows"], 2);
   EXPECT_NE(contents(at("o.jsonl")).find("\"prompt\":\"ba=KO\""), std::string::npos);
+  std::ofstream(at("set.jsonl")) << R"({"prompt": "ba", "max_tokens": 5})";
+  EXPECT_NE(run(complete + "--jsonl set.jsonl").log.find("line 1: max_tokens sets nothing"),
+            std::string::npos);
   refused(complete + "--jsonl o.jsonl -o nowhere/o.jsonl --dry-run", 3, {"text"});
   const Answer sink = run(complete + "-p ba --kv sink --kv-budget 20%");
   EXPECT_EQ(sink.code, 0) << sink.log;

@@ -51,6 +51,17 @@ TEST_F(Report, ReadsARun) {
   ASSERT_EQ(run.evaluations.size(), 2u);
   EXPECT_EQ(run.evaluations[1].at("perplexity").number, 4.25);
   EXPECT_FALSE(run.of_images());
+  // Tasks by name, as lm-eval lays them out.
+  write_whole_file(folder_ / "first/eval/tasks.json",
+                   R"({"results": {"copa": {"acc,none": 0.5}}})");
+  const RunRecord tasks = read_run(folder_ / "first");
+  ASSERT_EQ(tasks.evaluations.size(), 3u);
+  EXPECT_EQ(tasks.evaluations[2].at("task").text, "copa");
+  EXPECT_EQ(tasks.evaluations[2].at("acc,none").number, 0.5);
+  Document page("A title");
+  add_evaluations(page, {tasks});
+  add_evaluation_pictures(page, {tasks});
+  EXPECT_NE(page.markdown().find("copa"), std::string::npos);
   EXPECT_THROW(read_run(folder_), Error);
   write_whole_file(folder_ / "first/metrics.jsonl", "{\"step\": \"one\"}\n");
   EXPECT_THROW(read_run(folder_ / "first"), Error);
@@ -82,6 +93,8 @@ TEST_F(Report, TablesFromOutside) {
   add_extra(document, folder_ / "extra.json");
   EXPECT_NE(document.markdown().find("| a\\|b | 1234 |"), std::string::npos) << document.markdown();
   write_whole_file(folder_ / "extra.json", R"({"tables": [{"columns": ["x"], "rows": [[1, 2]]}]})");
+  EXPECT_THROW(add_extra(document, folder_ / "extra.json"), Error);
+  write_whole_file(folder_ / "extra.json", R"({"titel": "More"})");
   EXPECT_THROW(add_extra(document, folder_ / "extra.json"), Error);
 }
 
