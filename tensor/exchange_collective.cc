@@ -268,11 +268,12 @@ class ExchangeCommunicator : public Communicator {
   // is the elements from r * stride, up to `end` (-1: all of the same size).
   void reduce_share(DType type, Reduce how, const std::byte* data, int64_t stride, int64_t begin,
                     int64_t count, int64_t width, std::byte* result, int64_t end = -1) {
-    std::vector<std::byte> arrived(static_cast<size_t>((size() - 1) * count * width));
+    // Of the allocator, whose figures of memory it is in.
+    const Tensor arrived = Tensor::empty({(size() - 1) * count * width}, DType::u8);
     std::vector<const std::byte*> parts(members_.size());
     std::vector<Outgoing> sends;
     std::vector<Incoming> receives;
-    std::byte* next = arrived.data();
+    std::byte* next = bytes_to_write(arrived);
     for (int64_t r = 0; r < size(); ++r) {
       if (r == rank_) {
         parts[static_cast<size_t>(r)] = data + begin * width;

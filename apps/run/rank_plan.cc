@@ -59,29 +59,59 @@ Owned most_owned(const std::vector<int64_t>& trained, int64_t ranks, DeviceType 
   return most;
 }
 
-// What sums of gradients take beyond the peak of a pass. Gradients that a rank packs into a bucket
-// are there twice. On the CPU it adds up its share of all ranks' beside them
-// (tensor/exchange_collective.h), and the blocks that gradients leave fit no bucket and are kept
-// for the next step. A bucket leaves when its last gradient is complete: what the pass still holds
-// by then is taken to fall as gradients get complete, so that the first bucket comes on top of
-// nearly all of it, and the last, which often has the embedding, on top of nothing.
-double bucket_bytes(std::vector<int64_t> trained, int64_t ranks, DeviceType device,
-                    double passing) {
-  std::reverse(trained.begin(), trained.end());  // as they get complete
-  const double all = 4 * std::accumulate(trained.begin(), trained.end(), 0.0);
+// What sums of gradients (optim/parallel/rank_sum.h) take beside the step of a process that is
+// alone, in which each gradient is there once and a pass takes `passing` bytes at its peak.
+//
+// While bucket k is packed, b_k bytes as they are allocated, its gradients are there twice; on the
+// CPU the others' shares of it, (n - 1) / n, arrive beside it (tensor/exchange_collective.h). By
+// then the pass has given back about that part c_k of its bytes whose gradients are complete. So at
+// most this is added to what is live:
+//
+//   more = max over k of  b_k + arriving_k - passing c_k,  or 0
+//
+// On the CPU what is freed is kept for the next step, up to kFreedKept beyond the most that was
+// live (tensor/allocation.h). Blocks of gradients and of buckets have different sizes and do not
+// take each other's places, so that all buckets and the largest arrival are there beside all
+// gradients, but for what is given back:
+//
+//   min(sum of b_k + largest arriving_k, more + kFreedKept)
+double bytes_of_sums(std::vector<int64_t> trained, int64_t ranks, DeviceType device,
+                     double passing) {
+  std::reverse(trained.begin(), trained.end());  // as gradients get complete
+  const double all = std::accumulate(trained.begin(), trained.end(), 0.0);
   const bool on_host = device == DeviceType::cpu;
-  const double kept = on_host ? std::min(static_cast<double>(kFreedKept), all) : 0;
-  double most = 0, complete = 0;
+  double more = 0, complete = 0, buckets = 0, arriving = 0;
   auto next = trained.begin();
   for (const size_t members : bucket_members(trained, RankSumOptions().bucket_bytes)) {
     int64_t bytes = 0;
-    for (size_t i = 0; i < members; ++i) bytes += 4 * *next++;
-    complete += static_cast<double>(bytes);
-    const int64_t arriving = on_host ? bytes / ranks * (ranks - 1) : 0;
-    most = std::max(most, static_cast<double>(allocated_bytes(bytes, device) + arriving) + kept -
-                              passing * complete / all);
+    for (size_t i = 0; i < members; ++i, ++next) {
+      bytes += SpreadUnit::padded(4 * *next);
+      complete += static_cast<double>(*next);
+    }
+    const auto packed = static_cast<double>(allocated_bytes(bytes, device));
+    const double others =
+        on_host ? static_cast<double>(allocated_bytes(bytes / ranks * (ranks - 1))) : 0;
+    more = std::max(more, packed + others - passing * complete / all);
+    buckets += packed;
+    arriving = std::max(arriving, others);
   }
-  return most;
+  return on_host ? std::min(buckets + arriving, more + kFreedKept) : more;
+}
+
+// What the allocator of the CPU keeps of freed blocks at the peak of a step whose weights are
+// spread. Gathered weights fit into each other's blocks; of those that gradients and their sums
+// leave it depends on sizes and order how many find no use: none at least; at most as many as there
+// are, up to kFreedKept, and as much as is taken last at the peak, for the allocator looks only
+// when it frees: what arrives of a sum, (n - 1) / n of a unit's gradients. The middle is off by
+// half of that at most.
+double kept_of_spread(const WeightSizes& weights, int64_t ranks) {
+  if (weights.device() != DeviceType::cpu) return 0;
+  int64_t all = 0, largest = 0;
+  for (const SpreadUnit& unit : weights.units()) {
+    all += unit.trained_bytes();
+    largest = std::max(largest, unit.trained_bytes());
+  }
+  return static_cast<double>(std::min(kFreedKept, all) + largest / ranks * (ranks - 1)) / 2;
 }
 
 }  // namespace
@@ -97,7 +127,7 @@ void plan_over_ranks(const Options& options, const RankedTraining& training, Tra
   const DeviceType device = training.weights.device();
   const double whole = training.weights.whole_bytes(training.states);
   double more =  // than a process that is alone takes
-      bucket_bytes(sizes, ranks, device, plan.passing_bytes);
+      bytes_of_sums(sizes, ranks, device, plan.passing_bytes);
   // A sum over n ranks moves 2 (n - 1) / n of its bytes (tensor/collective.h).
   plan.sent_bytes = 2.0 * 4 * static_cast<double>(trained) * static_cast<double>(ranks - 1) /
                     static_cast<double>(ranks);
@@ -117,9 +147,7 @@ void plan_over_ranks(const Options& options, const RankedTraining& training, Tra
                             .device = device};
     spread.check();
     plan.spread_bytes = static_cast<double>(spread.peak_bytes(training.states));
-    // Of the blocks that gradients leave some fit no other, and are kept.
-    const int64_t freed = device == DeviceType::cpu ? std::min(kFreedKept, 4 * trained) / 2 : 0;
-    more = plan.spread_bytes + static_cast<double>(freed) - whole;
+    more = plan.spread_bytes + kept_of_spread(training.weights, ranks) - whole;
     plan.sent_bytes = static_cast<double>(spread.sent_bytes());
   }
   plan.sent_bytes += static_cast<double>(own) * training.exchanged_a_pass;
