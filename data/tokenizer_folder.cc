@@ -270,11 +270,11 @@ class Folder {
       parts_.origins[what] = std::string("tokenizer_config.json ") + key;
       set(value);
     } else if (value != now) {
-      parts_.notes.push_back(concat(
-          file, ": ", key, " is ", value ? "true" : "false", ", which the ", parts_.origins[what],
-          " overrules",
-          kind.empty() ? ""
-                       : ", as in transformers 4 for a " + kind + "; transformers 5 follows it"));
+      parts_.notes.push_back(concat(file, ": ", key, " is ", value ? "true" : "false",
+                                    ", which the ", parts_.origins[what], " overrules",
+                                    kind.empty() ? ""
+                                                 : ", as in transformers 4 for a " + kind +
+                                                       "Fast; transformers 5 follows it"));
     }
   }
 

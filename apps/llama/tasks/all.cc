@@ -111,7 +111,7 @@ std::vector<Chosen> chosen_tasks(const Options& options) {
   for (const std::string& name : named)
     if (std::find(known.begin(), known.end(), name) == known.end())
       throw Error(concat("--tasks: ", name, " is no section of the suite"), Fault::usage,
-                  concat("did you mean ", nearest_name(name, known), "? --print-suite shows all"));
+                  did_you_mean(name, known, "--print-suite shows all"));
   const std::vector<EvaluationTask> verbs = evaluation_tasks();
   std::vector<Chosen> chosen;
   for (const SuiteTask& task : suite) {
