@@ -106,7 +106,11 @@ Recipe read_recipe(const std::filesystem::path& path) {
   int64_t sum = 0;
   for (const toml::node& node : *sources) {
     CHECK_AS(Fault::usage, node.is_table(), file, ": a source is no table");
-    recipe.sources.push_back(read_source(file, *node.as_table()));
+    RecipeSource source = read_source(file, *node.as_table());
+    for (const RecipeSource& other : recipe.sources)
+      CHECK_AS(Fault::usage, other.name != source.name, file, ":", node.source().begin.line,
+               ": source.name: ", source.name, " is there twice");
+    recipe.sources.push_back(std::move(source));
     sum += recipe.sources.back().rows;
   }
   CHECK_AS(Fault::usage, sum == recipe.rows, file, ": recipe.rows is ", recipe.rows,

@@ -66,6 +66,10 @@ TEST_F(Compose, RefusesByName) {
   refused("data_llama compose r.toml -o made.json", 2, {"r.toml:7", "kind"});
   write_recipe("rows = \"x\"", "rows = 10");
   refused("data_llama compose r.toml -o made.json", 2, {"recipe.rows", "integer"});
+  write_recipe("rows = 16",
+               "rows = 4\nfiles = [\"a.jsonl\"]\nlicence = \"none\"\n"
+               "[[source]]\nname = \"a\"\nrows = 6");
+  refused("data_llama compose r.toml -o made.json", 2, {"r.toml:9", "source.name: a", "twice"});
   EXPECT_FALSE(std::filesystem::exists(at("made.json")));
 }
 
