@@ -6,6 +6,9 @@
 #include <sys/sysinfo.h>
 
 #include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <optional>
 
 #include "tensor/backend.h"
 #include "tensor/check.h"
@@ -16,7 +19,37 @@ namespace mullion {
 
 namespace {
 int default_index = 0;
+
+struct MemoryThere {
+  double bytes = 0;
+  const char* of = "";  // whose limit that is, where it is not the machine's
+};
+
+// Of memory and swap together: what the machine has, or what a control group lets the process have
+// (of containers and batch systems), which ends those that take more.
+std::optional<MemoryThere> memory_there() {
+  struct sysinfo machine = {};
+  if (sysinfo(&machine) != 0) return std::nullopt;
+  const double swap = static_cast<double>(machine.totalswap) * machine.mem_unit;
+  MemoryThere least{static_cast<double>(machine.totalram) * machine.mem_unit + swap};
+  std::ifstream groups("/proc/self/cgroup");
+  for (std::string line; std::getline(groups, line);) {  // "4:memory:/a/b", of version 2 "0::/a/b"
+    const std::vector<std::string> parts = split(line, ':');
+    if (parts.size() != 3 || parts[2].empty() || (parts[1] != "memory" && !parts[1].empty()))
+      continue;
+    const bool first_version = parts[1] == "memory";
+    const std::filesystem::path root = first_version ? "/sys/fs/cgroup/memory" : "/sys/fs/cgroup";
+    for (std::filesystem::path group = parts[2].substr(1);; group = group.parent_path()) {
+      std::ifstream file(root / group / (first_version ? "memory.limit_in_bytes" : "memory.max"));
+      double limit = 0;
+      if (file >> limit && limit + swap < least.bytes)
+        least = {limit + swap, " by the limit of its control group"};
+      if (group.empty()) break;
+    }
+  }
+  return least;
 }
+}  // namespace
 
 void set_default_device_index(int index) { default_index = index; }
 
@@ -74,12 +107,12 @@ GraphUse graph_use(const Options& options, Device device) {
 }
 
 void require_memory(double bytes, Device device) {
-  struct sysinfo machine = {};
-  if (device.type != DeviceType::cpu || sysinfo(&machine) != 0) return;
-  const double there = static_cast<double>(machine.totalram + machine.totalswap) * machine.mem_unit;
-  if (bytes <= there) return;
+  if (device.type != DeviceType::cpu) return;
+  const auto there = memory_there();
+  if (!there || bytes <= there->bytes) return;
   const auto gib = [](double n) { return concat(std::round(n / 0x1p30 * 10) / 10, " GiB"); };
-  throw Error(concat("memory: a step needs about ", gib(bytes), ", this machine has ", gib(there)),
+  throw Error(concat("memory: a step needs about ", gib(bytes), ", this machine has ",
+                     gib(there->bytes), there->of),
               Fault::memory, "a smaller --batch-size and more --grad-accum-steps");
 }
 

@@ -23,8 +23,8 @@ DType apply_amp(const Options& options, Device device);
 // at the CPU.
 void add_graph_option(OptionTable& table);
 GraphUse graph_use(const Options& options, Device device);
-// Error(memory) with both numbers where the CPU's estimate is beyond the machine's memory and swap:
-// Linux would grant it and end some process later.
+// Error(memory) with both numbers where the CPU's estimate is beyond the machine's memory and swap,
+// or what a control group leaves of them: Linux would grant it and end some process later.
 void require_memory(double bytes, Device device);
 
 }  // namespace mullion
