@@ -222,6 +222,7 @@ void check_options(const Options& options, size_t sizes) {
 JsonObject result_of(const Accuracy& a, const Size& size) {
   JsonObject result;
   result.set("top1", a.top1).set("top5", a.top5).set("loss", a.loss).set("count", a.count);
+  result.set("complete", a.complete);
   if (size.height == size.width)
     result.set("img_size", size.height);
   else
@@ -294,12 +295,12 @@ Outcome run(const Options& options) {
     for (const std::string& message : a.messages) log_warning(message, "; left out");
     notes.tell(data->notes());
     notes.tell_totals(data->notes(), "images");
-    print_result(options,
-                 line + (a.unreadable ? concat(", ", a.unreadable, " unreadable") : std::string()));
+    if (a.unreadable) line += concat(", ", a.unreadable, " unreadable");
+    print_result(options, line + (a.complete ? "" : "; stopped before the end"));
     results.push_back(result_of(a, size));
     if (folder)
       results.back().set("not_taken", not_taken(*folder)).set("notes", notes_of(data->notes()));
-    if (!a.complete) return Outcome(results.back(), kExitStopped);
+    if (!a.complete) break;
     add_judgement(options, results.back(), a, description, real_labels);
     rows.push_back({description.config.name(), size.text(), a.top1, a.top5, millions,
                     description.crop_pct, to_name(description.interpolation)});
@@ -307,8 +308,9 @@ Outcome run(const Options& options) {
       write_whole_file(options.get<Path>("log.results_file"),
                        results_text(results_format(options), rows));
   }
-  if (results.size() == 1) return results[0];
-  return JsonObject().set("results", results);
+  const int code = rows.size() < sizes.size() ? kExitStopped : 0;
+  if (sizes.size() == 1) return {results[0], code};
+  return {JsonObject().set("results", results), code};
 }
 
 }  // namespace

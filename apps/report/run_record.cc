@@ -110,8 +110,14 @@ void read_evaluations(RunRecord& run) {
       }
     }
     int64_t left_out = 0;
-    for (const json& item : items)
-      item.is_object() ? add_record(run, file.stem().string(), item) : void(++left_out);
+    for (const json& item : items) {
+      if (!item.is_object())
+        ++left_out;
+      else if (item.value("complete", json(true)) == false)
+        log_warning(file.string(), ": an evaluation was stopped before its end: left out");
+      else
+        add_record(run, file.stem().string(), item);
+    }
     if (left_out > 0 || items.empty())
       log_warning(file.string(), ": ", items.size(), " results, ", left_out,
                   " of them no objects, which are left out");

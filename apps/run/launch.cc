@@ -73,8 +73,10 @@ std::optional<Launch> read(const Variables& names, const Environment& variable) 
            names.size, "=", launch.size);
   launch.by_mpi = names.kind == kPmi || names.kind == kOmpi || names.kind == kPmix;
   if (launch.size == 1) return launch;  // whose places are of no account
-  launch.local_rank = number(variable, names.local_rank, launch.rank, 0, launch.size - 1);
   launch.local_size = number(variable, names.local_size, 0, 1, launch.size);
+  // Unset: as if the nodes' ranks followed one another.
+  const int64_t local = launch.local_size > 0 ? launch.rank % launch.local_size : launch.rank;
+  launch.local_rank = number(variable, names.local_rank, local, 0, launch.size - 1);
   CHECK_AS(Fault::usage, launch.local_size == 0 || launch.local_rank < launch.local_size,
            names.local_rank, "=", launch.local_rank, " of ", names.local_size, "=",
            launch.local_size);

@@ -38,6 +38,34 @@ std::string own_version(Device device) {
   }
 }
 
+// What all ranks have asked for and can.
+struct Agreement {
+  bool by_host, on_devices;
+  std::string obstacle;  // what keeps them from the devices' own collectives; empty: nothing
+  std::string version;   // of these
+};
+
+// Of all ranks, which each asks; Error(usage) where NCCL is asked for and cannot be had.
+Agreement agree(const Options& options, Communicator& host,
+                const std::vector<RankDevice>& devices) {
+  const auto wanted = options.get<std::string>(kKey);
+  bool asked_for = false, by_host = false, on_devices = false;
+  std::vector<std::string> versions;
+  for (const std::string& text :
+       gather_texts(host, wanted + " " + own_version(device_of(options)))) {
+    const size_t space = text.find(' ');
+    asked_for |= text.substr(0, space) == "nccl";
+    by_host |= text.substr(0, space) == "host";
+    versions.push_back(text.substr(space + 1));
+  }
+  for (const RankDevice& each : devices) on_devices |= !each.identity.empty();
+  CHECK_AS(Fault::usage, !asked_for || !by_host,
+           "--collectives: nccl on one rank, host on another");
+  const std::string obstacle = why_not(host, versions, devices);
+  CHECK_AS(Fault::usage, !asked_for || obstacle.empty(), "--collectives nccl: ", obstacle);
+  return {by_host, on_devices, obstacle, versions[0]};
+}
+
 }  // namespace
 
 void add_collectives_option(OptionTable& table) {
@@ -49,7 +77,12 @@ void add_collectives_option(OptionTable& table) {
       .free_on_resume();
 }
 
-void plan_collectives(const Options& options) {
+void plan_collectives(const Options& options, Communicator* host,
+                      const std::vector<RankDevice>& devices) {
+  if (host) {
+    agree(options, *host, devices);
+    return;
+  }
   if (options.get<std::string>(kKey) != "nccl") return;
   const std::string mine = own_version(device_of(options));
   CHECK_AS(Fault::usage, mine.front() != '!', "--collectives nccl: ", mine.substr(1));
@@ -59,20 +92,7 @@ std::shared_ptr<Communicator> rank_collectives(const Options& options,
                                                std::shared_ptr<Communicator> host,
                                                const std::vector<RankDevice>& devices) {
   const Device device = device_of(options);
-  const auto wanted = options.get<std::string>(kKey);
-  bool asked_for = false, by_host = false, on_devices = false;
-  std::vector<std::string> versions;
-  for (const std::string& text : gather_texts(*host, wanted + " " + own_version(device))) {
-    const size_t space = text.find(' ');
-    asked_for |= text.substr(0, space) == "nccl";
-    by_host |= text.substr(0, space) == "host";
-    versions.push_back(text.substr(space + 1));
-  }
-  for (const RankDevice& each : devices) on_devices |= !each.identity.empty();
-  CHECK_AS(Fault::usage, !asked_for || !by_host,
-           "--collectives: nccl on one rank, host on another");
-  const std::string obstacle = why_not(*host, versions, devices);
-  CHECK_AS(Fault::usage, !asked_for || obstacle.empty(), "--collectives nccl: ", obstacle);
+  const auto [by_host, on_devices, obstacle, version] = agree(options, *host, devices);
   if (!on_devices) {
     if (by_host) options.tell_idle(kKey, "on the CPU, where there is no other way");
     return host;
@@ -88,7 +108,7 @@ std::shared_ptr<Communicator> rank_collectives(const Options& options,
     if (error.fault() == Fault::peer_lost) throw;
     throw Error(error.what(), error.fault(), "--collectives host");
   }
-  log_info("traffic    by ", versions[0], " between ", host->size(),
+  log_info("traffic    by ", version, " between ", host->size(),
            host->size() == 1 ? " device" : " devices");
   return ranks;
 }

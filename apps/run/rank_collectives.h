@@ -13,8 +13,10 @@ namespace mullion {
 
 void add_collectives_option(OptionTable& table);
 
-// For a dry run: Error(usage) where --collectives nccl cannot be had on this machine, as below.
-void plan_collectives(const Options& options);
+// For a dry run: Error(usage) where --collectives nccl cannot be had, as below; of ranks that have
+// met, or (`host` null) as far as this machine alone can say.
+void plan_collectives(const Options& options, Communicator* host,
+                      const std::vector<RankDevice>& devices);
 
 // A communicator of the same ranks for the device of each, and a line that says by what way; `host`
 // itself where that is the host's. All ranks decide alike: the device's collectives are not used

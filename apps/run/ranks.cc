@@ -158,13 +158,13 @@ bool plan_for_ranks(const Options& options) {
   if (launch) {
     std::vector<RankDevice> devices;
     meet(options, *launch, devices);
-    plan_collectives(options);
+    plan_collectives(options, group().get(), devices);
     here().plans = true;
     return launch->rank == 0;
   }
   here().came = true;
   if (has_ranks()) refuse_recorded_steps(options);
-  if (asked > 0) plan_collectives(options);
+  if (asked > 0) plan_collectives(options, nullptr, {});
   return true;
 }
 
@@ -207,8 +207,9 @@ void refuse_ranks(const std::string& program) {
   std::optional<Launch> launch;
   try {
     launch = find_launch("auto", variable, nullptr);
-  } catch (const Error&) {
-    return;  // what cannot be read as ranks are none
+  } catch (const Error& error) {
+    log_warning(error.what(), "; ", program, " knows no ranks and does the whole work");
+    return;
   }
   if (!launch) return;
   // At every rank: a launcher ends rank 0 as well when another one is refused.

@@ -162,7 +162,7 @@ void RunFolder::lock() {
 
 void RunFolder::write_lock() {
   holder_ = nlohmann::json({{"host", host_name()},
-                            {"boot_id", first_line("/proc/sys/kernel/random/boot_id")},
+                            {"boot_id", machine_identity()},
                             {"pid", ::getpid()},
                             {"start_ticks", start_ticks()},
                             {"run_id", run_id_}})

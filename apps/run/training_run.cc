@@ -91,6 +91,8 @@ TrainingRun::TrainingRun(const Options& options, RunSettings settings)
       watch_(settings_.guess_loss, settings_.warmup_steps, settings_.metric.name),
       choice_(is_first_rank() ? choose_run(options, settings_.what) : RunChoice()) {
   require_same_on_all_ranks(shared_by_ranks(settings_));
+  // From here on a signal is kept: files of gigabytes are read before the first step asks for it.
+  if (!options.dry_run) catch_stop_signals(options.get<std::vector<std::string>>("save.signals"));
   if (is_first_rank()) open_folder();
   path_ = text_of_first_rank(choice_.folder.string());
   const std::string found =
@@ -111,9 +113,8 @@ TrainingRun::TrainingRun(const Options& options, RunSettings settings)
   }
 }
 
-// Nothing is refused from here on: what a run writes and listens to.
+// Nothing is refused from here on: what a run writes.
 void TrainingRun::begin() {
-  catch_stop_signals(options_.get<std::vector<std::string>>("save.signals"));
   if (is_first_rank()) {
     log_to_file(path_ / "train.log");
     folder_->record(options_, settings_.facts);

@@ -138,6 +138,14 @@ TEST(Launch, ValuesThatCannotBeAreNamed) {
           << refusal(with(two, {{name, value}}));
   EXPECT_NE(refusal(with(two, {{"LOCAL_WORLD_SIZE", "1"}})).find("LOCAL_RANK=1 of LOCAL_WORLD"),
             std::string::npos);
+  // One process a node, by hand: the first of its node.
+  const auto first = launch({{"RANK", "1"},
+                             {"WORLD_SIZE", "2"},
+                             {"LOCAL_WORLD_SIZE", "1"},
+                             {"MASTER_ADDR", "n1"},
+                             {"MASTER_PORT", "29500"}});
+  ASSERT_TRUE(first);
+  EXPECT_EQ(first->local_rank, 0);
   for (const std::string list : {"n[", "n[]", "n[a-b]", "n[1-", ",n1", "n 1", "n1]"})
     EXPECT_EQ(refusal(with(kSrun, {{"SLURM_STEP_NODELIST", list}})),
               "SLURM_STEP_NODELIST=" + list + ": not a list of nodes");

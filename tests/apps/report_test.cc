@@ -118,6 +118,16 @@ TEST_F(Report, EvaluationsAsPictures) {
   EXPECT_NE(caches.find("first more, h2o 20%"), std::string::npos);
 }
 
+TEST_F(Report, AStoppedEvaluationIsNoResult) {
+  const size_t before = read_run(folder_ / "first").evaluations.size();
+  write_whole_file(folder_ / "first/eval/sizes.json",
+                   R"({"results": [{"img_size": 32, "top1": 50.5, "complete": true},
+                      {"img_size": 64, "top1": 10.1, "complete": false}]})");
+  const RunRecord run = read_run(folder_ / "first");
+  ASSERT_EQ(run.evaluations.size(), before + 1);
+  EXPECT_EQ(run.evaluations.back().at("top1").text, "50.5");
+}
+
 TEST_F(Report, WhatIsWrongInAFileNamesIt) {
   const auto refused = [&](const std::string& text, const std::string& words) {
     write_whole_file(folder_ / "first/eval/x.json", text);

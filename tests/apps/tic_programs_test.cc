@@ -92,6 +92,27 @@ TEST_F(TicPrograms, AStoppedOrKilledRunGoesOnToTheSameBits) {
   refused(train + "--name whole", 2, {"runs/whole", "--resume auto"});
 }
 
+// Figures of a part are told as such, and whole ones before it are kept.
+TEST_F(TicPrograms, AStoppedEvaluationIsNoWholeOne) {
+  ASSERT_EQ(run("train_tic --data-dir cue --model tic-n --img-size 32 -b 4 --max-steps 1 "
+                "--cue-count 16 --warmup-epochs 0 --output runs --name c --threads 1")
+                .code,
+            0);
+  const Answer cut = stop(
+      "eval_tic --checkpoint runs/c --data-dir cue --cue-count 64 --img-size 32,640 -b 2 "
+      "--results-file sizes.csv --threads 1 --json",
+      "sizes.csv", "TERM");
+  ASSERT_EQ(cut.code, 75) << cut.log;
+  const auto results = cut.json()["results"];
+  ASSERT_EQ(results.size(), 2u) << cut.log;
+  EXPECT_EQ(results[0]["complete"], true);
+  EXPECT_EQ(results[0]["count"], 64);
+  EXPECT_EQ(results[1]["complete"], false);
+  EXPECT_LT(results[1]["count"], 64);
+  EXPECT_NE(cut.log.find("images; stopped before the end\n"), std::string::npos) << cut.log;
+  EXPECT_EQ(contents(at("sizes.csv")).find("640"), std::string::npos);
+}
+
 // --resume RUN needs nothing beside it, and says what is given beside it and differs.
 TEST_F(TicPrograms, ARunIsResumedByItsFolderAlone) {
   const std::string train = train_ + "--max-steps 6 --smoothing 0.2 --save-every 2 ";
