@@ -24,6 +24,8 @@ class JsonTokenizer {
   JsonTokenizer(const json& root, const std::string& file) : root_(root), file_(file) {}
 
   TokenizerParts parts() {
+    if (const std::string version = get_string_or(root_, file_, "version", "1.0"); version != "1.0")
+      refuse("version", version);
     read_model();
     if (parts_.model == "gpt2") {
       refuse_component("normalizer", root_);
@@ -42,10 +44,22 @@ class JsonTokenizer {
     for (const char* key : {"truncation", "padding"})
       if (find_field(root_, file_, key))
         parts_.notes.push_back(file_ + ": " + key + " is not applied: texts keep their length");
+    tell_unknown(root_,
+                 "version truncation padding added_tokens normalizer pre_tokenizer post_processor "
+                 "decoder model");
+    tell_unknown(root_.at("model"),
+                 "type dropout unk_token continuing_subword_prefix end_of_word_suffix fuse_unk "
+                 "byte_fallback ignore_merges vocab merges");
     return std::move(parts_);
   }
 
  private:
+  void tell_unknown(const json& object, const std::string& known) {
+    const std::vector<std::string> names = words_in(known);
+    for (const auto& [key, value] : object.items())
+      if (!value.is_null() && std::find(names.begin(), names.end(), key) == names.end())
+        parts_.notes.push_back(concat(file_, ": ", key, " is not known and not used"));
+  }
   std::string type_of(const json& object) const { return get_string_or(object, file_, "type", ""); }
   [[noreturn]] void refuse(const std::string& component, const std::string& type) const {
     fail(Fault::bad_file, file_, ": ", component, " '", type, "' is not supported");

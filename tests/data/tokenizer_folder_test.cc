@@ -82,6 +82,17 @@ TEST_F(TokenizerFolder, FilesBesideTheTokenizerSayTheRest) {
   EXPECT_EQ(load()->parts().chat_template, "[INST]");
 }
 
+TEST_F(TokenizerFolder, WhatATokenizerJsonHasBesideIsToldAndAnotherVersionRefused) {
+  json root = test::json_sample();
+  root["speed"] = 3;
+  put("tokenizer.json", root.dump());
+  ASSERT_EQ(load()->parts().notes.size(), 1u);
+  EXPECT_NE(load()->parts().notes[0].find("tokenizer.json: speed is not known"), std::string::npos);
+  root["version"] = "2.0";
+  put("tokenizer.json", root.dump());
+  EXPECT_THROW(load(), Error);
+}
+
 TEST_F(TokenizerFolder, WrongIdsAndFilesAreRefused) {
   EXPECT_THROW(load(), Error);
   put("tokenizer.json", test::json_sample().dump());
