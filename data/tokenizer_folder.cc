@@ -1,11 +1,12 @@
 // load_tokenizer: which file of a folder to read, and what the files beside it add.
 // The order of authority, highest first (TokenizerParts::origins says which one spoke):
-//   bos, eos, pad      the template of tokenizer.json's post_processor, tokenizer_config.json,
-//                      special_tokens_map.json, the tokenizer file (tokenizer.model's
-//                      trainer_spec), generation_config.json, config.json
+//   bos, eos, pad      the template of tokenizer.json's post_processor (not where the class makes
+//                      its own, tokenizer_class.h), tokenizer_config.json, special_tokens_map.json,
+//                      the tokenizer file (tokenizer.model's trainer_spec), the default of a class
+//                      that makes its own, generation_config.json, config.json
 //   unk                the tokenizer file, which encodes with it; then as above
-//   add_bos, add_eos   as transformers 4 has them by tokenizer_class (read_ends); where no file
-//                      names one: the template, tokenizer_config.json, the default of the kind
+//   add_bos, add_eos   as transformers 4 has them by the class (read_ends); where no file names
+//                      one: the template, tokenizer_config.json, the default of the kind
 //   more_eos           all of generation_config.json, else of config.json
 // A GGUF file has its own keys for all of them.
 #include <algorithm>
@@ -13,6 +14,7 @@
 #include <set>
 
 #include "data/tokenizer.h"
+#include "data/tokenizer_class.h"
 #include "tensor/check.h"
 #include "tensor/io/file.h"
 #include "tensor/io/gguf.h"
@@ -45,9 +47,10 @@ class Folder {
     if (config) read_added_decoder(*config);
     if (added) read_added_ids(*added);
     append_added();
-    if (config) read_tokenizer_config(*config);
+    read_tokenizer_config(config.value_or(json::object()));
     look_for_added();
     if (specials) read_special_names(*specials, "special_tokens_map.json");
+    take_default_names(config.value_or(json::object()));
     for (const char* file : {"generation_config.json", "config.json"}) {
       if (auto ids = read(file)) read_ids(*ids, file);
     }
@@ -223,59 +226,80 @@ class Folder {
     if (const auto model = read("config.json"); model && found.empty()) {
       const std::string type = get_string_or(*model, name("config.json"), "model_type", "");
       found = get_string_or(*model, name("config.json"), "tokenizer_class",
-                            type == "llama" || type == "mistral" ? "LlamaTokenizer" : "");
+                            std::string(class_of_model(type)));
     }
-    return found.ends_with("Fast") ? found.substr(0, found.size() - 4) : found;
+    return found.empty() || found.ends_with("Fast") ? found : found + "Fast";
   }
 
-  // What goes in front of a text and behind it. LlamaTokenizer and its kin make the template anew
-  // from add_bos_token and add_eos_token. Other classes have tokenizer.json's alone; transformers 5
+  // What goes in front of a text and behind it. Classes that make their own ends do so by
+  // add_bos_token and add_eos_token. Other classes have tokenizer.json's alone; transformers 5
   // follows the two keys there as well, which is said where it makes a difference.
   void read_ends(const json& config) {
-    const std::string kind = tokenizer_class(config);
-    const bool has_json = exists(root_ / "tokenizer.json"),
-               makes_own = kind == "LlamaTokenizer" || kind == "CodeLlamaTokenizer" ||
-                           kind == "GemmaTokenizer" || kind == "CohereTokenizer";
-    const std::string in_template = "tokenizer.json post_processor";
+    class_ = tokenizer_class(config);
+    own_ = own_ends(class_);
+    const bool has_json = exists(root_ / "tokenizer.json");
     const auto was = std::pair(parts_.add_bos.value_or(false), parts_.add_eos);
     const bool had_template = parts_.origins.contains("add_bos");
-    if (has_json && makes_own) {
-      std::erase_if(parts_.origins,
-                    [&](const auto& origin) { return origin.second == in_template; });
-      parts_.add_bos = true;
+    if (has_json && own_) {
+      std::erase_if(parts_.origins, [&](const auto& origin) { return origin.second == kTemplate; });
+      parts_.add_bos = own_->add_bos;
       parts_.add_eos = false;
-    } else if (has_json && !kind.empty()) {
+    } else if (has_json && !class_.empty()) {
       parts_.add_bos = parts_.add_bos.value_or(false);
       for (const char* what : {"add_bos", "add_eos"})
         parts_.origins.emplace(what, "tokenizer.json without a post_processor");
     }
     read_special_names(config, "tokenizer_config.json");
-    read_policy(config, "add_bos_token", "add_bos", parts_.add_bos.value_or(false), kind,
+    read_policy(config, "add_bos_token", "add_bos", parts_.add_bos.value_or(false),
                 [&](bool value) { parts_.add_bos = value; });
-    read_policy(config, "add_eos_token", "add_eos", parts_.add_eos, kind,
+    read_policy(config, "add_eos_token", "add_eos", parts_.add_eos,
                 [&](bool value) { parts_.add_eos = value; });
     if (had_template && was != std::pair(*parts_.add_bos, parts_.add_eos))
       parts_.notes.push_back(concat(name("tokenizer.json"),
-                                    ": its post_processor is not followed: a ", kind,
+                                    ": its post_processor is not followed: a ", class_,
                                     " makes its own by add_bos_token and add_eos_token"));
   }
 
   template <typename Set>
-  void read_policy(const json& config, const char* key, const char* what, bool now,
-                   const std::string& kind, Set set) {
+  void read_policy(const json& config, const char* key, const char* what, bool now, Set set) {
     const std::string file = name("tokenizer_config.json");
-    if (!find_field(config, file, key)) return;
-    const bool value = get_bool(config, file, key);
+    const bool given = find_field(config, file, key);
+    if (!given && !(own_ && config.contains(key)))
+      return;  // null: false to a class of its own ends
+    const bool value = given && get_bool(config, file, key);
     if (!parts_.origins.contains(what)) {
       parts_.origins[what] = std::string("tokenizer_config.json ") + key;
       set(value);
     } else if (value != now) {
       parts_.notes.push_back(concat(file, ": ", key, " is ", value ? "true" : "false",
                                     ", which the ", parts_.origins[what], " overrules",
-                                    kind.empty() ? ""
-                                                 : ", as in transformers 4 for a " + kind +
-                                                       "Fast; transformers 5 follows it"));
+                                    class_.empty() ? ""
+                                                   : ", as in transformers 4 for a " + class_ +
+                                                         "; transformers 5 follows it"));
     }
+  }
+
+  // The names that the class has for BOS and EOS, where no file beside tokenizer.json has another
+  // and tokenizer_config.json does not say null.
+  void take_default_names(const json& config) {
+    if (!own_ || !exists(root_ / "tokenizer.json")) return;
+    const auto take = [&](const char* key, const char* what, std::string_view text, bool used,
+                          std::optional<int32_t>& slot) {
+      if (config.contains(key) || parts_.origins.contains(what)) return;
+      if (const auto id = find_token(parts_, std::string(text))) {
+        slot = id;
+        parts_.origins[what] = concat("the default of a ", class_);
+        make_special(*id);
+        return;
+      }
+      if (slot) parts_.origins[what] = kTemplate;
+      if (used)
+        parts_.notes.push_back(concat(root_.string(), ": no ", key, ", and '", text,
+                                      "', the default of a ", class_,
+                                      ", is not in the vocabulary"));
+    };
+    take("bos_token", "bos", own_->bos, *parts_.add_bos, parts_.bos);
+    take("eos_token", "eos", own_->eos, parts_.add_eos, parts_.eos);
   }
 
   // "bos_token": "<s>" or {"content": "<s>", ...}. The tokenizer file's own word yields to it,
@@ -338,8 +362,12 @@ class Folder {
     }
   }
 
+  static constexpr const char* kTemplate = "tokenizer.json post_processor";
+
   path root_;
   TokenizerParts parts_;
+  std::string class_;              // tokenizer_class()
+  const OwnEnds* own_ = nullptr;   // of this class, if it makes them
   std::map<size_t, Added> added_;  // beyond the vocabulary, by id
   std::set<int32_t> normalized_;
 };

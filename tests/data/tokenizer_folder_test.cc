@@ -193,5 +193,31 @@ TEST_F(TokenizerFolder, TokensAddedToATokenizerJson) {
   EXPECT_EQ(load()->type(size), TokenType::control);
 }
 
+// What such a class makes of its own, where it sets tokenizer.json aside, and where its token
+// lacks.
+TEST_F(TokenizerFolder, ClassesThatMakeTheirOwnEndsAreTold) {
+  json root = test::json_sample();
+  put("tokenizer.json", root.dump());
+  put("tokenizer_config.json",
+      R"({"tokenizer_class": "GPTNeoXTokenizerFast", "bos_token": "<|end|>",
+          "eos_token": "<|end|>", "add_bos_token": true})");
+  EXPECT_TRUE(load()->add_bos());
+  EXPECT_TRUE(load()->parts().notes.empty()) << load()->parts().notes[0];
+  put("tokenizer_config.json",
+      R"({"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<|end|>",
+          "add_bos_token": true})");
+  EXPECT_FALSE(load()->add_bos());
+  ASSERT_EQ(load()->parts().notes.size(), 1u);
+  EXPECT_NE(load()->parts().notes[0].find("for a PreTrainedTokenizerFast;"), std::string::npos)
+      << load()->parts().notes[0];
+  std::filesystem::remove(folder_ / "tokenizer_config.json");
+  put("config.json", R"({"model_type": "llama"})");
+  EXPECT_FALSE(load()->add_bos());
+  ASSERT_EQ(load()->parts().notes.size(), 1u);
+  EXPECT_NE(load()->parts().notes[0].find("'<s>', the default of a LlamaTokenizerFast, is not in"),
+            std::string::npos)
+      << load()->parts().notes[0];
+}
+
 }  // namespace
 }  // namespace mullion

@@ -26,7 +26,7 @@ Ids ids_with_ends(const std::filesystem::path& tokenizer_json, const nlohmann::j
   tree["post_processor"] = files.at("post_processor");
   write_json_file(folder / "tokenizer.json", tree);
   for (const std::string name : {"tokenizer_config", "config"})
-    write_json_file(folder / (name + ".json"), files.at(name));
+    if (!files.at(name).is_null()) write_json_file(folder / (name + ".json"), files.at(name));
   const auto tokenizer = load_tokenizer(folder);
   const Ids ids =
       tokenizer->encode("lead", {.bos = tokenizer->add_bos(), .eos = tokenizer->add_eos()});

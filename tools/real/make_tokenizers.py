@@ -358,22 +358,34 @@ def ends():
         t: {"id": t, "ids": [i], "tokens": [t]} for i, t in enumerate(("<s>", "</s>"))}}
         for single in ([bos, text], [text, eos]))]
     keys = [{}, {"add_bos_token": True}, {"add_bos_token": False},
-            {"add_bos_token": True, "add_eos_token": True}, {"add_eos_token": True}]
+            {"add_bos_token": True, "add_eos_token": True}, {"add_eos_token": True},
+            {"add_bos_token": None}]
     found = []
-    for kind in ("LlamaTokenizer", "LlamaTokenizerFast", "PreTrainedTokenizerFast", "GPT2Tokenizer", None):
+
+    def ask(template, model_type, config):
+        files = {"tokenizer": {**tree, "post_processor": template}, "config": {"model_type": model_type},
+                 **({"tokenizer_config": config} if config is not None else {})}
+        with tempfile.TemporaryDirectory() as folder:
+            for name, content in files.items():
+                with open(os.path.join(folder, name + ".json"), "w", encoding="utf-8") as f:
+                    json.dump(content, f)
+            ids = transformers.AutoTokenizer.from_pretrained(folder)("lead")["input_ids"]
+        found.append({"config": files["config"], "tokenizer_config": config, "post_processor": template,
+                      "ids": ids})
+
+    names = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "</s>"}
+    for kind in ("LlamaTokenizer", "LlamaTokenizerFast", "PreTrainedTokenizerFast", "GPT2Tokenizer",
+                 "CodeLlamaTokenizerFast", "GemmaTokenizerFast", "CohereTokenizerFast",
+                 "GPTNeoXTokenizerFast", None):
         for template in templates:
             for flags in keys:
-                files = {"tokenizer": {**tree, "post_processor": template},
-                         "config": {"model_type": "llama"},
-                         "tokenizer_config": {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "</s>",
-                                              **({"tokenizer_class": kind} if kind else {}), **flags}}
-                with tempfile.TemporaryDirectory() as folder:
-                    for name, content in files.items():
-                        with open(os.path.join(folder, name + ".json"), "w", encoding="utf-8") as f:
-                            json.dump(content, f)
-                    ids = transformers.AutoTokenizer.from_pretrained(folder)("lead")["input_ids"]
-                del files["tokenizer"]
-                found.append({**files, "post_processor": template, "ids": ids})
+                ask(template, "llama", {**names, **({"tokenizer_class": kind} if kind else {}), **flags})
+    for template in templates:
+        for model_type in ("llama", "mistral", "gpt2"):
+            ask(template, model_type, None)
+        ask(template, "gpt_neox", names)
+        ask(template, "gpt_neox", {**names, "add_bos_token": True})
+        ask(template, "llama", {"add_eos_token": True})
     row("ends", "gpt2.json", TRANSFORMERS + ": AutoTokenizer", cases=[], ends=found)
 
 
