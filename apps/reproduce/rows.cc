@@ -79,6 +79,18 @@ std::vector<Row> base_rows(Plan& plan, const Setting& s, int64_t context,
                      {perplexity(plan, s, "", false, context, lengths)}, lengths, where);
 }
 
+Row difference_row(const Row& arm, const Row& other, const std::string& metric,
+                   double (*difference)(double own, double its)) {
+  Row row{.arm = arm.arm, .metric = metric, .x = arm.x, .jobs = arm.jobs};
+  row.jobs.insert(row.jobs.end(), other.jobs.begin(), other.jobs.end());
+  row.value = [=](const Answers& answers, size_t seed) -> std::optional<double> {
+    const auto own = arm.value(answers, seed), its = other.value(answers, seed);
+    if (!own || !its) return std::nullopt;
+    return difference(*own, *its);
+  };
+  return row;
+}
+
 void append(Plan& plan, std::vector<Row> rows) {
   for (Row& row : rows) plan.rows.push_back(std::move(row));
 }

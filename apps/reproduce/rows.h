@@ -33,6 +33,11 @@ std::vector<Row> perplexity_rows(Plan& plan, const Setting& s, const Arm& arm, i
 std::vector<Row> base_rows(Plan& plan, const Setting& s, int64_t context,
                            const std::vector<int64_t>& lengths, const std::string& where = "");
 
+// What `arm` and `other` come to together, within each seed. Where all else is the same, arms of
+// one seed see the same data, so that this varies far less over seeds than either of them.
+Row difference_row(const Row& arm, const Row& other, const std::string& metric,
+                   double (*difference)(double own, double its));
+
 void append(Plan& plan, std::vector<Row> rows);
 
 }  // namespace mullion

@@ -1,5 +1,7 @@
 // Tables 1, 2, 3, 7, 8 and 9: contexts extended under one attention or another, perplexity always
 // under full attention.
+#include <cmath>
+
 #include "apps/reproduce/rows.h"
 
 namespace mullion {
@@ -98,24 +100,49 @@ void max_context(Plan& plan, const World& world) {
       "tokens; of Llama-3-8B it has 5.11, 5.02, 4.89, 4.77 and 4.72.");
 }
 
+// Nats a token that each arm is ahead of each of the references among them, at the same length: the
+// logarithm of the ratio of perplexities.
+void compare_within_seeds(Plan& plan, const std::vector<Row>& arms,
+                          const std::vector<std::string>& references) {
+  for (const std::string& reference : references) {
+    const std::string metric = "nats a token ahead of " + reference;
+    plan.metrics[metric] = {.lower_is_better = false, .digits = 3, .is_difference = true};
+    for (const Row& other : arms)
+      for (const Row& arm : arms)
+        if (other.arm == reference && arm.arm != reference && arm.x == other.x)
+          plan.rows.push_back(difference_row(arm, other, metric, [](double own, double its) {
+            return std::log(its) - std::log(own);
+          }));
+  }
+  plan.notes.emplace_back(
+      "Arms of one seed see the same rows of text in the same order: \"nats a token ahead\" is "
+      "taken "
+      "between them, and its interval is that of the mean over seeds. Fewer than three seeds show "
+      "nothing.");
+}
+
 void ablation(Plan& plan, const World& world, const std::vector<std::pair<Arm, double>>& arms,
-              const std::string& reference) {
+              const std::vector<std::string>& references) {
   const Setting s = sinklora_setting(world);
-  plan.metrics["perplexity"].reference = reference;
+  plan.metrics["perplexity"].reference = references[0];
+  std::vector<Row> all;
   append(plan, base_rows(plan, s, s.ablation, {s.ablation}));
   for (const auto& [arm, figure] : arms) {
     std::vector<Row> rows = perplexity_rows(plan, s, arm, s.ablation, {s.ablation});
     rows[0].paper = figure > 0 ? in_paper(figure) : Published{};
     append(plan, rows);
+    all.push_back(rows[0]);
     plan.patterns.push_back(arm.attention);
   }
+  compare_within_seeds(plan, all, references);
   mark_choices(plan);
 }
 
 void sinks_ablation(Plan& plan, const World& world) {
   // Full attention is not in the paper's table; it says how much there is to gain.
   ablation(plan, world,
-           {{kFull, 0}, {kS2, 9.09}, {kGlobal, 8.91}, {kReassembled, 8.86}, {kSf, 8.64}}, "S2");
+           {{kFull, 0}, {kS2, 9.09}, {kGlobal, 8.91}, {kReassembled, 8.86}, {kSf, 8.64}},
+           {"S2", "S2 + global", "S2 + S&R"});
 }
 
 void shift_ablation(Plan& plan, const World& world) {
@@ -124,7 +151,7 @@ void shift_ablation(Plan& plan, const World& world) {
             {{"S2, shift up only", "shift-up-only"}, 9.35},
             {{"S2, shift back only", "shift-back-only"}, 9.60345459},
             {kReassembled, 8.86}},
-           "S2");
+           {"S2", "S2 + S&R"});
   plan.notes.emplace_back(
       "One side alone moves a quarter of the heads' outputs by half a group; it has a meaning only "
       "where the shift wraps around, so that the first tokens see their future in training.");
@@ -141,6 +168,7 @@ void patterns(Plan& plan, const World& world) {
                                                     {{"Strided", "strided"}, 3},
                                                     {{"Random", "random"}, 3},
                                                     {kSf, 1}};
+  std::vector<Row> all;
   for (const auto& [arm, rank] : arms) {
     std::vector<Row> rows = perplexity_rows(plan, s, arm, s.longest, s.longest_lengths);
     for (Row& row : rows) {
@@ -149,8 +177,10 @@ void patterns(Plan& plan, const World& world) {
       if (rank >= 2) row.mark = kChoice;
     }
     append(plan, rows);
+    all.insert(all.end(), rows.begin(), rows.end());
     plan.patterns.push_back(arm.attention);
   }
+  compare_within_seeds(plan, all, {"S2"});
   mark_choices(plan);
   plan.notes.emplace_back(
       "The sizes of Fixed, Strided and Random are chosen here so that all heads together see about "

@@ -49,18 +49,6 @@ void classification(Plan& plan, const World& world) {
       "(28, 50, 88 M parameters; 4.5, 8.7, 15.4 GFLOPs).");
 }
 
-// Points that the arm is ahead of the other, of the same seed.
-Row difference_row(const Row& arm, const Row& other, const std::string& metric) {
-  Row row{.arm = arm.arm, .metric = metric, .jobs = arm.jobs, .mark = kChoice};
-  row.jobs.insert(row.jobs.end(), other.jobs.begin(), other.jobs.end());
-  row.value = [=](const Answers& answers, size_t seed) -> std::optional<double> {
-    const auto own = arm.value(answers, seed), its = other.value(answers, seed);
-    if (!own || !its) return std::nullopt;
-    return *own - *its;
-  };
-  return row;
-}
-
 // Each arm, and its points ahead of `reference`, which is one of them.
 void compare(Plan& plan, const TicSetting& s, const std::vector<TicArm>& arms,
              const std::string& reference) {
@@ -72,8 +60,11 @@ void compare(Plan& plan, const TicSetting& s, const std::vector<TicArm>& arms,
     rows.push_back(accuracy_row(arm, kTop1, judged_jobs(plan, s, s.ablation, arm), "top1"));
   for (const Row& row : rows)
     for (const Row& other : rows)
-      if (other.arm == reference && row.arm != reference)
-        differences.push_back(difference_row(row, other, ahead));
+      if (other.arm == reference && row.arm != reference) {
+        differences.push_back(
+            difference_row(row, other, ahead, [](double own, double its) { return own - its; }));
+        differences.back().mark = kChoice;
+      }
   append(plan, rows);
   append(plan, differences);
   tell_what_is_known(plan);
