@@ -144,6 +144,7 @@ Outcome tokenize(const Options& options) {
                                                    writer.begin_document();
                                                    writer.append(ids);
                                                  });
+  writer.set_unknown(summary.unknown);
   writer.finish();
   log_info(output.string(), ": ", writer.size(), " tokens of ", summary.counts.documents,
            " documents, ", summary.counts.bytes, " bytes");

@@ -130,6 +130,7 @@ void TokenFile::read_notes(const std::filesystem::path& side_file) {
   notes_.tokenizer_sha256 = get_string_or(root, file, "tokenizer_sha256", "");
   notes_.bos = get_bool_or(root, file, "bos", false);
   notes_.eos = get_bool_or(root, file, "eos", false);
+  notes_.unknown = static_cast<int64_t>(get_uint_or(root, file, "unknown", size_, 0));
   const nlohmann::json* documents = find_field(root, file, "documents");
   if (!documents) return;
   CHECK_AS(Fault::bad_file, documents->is_array(), file, ": documents is not a list");
@@ -258,6 +259,7 @@ void TokenFileWriter::finish() {
                                            {"tokenizer_sha256", notes_.tokenizer_sha256},
                                            {"bos", notes_.bos},
                                            {"eos", notes_.eos},
+                                           {"unknown", notes_.unknown},
                                            {"documents", notes_.documents}});
 }
 

@@ -26,6 +26,7 @@ struct TokenFileNotes {
   std::string tokenizer_sha256;     // Tokenizer::hash()
   std::vector<uint64_t> documents;  // index of the first token of each, ascending from 0
   bool bos = false, eos = false;    // whether each document starts with BOS, ends with EOS
+  int64_t unknown = 0;  // ids that stand for characters which the vocabulary does not have
 };
 
 struct TokenFileOptions {
@@ -84,6 +85,7 @@ class TokenFileWriter {
                   bool header = true);
   // The next ids belong to a new document.
   void begin_document();
+  void set_unknown(int64_t count) { notes_.unknown = count; }
   void append(std::span<const int32_t> ids);  // an id that does not fit the width is an error
   uint64_t size() const { return size_; }
   const TokenFileNotes& notes() const { return notes_; }

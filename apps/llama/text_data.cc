@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <iostream>
+#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "apps/llama/token_rows.h"
@@ -22,6 +23,36 @@ namespace mullion {
 namespace {
 namespace fs = std::filesystem;
 constexpr size_t kShownIds = 8;
+
+// Characters of the text that the vocabulary does not have: the UNK ids but for the BOS or EOS
+// around it, and those that the text itself spells.
+int64_t unknown_characters(const Tokenizer& tokenizer, const std::string& text,
+                           std::span<const int32_t> ids, const EncodeOptions& encode) {
+  const auto unknown = tokenizer.unk();
+  if (!unknown) return 0;
+  int64_t count = std::count(ids.begin(), ids.end(), *unknown) -
+                  (encode.bos && tokenizer.bos() == unknown ? 1 : 0) -
+                  (encode.eos && tokenizer.eos() == unknown ? 1 : 0);
+  const std::string& spelled = tokenizer.token_text(*unknown);
+  if (encode.parse_specials || tokenizer.type(*unknown) == TokenType::user_defined)
+    for (size_t at = 0; count > 0 && (at = text.find(spelled, at)) != text.npos;) {
+      --count;
+      at += spelled.size();
+    }
+  return count;
+}
+
+void warn_of_unknown(const Tokenizer& tokenizer, int64_t count) {
+  if (count > 0)
+    log_warning(count, " tokens are ", json_string(tokenizer.token_text(*tokenizer.unk())),
+                ": characters that the vocabulary does not have");
+}
+
+// As TokenFileWriter wrote it: a file from before has no such count.
+int64_t unknown_of(const fs::path& side_file) {
+  return static_cast<int64_t>(
+      get_uint_or(read_json_file(side_file), side_file.string(), "unknown", INT64_MAX, 0));
+}
 
 // Everything that decides the ids: the bytes of the files, how each is read, tokenizer and policy.
 std::string cache_key(const DocumentFiles& files, const Options& options,
@@ -53,6 +84,7 @@ class TextCache {
       if (!left.empty()) log_warning("files of other kinds left out: ", left);
       log_info("text       ", texts[0].string(), " (", files.files.size(),
                " files): tokenized before, ids from ", file.string());
+      warn_of_unknown(tokenizer_, unknown_of(token_side_file(file)));
       facts.push_back(fact.set("tokens_in", file.string()));
       return file.string();
     }
@@ -67,6 +99,7 @@ class TextCache {
                                                      writer.begin_document();
                                                      writer.append(ids);
                                                    });
+    writer.set_unknown(summary.unknown);
     writer.finish();
     log_info("text       ", texts[0].string(), " (", files.files.size(),
              " files): ", summary.tokens, " tokens of ", summary.counts.documents,
@@ -172,11 +205,7 @@ TextSummary tokenize_documents(const DocumentFiles& files, const DocumentOptions
       if (summary.tokens == 0) log_info("first ids: ", first_tokens(tokenizer, ids));
       use(ids);
       summary.tokens += ids.size();
-      if (const auto unknown = tokenizer.unk()) {
-        summary.unknown += std::count(ids.begin(), ids.end(), *unknown);
-        summary.unknown -= (encode.bos && tokenizer.bos() == unknown ? 1 : 0) +
-                           (encode.eos && tokenizer.eos() == unknown ? 1 : 0);
-      }
+      summary.unknown += unknown_characters(tokenizer, text, ids, encode);
       progress.update(static_cast<int64_t>(summary.tokens), "tokens");
       return !stop_requested();
     });
@@ -191,10 +220,7 @@ TextSummary tokenize_documents(const DocumentFiles& files, const DocumentOptions
            " empty)");
   if (counts.bad > 0) log_warning(counts.bad, " bad lines left out; the first: ", counts.first_bad);
   if (counts.empty > 0) log_info(counts.empty, " empty documents left out");
-  if (summary.unknown > 0)
-    log_warning(summary.unknown, " tokens are ",
-                json_string(tokenizer.token_text(*tokenizer.unk())),
-                ": characters that the vocabulary does not have");
+  warn_of_unknown(tokenizer, summary.unknown);
   return summary;
 }
 

@@ -241,7 +241,26 @@ TEST_F(IdleOptions, WhatIsReadIsNotWrittenOver) {
 TEST_F(IdleOptions, CharactersThatTheVocabularyDoesNotHaveAreCounted) {
   const Answer answer = run("data_llama tokenize -m tiny --data text.txt -o t.bin --json");
   EXPECT_EQ(answer.json()["unknown"], 6) << answer.log;
-  EXPECT_NE(answer.log.find("warning: 6 tokens are "), std::string::npos) << answer.log;
+  const std::string warning = "warning: 6 tokens are ";
+  EXPECT_NE(answer.log.find(warning), std::string::npos) << answer.log;
+  // The same token where the text spells it stands for itself.
+  std::ofstream(at("two.txt")) << "</s>a text</s>";
+  const Answer spelled =
+      run("data_llama tokenize -m tiny --data two.txt --parse-specials -o t.bin --json");
+  EXPECT_EQ(spelled.json()["unknown"], 6) << spelled.log;
+  std::ofstream(at("words.txt")) << "</s></s>";
+  const Answer none =
+      run("data_llama tokenize -m tiny --data words.txt --parse-specials -o t.bin --json");
+  EXPECT_EQ(none.json()["unknown"], 0) << none.log;
+  EXPECT_EQ(none.log.find("vocabulary does not have"), std::string::npos) << none.log;
+  // Training finds the tokens once, and says it every time.
+  for (const char* name : {"first", "again"})
+    EXPECT_NE(run("train_llama pretrain -m tiny --data text.txt --ctx-size 4 --attn full "
+                  "--max-steps 1 --threads 1 --name " +
+                  std::string(name))
+                  .log.find(warning),
+              std::string::npos)
+        << name;
 }
 
 TEST_F(IdleOptions, NamesInAListStandThereOnce) {
