@@ -21,6 +21,7 @@ struct Probe {
   double seconds = 0;     // of an image, where several are computed together; 0: not measured
   double bytes = 0;       // of one image
   double bytes_more = 0;  // of each further image
+  int64_t probed = 0;     // images of this size that were computed together
   double bytes_of(int64_t images) const {
     return bytes + static_cast<double>(images - 1) * bytes_more;
   }
@@ -33,6 +34,7 @@ Probe measured(const Tic& model, const SampleShape& shape) {
   const StepCost several = step_cost(model, shape, kProbed);
   p.bytes_more = (several.bytes - p.bytes) / (kProbed - 1);
   p.seconds = several.seconds / kProbed;
+  p.probed = kProbed;
   return p;
 }
 
@@ -50,8 +52,19 @@ Probe extrapolated(const Tic& model, const SampleShape& shape) {
           .bytes_more = a_pixel * pixels(shape)};
 }
 
-// What the images of a step take, measured where that is quick or the time is asked for.
-// Error(memory) before anything is computed that this machine has no memory for.
+bool has_memory(double bytes, Device device) {
+  try {
+    require_memory_of_ranks(bytes, device);
+    return true;
+  } catch (const Error& error) {
+    if (error.fault() != Fault::memory) throw;
+    return false;
+  }
+}
+
+// What the images of a step take, measured where that is quick or the time is asked for, and where
+// the machine has the memory for it. A step of fewer images may still have enough, so that nothing
+// is refused here but the weights.
 Probe probe(const Options& o, const TicConfig& config, const SampleShape& shape, Device device,
             bool measure_time) {
   constexpr double kQuickMacs = 2e10;
@@ -68,8 +81,13 @@ Probe probe(const Options& o, const TicConfig& config, const SampleShape& shape,
                  static_cast<double>(tic_macs(config, shape.height, shape.width)) < kQuickMacs;
   if (!is_small && device.type == DeviceType::cpu) {
     const Probe p = extrapolated(model, shape);
-    if (!is_quick && !measure_time) return p;
-    require_memory_of_ranks(weights + p.bytes_of(kProbed), device);
+    const bool is_wanted = is_quick || measure_time;
+    if (!is_wanted) return p;
+    if (!has_memory(weights + p.bytes_of(kProbed), device)) {
+      if (measure_time)
+        log_info("not timed: that takes ", kProbed, " images, more than the memory here holds");
+      return p;
+    }
   }
   return is_quick || measure_time ? measured(model, shape) : Probe();
 }
@@ -130,8 +148,8 @@ TrainingPlan tic_plan(const Options& o, const TicConfig& config, const TicData& 
   plan_over_ranks(o, ranked, plan);
   // What is spread has first been probed as a whole, with its gradients.
   if (p.bytes > 0 && spreads_weights(o))
-    plan.memory_bytes =
-        std::max(plan.memory_bytes, ranked.weights.whole_bytes(0) + p.bytes_of(kProbed));
+    plan.memory_bytes = std::max(plan.memory_bytes, ranked.weights.whole_bytes(0) +
+                                                        (p.probed > 0 ? p.bytes_of(p.probed) : 0));
   return plan;
 }
 

@@ -156,7 +156,6 @@ TEST(Options, MistakesNameTheNearest) {
             "-c: its value is missing, --json behind it is a flag | -c--json where that is meant");
 }
 
-// Flags of Hugging Face's Trainer, timm and llama.cpp, of which the nearest by letters is another.
 // A list names each of its elements once, as paths each place, whoever says it.
 TEST(Options, ListsHaveNothingTwice) {
   const std::string file = write_toml("[lora]\ntargets = [\"q\", \"v\", \"q\"]\n");
@@ -173,6 +172,7 @@ TEST(Options, ListsHaveNothingTwice) {
             (std::vector<double>{0.9, 0.9}));
 }
 
+// Flags of Hugging Face's Trainer, timm and llama.cpp, of which the nearest by letters is another.
 TEST(Options, FlagsOfOtherToolsAreTranslated) {
   EXPECT_EQ(error_of({"--learning_rate", "1e-4"}),
             "unknown flag --learning-rate | --lr, its name here");

@@ -1,8 +1,10 @@
 // The TiC programs as a user calls them, on a few small PNG files: what a run leaves, and that it
 // goes on to the same bits.
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 
+#include "apps/tic/model_folder.h"
 #include "models/tic/model.h"
 #include "tensor/io/file.h"
 #include "tensor/io/safetensors.h"
@@ -238,9 +240,33 @@ TEST_F(TicPrograms, TheEndSaysWhatWasSavedAndWhatToDoNext) {
 
 // Before anything is computed that no machine has the memory for.
 TEST_F(TicPrograms, AStepBeyondTheMemoryIsRefused) {
+  const std::string train =
+      "train_tic --data-dir cue --cue-count 40000000 --model tic-n --img-size 32 -b 40000000 "
+      "--threads 1 --device cpu ";
   for (const std::string when : {"--dry-run", "--name a"})
-    refused("train_tic --data-dir tree --model tic-n --img-size 8192 -b 4 --threads 1 " + when, 6,
-            {"memory: a step needs about", "this machine has"});
+    refused(train + when, 6, {"memory: a step needs about", "this machine has"});
+  EXPECT_NE(run(train + "--dry-run").log.find("plan  "), std::string::npos);
+}
+
+// The estimate would measure three images; a step of one needs the memory of one.
+TEST_F(TicPrograms, AStepOfOneImageNeedsNoMemoryForMore) {
+  const std::string plan =
+      "train_tic --data-dir cue --cue-count 40000000 --model tic-n --threads 1 --device cpu "
+      "--dry-run --json --img-size ";
+  const auto gib = [&](const std::string& step) {
+    return run(plan + step).json()["memory_gib"].get<double>();
+  };
+  const double an_image = gib("128 -b 2") - gib("128 -b 1");
+  const std::string refused = run(plan + "32 -b 40000000").log, has = "this machine has ";
+  ASSERT_NE(refused.find(has), std::string::npos) << refused;
+  const double there = std::stod(refused.substr(refused.find(has) + has.size()));
+  const auto side = static_cast<int64_t>(4 * std::sqrt(0.55 * there / an_image)) * 32;
+  if (side > kMostImageSide)
+    GTEST_SKIP() << "this machine has the memory for three of the largest images";
+  const Answer one = run(plan + concat(side, " -b 1"));
+  EXPECT_EQ(one.code, 0) << one.log;
+  EXPECT_GT(one.json()["memory_gib"].get<double>(), there / 3) << one.log;
+  EXPECT_NE(one.log.find("not timed"), std::string::npos) << one.log;
 }
 
 TEST_F(TicPrograms, AccuracyAtChanceIsToldOfOnce) {
