@@ -19,7 +19,14 @@ void require_same_model(const LlamaConfig& config, const TensorSource* weights,
   if (!adapter.empty())
     pairs = sha256_hex(adapter_digest(adapter) +
                        contents_digest(*open_safetensors(adapter, "adapter_model")));
-  require_same_on_all_ranks({{"model", sha256_hex(model)}, {name_of_adapter, pairs}});
+  // The adapter first: what it says of positions is in the model's configuration too.
+  require_same_on_all_ranks({{name_of_adapter, pairs}, {"model", sha256_hex(model)}});
+}
+
+std::string tokenizer_identity(const Tokenizer& tokenizer) {
+  const auto id = [](std::optional<int32_t> token) { return token ? std::to_string(*token) : "-"; };
+  return concat(tokenizer.hash(), tokenizer.add_bos() ? ", BOS " : ", no BOS ", id(tokenizer.bos()),
+                tokenizer.add_eos() ? ", EOS " : ", no EOS ", id(tokenizer.eos()));
 }
 
 }  // namespace mullion

@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <string>
 
+#include "data/tokenizer.h"
 #include "models/llama/config.h"
 #include "tensor/io/tensor_source.h"
 
@@ -13,5 +14,7 @@ namespace mullion {
 // where they are made from the seed; `name_of_adapter`: for the message.
 void require_same_model(const LlamaConfig& config, const TensorSource* weights,
                         const std::filesystem::path& adapter, const std::string& name_of_adapter);
+// What makes ids of texts: the tokenizer, and which tokens it puts around them.
+std::string tokenizer_identity(const Tokenizer& tokenizer);
 
 }  // namespace mullion

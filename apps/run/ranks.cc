@@ -82,11 +82,13 @@ void add_rank_options(OptionTable& table) {
 namespace {
 // The program and every option must be the same, but for paths and what belongs to a machine.
 NamedTexts shared_options(const Options& options) {
-  NamedTexts fields = {{"version", MULLION_VERSION}, {"program", options.program()}};
+  NamedTexts fields = {{"version", MULLION_VERSION},
+                       {"program", options.program()},
+                       {"--dry-run", options.dry_run ? "given" : "not given"}};
   for (const OptionSpec& spec : options.table().specs()) {
     const bool of_the_run = spec.key.starts_with("run.");
     if (spec.key == "run.seed" || spec.key == "run.amp" ||
-        (!spec.is_path && spec.key != "data.workers" && !of_the_run))
+        (!spec.is_path && spec.key != "data.file" && spec.key != "data.workers" && !of_the_run))
       fields.emplace_back(spec.key, toml_text(options.value(spec.key)));
   }
   return fields;

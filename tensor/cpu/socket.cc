@@ -154,7 +154,7 @@ Socket connect_until(const std::string& address, SocketTime end) {
         ::getsockopt(socket.fd(), SOL_SOCKET, SO_ERROR, &error, &size);
       }
       if (error == 0) return socket;
-      why = std::strerror(error);
+      why = error == EINPROGRESS ? "no answer" : std::strerror(error);
     } catch (const Error& failure) {  // a name that is not known yet
       if (failure.fault() == Fault::usage) throw;
       why = failure.what();

@@ -85,6 +85,44 @@ TEST_F(RankEvaluations, PasskeysAreThoseOfOneProcess) {
   EXPECT_EQ(test::contents(at("one")), test::contents(at("four")));
 }
 
+// Each rank in a folder of its own: what makes ids of texts, what answers are judged by, and what
+// ends them.
+TEST_F(RankEvaluations, WhatIsAskedAndJudgedMustBeTheSame) {
+  for (const char* folder : {"r0", "r1"}) {
+    fs::create_directories(at(folder));
+    for (const char* name : {"m", "q.jsonl", "lines", "val.bin"})
+      fs::copy(at(name), at(folder) / name, fs::copy_options::recursive);
+  }
+  const auto both_refuse = [&](const std::string& command, const std::string& words) {
+    const Ranks ranks = start(2, "env -C r$R " + command);
+    EXPECT_EQ(ranks.codes, (std::vector<int>{2, 2})) << ranks.logs[0] << ranks.logs[1];
+    EXPECT_NE(ranks.logs[0].find(words), std::string::npos) << ranks.logs[0];
+  };
+  const auto replace = [&](const std::string& file, const std::string& a, const std::string& b) {
+    std::string text = test::contents(at("r1") / file);
+    const size_t place = text.find(a);
+    ASSERT_NE(place, std::string::npos) << file << ": " << a;
+    write_whole_file(at("r1") / file, text.replace(place, a.size(), b));
+  };
+  const std::string choice = "eval_llama choice -m m --task openbookqa --data q.jsonl --threads 1",
+                    passkey = "eval_llama passkey -m m --interval 280 --max-tokens 280 --threads 1";
+  replace("lines/2_lines.jsonl", R"("expected_number": 7)", R"("expected_number": 8)");
+  both_refuse(lines_, "in lines's answers: ");
+  replace("lines/2_lines.jsonl", R"("expected_number": 8)", R"("expected_number": 7)");
+  started(2, "env -C r$R " + lines_);
+  write_whole_file(at("r1/m/generation_config.json"), R"({"eos_token_id": [65]})");
+  both_refuse(lines_, "in ids that end a text: ");
+  fs::remove(at("r1/m/generation_config.json"));
+  started(2, "env -C r$R " + passkey);
+  write_whole_file(
+      at("r1/m/tokenizer_config.json"),
+      R"({"tokenizer_class": "LlamaTokenizer", "add_bos_token": true, "bos_token": "<|end|>"})");
+  both_refuse(choice, "in tokenizer: ");
+  both_refuse(passkey, "in tokenizer: ");
+  both_refuse("eval_llama ppl -m m --data val.bin --protocol llamacpp --ctx-size 64 --threads 1",
+              "in BOS: ");
+}
+
 TEST_F(RankEvaluations, AStoppedCallGoesOnWithAnotherNumberOfRanks) {
   started(1, lines_ + "--output whole");
   // Stopped while it has found some of the 22 samples; on a machine that is too quick, whole.

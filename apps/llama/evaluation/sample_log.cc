@@ -134,6 +134,12 @@ SampleTurn turn_of_rank(int64_t at, int64_t count,
   return turn;
 }
 
+void SampleLog::tell_stopped(int64_t count) const {
+  log_warning("stopped after ", samples_.size(), " of ", count, " samples; ",
+              part_ ? "the same command goes on from " + part_->file().string()
+                    : "without --output nothing is kept of them");
+}
+
 fs::path SampleLog::finish(const std::vector<std::pair<std::string, JsonObject>>& results,
                            int64_t few_shots) {
   if (!part_) return finish_with("", "");

@@ -39,6 +39,8 @@ class SampleLog {
   // The same file with this text; the samples so far are then no run to go on with.
   std::filesystem::path finish_with(const std::string& results, const std::string& time);
 
+  // Of an evaluation of `count` samples that was stopped: how far it came, and what is kept.
+  void tell_stopped(int64_t count) const;
   // Where the samples are while it runs; "" without --output.
   std::filesystem::path part() const { return part_ ? part_->file() : std::filesystem::path(); }
 

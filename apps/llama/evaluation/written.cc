@@ -5,6 +5,7 @@
 
 #include "apps/llama/evaluation/json_rows.h"
 #include "apps/llama/prompt_writer.h"
+#include "apps/llama/same_model.h"
 #include "apps/program/log.h"
 #include "apps/program/progress.h"
 #include "apps/program/signals.h"
@@ -130,15 +131,28 @@ JsonObject sample_of(const WrittenTask& task, const WrittenQuestion& q, size_t n
   return sample;
 }
 
-void require_same_prompts(const WrittenTask& task,
-                          const std::vector<std::vector<int32_t>>& prompts) {
+// Prompts, what their answers are judged by, and what ends an answer.
+void require_same_questions(const WrittenTask& task,
+                            const std::vector<const WrittenQuestion*>& questions,
+                            const std::vector<std::vector<int32_t>>& prompts,
+                            const std::vector<int32_t>& stop_ids, const Tokenizer& tokenizer) {
   if (!ranks()) return;
-  Sha256 hash;
-  for (const std::vector<int32_t>& ids : prompts) {
-    hash.update(std::to_string(ids.size()));
-    hash.update(ids.data(), ids.size() * sizeof(int32_t));
+  Sha256 asked, judged;
+  const auto add = [](Sha256& hash, const std::string& text) {
+    hash.update(concat(text.size(), ":", text));
+  };
+  for (size_t i = 0; i < questions.size(); ++i) {
+    asked.update(std::to_string(prompts[i].size()));
+    asked.update(prompts[i].data(), prompts[i].size() * sizeof(int32_t));
+    add(judged, questions[i]->json);
+    for (const std::string& target : questions[i]->targets) add(judged, target);
   }
-  require_same_on_all_ranks({{task.name + "'s prompts", hash.hex()}});
+  std::string stops;
+  for (const int32_t id : stop_ids) stops += concat(stops.empty() ? "" : ", ", id);
+  require_same_on_all_ranks({{task.name + "'s prompts", asked.hex()},
+                             {task.name + "'s answers", judged.hex()},
+                             {"tokenizer", tokenizer_identity(tokenizer)},
+                             {"ids that end a text", stops}});
 }
 
 // By group and metric; empty where no sample of a group is there.
@@ -196,7 +210,7 @@ Outcome run_written(const Options& options, SharedModel& shared, const WrittenTa
   std::vector<std::vector<int32_t>> prompts;
   for (const WrittenQuestion* q : questions) prompts.push_back(maker.ids_of(*q));
   maker.tell();
-  require_same_prompts(task, prompts);
+  require_same_questions(task, questions, prompts, writer.stop_ids(opened), *tokenizer);
   SampleLog log(options, task.name);
   catch_stop_signals();
   const auto count = std::ssize(questions), batch = options.get<int64_t>("eval.batch_size");
@@ -251,7 +265,10 @@ Outcome run_written(const Options& options, SharedModel& shared, const WrittenTa
   json.set("results", results).set("cache", cache_json(cache)).set("complete", !stopped);
   json.set("shortened", maker.shortened());
   if (task.summarize) task.summarize(json, means);
-  if (stopped) return {json, kExitStopped};
+  if (stopped) {
+    log.tell_stopped(count);
+    return {json, kExitStopped};
+  }
   const std::filesystem::path written = log.finish(for_lm_eval, 0);
   if (!written.empty()) json.set("file", written.string());
   return json;

@@ -11,6 +11,7 @@
 #include "apps/llama/evaluation/sample_log.h"
 #include "apps/llama/evaluation/task.h"
 #include "apps/llama/model_options.h"
+#include "apps/llama/same_model.h"
 #include "apps/program/log.h"
 #include "apps/program/progress.h"
 #include "apps/program/signals.h"
@@ -167,8 +168,8 @@ Outcome choice(const Options& options, SharedModel& shared) {
   const OpenedModel& opened = shared.open(options, 0);
   const auto tokenizer = open_tokenizer(options, opened.model->vocabulary());
   if (ranks())
-    require_same_on_all_ranks(
-        {{"tokenizer", tokenizer->hash()}, {"questions", digest(questions, few_shots)}});
+    require_same_on_all_ranks({{"tokenizer", tokenizer_identity(*tokenizer)},
+                               {"questions", digest(questions, few_shots)}});
   SampleLog log(options, "choice_" + task);
   catch_stop_signals();
   const auto count = std::ssize(questions);
@@ -250,7 +251,10 @@ Outcome choice(const Options& options, SharedModel& shared) {
              "cache");
   JsonObject json;
   json.set("results", results).set("num_fewshot", shots).set("complete", !stopped);
-  if (stopped) return {json, kExitStopped};
+  if (stopped) {
+    log.tell_stopped(count * std::ssize(caches));
+    return {json, kExitStopped};
+  }
   const std::filesystem::path written = log.finish(for_lm_eval, shots);
   if (!written.empty()) json.set("file", written.string());
   return json;

@@ -7,6 +7,7 @@
 #include "apps/llama/cache_options.h"
 #include "apps/llama/evaluation/task.h"
 #include "apps/llama/model_options.h"
+#include "apps/llama/same_model.h"
 #include "apps/program/log.h"
 #include "apps/program/progress.h"
 #include "apps/program/signals.h"
@@ -126,7 +127,7 @@ Outcome passkey(const Options& options, SharedModel& shared) {
         .set("trials", tried)
         .set("accuracy", static_cast<double>(correct) / static_cast<double>(tried));
   };
-  if (ranks()) require_same_on_all_ranks({{"tokenizer", tokenizer->hash()}});
+  if (ranks()) require_same_on_all_ranks({{"tokenizer", tokenizer_identity(*tokenizer)}});
   // Length after length, depth after depth, key after key.
   const int64_t a_length = trials * std::ssize(depths), all = lengths * a_length;
   Progress progress("passkey", all);

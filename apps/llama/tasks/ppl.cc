@@ -2,6 +2,7 @@
 //   eval_llama ppl -m DIR --data book.bin --ctx-size 512,1024 --protocol longlora
 // Attention is full unless --attn says otherwise, whatever the model was trained under.
 #include <cmath>
+#include <cstring>
 
 #include "apps/llama/attention_options.h"
 #include "apps/llama/evaluation/task.h"
@@ -14,7 +15,7 @@
 #include "apps/program/signals.h"
 #include "apps/run/ranks.h"
 #include "data/utf8.h"
-#include "tensor/io/sha256.h"
+#include "tensor/io/contents.h"
 
 namespace mullion {
 namespace {
@@ -94,15 +95,14 @@ Ids open_ids(const Options& options, int64_t vocabulary, bool bos) {
 }
 
 std::string digest(const Ids& ids) {
-  constexpr int64_t kBlock = 1 << 16;
-  Sha256 hash;
-  std::vector<int32_t> block;
-  for (int64_t begin = 0; begin < ids.size; begin += kBlock) {
-    block.resize(static_cast<size_t>(std::min(kBlock, ids.size - begin)));
-    ids.read(begin, block);
-    hash.update(block.data(), block.size() * sizeof(int32_t));
-  }
-  return hash.hex();
+  const auto bytes = static_cast<uint64_t>(ids.size) * sizeof(int32_t);
+  ContentsDigest contents(bytes);
+  contents.add("", bytes, [&](uint64_t begin, std::span<std::byte> out) {
+    std::vector<int32_t> block(out.size() / sizeof(int32_t));
+    ids.read(static_cast<int64_t>(begin / sizeof(int32_t)), block);
+    std::memcpy(out.data(), block.data(), out.size());
+  });
+  return contents.hex();
 }
 
 // As Python's re.split(r"\s+", text) counts them.
@@ -283,7 +283,9 @@ Outcome ppl(const Options& options, SharedModel& shared) {
   catch_stop_signals();
   const Ids ids = rolling ? open_rolling(options, model.vocabulary())
                           : open_ids(options, model.vocabulary(), bos.has_value());
-  if (ranks()) require_same_on_all_ranks({{"data", digest(ids)}});
+  if (ranks())
+    require_same_on_all_ranks(
+        {{"data", digest(ids)}, {"BOS", bos ? std::to_string(*bos) : "none"}});
   std::vector<JsonObject> results;
   for (const int64_t context : sizes) {
     const auto score_by = rolling || protocol == "sliding" ? score_stretches : score;
