@@ -111,7 +111,8 @@ double kept_of_spread(const WeightSizes& weights, int64_t ranks) {
     all += unit.trained_bytes();
     largest = std::max(largest, unit.trained_bytes());
   }
-  return static_cast<double>(std::min(kFreedKept, all) + largest / ranks * (ranks - 1)) / 2;
+  const int64_t arriving = largest / ranks * (ranks - 1);
+  return static_cast<double>(std::min(kFreedKept, all) + arriving) / 2;
 }
 
 }  // namespace
