@@ -10,9 +10,9 @@ namespace mullion {
 namespace fs = std::filesystem;
 
 void check_file_place(const fs::path& path, std::string_view ending) {
-  AtomicFile{path};
   CHECK_AS(Fault::usage, ending.empty() || path.extension() == ending, path.string(),
            ": a name that ends in ", ending, " is needed, which is what is written");
+  AtomicFile{path};
 }
 void check_folder_place(const fs::path& path) { AtomicFolder{path}; }
 
