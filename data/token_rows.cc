@@ -2,7 +2,6 @@
 #include "data/token_rows.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "tensor/check.h"
 #include "tensor/io/contents.h"
@@ -55,10 +54,8 @@ std::string TokenRows::fingerprint() const {
 std::string TokenRows::contents() const {
   ContentsDigest digest(static_cast<uint64_t>(tokens_) * sizeof(int32_t));
   for (const auto& file : files_)
-    digest.add("", file->size() * sizeof(int32_t), [&](uint64_t begin, std::span<std::byte> out) {
-      const auto ids = file->read(begin / sizeof(int32_t), out.size() / sizeof(int32_t));
-      std::memcpy(out.data(), ids.data(), out.size());
-    });
+    digest.add_ids(file->size(),
+                   [&](uint64_t begin, std::span<int32_t> out) { file->read(begin, out); });
   return digest.hex();
 }
 

@@ -1,3 +1,4 @@
+// The classes by name, and the models by the class that reads their text.
 #include "data/tokenizer_class.h"
 
 #include <utility>

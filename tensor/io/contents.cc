@@ -53,6 +53,16 @@ void ContentsDigest::add(const std::string& name, uint64_t bytes,
   }
 }
 
+void ContentsDigest::add_ids(uint64_t count,
+                             const std::function<void(uint64_t, std::span<int32_t>)>& read) {
+  std::vector<int32_t> ids;
+  add("", count * sizeof(int32_t), [&](uint64_t begin, std::span<std::byte> out) {
+    ids.resize(out.size() / sizeof(int32_t));
+    read(begin / sizeof(int32_t), ids);
+    std::memcpy(out.data(), ids.data(), out.size());
+  });
+}
+
 std::string contents_digest(const TensorSource& source) {
   std::vector<const TensorEntry*> entries;
   uint64_t total = 0;

@@ -35,6 +35,8 @@ class ContentsDigest {
   // multiple of kBlock.
   void add(const std::string& name, uint64_t bytes,
            const std::function<void(uint64_t, std::span<std::byte>)>& read);
+  // The same of `count` ids, of which `read(begin, out)` gives those from `begin` on.
+  void add_ids(uint64_t count, const std::function<void(uint64_t, std::span<int32_t>)>& read);
   std::string hex() { return hash_.hex(); }  // once
 
  private:

@@ -2,7 +2,6 @@
 //   eval_llama ppl -m DIR --data book.bin --ctx-size 512,1024 --protocol longlora
 // Attention is full unless --attn says otherwise, whatever the model was trained under.
 #include <cmath>
-#include <cstring>
 
 #include "apps/llama/attention_options.h"
 #include "apps/llama/evaluation/task.h"
@@ -95,12 +94,10 @@ Ids open_ids(const Options& options, int64_t vocabulary, bool bos) {
 }
 
 std::string digest(const Ids& ids) {
-  const auto bytes = static_cast<uint64_t>(ids.size) * sizeof(int32_t);
-  ContentsDigest contents(bytes);
-  contents.add("", bytes, [&](uint64_t begin, std::span<std::byte> out) {
-    std::vector<int32_t> block(out.size() / sizeof(int32_t));
-    ids.read(static_cast<int64_t>(begin / sizeof(int32_t)), block);
-    std::memcpy(out.data(), block.data(), out.size());
+  const auto count = static_cast<uint64_t>(ids.size);
+  ContentsDigest contents(count * sizeof(int32_t));
+  contents.add_ids(count, [&](uint64_t begin, std::span<int32_t> out) {
+    ids.read(static_cast<int64_t>(begin), out);
   });
   return contents.hex();
 }
