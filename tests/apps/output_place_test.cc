@@ -27,7 +27,7 @@ TEST_F(OutputPlace, AFolderThatIsNotThereIsFoundBeforeTheWork) {
   for (const char* call :
        {"tool_llama export -m m --format gguf", "tool_llama export -m m --format hf",
         "tool_llama quantize -m m --type q8_0", "tool_llama merge -m m --adapter absent",
-        "data_llama tokenize -m m --data text.txt", "data_llama compose absent.toml", "report run",
+        "data_llama tokenize -m m --data text.txt", "data_llama compose absent.toml",
         "tool_tic export --checkpoint absent --format onnx",
         "tool_tic export --checkpoint absent --format torch"})
     for (const char* dry : {"", " --dry-run"}) {
@@ -40,6 +40,9 @@ TEST_F(OutputPlace, AFolderThatIsNotThereIsFoundBeforeTheWork) {
     }
   refused("chat_llama complete -m m --jsonl rows.jsonl -o no/out.jsonl", 4,
           {"no/out.jsonl", "there is no folder no"});
+  for (const char* dry : {"", " --dry-run"})
+    refused(std::string("report run -o no/out.html") + dry, 4,
+            {"no/out.html", "there is no folder no"});
   EXPECT_FALSE(fs::exists(at("no")));
 }
 
