@@ -222,24 +222,6 @@ std::vector<double> score_in_one_pass(const LanguageModel& model, std::span<cons
                            ids.subspan(static_cast<size_t>(from)));
 }
 
-std::vector<double> Generation::score(Row row, std::span<const int32_t> ids) {
-  CHECK(!ids.empty(), "generate: no ids to score");
-  if (options_.is_bounded()) {
-    const std::vector<int32_t> copy(ids.begin(), ids.end());
-    return score(std::span(&row, 1), std::span(&copy, 1))[0];
-  }
-  std::vector<double> found{log_probability(logits(row), ids[0])};
-  if (ids.size() == 1) return found;
-  const NoGrad no_grad;
-  const std::vector<float> all =
-      model_.logits(ids_tensor(ids.first(ids.size() - 1)), at(row).cache.get()).to_vector<float>();
-  const size_t vocab = all.size() / (ids.size() - 1);
-  for (size_t i = 1; i < ids.size(); ++i)
-    found.push_back(log_probability(std::span(all).subspan((i - 1) * vocab, vocab), ids[i]));
-  at(row).logits.assign(all.end() - static_cast<std::ptrdiff_t>(vocab), all.end());
-  return found;
-}
-
 std::vector<std::vector<double>> Generation::score(std::span<const Row> rows,
                                                    std::span<const std::vector<int32_t>> ids) {
   CHECK(rows.size() == ids.size(), "generate: ", ids.size(), " lists of ids for ", rows.size(),

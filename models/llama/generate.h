@@ -66,10 +66,8 @@ class Generation {
     int32_t id;
   };
   void step(std::span<const Next> next);
-  // The log-probability of each of `ids` after what the sequence has seen and the ids before it.
-  // All but the last are fed: in one block where the cache keeps all, else one by one.
-  std::vector<double> score(Row row, std::span<const int32_t> ids);
-  // The same for several sequences, which take their steps together.
+  // For each of several sequences, the log-probability of each of its `ids` after what it has seen
+  // and the ids before it. All but the last are fed; the sequences take their steps together.
   std::vector<std::vector<double>> score(std::span<const Row> rows,
                                          std::span<const std::vector<int32_t>> ids);
   // (V) of the token to follow what the sequence has seen last.

@@ -1,4 +1,4 @@
-// Three ways to score choices, by the cache: one pass each, copies of a beginning, going back.
+// Two ways to score choices: a copy of the context's cache each, or under a mask one pass each.
 #include "apps/llama/evaluation/choice_score.h"
 
 #include <algorithm>
@@ -95,8 +95,6 @@ std::vector<ChoiceScores> ChoiceScorer::operator()(std::span<const ChoiceQuestio
     ChoiceScores& mine = scores.back();
     if (cache_.mode == KvMode::mask) {
       for (const ScoredText& text : texts) mine.sum.push_back(sum_of(one_pass(text)));
-    } else if (!cache_.is_bounded()) {
-      for (const double sum : full(texts).sum) mine.sum.push_back(sum);
     } else {
       // The context once where it is the same for all choices, and a copy of its cache for each.
       for (size_t i = 0; i < texts.size(); ++i) {
@@ -120,8 +118,8 @@ std::vector<ChoiceScores> ChoiceScorer::operator()(std::span<const ChoiceQuestio
   return scores;
 }
 
-// A sequence that has read a context under a cache that evicts: few shots with which it begins are
-// not read again.
+// A sequence that has read a context. Few shots with which it begins are not read again, and a
+// question's bits are the same behind any other.
 Generation::Row ChoiceScorer::read(const std::vector<int32_t>& context) {
   if (!shared_ && !shot_ids_.empty()) {
     shared_ = session_.add();
@@ -141,33 +139,6 @@ Generation::Row ChoiceScorer::read(const std::vector<int32_t>& context) {
     }
   }
   return row;
-}
-
-// Nothing is lost in a full cache, so that it goes back to what texts share: the choices of a
-// question all, questions the few shots alone, so that a question's bits are the same behind any
-// other.
-ChoiceScores ChoiceScorer::full(const std::vector<ScoredText>& texts) {
-  if (!shared_) shared_ = session_.add();
-  if (std::ranges::mismatch(shot_ids_, shared_ids_).in1 != shot_ids_.end()) {
-    session_.cache(*shared_).rewind(0);
-    session_.feed(*shared_, shot_ids_);
-  }
-  shared_ids_ = shot_ids_;
-  ChoiceScores scores;
-  for (const ScoredText& text : texts) {
-    const size_t most = std::min(shared_ids_.size(), text.context.size() - 1);
-    const auto same = static_cast<size_t>(
-        std::ranges::mismatch(std::span(shared_ids_).first(most), text.context).in2 -
-        text.context.begin());
-    session_.cache(*shared_).rewind(static_cast<int64_t>(same));
-    session_.feed(*shared_, std::span(text.context).subspan(same));
-    cache_bytes_ =
-        std::max(cache_bytes_, held_bytes(session_.cache(*shared_), model_.cache_shape()));
-    scores.sum.push_back(sum_of(session_.score(*shared_, text.continuation)));
-    session_.cache(*shared_).rewind(std::ssize(text.context));
-    shared_ids_ = text.context;
-  }
-  return scores;
 }
 
 // All tokens in one pass, in which the mask is found.

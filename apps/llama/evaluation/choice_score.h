@@ -42,7 +42,6 @@ class ChoiceScorer {
 
  private:
   std::vector<double> one_pass(const ScoredText& text);
-  ChoiceScores full(const std::vector<ScoredText>& texts);
   Generation::Row read(const std::vector<int32_t>& context);
 
   const LanguageModel& model_;
@@ -51,8 +50,7 @@ class ChoiceScorer {
   std::string few_shots_;
   std::vector<int32_t> shot_ids_;  // with which contexts begin that have lost nothing
   Generation session_;
-  std::optional<Generation::Row> shared_;  // what questions begin with; full: the last one
-  std::vector<int32_t> shared_ids_;
+  std::optional<Generation::Row> shared_;  // has read them
   int64_t cache_bytes_ = 0;
   std::vector<std::vector<int>> kept_;
 };
