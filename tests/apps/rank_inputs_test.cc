@@ -62,6 +62,26 @@ TEST_F(RankInputs, ModelsAdaptersAndTextsThatDifferAreNamed) {
   both_refuse(ppl, "in model: ");
 }
 
+// A place is each rank's own, by flag or file, from where it was started; what is there is not.
+TEST_F(RankInputs, ATextMayHaveAnotherNameOnEachRank) {
+  fs::create_directory(at("conf"));
+  for (const char* r : {"0", "1"}) {
+    fs::copy(at("val.bin"), at("val" + std::string(r)));
+    std::ofstream(at("conf/" + std::string(r))) << "[data]\nfile = \"val" << r << "\"\n";
+  }
+  const std::string ppl = "eval_llama ppl -m base --ctx-size 64 --threads 1 --json ";
+  const std::string one = started(1, ppl + "--data val.bin").out;
+  for (const char* data : {"--data val$R", "-c conf/$R"}) {
+    const Ranks two = start(2, ppl, "", data);
+    EXPECT_EQ(two.codes, (std::vector<int>{0, 0})) << two.logs[0];
+    EXPECT_EQ(two.out, one);
+  }
+  test::write_lexicon_tokens(at("val1"), 6, test::kTinyContext, 2000);
+  const Ranks two = start(2, ppl, "", "--data val$R");
+  EXPECT_EQ(two.codes, (std::vector<int>{2, 2})) << two.logs[0];
+  EXPECT_NE(two.logs[0].find("in data: "), std::string::npos) << two.logs[0];
+}
+
 // Behind the first values of each tensor, and between the first and last tokens of a file.
 TEST_F(RankInputs, OneByteAnywhereIsSeen) {
   test::write_lexicon_tokens(at("train.bin"), 3000);

@@ -23,8 +23,8 @@ OptionTable ppl_table() {
   OptionTable table("eval_llama ppl", "Perplexity on a token file or a text");
   add_model_options(table);
   table
-      .add_optional<std::string>("data.file", "--data",
-                                 "token file, text, .jsonl, .json, or a folder of texts")
+      .add_optional<std::filesystem::path>("data.file", "--data",
+                                           "token file, text, .jsonl, .json, or a folder of texts")
       .required();
   add_token_dtype(table);
   add_text_options(table);
