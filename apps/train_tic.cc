@@ -30,7 +30,7 @@ Outcome train(const Options& given) {
   settings.plan.add_to(facts);
   if (options.dry_run) tell();  // also where the run is refused
   if (plans_for_others(options)) return facts;
-  require_memory_of_ranks(settings.plan.memory_bytes, settings.device);
+  require_memory_of_ranks(settings.plan.memory_bytes(), settings.device);
   TrainingRun run(options, settings);
   if (!options.dry_run) tell();
   run.train(trainer);

@@ -7,10 +7,13 @@
 
 namespace mullion {
 
-// Freed blocks are kept as long as, with the live ones, they stay below the most that was ever live
-// plus so many bytes: a training step then finds every block of the step before, and no memory is
-// held that was not needed once. Of the CPU.
-constexpr int64_t kFreedKept = 64 << 20;
+// Freed blocks of the CPU are kept for the next ones as long as all of them together take no more
+// than the most that ever lived and so many bytes: a training step then finds nearly every block of
+// the step before, and what a process holds follows from what lives in it.
+constexpr int64_t kept_beyond(int64_t most_live) {
+  constexpr int64_t kMost = 64 << 20;
+  return most_live / 8 < kMost ? most_live / 8 : kMost;
+}
 
 constexpr int64_t kSmallBlock = 64 << 10;  // below it malloc's own cache is good enough
 

@@ -6,10 +6,13 @@
 #include <malloc.h>
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <vector>
 
@@ -22,7 +25,7 @@
 namespace mullion {
 namespace {
 
-constexpr int64_t kAlignment = 64;
+constexpr size_t kAlignment = 64;
 constexpr int64_t kHugePage = 2 << 20;
 
 struct Cache {
@@ -70,13 +73,55 @@ bool release_all(Device device) {
   return !all.empty();
 }
 
-std::byte* fresh_block(int64_t capacity) {
-  const int64_t alignment = capacity >= kHugePage ? kHugePage : kAlignment;
-  void* block = nullptr;
-  if (posix_memalign(&block, static_cast<size_t>(alignment), static_cast<size_t>(capacity)) != 0)
-    return nullptr;
-  if (capacity >= kHugePage) madvise(block, static_cast<size_t>(capacity), MADV_HUGEPAGE);
+#if defined(__SANITIZE_ADDRESS__)
+constexpr int64_t kMapped = std::numeric_limits<int64_t>::max();  // it watches malloc's blocks
+#else
+constexpr int64_t kMapped = kSmallBlock;
+#endif
+
+// Pages of the system's own, so that those of a freed block leave the process: malloc would keep
+// most of them. Large blocks begin at a huge page.
+std::byte* mapped_block(int64_t capacity) {
+  const int64_t spare = capacity >= kHugePage ? kHugePage : 0;
+  const auto size = static_cast<size_t>(capacity), all = static_cast<size_t>(capacity + spare);
+  void* pages = ::mmap(nullptr, all, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (pages == MAP_FAILED) return nullptr;
+  auto* begin = static_cast<std::byte*>(pages);
+  if (spare == 0) return begin;
+  size_t left = all;
+  void* block = std::align(static_cast<size_t>(kHugePage), size, pages, left);
+  const size_t before = all - left;
+  if (before > 0) ::munmap(begin, before);
+  if (left > size) ::munmap(begin + before + size, left - size);
+  ::madvise(block, size, MADV_HUGEPAGE);
   return static_cast<std::byte*>(block);
+}
+
+std::byte* fresh_block(int64_t capacity) {
+  if (capacity >= kMapped) return mapped_block(capacity);
+  void* block = nullptr;
+  return ::posix_memalign(&block, kAlignment, static_cast<size_t>(capacity)) == 0
+             ? static_cast<std::byte*>(block)
+             : nullptr;
+}
+
+void free_block(std::byte* block, int64_t capacity) {
+  if (capacity >= kMapped)
+    ::munmap(block, static_cast<size_t>(capacity));
+  else
+    std::free(block);
+}
+
+// Frees the largest until those left, with what lives and the bytes that are about to, keep to the
+// bound.
+void make_room(Cache& c, int64_t more) {
+  const int64_t live = c.use.live + more, most = std::max(c.most_live, live);
+  while (c.cached > 0 && live + c.cached > most + kept_beyond(most)) {
+    const auto largest = std::prev(c.freed.end());
+    c.cached -= largest->first;
+    free_block(largest->second, largest->first);
+    c.freed.erase(largest);
+  }
 }
 
 }  // namespace
@@ -93,6 +138,8 @@ void Storage::take_from_cpu() {
       data_ = found->second;
       c.cached -= capacity_;
       c.freed.erase(found);
+    } else {
+      make_room(c, capacity_);
     }
   }
   if (!data_) data_ = fresh_block(capacity_);
@@ -121,13 +168,7 @@ void Storage::give_to_cpu() {
   }
   c.freed.emplace(capacity_, data_);
   c.cached += capacity_;
-  while (c.cached > 0 &&
-         c.use.live + c.cached > c.most_live + kFreedKept) {  // the largest go first
-    auto largest = std::prev(c.freed.end());
-    c.cached -= largest->first;
-    std::free(largest->second);
-    c.freed.erase(largest);
-  }
+  make_room(c, 0);
 }
 
 void Storage::take_from_device() {
@@ -214,7 +255,7 @@ void release_cached_memory(Device device) {
   if (device.type != DeviceType::cpu) return backend(device.type).trim(device.index);
   Cache& c = cache();
   std::lock_guard lock(c.mutex);
-  for (auto& [capacity, block] : c.freed) std::free(block);
+  for (auto& [capacity, block] : c.freed) free_block(block, capacity);
   c.freed.clear();
   c.cached = 0;
   c.most_live = c.use.live;

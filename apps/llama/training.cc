@@ -126,7 +126,7 @@ void LlamaTraining::open_model() {
     if (plans_for_others(options_)) return;
   }
   const Device at = spread ? Device{} : device_;  // from where each rank takes its part
-  require_memory_of_ranks(plan().memory_bytes, device_);
+  require_memory_of_ranks(plan().memory_bytes(), device_);
   if (scratch && spread) {
     model_ = make_llama_but_blocks(config_, options_.seed());
   } else if (scratch) {

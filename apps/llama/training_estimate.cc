@@ -44,7 +44,7 @@ TrainingPlan LlamaTraining::plan() const {
     plan.dropped = concat(plan.dropped_count, " of ", data_->rows().tokens(),
                           " tokens, at the ends of files, fill no row and are left out");
   if (!options_.has("train.epochs")) plan.passes_to_warn_of = kManyPasses;
-  plan.memory_bytes = c.bytes;
+  plan.live_bytes = c.bytes;
   plan.passing_bytes = c.pass_bytes;
   // What is trained and its two moments, in f32.
   plan.checkpoint_bytes = 12 * static_cast<uint64_t>(c.trained) + (uint64_t{1} << 20);
@@ -107,7 +107,7 @@ JsonObject LlamaTraining::step_estimate() const {
       .set("visible_fraction", visible_fraction(pattern_, context_))
       .set("tokens_a_step",
            std::llround(static_cast<double>(data_->rows_a_step()) * data_->mean_length()))
-      .set("memory_gib", c.bytes / 0x1p30)
+      .set("memory_gib", plan().memory_bytes() / 0x1p30)
       .set("tflop_a_step", c.operations / 1e12);
 }
 

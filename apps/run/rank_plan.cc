@@ -65,22 +65,14 @@ Owned most_owned(const std::vector<int64_t>& trained, int64_t ranks, DeviceType 
 // While bucket k is packed, b_k bytes as they are allocated, its gradients are there twice; on the
 // CPU the others' shares of it, (n - 1) / n, arrive beside it (tensor/exchange_collective.h). By
 // then the pass has given back about that part c_k of its bytes whose gradients are complete. So at
-// most this is added to what is live:
+// most this is added to what lives:
 //
-//   more = max over k of  b_k + arriving_k - passing c_k,  or 0
-//
-// On the CPU what is freed is kept for the next step, up to kFreedKept beyond the most that was
-// live (tensor/allocation.h). Blocks of gradients and of buckets have different sizes and do not
-// take each other's places, so that all buckets and the largest arrival are there beside all
-// gradients, but for what is given back:
-//
-//   min(sum of b_k + largest arriving_k, more + kFreedKept)
+//   max over k of  b_k + arriving_k - passing c_k,  or 0
 double bytes_of_sums(std::vector<int64_t> trained, int64_t ranks, DeviceType device,
                      double passing) {
   std::reverse(trained.begin(), trained.end());  // as gradients get complete
   const double all = std::accumulate(trained.begin(), trained.end(), 0.0);
-  const bool on_host = device == DeviceType::cpu;
-  double more = 0, complete = 0, buckets = 0, arriving = 0;
+  double more = 0, complete = 0;
   auto next = trained.begin();
   for (const size_t members : bucket_members(trained, RankSumOptions().bucket_bytes)) {
     int64_t bytes = 0;
@@ -88,31 +80,12 @@ double bytes_of_sums(std::vector<int64_t> trained, int64_t ranks, DeviceType dev
       bytes += SpreadUnit::padded(4 * *next);
       complete += static_cast<double>(*next);
     }
-    const auto packed = static_cast<double>(allocated_bytes(bytes, device));
-    const double others =
-        on_host ? static_cast<double>(allocated_bytes(bytes / ranks * (ranks - 1))) : 0;
-    more = std::max(more, packed + others - passing * complete / all);
-    buckets += packed;
-    arriving = std::max(arriving, others);
+    const int64_t others =
+        device == DeviceType::cpu ? allocated_bytes(bytes / ranks * (ranks - 1)) : 0;
+    more = std::max(more, static_cast<double>(allocated_bytes(bytes, device) + others) -
+                              passing * complete / all);
   }
-  return on_host ? std::min(buckets + arriving, more + kFreedKept) : more;
-}
-
-// What the allocator of the CPU keeps of freed blocks at the peak of a step whose weights are
-// spread. Gathered weights fit into each other's blocks; of those that gradients and their sums
-// leave it depends on sizes and order how many find no use: none at least; at most as many as there
-// are, up to kFreedKept, and as much as is taken last at the peak, for the allocator looks only
-// when it frees: what arrives of a sum, (n - 1) / n of a unit's gradients. The middle is off by
-// half of that at most.
-double kept_of_spread(const WeightSizes& weights, int64_t ranks) {
-  if (weights.device() != DeviceType::cpu) return 0;
-  int64_t all = 0, largest = 0;
-  for (const SpreadUnit& unit : weights.units()) {
-    all += unit.trained_bytes();
-    largest = std::max(largest, unit.trained_bytes());
-  }
-  const int64_t arriving = largest / ranks * (ranks - 1);
-  return static_cast<double>(std::min(kFreedKept, all) + arriving) / 2;
+  return more;
 }
 
 }  // namespace
@@ -148,11 +121,11 @@ void plan_over_ranks(const Options& options, const RankedTraining& training, Tra
                             .device = device};
     spread.check();
     plan.spread_bytes = static_cast<double>(spread.peak_bytes(training.states));
-    more = plan.spread_bytes + kept_of_spread(training.weights, ranks) - whole;
+    more = plan.spread_bytes - whole;
     plan.sent_bytes = static_cast<double>(spread.sent_bytes());
   }
   plan.sent_bytes += static_cast<double>(own) * training.exchanged_a_pass;
-  if (plan.memory_bytes > 0) plan.memory_bytes += more;
+  if (plan.live_bytes > 0) plan.live_bytes += more;
   plan.ranks = ranks;
   plan.shared = concat(
       "--shard ", shard, ", ", step.passes, step.passes == 1 ? " pass" : " passes", " a step, ",

@@ -8,6 +8,7 @@
 
 #include "apps/program/log.h"
 #include "autograd/ops.h"
+#include "tensor/allocation.h"
 
 namespace mullion {
 
@@ -48,6 +49,14 @@ double TrainingPlan::passes() const {
   return steps_per_epoch > 0 ? static_cast<double>(total_steps) / steps_per_epoch : 0;
 }
 
+// Of what the allocator of the CPU may keep beside what lives (tensor/allocation.h) the middle, so
+// that the error is a sixteenth at most; and the program with its libraries and threads.
+double TrainingPlan::memory_bytes() const {
+  constexpr double kProgram = 23 << 20;
+  if (live_bytes <= 0) return 0;
+  return live_bytes + static_cast<double>(kept_beyond(std::llround(live_bytes))) / 2 + kProgram;
+}
+
 double TrainingPlan::hours() const {
   return step_seconds * static_cast<double>(total_steps) / 3600;
 }
@@ -61,9 +70,9 @@ void TrainingPlan::tell() const {
   log_info("plan       ", plan, data, dropped.empty() ? "" : "; " + dropped);
   const auto checkpoint = static_cast<double>(checkpoint_bytes);
   log_info("space      ",
-           memory_bytes > 0 ? concat("about ", bytes_in_words(memory_bytes), " of memory",
-                                     ranks > 1 ? " on each rank; " : "; ")
-                            : "",
+           live_bytes > 0 ? concat("about ", bytes_in_words(memory_bytes()), " of memory",
+                                   ranks > 1 ? " on each rank; " : "; ")
+                          : "",
            "a checkpoint takes about ", bytes_in_words(checkpoint), ", and up to ", checkpoints + 1,
            " stay (", bytes_in_words(checkpoint * static_cast<double>(checkpoints + 1)), ")");
   if (ranks > 1)
@@ -84,7 +93,7 @@ void TrainingPlan::add_to(JsonObject& facts) const {
   facts.set("steps", total_steps);
   if (steps_per_epoch > 0) facts.set("passes", passes());
   facts.set("dropped", dropped_count);
-  if (memory_bytes > 0) facts.set("memory_gib", memory_bytes / 0x1p30);
+  if (live_bytes > 0) facts.set("memory_gib", memory_bytes() / 0x1p30);
   if (ranks > 1) {
     facts.set("ranks", ranks).set("sent_mib_a_step", sent_bytes / 0x1p20);
     if (spread_bytes > 0) facts.set("spread_gib", spread_bytes / 0x1p30);

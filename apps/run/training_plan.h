@@ -16,18 +16,19 @@ struct TrainingPlan {
   std::string dropped;            // what of the data nothing is learned from; "": all is used
   int64_t dropped_count = 0;      // tokens or images, of a pass
   double passes_to_warn_of = 0;   // from which on it is said that they are many; 0: never
-  double memory_bytes = 0;        // of a step, on each rank, estimated; 0: unknown
+  double live_bytes = 0;          // of tensors in a step, on each rank, estimated; 0: unknown
   double passing_bytes = 0;       //   of them what a pass takes at its peak and gives back
   int64_t ranks = 1;              // of several, in a step:
   std::string shared;             //   what each of them does
   double sent_bytes = 0;          //   by the one that sends the most
-  double spread_bytes = 0;        //   of memory_bytes what --shard full has spread; 0: nothing
+  double spread_bytes = 0;        //   of live_bytes what --shard full has spread; 0: nothing
   uint64_t checkpoint_bytes = 0;  // estimated; also for the free disk
   int64_t checkpoints = 0;        // that stay, beside the best one
   double step_seconds = 0;        // 0: not known yet
   std::string step_source;        // where they come from, e.g. "measured on 2 images"
 
-  double passes() const;  // over the data
+  double passes() const;        // over the data
+  double memory_bytes() const;  // that a process holds for live_bytes; 0: unknown
   double hours() const;
   // The plan in lines of the log, and what looks like a mistake as warnings.
   void tell() const;

@@ -143,13 +143,13 @@ TrainingPlan tic_plan(const Options& o, const TicConfig& config, const TicData& 
   plan.checkpoints = o.get<int64_t>("save.keep");
   if (p.bytes > 0) {
     plan.passing_bytes = p.bytes_of(batch);
-    plan.memory_bytes = ranked.weights.whole_bytes(ranked.states) + plan.passing_bytes;
+    plan.live_bytes = ranked.weights.whole_bytes(ranked.states) + plan.passing_bytes;
   }
   plan_over_ranks(o, ranked, plan);
   // What is spread has first been probed as a whole, with its gradients.
   if (p.bytes > 0 && spreads_weights(o))
-    plan.memory_bytes = std::max(plan.memory_bytes, ranked.weights.whole_bytes(0) +
-                                                        (p.probed > 0 ? p.bytes_of(p.probed) : 0));
+    plan.live_bytes = std::max(
+        plan.live_bytes, ranked.weights.whole_bytes(0) + (p.probed > 0 ? p.bytes_of(p.probed) : 0));
   return plan;
 }
 

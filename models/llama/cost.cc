@@ -57,10 +57,6 @@ double weight_bytes(const LlamaConfig& config, const LlamaStep& step) {
   return bytes + (step.lora ? trained(lora_elements(config, *step.lora)) : 0);
 }
 
-constexpr double kProgram = 40 << 20;  // with libraries, threads and a file's metadata
-// Freed blocks of a pass that fit nothing at the moment and are kept for the next one, up to what
-// the allocator keeps.
-constexpr double kFreedPart = 1.0 / 8, kFreedMost = kFreedKept;
 constexpr double kHeadRows = LanguageModel::kLossRows;
 
 // Of Recompute::mlp (models/llama/recompute.h).
@@ -115,8 +111,6 @@ LlamaCost llama_cost(const LlamaConfig& c, const LlamaStep& step) {
         pairs + (step.lora->train_embedding ? embed : 0) + (step.lora->train_norms ? norms : 0);
   }
   const double pass = pass_bytes(c, step);
-  const double bytes =
-      kProgram + weight_bytes(c, step) + pass + std::min(kFreedPart * pass, kFreedMost);
   const bool again = step.recompute == Recompute::block;
   const int64_t layers_again = step.recompute == Recompute::mlp ? layers_without_mlp(c) : 0;
   // Products: 2 a weight forward, 2 for the inputs' gradients, 2 for those of trained weights; 4
@@ -132,7 +126,8 @@ LlamaCost llama_cost(const LlamaConfig& c, const LlamaStep& step) {
        (again ? 2 * weights : 2 * gate_and_up)) *
           length +
       static_cast<double>(c.num_hidden_layers) * heads * attended * (again ? 20 : 16);
-  return {all + pairs, trained, bytes, per_row * static_cast<double>(step.rows), pass};
+  return {all + pairs, trained, weight_bytes(c, step) + pass,
+          per_row * static_cast<double>(step.rows), pass};
 }
 
 }  // namespace mullion

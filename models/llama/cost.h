@@ -21,7 +21,8 @@ struct LlamaStep {
 };
 struct LlamaCost {
   int64_t parameters, trained;
-  double bytes, operations;
+  double bytes;  // of tensors that live at once, at the most
+  double operations;
   double pass_bytes;  // of the bytes what a pass takes at its peak and gives back
 };
 LlamaCost llama_cost(const LlamaConfig& config, const LlamaStep& step);

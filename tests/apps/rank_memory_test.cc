@@ -65,6 +65,35 @@ TEST_F(RankMemory, SpreadWeightsTakeWhatIsSaid) {
   }
 }
 
+// Of a process, and of each of two ranks.
+TEST_F(RankMemory, AProcessHoldsWhatIsSaid) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "a sanitizer holds memory of its own";
+#endif
+  write_config("held", 4, 256, 8);
+  const std::string training =
+      train_ + "--model-config base/held.json --grad-accum-steps 2 --max-steps 3 --save-every 0 ";
+  // Runs it and keeps the last that its kernel said of its most resident pages.
+  const std::string held =
+      "sh -c '\"$0\" \"$@\" & while held=$(grep VmHWM /proc/$!/status); do echo $held >held$RANK; "
+      "sleep 0.05; done; wait $!' ";
+  const auto mib = [&](const std::string& file) {  // "VmHWM: 123 kB"
+    return std::stod(test::contents(at(file)).substr(6)) / 1024;
+  };
+  for (const std::string shard : {"none", "full --grad-checkpointing"}) {
+    const std::string flags = "--shard " + shard;
+    const auto plan = run(training + flags + " --dry-run --ranks 2 --json");
+    ASSERT_EQ(plan.code, 0) << plan.log;
+    const double said = 1024 * plan.json()["memory_gib"].get<double>();
+    started(2, held + training + flags + " --name " + shard.substr(0, 4));
+    for (const char* rank : {"held0", "held1"}) EXPECT_NEAR(mib(rank), said, 0.1 * said) << flags;
+  }
+  const auto plan = run(training + "--dry-run --json");
+  const double said = 1024 * plan.json()["memory_gib"].get<double>();
+  ASSERT_EQ(run(held + training + "--name alone").code, 0);
+  EXPECT_NEAR(mib("held"), said, 0.1 * said);
+}
+
 // Each rank would fit alone.
 TEST_F(RankMemory, RanksOfOneMachineAddUp) {
   struct sysinfo machine = {};
