@@ -11,8 +11,8 @@ namespace mullion {
 // than the most that ever lived and so many bytes: a training step then finds nearly every block of
 // the step before, and what a process holds follows from what lives in it.
 constexpr int64_t kept_beyond(int64_t most_live) {
-  constexpr int64_t kMost = 64 << 20;
-  return most_live / 8 < kMost ? most_live / 8 : kMost;
+  constexpr int64_t kLeast = 6 << 20, kMost = 64 << 20;  // the least for the steps of tiny models
+  return most_live / 8 < kLeast ? kLeast : most_live / 8 < kMost ? most_live / 8 : kMost;
 }
 
 constexpr int64_t kSmallBlock = 64 << 10;  // below it malloc's own cache is good enough
