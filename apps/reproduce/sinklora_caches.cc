@@ -81,14 +81,18 @@ std::string question_note(Scale scale) {
 void kv_accuracy(Plan& plan, const World& world) {
   const Setting s = sinklora_setting(world);
   const std::vector<std::pair<std::string, std::string>> metrics = {
-      {"acc", "accuracy by sum"},           {"acc_norm", "by sum over characters"},
-      {"acc_bytes", "by sum over bytes"},   {"acc_mutual_info", "by mutual information"},
-      {"acc_token", "by mean over tokens"}, {"stderr", "standard error of accuracy by sum"}};
+      {"acc", "accuracy by sum"},
+      {"acc_norm", "by sum over characters"},
+      {"acc_bytes", "by sum over bytes"},
+      {"acc_mutual_info", "by mutual information"},
+      {"acc_token", "by mean over tokens"},
+      {"stderr", "standard error of accuracy by sum"},
+      {"target_ll", "ln p of the right answer"}};
   for (const auto& [key, name] : metrics) {
     Metric& metric = plan.metrics[name];
     metric = {.lower_is_better = key == "stderr",
               .x_label = "budget, % of the prompt",
-              .reference = key == "stderr" ? "" : "Full",
+              .reference = key == "stderr" || key == "target_ll" ? "" : "Full",
               .log_x = false};
     for (const CacheArm& cache : arms()) {
       Row row =

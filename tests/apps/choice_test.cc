@@ -161,6 +161,17 @@ TEST_F(Choice, CachesOfAllKindsAndAnyBatch) {
   }
   EXPECT_EQ(one["results"][0]["kv_budget"], nullptr);
   EXPECT_EQ(one["results"][2]["kv_budget"], "50%");
+  std::istringstream lines;  // the samples of `full` come first
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(at("a")))
+    if (entry.path().filename().string().starts_with("samples_"))
+      lines.str(test::contents(entry.path()));
+  double sum = 0;
+  std::string line;
+  for (int i = 0; i < 7 && std::getline(lines, line); ++i) {
+    const auto sample = nlohmann::json::parse(line);
+    sum += sample["resps"][sample["target"].get<size_t>()][0].get<double>();
+  }
+  EXPECT_NEAR(one["results"][0]["target_ll"].get<double>(), sum / 7, 1e-9);
   // lm-eval's layout.
   const auto file = nlohmann::json::parse(test::contents(at(one["file"].get<std::string>())));
   EXPECT_EQ(file["results"]["openbookqa_h2o_6"]["acc,none"], one["results"][1]["acc"]);

@@ -139,6 +139,13 @@ Summary summarize(const std::string& task, const KvCacheOptions& cache,
       s.lm_eval.set(metric + "_stderr,none", "N/A");
     s.line += concat(metric == "acc" ? "" : ", ", metric, " ", mean.value);
   }
+  // What a cache costs shows here long before an answer changes.
+  std::vector<double> right;
+  for (const nlohmann::json& sample : samples)
+    right.push_back(
+        sample.at("filtered_resps").at(sample.at("target").get<size_t>()).get<double>());
+  s.ours.set("target_ll", mean_of(right).value);
+  s.line += concat(", ln p of the right answer ", mean_of(right).value);
   return s;
 }
 
