@@ -8,8 +8,10 @@ eval_llama choice.
 
 MODEL_FOLDER is the model in Hugging Face's form (tools/smollm2_to_hf.py), SAMPLES.jsonl what
 `eval_llama choice --output` wrote for the same rows under a full cache. acc and acc_norm must be
-equal on every sample, and each log-likelihood within 3e-5 a token (torch's log_softmax in f32 is
-up to 9e-6 a token too high). Needs lm-eval 0.4, torch, transformers.
+equal on every sample, and each log-likelihood within 5e-5 a token: over 64 choices of OpenBookQA a
+forward in f32 was up to 0.8e-5 (ours) and 1.1e-5 (torch's) from one in float64, and torch's
+log_softmax in f32 is up to 0.9e-5 too high; over all 2,000 the extremes are further out. Needs
+lm-eval 0.4, torch, transformers.
 """
 
 import argparse
@@ -117,7 +119,7 @@ def compare(theirs, samples):
            if m in theirs[0]})
     print(f"{len(ours)} samples, {'DIFFERENT' if bad else 'equal'}; largest difference {worst:.2g} "
           "a token")
-    sys.exit(bad or worst > 3e-5)
+    sys.exit(bad or worst > 5e-5)
 
 
 main()
