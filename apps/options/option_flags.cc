@@ -276,10 +276,10 @@ ParsedOptions parse_options(const OptionTable& declared,
   } catch (const CLI::ParseError& error) {
     throw Error(error.what(), Fault::usage, table->program() + " --help");
   }
-  if (controls.help) return {std::nullopt, table->help_text(), "--help"};
-  if (controls.version) return {std::nullopt, "mullion " MULLION_VERSION "\n", "--version"};
-  if (controls.list_presets) return {std::nullopt, presets_text(*table), "--list-presets"};
-  if (controls.completion) return {std::nullopt, completion_text(*table), "--completion-bash"};
+  if (controls.help) return {std::nullopt, table->help_text()};
+  if (controls.version) return {std::nullopt, "mullion " MULLION_VERSION "\n"};
+  if (controls.list_presets) return {std::nullopt, presets_text(*table)};
+  if (controls.completion) return {std::nullopt, completion_text(*table)};
   refuse_extras(*table, app.remaining());
 
   const std::vector<std::pair<std::string, OptionValue>> values = values_of(*table, flags);
@@ -312,14 +312,14 @@ ParsedOptions parse_options(const OptionTable& declared,
                                        below.has(spec.key) ? toml_text(then) : "unset"));
   }
   options.notes.insert(options.notes.begin(), messages.begin(), messages.end());
-  if (controls.print_config) return {std::nullopt, options.to_toml(), "--print-config"};
+  if (controls.print_config) return {std::nullopt, options.to_toml()};
   options.json = controls.json;
   options.dry_run = controls.dry_run;
   check_required(options, *table);
   check_used(options, *table);
   options.verbosity = controls.verbose - controls.quiet;
   options.arguments = arguments;
-  return {std::move(options), "", ""};
+  return {std::move(options), ""};
 }
 
 }  // namespace mullion

@@ -213,9 +213,8 @@ class Options {
 };
 
 struct ParsedOptions {
-  std::optional<Options> options;  // empty: the call asked for text
+  std::optional<Options> options;  // empty: the call asked for text, e.g. --help
   std::string answer;              // that text, for stdout
-  std::string asked_for;           // by which flag, e.g. "--help"
 };
 
 // `arguments` without the program's name. Throws Error(usage) with a hint that names the nearest

@@ -46,13 +46,6 @@ std::string erased(size_t width) {
   if (width > 0) text.append(1, '\r').append(width, ' ').append(1, '\r');
   return text;
 }
-
-// The first rank has said its own at once.
-void say_kept(const std::string& name) {
-  log().keeps = false;
-  for (const std::string& text : std::exchange(log().warnings, {}))
-    if (!log().rank.empty()) put(STDERR_FILENO, name + kWarning + text + "\n");
-}
 }  // namespace
 
 void set_log_level(int level) { log().level = level; }
@@ -61,12 +54,6 @@ void set_log_rank(const std::string& name) {
   const std::lock_guard lock(log().mutex);
   log().rank = name;
   log().keeps = true;
-}
-
-void clear_log_rank() {
-  const std::lock_guard lock(log().mutex);
-  say_kept("");
-  log().rank.clear();
 }
 
 bool has_warnings() {
@@ -81,7 +68,9 @@ std::vector<std::string> take_warnings() {
 
 void release_warnings() {
   const std::lock_guard lock(log().mutex);
-  say_kept(log().rank + ": ");
+  log().keeps = false;
+  for (const std::string& text : std::exchange(log().warnings, {}))
+    if (!log().rank.empty()) put(STDERR_FILENO, log().rank + ": " + kWarning + text + "\n");
 }
 
 void log_to_file(const std::filesystem::path& file) {

@@ -17,7 +17,6 @@
 #include "apps/program/log.h"
 #include "apps/program/rank_lines.h"
 #include "apps/program/signals.h"
-#include "apps/run/rank_start.h"
 #include "apps/run/ranks.h"
 #include "tensor/check.h"
 #include "tensor/parallel.h"
@@ -72,26 +71,22 @@ void print_result(const Options& options, const std::string& line) {
 }
 
 namespace {
+bool muted = false;  // another rank than the first gives no result
 bool knows_ranks = false;
 
-// What a process says as its end: where it is a rank that has not met the others, for all of them.
-void say_last(const std::string& why, const std::function<void()>& say) {
-  knows_ranks ? tell_waiting_ranks(why, say) : say();
-}
-
+// Then the other ranks hear of it.
 int report(const std::string& what, const std::string& hint, Fault fault, bool json) {
   const int code = static_cast<int>(fault);
-  say_last(what, [&] {
-    release_warnings();
-    log_line(LogLevel::quiet, "error: " + what);
-    if (!hint.empty()) log_line(LogLevel::quiet, "  try: " + hint);
-    if (!json || launched_rank() > 0) return;  // results are the first rank's
+  log_line(LogLevel::quiet, "error: " + what);
+  if (!hint.empty()) log_line(LogLevel::quiet, "  try: " + hint);
+  if (json && !muted) {
     try {
       print(JsonObject().set("error", what).set("exit_code", code).text() + "\n");
     } catch (const Error&) {
       // stdout is gone; the message is on stderr and the exit code tells the rest.
     }
-  });
+  }
+  if (knows_ranks) tell_waiting_ranks(what);
   abandon_ranks(what);
   return code;
 }
@@ -118,36 +113,33 @@ bool wants_json(const std::vector<std::string>& arguments) {
 }
 
 int run_options(const Options& options, const ProgramBody& body) {
-  if (knows_ranks) name_rank(options.get<std::string>("run.launcher"));
   set_log_level(options.verbosity);
   for (const std::string& note : options.notes) log_info(note);
   set_num_threads(options.threads());
-  bool has_work = true;
-  if (!knows_ranks)
-    refuse_ranks(options.program());
-  else if (options.dry_run)
-    has_work = plan_for_ranks(options);
-  else
-    join_ranks(options);
-  if (!has_work) {
-    leave_ranks([] {});
-    return 0;
+  try {
+    bool has_work = true;
+    if (!knows_ranks)
+      refuse_ranks(options.program());
+    else if (options.dry_run)
+      has_work = plan_for_ranks(options);
+    else
+      join_ranks(options);
+    if (!has_work) {
+      leave_ranks([] {});
+      return 0;
+    }
+    if (!options.device().starts_with("auto")) device_of(options);  // said before any work
+    const Outcome outcome = body(options);
+    leave_ranks([&] {
+      if (options.json && is_first_rank()) print(outcome.result.text() + "\n");
+    });
+    return outcome.exit_code;
+  } catch (const std::exception&) {
+    muted = !is_first_rank();
+    release_warnings();
+    throw;
   }
-  if (!options.device().starts_with("auto")) device_of(options);  // said before any work
-  const Outcome outcome = body(options);
-  leave_ranks([&] {
-    if (options.json && is_first_rank()) print(outcome.result.text() + "\n");
-  });
-  return outcome.exit_code;
 }
-
-// --help and the like.
-int give(const ParsedOptions& parsed) {
-  say_last("was asked for " + parsed.asked_for, [&] { print(parsed.answer); });
-  return 0;
-}
-
-bool has_rank_options(const OptionTable& table) { return table.find("run.launcher") != nullptr; }
 
 std::string verb_of(const OptionTable& table) {
   return table.program().substr(table.program().find(' ') + 1);
@@ -168,30 +160,35 @@ std::string verbs_text(const std::string& about, const std::vector<Verb>& verbs)
 
 int run_command(const std::vector<std::string>& arguments, const OptionTable& table,
                 const ProgramBody& body) {
-  knows_ranks = has_rank_options(table);
-  name_rank(launcher_in(arguments));
+  knows_ranks = table.find("run.launcher") != nullptr;
   return guarded(wants_json(arguments), [&] {
     const ParsedOptions parsed = parse_options(table, arguments);
-    return parsed.options ? run_options(*parsed.options, body) : give(parsed);
+    if (parsed.options) return run_options(*parsed.options, body);
+    print(parsed.answer);
+    return 0;
   });
 }
 
 int run_command(const std::vector<std::string>& arguments, const std::string& about,
                 const std::vector<Verb>& verbs) {
-  const std::string first = arguments.empty() ? "" : arguments[0];
-  std::vector<std::string> names;
-  knows_ranks = false;
-  for (const Verb& verb : verbs) {
-    names.push_back(verb_of(verb.table));
-    if (first == names.back())
-      return run_command({arguments.begin() + 1, arguments.end()}, verb.table, verb.body);
-    knows_ranks = knows_ranks || has_rank_options(verb.table);
+  if (!arguments.empty()) {
+    for (const Verb& verb : verbs) {
+      if (arguments[0] == verb_of(verb.table)) {
+        return run_command({arguments.begin() + 1, arguments.end()}, verb.table, verb.body);
+      }
+    }
   }
-  name_rank(launcher_in(arguments));
   return guarded(wants_json(arguments), [&] {
-    if (first == "--help" || first == "-h")
-      return give({std::nullopt, verbs_text(about, verbs), first});
-    if (first == "--version") return give(parse_options(verbs[0].table, {first}));
+    const std::string first = arguments.empty() ? "" : arguments[0];
+    if (first == "--help" || first == "-h") {
+      print(verbs_text(about, verbs));
+      return 0;
+    }
+    if (first == "--version") {
+      return run_command(arguments, verbs[0].table, verbs[0].body);
+    }
+    std::vector<std::string> names;
+    for (const Verb& verb : verbs) names.push_back(verb_of(verb.table));
     throw Error((first.empty() ? "which job? one of " : first + ": not one of ") + joined(names),
                 Fault::usage, did_you_mean(first, names, "--help"));
   });

@@ -9,8 +9,6 @@ namespace mullion {
 // but those of their errors, with the name before them; files get all. Warnings are kept, for the
 // first rank to say those that it has not said itself (apps/run/ranks.h).
 void set_log_rank(const std::string& name);
-// No rank after all: its lines are written again, and the warnings kept until now.
-void clear_log_rank();
 bool has_warnings();
 std::vector<std::string> take_warnings();  // without "warning: "
 // Nobody will ask for them: says those kept, and later ones at once.

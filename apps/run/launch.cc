@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cstdlib>
 #include <fstream>
 
 #include "tensor/check.h"
@@ -155,11 +154,6 @@ bool is_inner(const Launch& inner, Kind kind, Kind outer, const Environment& var
 }
 
 }  // namespace
-
-std::string own_variable(const char* name) {
-  const char* value = std::getenv(name);
-  return value ? value : "";
-}
 
 std::string host_name() {
   char name[256] = "";

@@ -30,7 +30,6 @@ struct Launch {
 
 // `variable` gives the value of one, "" where it is unset.
 using Environment = std::function<std::string(const char*)>;
-std::string own_variable(const char* name);  // of this process
 
 // `launcher`: auto, none, env, slurm or mpi. Nothing: this process is alone. `note` is set where
 // that needs a word. Error(usage) names variables that are missing, contradict each other or are no

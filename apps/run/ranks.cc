@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <map>
 #include <sstream>
 
@@ -12,7 +13,6 @@
 #include "apps/run/launch.h"
 #include "apps/run/rank_collectives.h"
 #include "apps/run/rank_devices.h"
-#include "apps/run/rank_start.h"
 #include "tensor/check.h"
 #include "tensor/cpu/mpi_collective.h"
 #include "tensor/cpu/socket_transport.h"
@@ -26,12 +26,18 @@ struct Here {
   std::shared_ptr<Communicator> group;  // null: alone
   bool plans = false;                   // a dry run, in which the group is not asked
   int64_t planned = 0;                  // ranks of --ranks
+  bool came = false;                    // to where ranks meet, or left it alone
 };
 Here& here() {
   static Here* the_ranks = new Here;  // after an error connections last as long as the process
   return *the_ranks;
 }
 std::shared_ptr<Communicator>& group() { return here().group; }
+
+std::string variable(const char* name) {
+  const char* value = std::getenv(name);
+  return value ? value : "";
+}
 
 // The threads of this rank: its part of its machine's cores.
 int threads_here(const std::string& machine) {
@@ -82,7 +88,7 @@ NamedTexts shared_options(const Options& options) {
   for (const OptionSpec& spec : options.table().specs()) {
     const bool of_the_run = spec.key.starts_with("run.");
     if (spec.key == "run.seed" || spec.key == "run.amp" ||
-        (!spec.is_path && spec.key != "data.workers" && !of_the_run))
+        (!spec.is_path && spec.key != "data.file" && spec.key != "data.workers" && !of_the_run))
       fields.emplace_back(spec.key, toml_text(options.value(spec.key)));
   }
   return fields;
@@ -94,6 +100,12 @@ void refuse_recorded_steps(const Options& options) {
       !options.table().find("run.cuda_graph") || options.get<std::string>("run.cuda_graph") != "on",
       "--cuda-graph on: steps of several ranks are not recorded, for gradients are added up "
       "over them between backward and update");
+}
+
+// Of the errors of this process before the ranks know each other.
+void name_lines(const Launch& launch) {
+  if (launch.rank > 0)
+    set_log_rank(concat("rank ", launch.rank, " of ", launch.size, " (node ", host_name(), ")"));
 }
 
 std::unique_ptr<Transport> connect(const Options& options, const Launch& launch) {
@@ -116,16 +128,16 @@ std::unique_ptr<Transport> connect(const Options& options, const Launch& launch)
 // All ranks, each with its device and its part of the cores, and the same options; `devices` of
 // all.
 void meet(const Options& options, const Launch& launch, std::vector<RankDevice>& devices) {
-  rank_comes();
+  name_lines(launch);
+  here().came = true;
   std::unique_ptr<Transport> transport = connect(options, launch);
   const std::string node = transport->node(launch.rank);
   group() = make_communicator(std::move(transport));
-  if (launch.by_mpi) gather_texts(*group(), "");  // beside those that do not (rank_start.cc)
   set_log_rank(is_first_rank() ? "" : group()->name(rank()));
   const RankDevice mine = choose_rank_device(options, node, launch.local_rank);
   devices = gather_rank_devices(options, *group(), mine);
   const int threads = threads_here(mine.machine);
-  if (options.threads() == 0 && own_variable("OMP_NUM_THREADS").empty()) set_num_threads(threads);
+  if (options.threads() == 0 && variable("OMP_NUM_THREADS").empty()) set_num_threads(threads);
   const auto banners =
       gather_texts(*group(), concat("rank ", launch.rank, " of ", launch.size, " from ",
                                     launch.source, ", node ", node, ", device ", mine.name, ", ",
@@ -140,7 +152,7 @@ void meet(const Options& options, const Launch& launch, std::vector<RankDevice>&
 }  // namespace
 
 bool plan_for_ranks(const Options& options) {
-  const auto launch = find_launch(options.get<std::string>("run.launcher"), own_variable, nullptr);
+  const auto launch = find_launch(options.get<std::string>("run.launcher"), variable, nullptr);
   const auto asked = options.table().find("run.ranks") ? options.get<int64_t>("run.ranks") : 0;
   CHECK_AS(Fault::usage, !launch || asked == 0 || asked == launch->size, "--ranks ", asked, ": ",
            launch->source, " is of ", launch->size, " ranks");
@@ -152,7 +164,7 @@ bool plan_for_ranks(const Options& options) {
     here().plans = true;
     return launch->rank == 0;
   }
-  rank_comes();
+  here().came = true;
   if (has_ranks()) refuse_recorded_steps(options);
   if (asked > 0) plan_collectives(options, nullptr, {});
   return true;
@@ -161,10 +173,10 @@ bool plan_for_ranks(const Options& options) {
 void join_ranks(const Options& options) {
   std::string note;
   const auto launcher = options.get<std::string>("run.launcher");
-  const auto launch = find_launch(launcher, own_variable, &note);
+  const auto launch = find_launch(launcher, variable, &note);
   if (!note.empty()) log_info(note);
   if (!launch) {
-    rank_comes();
+    here().came = true;
     for (const char* key :
          {"run.peer_timeout", "run.rendezvous_timeout", "run.share_device", "run.collectives"})
       if (!options.is_default(key)) options.tell_idle(key, "in a process that is alone");
@@ -175,8 +187,40 @@ void join_ranks(const Options& options) {
   group() = rank_collectives(options, group(), devices);
 }
 
+void tell_waiting_ranks(const std::string& why) {
+  constexpr double kPatience = 5;  // seconds, of others that start as this one did
+  if (here().came) return;
+  here().came = true;
+  try {
+    const auto launch = find_launch("auto", variable, nullptr);
+    if (!launch || launch->by_mpi) return;  // mpirun itself ends the others
+    connect_sockets({.rank = launch->rank,
+                     .size = launch->size,
+                     .address = launch->address,
+                     .key = launch->key,
+                     .rendezvous_seconds = kPatience,
+                     .peer_seconds = kPatience,
+                     .why_not = why});
+  } catch (const Error&) {  // nobody waits, or it is the launcher's variables that are wrong
+  }
+}
+
+void refuse_ranks(const std::string& program) {
+  std::optional<Launch> launch;
+  try {
+    launch = find_launch("auto", variable, nullptr);
+  } catch (const Error& error) {
+    log_warning(error.what(), "; ", program, " knows no ranks and does the whole work");
+    return;
+  }
+  if (!launch) return;
+  // At every rank: a launcher ends rank 0 as well when another one is refused.
+  throw Error(concat(program, ": is rank ", launch->rank, " of ", launch->size, " by ",
+                     launch->source, ", but knows no ranks: each would do the whole work"),
+              Fault::usage, concat("start it without the launcher, or without ", launch->source));
+}
+
 void leave_ranks(const std::function<void()>& last_words) {
-  here().plans = false;  // the plan is made
   tell_warnings_of_ranks();
   if (group()) group()->barrier();
   last_words();

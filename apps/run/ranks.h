@@ -24,6 +24,12 @@ void join_ranks(const Options& options);
 // null. False: this is another, which has nothing to do but to end with it. Error(usage) as
 // join_ranks().
 bool plan_for_ranks(const Options& options);
+// The way out of an error before either of them, for a program that knows ranks: where a launcher
+// without MPI has started this process, those who wait for it hear why it does not come.
+void tell_waiting_ranks(const std::string& why);
+// For a program without ranks: Error(usage) in another process than the first of a launcher, which
+// would do the same work once more.
+void refuse_ranks(const std::string& program);
 // The end of all ranks when each has come here; the first one says its last words when all have,
 // and nobody is gone before, for a launcher may then end the others.
 void leave_ranks(const std::function<void()>& last_words);

@@ -9,7 +9,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <optional>
 #include <span>
 #include <string>
 #include <thread>
@@ -119,13 +118,10 @@ class MpiTransport : public Transport {
         if (r != rank_)
           MPI_Isend(reason_.data(), static_cast<int>(reason_.size()), MPI_BYTE, r, kEnds,
                     MPI_COMM_WORLD, &requests[static_cast<size_t>(r)]);
-      // Those who hear of it end as well, and say so when they have told their user: mpirun ends
-      // them when this one is gone.
-      const auto end = Clock::now() + std::chrono::seconds(1);
-      int sent = 0, ended = told_ ? size_ - 1 : 0;
-      while ((!sent || ended < size_ - 1) && Clock::now() < end) {
-        MPI_Testall(size_, requests.data(), &sent, MPI_STATUSES_IGNORE);
-        if (take_end()) ++ended;
+      const auto end = Clock::now() + std::chrono::milliseconds(500);
+      int done = 0;
+      while (!done && Clock::now() < end) {
+        MPI_Testall(size_, requests.data(), &done, MPI_STATUSES_IGNORE);
         std::this_thread::sleep_for(std::chrono::milliseconds(5));
       }
       // Of whose end this is heard first: mpirun makes its exit code its own, and ends the others.
@@ -193,25 +189,20 @@ class MpiTransport : public Transport {
     }
   }
 
-  // What a rank has said that ends; nothing: none has.
-  static std::optional<std::string> take_end() {
+  // Throws where a rank has said that it ends.
+  void hear_ends() {
     int flag = 0;
     MPI_Status status;
     check(MPI_Iprobe(MPI_ANY_SOURCE, kEnds, MPI_COMM_WORLD, &flag, &status), "MPI_Iprobe");
-    if (!flag) return std::nullopt;
-    int count = 0;
-    MPI_Get_count(&status, MPI_BYTE, &count);
-    std::string text(static_cast<size_t>(count), '\0');
-    MPI_Recv(text.data(), count, MPI_BYTE, status.MPI_SOURCE, kEnds, MPI_COMM_WORLD,
-             MPI_STATUS_IGNORE);
-    return text;
-  }
-
-  void hear_ends() {
-    const std::optional<std::string> why = take_end();
-    if (!why) return;
-    told_ = true;
-    fail(Fault::peer_lost, *why);
+    if (flag) {
+      int count = 0;
+      MPI_Get_count(&status, MPI_BYTE, &count);
+      std::string text(static_cast<size_t>(count), '\0');
+      MPI_Recv(text.data(), count, MPI_BYTE, status.MPI_SOURCE, kEnds, MPI_COMM_WORLD,
+               MPI_STATUS_IGNORE);
+      told_ = true;
+      fail(Fault::peer_lost, text);
+    }
   }
 
   void check_deadline(std::span<const int64_t> peers) const {

@@ -53,7 +53,7 @@ class Meeting {
       receive_all();
     else
       come();
-    return {std::move(sockets_), std::move(nodes_), std::move(first_why_not_)};
+    return {std::move(sockets_), std::move(nodes_)};
   }
 
  private:
@@ -106,13 +106,10 @@ class Meeting {
       answer = e.what();
       await_more(listener, missing - 1);
     }
-    const std::string& why = group_.why_not;
-    if (!why.empty())
-      answer = concat("rank 0 of ", group_.size, " (node ", nodes_[0], ") ended: ", line_of(why));
-    for (size_t r = 0; r < sockets_.size(); ++r) {
-      const bool cannot = addresses_[r].starts_with(kCannot);
-      if (sockets_[r]) write_text(sockets_[r], cannot ? why : answer, socket_deadline(5));
-    }
+    if (!group_.why_not.empty())
+      answer = concat("rank 0 of ", group_.size, " (node ", nodes_[0], ") ended: ", reason());
+    for (const Socket& socket : sockets_)
+      if (socket) write_text(socket, answer, socket_deadline(5));
     if (error) throw *error;
   }
 
@@ -130,8 +127,9 @@ class Meeting {
     }
   }
 
-  static std::string line_of(const std::string& text) {
-    std::string line = text.substr(0, 4096);
+  // In one line.
+  std::string reason() const {
+    std::string line = group_.why_not.substr(0, 4096);
     std::replace(line.begin(), line.end(), '\n', ' ');
     return line;
   }
@@ -154,8 +152,7 @@ class Meeting {
       throw Error(concat("rendez-vous: rank 0: ", error.what()), error.fault());
     }
     if (!group_.why_not.empty()) {
-      if (write_text(first, greeting(kCannot + line_of(group_.why_not)), end_))
-        first_why_not_ = read_text(first, end_).value_or("");
+      write_text(first, greeting(kCannot + reason()), end_);
       return;
     }
     Socket listener;
@@ -195,7 +192,6 @@ class Meeting {
   const SocketTime end_;
   std::vector<Socket> sockets_;  // by rank; the own one has none
   std::vector<std::string> nodes_, addresses_;
-  std::string first_why_not_;
 };
 
 }  // namespace

@@ -11,7 +11,6 @@ namespace mullion {
 struct MetRanks {
   std::vector<Socket> sockets;  // by rank; the own one has none
   std::vector<std::string> nodes;
-  std::string first_why_not;  // of rank 0, as told to another that cannot be one
 };
 // Throws as connect_sockets().
 MetRanks meet(const SocketGroup& group);

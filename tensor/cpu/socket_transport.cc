@@ -304,9 +304,9 @@ class SocketTransport : public Transport {
 }  // namespace
 
 std::unique_ptr<Transport> connect_sockets(const SocketGroup& group) {
-  return std::make_unique<SocketTransport>(group, meet(group));
+  MetRanks met = meet(group);
+  if (!group.why_not.empty()) return nullptr;
+  return std::make_unique<SocketTransport>(group, std::move(met));
 }
-
-std::string tell_why_not(const SocketGroup& group) { return meet(group).first_why_not; }
 
 }  // namespace mullion

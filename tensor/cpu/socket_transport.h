@@ -24,10 +24,8 @@ struct SocketGroup {
 };
 
 // Error(peer_lost) that names the ranks that did not come, or gives the reason of one that cannot
-// be one; Error(usage) where two say they are one rank, or the number of ranks differs.
+// be one; Error(usage) where two say they are one rank, or the number of ranks differs. With
+// `why_not`: null, when those who came within the time have heard it.
 std::unique_ptr<Transport> connect_sockets(const SocketGroup& group);
-// With `why_not`: returns when those who came within the time have heard it. The reason of the
-// first rank, where that cannot be one either; "": it can.
-std::string tell_why_not(const SocketGroup& group);
 
 }  // namespace mullion
