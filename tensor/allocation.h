@@ -1,6 +1,7 @@
 // How the allocator (storage.cc) takes memory of a device, in figures that estimates of a
 // training's memory count with as well.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 
 #include "tensor/storage.h"
@@ -12,7 +13,7 @@ namespace mullion {
 // the step before, and what a process holds follows from what lives in it.
 constexpr int64_t kept_beyond(int64_t most_live) {
   constexpr int64_t kLeast = 6 << 20, kMost = 64 << 20;  // the least for the steps of tiny models
-  return most_live / 8 < kLeast ? kLeast : most_live / 8 < kMost ? most_live / 8 : kMost;
+  return std::clamp(most_live / 8, kLeast, kMost);
 }
 
 constexpr int64_t kSmallBlock = 64 << 10;  // below it malloc's own cache is good enough

@@ -163,7 +163,7 @@ void Storage::give_to_cpu() {
   std::lock_guard lock(c.mutex);
   c.use.live -= capacity_;
   if (capacity_ < kSmallBlock) {
-    std::free(data_);
+    free_block(data_, capacity_);
     return;
   }
   c.freed.emplace(capacity_, data_);

@@ -116,9 +116,8 @@ void compare_within_seeds(Plan& plan, const std::vector<Row>& arms,
   }
   plan.notes.emplace_back(
       "Arms of one seed see the same rows of text in the same order: \"nats a token ahead\" is "
-      "taken "
-      "between them, and its interval is that of the mean over seeds. Fewer than three seeds show "
-      "nothing.");
+      "taken between them, and its interval is that of the mean over seeds. Fewer than three seeds "
+      "show nothing.");
 }
 
 void ablation(Plan& plan, const World& world, const std::vector<std::pair<Arm, double>>& arms,

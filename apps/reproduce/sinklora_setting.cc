@@ -6,6 +6,7 @@
 #include "apps/program/json_object.h"
 #include "apps/report/chart.h"
 #include "apps/reproduce/sinklora.h"
+#include "apps/run/training_plan.h"
 #include "models/llama/cost.h"
 #include "tensor/attention_pattern.h"
 #include "tensor/check.h"
@@ -165,7 +166,8 @@ void add_mini_base(Plan& plan, const Setting& s) {
                               .pass_tokens = rows * context,
                               .rows = rows,
                               .row_tokens = static_cast<double>(context)});
-    job.cost = {cost.operations / 1e12 * static_cast<double>(n), cost.bytes / 0x1p30};
+    job.cost = {cost.operations / 1e12 * static_cast<double>(n),
+                process_bytes(cost.bytes) / 0x1p30};
     job.arm = name;
     plan.add(job);
   };
@@ -291,7 +293,8 @@ std::string extend(Plan& plan, const Setting& s, const Arm& arm, int64_t context
                  .pass_tokens = rows * context,
                  .rows = rows * passes,
                  .row_tokens = static_cast<double>(context)});
-  job.cost = {cost.operations / 1e12 * static_cast<double>(s.steps), cost.bytes / 0x1p30};
+  job.cost = {cost.operations / 1e12 * static_cast<double>(s.steps),
+              process_bytes(cost.bytes) / 0x1p30};
   return plan.add(job);
 }
 

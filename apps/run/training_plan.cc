@@ -51,11 +51,12 @@ double TrainingPlan::passes() const {
 
 // Of what the allocator of the CPU may keep beside what lives (tensor/allocation.h) the middle, so
 // that the error is a sixteenth at most; and the program with its libraries and threads.
-double TrainingPlan::memory_bytes() const {
+double process_bytes(double live_bytes) {
   constexpr double kProgram = 23 << 20;
-  if (live_bytes <= 0) return 0;
   return live_bytes + static_cast<double>(kept_beyond(std::llround(live_bytes))) / 2 + kProgram;
 }
+
+double TrainingPlan::memory_bytes() const { return live_bytes > 0 ? process_bytes(live_bytes) : 0; }
 
 double TrainingPlan::hours() const {
   return step_seconds * static_cast<double>(total_steps) / 3600;

@@ -9,6 +9,9 @@
 
 namespace mullion {
 
+// What a process holds whose tensors take so many bytes at once, on the CPU.
+double process_bytes(double live_bytes);
+
 struct TrainingPlan {
   int64_t total_steps = 0;
   double steps_per_epoch = 0;     // an epoch is a pass over the data; 0: no epochs

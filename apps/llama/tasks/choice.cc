@@ -144,8 +144,9 @@ Summary summarize(const std::string& task, const KvCacheOptions& cache,
   for (const nlohmann::json& sample : samples)
     right.push_back(
         sample.at("filtered_resps").at(sample.at("target").get<size_t>()).get<double>());
-  s.ours.set("target_ll", mean_of(right).value);
-  s.line += concat(", ln p of the right answer ", mean_of(right).value);
+  const double target_ll = mean_of(right).value;
+  s.ours.set("target_ll", target_ll);
+  s.line += concat(", ln p of the right answer ", target_ll);
   return s;
 }
 
