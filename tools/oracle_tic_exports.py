@@ -8,8 +8,12 @@
       the exports of a trained model on real images against what tool_tic predict says; each image
       is resized and cropped by Pillow first, as the last pass of resizing is rounded to whole
       levels there and not here
+  oracle_tic_exports.py validate --bin build/bin --checkpoint RUN FOLDER
+      all images of class folders: what eval_tic and tool_tic predict say, against the PyTorch
+      export behind timm's dataset and loader as its validate.py sets them up
 
-Needs torch, safetensors, Pillow, onnx and onnxruntime; with timm the file also registers there.
+Needs torch, safetensors, Pillow, onnx and onnxruntime, for validate timm, where the file also
+registers its models.
 """
 
 import argparse
@@ -158,6 +162,53 @@ def check_images(args):
                   f"log-probability {worst[0]:.1e} (torch) {worst[1]:.1e} (onnxruntime)")
 
 
+def check_validate(args):
+    import timm.data
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        by_torch, _ = exported(args, args.checkpoint, folder)
+        pretrained = json.loads((folder / "torch" / "config.json").read_text())["pretrained_cfg"]
+        config = timm.data.resolve_data_config(pretrained_cfg=pretrained)
+        dataset = timm.data.create_dataset("", root=args.folder)
+        loader = timm.data.create_loader(
+            dataset,
+            input_size=config["input_size"],
+            batch_size=args.batch_size,
+            use_prefetcher=False,
+            interpolation=config["interpolation"],
+            mean=config["mean"],
+            std=config["std"],
+            crop_pct=config["crop_pct"],
+            crop_mode=config["crop_mode"],
+            num_workers=0,
+        )
+        logits, labels = [], []
+        for x, y in loader:
+            logits.append(by_torch(x))
+            labels.append(y.numpy())
+        logits, labels = np.concatenate(logits), np.concatenate(labels)
+    files = dataset.filenames(absolute=True)
+    predictions = logits.argmax(1)
+    said = run(args, "eval_tic", "--data-dir", args.folder, "--checkpoint", args.checkpoint,
+               "--json")
+    top1 = json.loads(said.strip().splitlines()[-1])["top1"]
+    differ, worst = [], 0.0
+    for start in range(0, len(files), 1000):
+        part = files[start : start + 1000]
+        said = run(args, "tool_tic", "predict", "--checkpoint", args.checkpoint,
+                   "--probabilities", "--json", *part)
+        for i, row in enumerate(json.loads(said.strip().splitlines()[-1])["images"], start):
+            right = torch.tensor(logits[i]).log_softmax(0).numpy()
+            found = np.log(np.array(row["probabilities"]))
+            worst = max(worst, float(np.abs(found - right).max()))
+            if found.argmax() != predictions[i]:
+                differ.append(files[i])
+    print(f"{len(files)} images of {config['input_size']}: top-1 {100 * (predictions == labels).mean():.2f} % by "
+          f"timm's loader and the export, {top1:.2f} % by eval_tic; {len(differ)} predictions of "
+          f"tool_tic differ, log-probabilities by up to {worst:.1e}", *differ[:10])
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -170,7 +221,12 @@ def main():
     images.add_argument("--sizes", type=lambda s: [int(n) for n in s.split(",")], required=True)
     images.add_argument("images", nargs="+")
     images.set_defaults(check=check_images)
-    for verb in (variants, images):
+    validate = verbs.add_parser("validate", help="class folders, by timm's loader")
+    validate.add_argument("--checkpoint", required=True)
+    validate.add_argument("--batch-size", type=int, default=256)
+    validate.add_argument("folder")
+    validate.set_defaults(check=check_validate)
+    for verb in (variants, images, validate):
         verb.add_argument("--bin", default="build/bin")
     args = parser.parse_args()
     args.check(args)

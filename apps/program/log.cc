@@ -18,7 +18,8 @@ const std::string kWarning = "warning: ";  // log_warning's
 struct Log {
   std::mutex mutex;
   int level = 0;
-  std::string rank;  // "" of the first
+  std::string speaker;  // before each line, while ranks have not met
+  std::string rank;     // "" of the first
   bool keeps = false;
   std::vector<std::string> warnings;  // kept for the first rank
   int file = -1;
@@ -50,8 +51,14 @@ std::string erased(size_t width) {
 
 void set_log_level(int level) { log().level = level; }
 
+void set_log_speaker(const std::string& name) {
+  const std::lock_guard lock(log().mutex);
+  log().speaker = name.empty() ? "" : name + ": ";
+}
+
 void set_log_rank(const std::string& name) {
   const std::lock_guard lock(log().mutex);
+  log().speaker.clear();
   log().rank = name;
   log().keeps = true;
 }
@@ -93,7 +100,7 @@ void log_line(LogLevel level, const std::string& text) {
       put(STDERR_FILENO, log().rank + ": " + text + "\n");
     return;
   }
-  put(STDERR_FILENO, erased(log().status_width) + text + "\n");
+  put(STDERR_FILENO, erased(log().status_width) + log().speaker + text + "\n");
   log().status_width = 0;
 }
 

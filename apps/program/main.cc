@@ -77,8 +77,7 @@ bool knows_ranks = false;
 // Then the other ranks hear of it.
 int report(const std::string& what, const std::string& hint, Fault fault, bool json) {
   const int code = static_cast<int>(fault);
-  log_line(LogLevel::quiet, "error: " + what);
-  if (!hint.empty()) log_line(LogLevel::quiet, "  try: " + hint);
+  log_line(LogLevel::quiet, "error: " + what + (hint.empty() ? "" : "\n  try: " + hint));
   if (json && !muted) {
     try {
       print(JsonObject().set("error", what).set("exit_code", code).text() + "\n");
@@ -112,8 +111,20 @@ bool wants_json(const std::vector<std::string>& arguments) {
   return std::find(arguments.begin(), arguments.end(), "--json") != arguments.end();
 }
 
+// As parse_options() will read it; it may find errors before it gets there.
+std::string launcher_in(const std::vector<std::string>& arguments) {
+  const std::string flag = "--launcher";
+  std::string launcher = "auto";
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    if (arguments[i] == flag && i + 1 < arguments.size()) launcher = arguments[i + 1];
+    if (arguments[i].starts_with(flag + "=")) launcher = arguments[i].substr(flag.size() + 1);
+  }
+  return launcher;
+}
+
 int run_options(const Options& options, const ProgramBody& body) {
   set_log_level(options.verbosity);
+  if (knows_ranks) expect_ranks(options.get<std::string>("run.launcher"));
   for (const std::string& note : options.notes) log_info(note);
   set_num_threads(options.threads());
   try {
@@ -161,6 +172,7 @@ std::string verbs_text(const std::string& about, const std::vector<Verb>& verbs)
 int run_command(const std::vector<std::string>& arguments, const OptionTable& table,
                 const ProgramBody& body) {
   knows_ranks = table.find("run.launcher") != nullptr;
+  if (knows_ranks) expect_ranks(launcher_in(arguments));
   return guarded(wants_json(arguments), [&] {
     const ParsedOptions parsed = parse_options(table, arguments);
     if (parsed.options) return run_options(*parsed.options, body);

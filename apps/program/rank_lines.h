@@ -5,6 +5,9 @@
 
 namespace mullion {
 
+// Until set_log_rank(): put before each line, since ranks that have not met say the same things.
+// "": nothing is.
+void set_log_speaker(const std::string& name);
 // This process is a rank. All but the first, whose name is "", write no lines (apps/program/log.h)
 // but those of their errors, with the name before them; files get all. Warnings are kept, for the
 // first rank to say those that it has not said itself (apps/run/ranks.h).

@@ -27,6 +27,7 @@ struct Here {
   bool plans = false;                   // a dry run, in which the group is not asked
   int64_t planned = 0;                  // ranks of --ranks
   bool came = false;                    // to where ranks meet, or left it alone
+  std::string launcher = "auto";        // expect_ranks()
 };
 Here& here() {
   static Here* the_ranks = new Here;  // after an error connections last as long as the process
@@ -102,12 +103,6 @@ void refuse_recorded_steps(const Options& options) {
       "over them between backward and update");
 }
 
-// Of the errors of this process before the ranks know each other.
-void name_lines(const Launch& launch) {
-  if (launch.rank > 0)
-    set_log_rank(concat("rank ", launch.rank, " of ", launch.size, " (node ", host_name(), ")"));
-}
-
 std::unique_ptr<Transport> connect(const Options& options, const Launch& launch) {
   const auto patience = options.get<double>("run.peer_timeout");
   if (!launch.by_mpi)
@@ -128,7 +123,6 @@ std::unique_ptr<Transport> connect(const Options& options, const Launch& launch)
 // All ranks, each with its device and its part of the cores, and the same options; `devices` of
 // all.
 void meet(const Options& options, const Launch& launch, std::vector<RankDevice>& devices) {
-  name_lines(launch);
   here().came = true;
   std::unique_ptr<Transport> transport = connect(options, launch);
   const std::string node = transport->node(launch.rank);
@@ -151,8 +145,19 @@ void meet(const Options& options, const Launch& launch, std::vector<RankDevice>&
 }
 }  // namespace
 
+void expect_ranks(const std::string& launcher) {
+  here().launcher = launcher;
+  std::string name;
+  try {
+    if (const auto launch = find_launch(launcher, variable, nullptr))
+      name = concat("rank ", launch->rank, " of ", launch->size, " (node ", host_name(), ")");
+  } catch (const Error&) {  // said when the ranks are to meet
+  }
+  set_log_speaker(name);
+}
+
 bool plan_for_ranks(const Options& options) {
-  const auto launch = find_launch(options.get<std::string>("run.launcher"), variable, nullptr);
+  const auto launch = find_launch(here().launcher, variable, nullptr);
   const auto asked = options.table().find("run.ranks") ? options.get<int64_t>("run.ranks") : 0;
   CHECK_AS(Fault::usage, !launch || asked == 0 || asked == launch->size, "--ranks ", asked, ": ",
            launch->source, " is of ", launch->size, " ranks");
@@ -172,8 +177,7 @@ bool plan_for_ranks(const Options& options) {
 
 void join_ranks(const Options& options) {
   std::string note;
-  const auto launcher = options.get<std::string>("run.launcher");
-  const auto launch = find_launch(launcher, variable, &note);
+  const auto launch = find_launch(here().launcher, variable, &note);
   if (!note.empty()) log_info(note);
   if (!launch) {
     here().came = true;
@@ -192,7 +196,7 @@ void tell_waiting_ranks(const std::string& why) {
   if (here().came) return;
   here().came = true;
   try {
-    const auto launch = find_launch("auto", variable, nullptr);
+    const auto launch = find_launch(here().launcher, variable, nullptr);
     if (!launch || launch->by_mpi) return;  // mpirun itself ends the others
     connect_sockets({.rank = launch->rank,
                      .size = launch->size,

@@ -16,8 +16,12 @@ namespace mullion {
 // joins its ranks before its body runs (run_program).
 void add_rank_options(OptionTable& table);
 
-// For run_program: joins the others where there are any, says who is there, and gives each process
-// its part of the cores. From now on only rank 0 writes lines and results.
+// Before the options are read, with the launcher that the arguments name, and after, with theirs:
+// until the ranks meet, each says everything itself, with its name by the launcher's variables
+// before it.
+void expect_ranks(const std::string& launcher);
+// For run_program, after expect_ranks(): joins the others where there are any, says who is there,
+// and gives each process its part of the cores. From now on only rank 0 writes lines and results.
 void join_ranks(const Options& options);
 // For a dry run: rank_count() is the number that the launcher, or --ranks, would give. Ranks of a
 // launcher meet, and refuse what they would in the run, but the first one plans alone: ranks() is

@@ -12,6 +12,7 @@ namespace mullion {
 namespace {
 
 constexpr int64_t kAlign = 16;                       // elements: 64 bytes
+constexpr int64_t kFirst = int64_t{256} << 10;       // elements of the first bucket
 constexpr int64_t kLeastBytes = int64_t{256} << 10;  // of a bucket, below which latency counts
 
 int64_t padded(int64_t n) { return (n + kAlign - 1) / kAlign * kAlign; }
@@ -19,14 +20,15 @@ int64_t padded(int64_t n) { return (n + kAlign - 1) / kAlign * kAlign; }
 }  // namespace
 
 std::vector<size_t> bucket_members(const std::vector<int64_t>& elements, int64_t bucket_bytes) {
-  int64_t to_come = 0, reached = 0, limit = 0;
+  int64_t to_come = 0, before = 0, reached = 0, limit = 0;
   for (const int64_t n : elements) to_come += padded(n);
   std::vector<size_t> members;
   for (const int64_t n : elements) {
     if (members.empty() || 4 * reached >= limit) {
       members.push_back(0);
-      reached = 0;
-      limit = std::min(bucket_bytes, std::max(kLeastBytes, 4 * to_come / 2));
+      before += std::exchange(reached, 0);
+      limit = std::max(kLeastBytes, 4 * std::min(std::max(kFirst, before), to_come / 2));
+      limit = std::min(limit, bucket_bytes);
     }
     ++members.back();
     reached += padded(n);

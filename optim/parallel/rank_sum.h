@@ -18,8 +18,9 @@
 namespace mullion {
 
 struct RankSumOptions {
-  // Of gradients that travel together. Toward the end of a pass buckets get smaller, half of what
-  // is still to come, so that little is left to travel when it is over.
+  // Of gradients that travel together, at most. The first bucket is small and those after it have
+  // as much as all before, so that travelling begins early; toward the end of a pass each has half
+  // of what is still to come, so that little is left to travel when it is over.
   int64_t bucket_bytes = int64_t{8} << 20;
   int64_t ranks_a_pass = 1;  // of StepRanks
   bool overlap = true;       // false: buckets are sent when all passes are over

@@ -37,8 +37,20 @@ TEST_F(RankEnds, ARankThatCannotStartSaysSoToThoseWhoWait) {
     for (size_t r = 0; r < 3; ++r) {
       EXPECT_EQ(ranks.codes[r], r == wrong ? 2 : 7) << ranks.logs[r];
       has(ranks.logs[r], "--no-such-flag");
-      if (r != wrong) has(ranks.logs[r], "rank " + R + " of 3 (node ");
+      has(ranks.logs[r], "rank " + R + " of 3 (node ");
     }
+    EXPECT_TRUE(ranks.logs[wrong].starts_with("rank " + R)) << ranks.logs[wrong];
+    has(ranks.logs[wrong], "\n  try: ");
+  }
+}
+
+// The variables of a launcher that is not asked for say nothing of this process.
+TEST_F(RankEnds, AProcessThatIsAloneBesideALauncherHasNoName) {
+  for (const std::string none : {"--launcher none", "--launcher=none"}) {
+    const auto alone = run("RANK=1 WORLD_SIZE=2 MASTER_PORT=23456 timeout 4 eval_llama ppl " +
+                           none + " --no-such-flag");
+    EXPECT_EQ(alone.code, 2) << alone.log;  // nor is anybody told
+    EXPECT_TRUE(alone.log.starts_with("error: ")) << alone.log;
   }
 }
 

@@ -100,6 +100,18 @@ TEST(RankSum, OverlapChangesNoBit) {
       });
 }
 
+// The link has work early, and little is left for it at the end.
+TEST(RankSum, BucketsAreSmallAtBothEnds) {
+  const std::vector<size_t> members =
+      bucket_members(std::vector<int64_t>(64, int64_t{1} << 17), int64_t{8} << 20);  // 0.5 MiB each
+  EXPECT_EQ(members, (std::vector<size_t>{2, 2, 4, 8, 16, 16, 8, 4, 2, 1, 1}));
+  for (size_t n = 1; n < 40; ++n) {
+    size_t all = 0;
+    for (const size_t m : bucket_members(std::vector<int64_t>(n, 1000), 64)) all += m;
+    EXPECT_EQ(all, n);
+  }
+}
+
 TEST(RankSum, IsTheSumOfAllPasses) {
   run_ranks(3, [](Communicator& ranks) {
     Net net, alone;
