@@ -115,12 +115,14 @@ bool wants_json(const std::vector<std::string>& arguments) {
 std::string launcher_in(const std::vector<std::string>& arguments) {
   const std::string flag = "--launcher";
   std::string launcher = "auto";
-  for (size_t i = 0; i < arguments.size(); ++i) {
+  for (size_t i = 0; i < arguments.size() && arguments[i] != "--"; ++i) {
     if (arguments[i] == flag && i + 1 < arguments.size()) launcher = arguments[i + 1];
     if (arguments[i].starts_with(flag + "=")) launcher = arguments[i].substr(flag.size() + 1);
   }
   return launcher;
 }
+
+bool has_ranks_options(const OptionTable& table) { return table.find("run.launcher") != nullptr; }
 
 int run_options(const Options& options, const ProgramBody& body) {
   set_log_level(options.verbosity);
@@ -171,7 +173,7 @@ std::string verbs_text(const std::string& about, const std::vector<Verb>& verbs)
 
 int run_command(const std::vector<std::string>& arguments, const OptionTable& table,
                 const ProgramBody& body) {
-  knows_ranks = table.find("run.launcher") != nullptr;
+  knows_ranks = has_ranks_options(table);
   if (knows_ranks) expect_ranks(launcher_in(arguments));
   return guarded(wants_json(arguments), [&] {
     const ParsedOptions parsed = parse_options(table, arguments);
@@ -190,6 +192,9 @@ int run_command(const std::vector<std::string>& arguments, const std::string& ab
       }
     }
   }
+  knows_ranks = std::any_of(verbs.begin(), verbs.end(),
+                            [](const Verb& verb) { return has_ranks_options(verb.table); });
+  if (knows_ranks) expect_ranks(launcher_in(arguments));
   return guarded(wants_json(arguments), [&] {
     const std::string first = arguments.empty() ? "" : arguments[0];
     if (first == "--help" || first == "-h") {

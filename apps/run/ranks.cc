@@ -145,15 +145,26 @@ void meet(const Options& options, const Launch& launch, std::vector<RankDevice>&
 }
 }  // namespace
 
+namespace {
+// Which rank this is on the way to the others; nothing where it is none, or where nobody can tell.
+std::optional<Launch> expected_launch() {
+  // Where another launcher is named than that of the variables, it is this rank that is wrong.
+  for (const std::string& launcher : {here().launcher, std::string("auto")}) {
+    try {
+      return find_launch(launcher, variable, nullptr);
+    } catch (const Error&) {  // said when the ranks are to meet
+    }
+  }
+  return std::nullopt;
+}
+}  // namespace
+
 void expect_ranks(const std::string& launcher) {
   here().launcher = launcher;
-  std::string name;
-  try {
-    if (const auto launch = find_launch(launcher, variable, nullptr))
-      name = concat("rank ", launch->rank, " of ", launch->size, " (node ", host_name(), ")");
-  } catch (const Error&) {  // said when the ranks are to meet
-  }
-  set_log_speaker(name);
+  const auto launch = expected_launch();
+  set_log_speaker(
+      launch ? concat("rank ", launch->rank, " of ", launch->size, " (node ", host_name(), ")")
+             : "");
 }
 
 bool plan_for_ranks(const Options& options) {
@@ -196,7 +207,7 @@ void tell_waiting_ranks(const std::string& why) {
   if (here().came) return;
   here().came = true;
   try {
-    const auto launch = find_launch(here().launcher, variable, nullptr);
+    const auto launch = expected_launch();
     if (!launch || launch->by_mpi) return;  // mpirun itself ends the others
     connect_sockets({.rank = launch->rank,
                      .size = launch->size,
@@ -205,7 +216,7 @@ void tell_waiting_ranks(const std::string& why) {
                      .rendezvous_seconds = kPatience,
                      .peer_seconds = kPatience,
                      .why_not = why});
-  } catch (const Error&) {  // nobody waits, or it is the launcher's variables that are wrong
+  } catch (const Error&) {  // nobody waits
   }
 }
 

@@ -18,7 +18,7 @@ void add_rank_options(OptionTable& table);
 
 // Before the options are read, with the launcher that the arguments name, and after, with theirs:
 // until the ranks meet, each says everything itself, with its name by the launcher's variables
-// before it.
+// before it. With "none" it is alone, which an error in the arguments knows of these alone.
 void expect_ranks(const std::string& launcher);
 // For run_program, after expect_ranks(): joins the others where there are any, says who is there,
 // and gives each process its part of the cores. From now on only rank 0 writes lines and results.

@@ -44,6 +44,20 @@ TEST_F(RankEnds, ARankThatCannotStartSaysSoToThoseWhoWait) {
   }
 }
 
+TEST_F(RankEnds, AWrongLauncherOrJobIsToldAsWell) {
+  for (const std::string wrong : {"--launcher srun", "--launcher mpi", "-- --launcher none"}) {
+    const Ranks ranks = start(2, train_, "", "$([ $R = 1 ] && echo " + wrong + ")");
+    EXPECT_EQ(ranks.codes, (std::vector<int>{7, 2})) << ranks.logs[0] << ranks.logs[1];
+    has(ranks.logs[0], "rank 1 of 2 (node ");
+    EXPECT_TRUE(ranks.logs[1].starts_with("rank 1 of 2 (node ")) << ranks.logs[1];
+  }
+  const Ranks ranks =
+      start(2, "eval_llama ", "",
+            "$([ $R = 1 ] && echo pp || echo ppl -m base --data val.bin --ctx-size 64 --json)");
+  EXPECT_EQ(ranks.codes, (std::vector<int>{7, 2})) << ranks.logs[0] << ranks.logs[1];
+  has(ranks.logs[0], "pp: not one of ");
+}
+
 // The variables of a launcher that is not asked for say nothing of this process.
 TEST_F(RankEnds, AProcessThatIsAloneBesideALauncherHasNoName) {
   for (const std::string none : {"--launcher none", "--launcher=none"}) {
