@@ -17,32 +17,47 @@ namespace {
 constexpr char kHead[] = "head.";
 }
 
-bool InitialCheckpoint::keeps_head(const std::vector<std::string>& classes) const {
-  return classes == description.classes;
+std::vector<int64_t> InitialCheckpoint::rows_of_head(
+    const std::vector<std::string>& classes) const {
+  const std::vector<std::string>& before = description.classes;
+  if (!std::is_permutation(before.begin(), before.end(), classes.begin(), classes.end())) return {};
+  std::vector<int64_t> rows;
+  for (const std::string& name : classes)
+    rows.push_back(std::find(before.begin(), before.end(), name) - before.begin());
+  return rows;
 }
 
 void InitialCheckpoint::load(Tic& model, const std::vector<std::string>& classes) const {
   const auto source = open_safetensors(folder / "model.safetensors");
   std::vector<NamedParameter> taken = named_parameters(model);
-  if (!keeps_head(classes))  // read and dropped, so that a file is checked as a whole
-    for (NamedParameter& p : taken)
-      if (p.name.starts_with(kHead)) {
-        const std::vector<int64_t>& shape = source->at(p.name).shape;
-        p.value = Tensor::empty(Shape(std::span(shape)));
-      }
+  const std::vector<int64_t> rows = rows_of_head(classes);
+  std::vector<std::pair<Tensor, Tensor>> heads;  // as it is read, and the model's
+  for (NamedParameter& p : taken) {
+    if (!p.name.starts_with(kHead)) continue;
+    const Tensor own = p.value;
+    // Others are read and dropped, so that a file is checked as a whole.
+    p.value =
+        Tensor::empty(rows.empty() ? Shape(std::span(source->at(p.name).shape)) : own.shape());
+    if (!rows.empty()) heads.emplace_back(p.value, own);
+  }
   load_tensors(*source, taken);
+  for (const auto& [read, own] : heads)
+    for (int64_t to = 0; to < own.shape()[0]; ++to) {
+      const int64_t from = rows[static_cast<size_t>(to)];
+      raw::copy_into(raw::slice(read, 0, from, from + 1), raw::slice(own, 0, to, to + 1));
+    }
 }
 
 void InitialCheckpoint::tell(const TicDescription& now) const {
   const std::vector<std::string>& before = description.classes;
   log_info("starts from the weights of ", folder.string(), " (", description.config.name(), ", ",
            before.size(), " classes); the optimizer starts anew");
-  if (!keeps_head(now.classes)) {
-    const bool same =
-        std::is_permutation(before.begin(), before.end(), now.classes.begin(), now.classes.end());
+  if (now.classes != before) {
+    const bool same = !rows_of_head(now.classes).empty();
     log_info("its ", before.size(), " classes, ", listing(before), ", are ",
              same ? "in another order than " : "not those of ", "the data, ", now.classes.size(),
-             ": ", listing(now.classes), "; the head is new, with random weights");
+             ": ", listing(now.classes), "; the head is ",
+             same ? "put into their order" : "new, with random weights");
   }
   for (const std::string& difference : differences(description, now))
     log_warning("--initial-checkpoint ", folder.string(), ": trained otherwise: ", difference);

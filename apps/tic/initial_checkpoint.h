@@ -14,10 +14,10 @@ struct InitialCheckpoint {
   std::filesystem::path folder;
   TicDescription description;
 
-  // Whether a model of `classes` goes on with its head: the same classes in the same order.
-  bool keeps_head(const std::vector<std::string>& classes) const;
-  // Its weights into a model; the head only where it is kept. Error(bad_file) names a tensor of
-  // another size, and both sizes.
+  // Which of its classes each of `classes` is; empty: they are others, and the head is not taken.
+  std::vector<int64_t> rows_of_head(const std::vector<std::string>& classes) const;
+  // Its weights into a model of `classes`. Error(bad_file) names a tensor of another size, and both
+  // sizes.
   void load(Tic& model, const std::vector<std::string>& classes) const;
   // Says what is taken, what is new, and what differs from how it was trained.
   void tell(const TicDescription& now) const;

@@ -58,8 +58,10 @@ TicData open_tic_data(const Options& o) {
   const auto val = open_images(root, val_split, folder_options(o, &d.classes));
   d.class_names = class_names(o, root, d.classes);
   if (d.class_names.empty())
-    if (const auto start = initial_checkpoint(o); start && start->keeps_head(d.classes))
-      d.class_names = start->description.class_names;
+    if (const auto start = initial_checkpoint(o);
+        start && start->description.class_names.size() > 0)
+      for (const int64_t row : start->rows_of_head(d.classes))
+        d.class_names.push_back(start->description.class_names[static_cast<size_t>(row)]);
   d.train_folder = train;
   d.val_folder = val;
   const Interpolation interpolation = interpolation_of(o.get<std::string>("data.interpolation"));

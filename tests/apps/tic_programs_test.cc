@@ -2,6 +2,7 @@
 // goes on to the same bits.
 #include <cmath>
 #include <cstddef>
+#include <fstream>
 
 #include "apps/tic/model_folder.h"
 #include "models/tic/model.h"
@@ -301,6 +302,35 @@ TEST_F(TicPrograms, FineTuningWithOtherClassesKeepsTheTrunk) {
   EXPECT_EQ(run("train_tic -c runs/b/config.toml --name c").code, 0);
   refused(tune + "--model tic-t --name d", 2, {"--model tic-t", "tic-n"});
   refused(tune + "--patch-size 4 --name d", 3, {"runs/a/best/model.safetensors", "stem"});
+}
+
+// Written by somebody who lists the classes otherwise: each keeps its row, so the same weights name
+// the same classes.
+TEST_F(TicPrograms, FineTuningKeepsTheHeadWhereTheOrderOfClassesIsAnother) {
+  ASSERT_EQ(run(train_ + "--max-steps 4 --name a").code, 0);
+  const fs::path config = at("runs/a/last/config.json"),
+                 weights = at("runs/a/last/model.safetensors");
+  nlohmann::json description = nlohmann::json::parse(contents(config));
+  nlohmann::json& names = description["label_names"];
+  std::rotate(names.begin(), names.begin() + 3, names.end());
+  fs::copy(at("runs/a/last"), at("turned"), fs::copy_options::recursive);
+  std::ofstream(at("turned/config.json")) << description.dump();
+  const Answer tuned =
+      run("train_tic --data-dir tree --initial-checkpoint turned -b 4 --img-size 32 --output runs "
+          "--threads 1 --warmup-epochs 0 --max-steps 1 --lr 0 --warmup-lr 0 --min-lr 0 --name b");
+  ASSERT_EQ(tuned.code, 0) << tuned.log;
+  EXPECT_NE(tuned.log.find("another order"), std::string::npos) << tuned.log;
+  EXPECT_NE(tuned.log.find("the head is put into their order"), std::string::npos) << tuned.log;
+  const auto before = open_safetensors(weights),
+             after = open_safetensors(at("runs/b/last/model.safetensors"));
+  for (const char* name : {"head.weight", "head.bias"}) {
+    const size_t bytes = static_cast<size_t>(before->at(name).bytes), row = bytes / 10;
+    std::vector<std::byte> was(bytes), is(bytes);
+    before->read_raw(name, was);
+    after->read_raw(name, is);
+    std::rotate(was.begin(), was.end() - static_cast<std::ptrdiff_t>(3 * row), was.end());
+    EXPECT_TRUE(was == is) << name;
+  }
 }
 
 TEST(TicParameters, AreThoseOfTheModel) {
