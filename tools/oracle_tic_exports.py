@@ -182,6 +182,7 @@ def check_validate(args):
             crop_pct=config["crop_pct"],
             crop_mode=config["crop_mode"],
             num_workers=0,
+            persistent_workers=False,
         )
         logits, labels = [], []
         for x, y in loader:
