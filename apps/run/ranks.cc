@@ -143,9 +143,7 @@ void meet(const Options& options, const Launch& launch, std::vector<RankDevice>&
   require_same_on_all_ranks(shared_options(options));
   if (has_ranks()) refuse_recorded_steps(options);
 }
-}  // namespace
 
-namespace {
 // Which rank this is on the way to the others; nothing where it is none, or where nobody can tell.
 std::optional<Launch> expected_launch() {
   // Where another launcher is named than that of the variables, it is this rank that is wrong.

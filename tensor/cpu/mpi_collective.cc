@@ -32,9 +32,9 @@ std::unique_ptr<Transport> connect_mpi(double) {
 
 namespace {
 using Clock = std::chrono::steady_clock;
-constexpr int kData = 1, kEnds = 2, kAlive = 3;          // tags
-constexpr int64_t kLargestPiece = 1 << 30;               // bytes; MPI counts in int
-constexpr auto kSpins = std::chrono::microseconds(200);  // of looks, before others may compute
+constexpr int kData = 1, kEnds = 2, kAlive = 3;            // tags
+constexpr int64_t kLargestPiece = 1 << 30;                 // bytes; MPI counts in int
+constexpr auto kLooking = std::chrono::microseconds(200);  // before others may compute
 
 class MpiTransport : public Transport {
  public:
@@ -187,7 +187,7 @@ class MpiTransport : public Transport {
         heard_[static_cast<size_t>(piece.peer)] = Clock::now();
       }
       // By the clock: on a busy machine MPI gives the core away in each look.
-      if (left > 0 && Clock::now() - begin > kSpins) pause(done);
+      if (left > 0 && Clock::now() - begin > kLooking) pause(done);
     }
   }
 
