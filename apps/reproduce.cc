@@ -43,11 +43,17 @@ OptionTable make_table() {
            "all")
       .at_least(0)
       .not_with("reproduce.smoke");
+  table
+      .add("reproduce.epochs", "--epochs", 0,
+           "passes over the images of each training of tic/, said in the heading; 0: the scale's "
+           "own")
+      .at_least(0)
+      .not_with("reproduce.smoke");
   table.add("reproduce.smoke", "--smoke", false,
             "two steps of each training, a sample of each evaluation: whether all of it runs");
-  for (const char* key :
-       {"reproduce.ids", "reproduce.scale", "reproduce.seeds", "reproduce.models", "reproduce.data",
-        "reproduce.output", "reproduce.only", "reproduce.limit", "reproduce.smoke"})
+  for (const char* key : {"reproduce.ids", "reproduce.scale", "reproduce.seeds", "reproduce.models",
+                          "reproduce.data", "reproduce.output", "reproduce.only", "reproduce.limit",
+                          "reproduce.epochs", "reproduce.smoke"})
     table.at(key).not_with("reproduce.list");
   table.add_common();
   for (const char* key : {"run.seed", "run.threads", "run.device"})
@@ -67,6 +73,9 @@ World world_of(const Options& options) {
   world.smoke = options.get<bool>("reproduce.smoke");
   world.seeds = options.get<size_t>("reproduce.seeds");
   world.limit = options.get<int64_t>("reproduce.limit");
+  world.epochs = options.get<int64_t>("reproduce.epochs");
+  CHECK_AS(Fault::usage, world.scale != Scale::mini || world.epochs == 0,
+           "--epochs: the scenes of --scale mini are fresh at every step");
   for (const auto& [key, flag] :
        {std::pair{"reproduce.models", "--models"}, {"reproduce.data", "--data"}})
     CHECK_AS(Fault::usage, world.scale != Scale::mini || !options.has(key), flag,
@@ -282,8 +291,10 @@ Outcome run(const Options& options) {
   const World world = world_of(options);
   const auto chosen = chosen_experiments(options.get<std::vector<std::string>>("reproduce.ids"));
   for (const Experiment* e : chosen)
-    CHECK_AS(Fault::usage, world.limit == 0 || e->id.starts_with("sinklora/"), "--limit: ", e->id,
-             " asks no questions");
+    for (const auto& [flag, value, group] :
+         {std::tuple{"--limit", world.limit, "sinklora/"}, {"--epochs", world.epochs, "tic/"}})
+      CHECK_AS(Fault::usage, value == 0 || e->id.starts_with(group), flag, ": of ", group,
+               " alone, not of ", e->id);
   const bool has_language = std::any_of(chosen.begin(), chosen.end(), [](const Experiment* e) {
     return e->id.starts_with("sinklora/");
   });
@@ -294,6 +305,7 @@ Outcome run(const Options& options) {
   std::string scale = options.get<std::string>("reproduce.scale") + (world.smoke ? "-smoke" : "");
   const fs::path arms = output / "arms" / scale;
   scale = limited_name(world, scale);
+  if (world.epochs > 0) scale += concat("-", world.epochs, "-epochs");
   if (options.dry_run) return dry_run(options, chosen, world, arms, arms_asked);
   catch_stop_signals();
   std::optional<Runner> runner;  // of the first experiment that can be run
@@ -330,9 +342,11 @@ Outcome run(const Options& options) {
     for (const Measured& m : measured)
       if (complete && !m.ours)
         log_warning(e->id, ": ", m.row.arm, ", ", m.row.metric, ": there is no figure");
-    write_page({*e, plan, scale, heading,
-                world.scale == Scale::paper && !world.smoke && world.limit == 0, complete},
-               measured, jobs, *runner, folder);
+    write_page(
+        {*e, plan, scale, heading,
+         world.scale == Scale::paper && !world.smoke && world.limit == 0 && world.epochs == 0,
+         complete},
+        measured, jobs, *runner, folder);
     print_result(options, concat(e->id, ": ", (folder / "report.html").string(),
                                  complete ? "" : " (not complete)"));
     done.push_back(JsonObject()

@@ -100,6 +100,7 @@ struct World {
   bool smoke = false;  // every training two steps, every evaluation a sample or two
   size_t seeds = 1;
   int64_t limit = 0;                   // questions of each evaluation that has such; 0: all
+  int64_t epochs = 0;                  // of each training on folders of images; 0: the scale's
   std::filesystem::path models, data;  // "" where not given
 };
 

@@ -19,6 +19,7 @@ struct TicTask {
   TicConfig config = tic_preset("tic-n");  // the model with all that it has; arms change it
   int64_t side = 32;
   double images = 0;                         // that a training goes through
+  double epoch_images = 0;                   // of a pass over a folder; 0: scenes without end
   double judged = 0;                         // of an evaluation
   int64_t batch = 64;                        // images in memory at a time
   std::vector<std::string> training = {};    // flags of every training, the model's among them

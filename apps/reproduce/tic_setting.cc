@@ -29,18 +29,26 @@ TicTask cue_task(bool smoke) {
 }
 
 TicTask folder_task(const World& world, const std::string& name, const std::string& folder,
-                    const std::string& preset, const TicConfig& config, int64_t side, double images,
-                    double judged, int64_t batch) {
+                    const std::string& preset, const TicConfig& config, int64_t side,
+                    int64_t epochs, double epoch_images, double judged, int64_t batch) {
   TicTask task{.name = name,
                .data = (world.data / folder).string(),
                .config = config,
                .side = side,
-               .images = images,
+               .images = static_cast<double>(epochs) * epoch_images,
+               .epoch_images = epoch_images,
                .judged = judged,
                .batch = batch,
                .training = {"--preset", preset, "--workers", "2"}};
   if (world.smoke) append(task.training, {"--max-steps", "2", "--warmup-epochs", "0"});
   return task;
+}
+
+// So many passes over a folder's images instead of the preset's; the runs' names say so.
+void train_for(TicTask& task, int64_t epochs, const World& world) {
+  task.name += concat("-", epochs, "ep");
+  task.images = static_cast<double>(epochs) * task.epoch_images;
+  if (!world.smoke) append(task.training, {"--epochs", std::to_string(epochs)});
 }
 
 TicSetting mini(const World& world) {
@@ -68,13 +76,11 @@ TicSetting small(const World& world) {
   TicConfig coarse = nano;
   coarse.patch = 4;
   const TicTask cifar =
-      folder_task(world, "cifar10", "cifar10", "cifar10-tic-n", nano, 32, 20 * 5e4, 1e4, 128);
+      folder_task(world, "cifar10", "cifar10", "cifar10-tic-n", nano, 32, 20, 5e4, 1e4, 128);
   s.tasks = {cifar, folder_task(world, "imagenette", "imagenette2-160", "imagenette-tic-n", coarse,
-                                128, 30 * 9469, 3925, 64)};
+                                128, 30, 9469, 3925, 64)};
   s.ablation = cifar;
-  s.ablation.name = "cifar10-12ep";
-  s.ablation.images = 12 * 5e4;
-  if (!world.smoke) append(s.ablation.training, {"--epochs", "12"});
+  if (world.epochs == 0) train_for(s.ablation, 12, world);
   s.sizes = {"24", "32", "40", "48", "64", "96", "32x48", "48x32"};
   s.measured = tic_preset("tic-t");
   s.train_sizes = {224, 384, 512, 1024};
@@ -90,9 +96,9 @@ TicSetting paper(const World& world) {
   const double epoch = 1281167, validation = 5e4;
   for (const char* model : {"tic-t", "tic-s", "tic-b"})
     s.tasks.push_back(folder_task(world, model, "imagenet", std::string("imagenet-") + model,
-                                  tic_preset(model), 224, 300 * epoch, validation, 128));
+                                  tic_preset(model), 224, 300, epoch, validation, 128));
   s.ablation = folder_task(world, "tic-t-100ep", "imagenet", "imagenet-tic-t-100ep",
-                           tic_preset("tic-t"), 224, 100 * epoch, validation, 128);
+                           tic_preset("tic-t"), 224, 100, epoch, validation, 128);
   // The presets keep an average, which docs/imagenet.md judges as well.
   for (TicTask& task : s.tasks) append(task.evaluation, {"--use-ema"});
   append(s.ablation.evaluation, {"--use-ema"});
@@ -121,6 +127,11 @@ TicSetting tic_setting(const World& world) {
   TicSetting s = world.scale == Scale::mini    ? mini(world)
                  : world.scale == Scale::small ? small(world)
                                                : paper(world);
+  if (world.epochs > 0) {
+    for (TicTask& task : s.tasks) train_for(task, world.epochs, world);
+    train_for(s.ablation, world.epochs, world);
+    s.background.heading += concat("; ", world.epochs, " epochs of each training");
+  }
   s.world = world;
   return s;
 }
