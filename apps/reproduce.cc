@@ -285,16 +285,26 @@ Outcome dry_run(const Options& options, const std::vector<const Experiment*>& ch
           code_of_lost(options, missed, !ready.empty())};
 }
 
-Outcome run(const Options& options) {
-  if (options.get<bool>("reproduce.list")) return list_experiments(options);
-  CHECK_AS(Fault::usage, options.has("reproduce.ids"), "which experiments? --list shows them");
-  const World world = world_of(options);
-  const auto chosen = chosen_experiments(options.get<std::vector<std::string>>("reproduce.ids"));
+// Error(usage) for an option that changes nothing of what was chosen.
+void require_effect(const World& world, const std::vector<const Experiment*>& chosen) {
   for (const Experiment* e : chosen)
     for (const auto& [flag, value, group] :
          {std::tuple{"--limit", world.limit, "sinklora/"}, {"--epochs", world.epochs, "tic/"}})
       CHECK_AS(Fault::usage, value == 0 || e->id.starts_with(group), flag, ": of ", group,
                " alone, not of ", e->id);
+  if (world.epochs == 0) return;
+  bool trains = false;
+  for (const Experiment* e : chosen)
+    for (const Job& job : plan_of(*e, world).jobs) trains = trains || job.trains;
+  CHECK_AS(Fault::usage, trains, "--epochs: nothing is trained for ", chosen.front()->id);
+}
+
+Outcome run(const Options& options) {
+  if (options.get<bool>("reproduce.list")) return list_experiments(options);
+  CHECK_AS(Fault::usage, options.has("reproduce.ids"), "which experiments? --list shows them");
+  const World world = world_of(options);
+  const auto chosen = chosen_experiments(options.get<std::vector<std::string>>("reproduce.ids"));
+  require_effect(world, chosen);
   const bool has_language = std::any_of(chosen.begin(), chosen.end(), [](const Experiment* e) {
     return e->id.starts_with("sinklora/");
   });

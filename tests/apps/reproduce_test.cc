@@ -255,7 +255,17 @@ TEST_F(ReproduceRuns, WhatWouldBeIgnoredIsRefused) {
     if (command.get<std::string>().find("eval_tic") != std::string::npos) {
       EXPECT_NE(command.get<std::string>().find("-s1/last "), std::string::npos) << command;
     }
+  refused("reproduce tic/strategies --limit 5", 2, {"--limit", "tic/strategies"});
+  for (const char* ids :
+       {"sinklora/pilot --scale small", "tic/strategies --scale mini", "tic/cost --scale small"})
+    refused(concat("reproduce ", ids, " --epochs 3 --dry-run"), 2, {"--epochs"});
   refused("reproduce sinklora/pilot --only nonsense", 2, {"nonsense", "Full; S2; SF"});
+  // Shorter trainings are others.
+  const auto shorter = result("reproduce tic/strategies --scale small --epochs 3 --dry-run --json");
+  const std::string training = shorter["experiments"][0]["commands"][0];
+  for (const char* there : {" --epochs 3 ", "tic-cifar10-3ep-alone-s1"})
+    EXPECT_NE(training.find(there), std::string::npos) << training;
+  EXPECT_EQ(training.find(" --epochs 12 "), std::string::npos) << training;
   // A name with commas is one.
   const auto some = result(
       "reproduce sinklora/shift-ablation --only 'S2, shift up only,s2+s&r' --dry-run --json");
