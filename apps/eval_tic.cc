@@ -257,8 +257,9 @@ Outcome run(const Options& options) {
   NoteTeller notes;
   loaded.model->set_compute_type(apply_amp(options, *loaded.model));
   for (const int64_t k : options.get<std::vector<int64_t>>("log.topk"))
-    if (k > std::ssize(description.classes) && !options.is_default("log.topk"))
-      log_info("--topk ", k, ": the model has ", description.classes.size(), " classes");
+    if (k >= std::ssize(description.classes))
+      log_info("Acc@", k, ": the model has ", description.classes.size(),
+               " classes, so that every image counts as right");
   const std::vector<Size> sizes = sizes_of(options, description);
   check_options(options, sizes.size());
   std::optional<RealLabels> real_labels;

@@ -31,6 +31,7 @@ Outcome train(const Options& given) {
   if (options.dry_run) tell();  // also where the run is refused
   if (plans_for_others(options)) return facts;
   require_memory_of_ranks(settings.plan.memory_bytes(), settings.device);
+  warn_of_used_memory_of_ranks(settings.plan.memory_bytes(), settings.device);
   TrainingRun run(options, settings);
   if (!options.dry_run) tell();
   run.train(trainer);

@@ -127,6 +127,7 @@ void LlamaTraining::open_model() {
   }
   const Device at = spread ? Device{} : device_;  // from where each rank takes its part
   require_memory_of_ranks(plan().memory_bytes(), device_);
+  warn_of_used_memory_of_ranks(plan().memory_bytes(), device_);
   if (scratch && spread) {
     model_ = make_llama_but_blocks(config_, options_.seed());
   } else if (scratch) {

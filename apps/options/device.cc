@@ -1,15 +1,15 @@
 // A device by its name, whether it is there; the settings of the process that go with it.
 #include "apps/options/device.h"
 
-#include "apps/program/rank_lines.h"
-
 #include <sys/sysinfo.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <optional>
 
+#include "apps/program/log.h"
 #include "tensor/backend.h"
 #include "tensor/check.h"
 #include "tensor/precision.h"
@@ -49,6 +49,26 @@ std::optional<MemoryThere> memory_there() {
   }
   return least;
 }
+
+// A figure of a file of /proc in bytes; none where it is not there.
+std::optional<double> proc_figure(const char* path, const std::string& name) {
+  std::ifstream file(path);
+  for (std::string line; std::getline(file, line);)
+    if (line.starts_with(name + ":"))
+      return 1024 * std::strtod(line.c_str() + name.size() + 1, nullptr);
+  return std::nullopt;
+}
+
+// What this process has and what the kernel could still give it without ending anybody: memory that
+// is free or a cache of files, and swap.
+std::optional<double> free_memory() {
+  const auto available = proc_figure("/proc/meminfo", "MemAvailable");
+  if (!available) return std::nullopt;
+  return *available + proc_figure("/proc/meminfo", "SwapFree").value_or(0) +
+         proc_figure("/proc/self/status", "RssAnon").value_or(0);
+}
+
+std::string gib(double bytes) { return concat(std::round(bytes / 0x1p30 * 10) / 10, " GiB"); }
 }  // namespace
 
 void set_default_device_index(int index) { default_index = index; }
@@ -110,10 +130,16 @@ void require_memory(double bytes, Device device) {
   if (device.type != DeviceType::cpu) return;
   const auto there = memory_there();
   if (!there || bytes <= there->bytes) return;
-  const auto gib = [](double n) { return concat(std::round(n / 0x1p30 * 10) / 10, " GiB"); };
   throw Error(concat("memory: a step needs about ", gib(bytes), ", this machine has ",
                      gib(there->bytes), there->of),
               Fault::memory, "a smaller --batch-size and more --grad-accum-steps");
+}
+
+void warn_of_used_memory(double bytes, Device device) {
+  if (device.type != DeviceType::cpu) return;
+  if (const auto free = free_memory(); free && bytes > *free)
+    log_warning("memory: a step needs about ", gib(bytes), ", and other programs leave ",
+                gib(*free), " of this machine's now; a smaller --batch-size needs less");
 }
 
 }  // namespace mullion

@@ -26,5 +26,8 @@ GraphUse graph_use(const Options& options, Device device);
 // Error(memory) with both numbers where the CPU's estimate is beyond the machine's memory and swap,
 // or what a control group leaves of them: Linux would grant it and end some process later.
 void require_memory(double bytes, Device device);
+// Says where it is beyond what other programs leave of the machine's now; by the time that it is
+// needed they may have ended.
+void warn_of_used_memory(double bytes, Device device);
 
 }  // namespace mullion

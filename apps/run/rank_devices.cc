@@ -6,6 +6,7 @@
 
 #include "apps/options/device.h"
 #include "apps/program/rank_lines.h"
+#include "apps/run/ranks.h"
 #include "tensor/backend.h"
 #include "tensor/check.h"
 
@@ -56,6 +57,10 @@ std::vector<RankDevice> gather_rank_devices(const Options& options, Communicator
 }
 
 int64_t ranks_on_machine() { return on_machine(); }
+
+void warn_of_used_memory_of_ranks(double bytes, Device device) {
+  if (is_first_rank()) warn_of_used_memory(bytes * static_cast<double>(ranks_on_machine()), device);
+}
 
 void require_memory_of_ranks(double bytes, Device device) {
   const int64_t ranks = ranks_on_machine();

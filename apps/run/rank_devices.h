@@ -33,5 +33,7 @@ int64_t ranks_on_machine();
 // Error(memory) where a step of so many bytes on each of them is beyond the machine's memory
 // (require_memory in apps/options/device.h).
 void require_memory_of_ranks(double bytes, Device device);
+// At the first rank, for its machine (warn_of_used_memory).
+void warn_of_used_memory_of_ranks(double bytes, Device device);
 
 }  // namespace mullion
