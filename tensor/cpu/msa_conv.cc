@@ -3,6 +3,7 @@
 #include "tensor/cpu/carver.h"
 #include "tensor/cpu/dispatch.h"
 #include "tensor/cpu/kernels.h"
+#include "tensor/cpu/msa_conv_depthwise.h"
 #include "tensor/cpu/msa_conv_softmax.h"
 #include "tensor/cpu/msa_conv_taps.h"
 #include "tensor/parallel.h"
@@ -82,6 +83,8 @@ void forward(const MsaConvArgs& args) {
 
 void msa_conv(const MsaConvArgs& args) {
   check_msa_conv(args.geometry);
+  if (args.dtype == DType::f32 && has_depthwise_form(args.geometry))
+    return depthwise_msa_conv(args);
   dispatch_float("msa_conv", args.dtype, [&](auto zero) { forward<decltype(zero)>(args); });
 }
 

@@ -4,6 +4,7 @@
 #include "tensor/cpu/carver.h"
 #include "tensor/cpu/dispatch.h"
 #include "tensor/cpu/kernels.h"
+#include "tensor/cpu/msa_conv_depthwise.h"
 #include "tensor/cpu/msa_conv_softmax.h"
 #include "tensor/cpu/msa_conv_taps.h"
 #include "tensor/parallel.h"
@@ -148,6 +149,8 @@ void backward(const MsaConvBackwardArgs& args) {
 
 void msa_conv_backward(const MsaConvBackwardArgs& args) {
   check_msa_conv(args.geometry);
+  if (args.dtype == DType::f32 && has_depthwise_form(args.geometry))
+    return depthwise_msa_conv_backward(args);
   dispatch_float("msa_conv_backward", args.dtype,
                  [&](auto zero) { backward<decltype(zero)>(args); });
 }

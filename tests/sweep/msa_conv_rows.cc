@@ -148,22 +148,36 @@ std::vector<Row> msa_conv_rows() {
   const std::vector<Axis> sizes{{"height", small_and_around()},
                                 {"width", small_and_around({16, 33})},
                                 {"head_dim", {1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 24, 32}}};
-  const std::vector<Axis> flags{{"batch", {1, 2}},
-                                {"heads", {1, 2, 3, 4}},
-                                {"kernel", {0, 1, 2, 3, 4, 5, 6, 7, 1, 2, 3}},
-                                {"dilation", {1, 2, 3}},
-                                {"masked", {0, 1}},
-                                {"shift", {0, 1, 2}},
-                                {"shift_size", {1, 3}},
-                                {"direction", {0, 1, 2, 3}},
-                                {"pool", {1, 1, 2, 3}},
-                                {"dropout", {0, 0, 3}},
-                                {"gap", {0, 5}}};
+  const std::vector<Axis> flags{
+      {"batch", {1, 2}},           {"kernel", {0, 1, 2, 3, 4, 5, 6, 7, 1, 2, 3}},
+      {"dilation", {1, 2, 3}},     {"masked", {0, 1}},
+      {"shift", {0, 1, 2}},        {"shift_size", {1, 3}},
+      {"direction", {0, 1, 2, 3}}, {"pool", {1, 1, 2, 3}},
+      {"dropout", {0, 0, 3}},      {"gap", {0, 5}}};
+  const auto with = [](std::vector<Axis> axes, const Axis& more) {
+    axes.push_back(more);
+    return axes;
+  };
+  const std::vector<Axis> few = with(flags, {"heads", {1, 2, 3, 4}});
   std::vector<Row> rows{
-      {"msa_conv", {MULLION_SLOT(msa_conv)}, kFloats, sizes, forward, flags, 1},
-      {"msa_conv_backward", {MULLION_SLOT(msa_conv_backward)}, kFloats, sizes, backward, flags, 1}};
+      {"msa_conv", {MULLION_SLOT(msa_conv)}, kFloats, sizes, forward, few, 1},
+      {"msa_conv_backward", {MULLION_SLOT(msa_conv_backward)}, kFloats, sizes, backward, few, 1}};
   // Several bands of rows.
   for (Row& row : rows) row.more_sizes = {{61, 33, 16}, {47, 40, 8}, {50, 35, 17}};
+  // Each channel a head: by vectors of channels that are shifted alike, else as above.
+  const std::vector<Axis> maps{{"height", {1, 2, 3, 5, 8, 16, 17}},
+                               {"width", {1, 2, 4, 7, 9}},
+                               {"heads", {4, 8, 12, 16, 20, 24, 32, 48, 64}}};
+  const std::vector<Axis> depthwise = with(flags, {"head_dim", {1}});
+  rows.push_back(
+      {"msa_conv_depthwise", {MULLION_SLOT(msa_conv)}, kFloats, maps, forward, depthwise, 2});
+  rows.push_back({"msa_conv_depthwise_backward",
+                  {MULLION_SLOT(msa_conv_backward)},
+                  kFloats,
+                  maps,
+                  backward,
+                  depthwise,
+                  2});
   return rows;
 }
 
