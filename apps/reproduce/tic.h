@@ -33,6 +33,7 @@ struct TicSetting {
   std::vector<std::string> sizes;            // of `resolution`, "32" or "32x48"
   TicConfig measured = tic_preset("tic-n");  // of `cost`
   std::vector<int64_t> train_sizes, forward_sizes, twin_forward_sizes;
+  int64_t field_side = 128;         // of `receptive-field`: more than a model sees
   std::vector<std::string> device;  // flags of every program
 };
 TicSetting tic_setting(const World& world);

@@ -106,6 +106,7 @@ TicSetting paper(const World& world) {
   s.measured = tic_preset("tic-t");
   s.train_sizes = {224, 384, 512, 1024};
   s.forward_sizes = s.twin_forward_sizes = {2048};
+  s.field_side = 448;
   s.device = {"--device", "cuda", "--amp", "bf16"};
   return s;
 }

@@ -114,10 +114,10 @@ void receptive_field(Plan& plan, const World& world) {
       Job job{.name = name,
               .program = "tool_tic",
               .arguments = {"receptive-field", "--checkpoint", "@" + run + "/last", "--data-dir",
-                            task.data, "--img-size", std::to_string(task.side), "--images",
+                            task.data, "--img-size", std::to_string(s.field_side), "--images",
                             std::to_string(images), "--output", "@" + name + "/field.png"}};
       if (!s.device.empty()) append(job.arguments, {"--device", "cuda"});
-      const auto macs = static_cast<double>(tic_macs(arm.config, task.side, task.side));
+      const auto macs = static_cast<double>(tic_macs(arm.config, s.field_side, s.field_side));
       job.cost = {6 * macs * static_cast<double>(images) / 1e12, 2};
       jobs.push_back(plan.add(job));
     }
@@ -134,6 +134,8 @@ void receptive_field(Plan& plan, const World& world) {
     }
   }
   append(plan, most);
+  plan.notes.push_back(concat("Trained at ", task.side, " pixels and looked into at ", s.field_side,
+                              ", where the image does not end before the field."));
   plan.notes.emplace_back(
       "The gradient of the last map's centre token with respect to the input, its size averaged "
       "over images (Luo et al. 2016); the pictures show its root, from white to red. The paper "
