@@ -165,19 +165,19 @@ std::vector<Row> msa_conv_rows() {
   // Several bands of rows.
   for (Row& row : rows) row.more_sizes = {{61, 33, 16}, {47, 40, 8}, {50, 35, 17}};
   // Each channel a head: by vectors of channels that are shifted alike, else as above.
-  const std::vector<Axis> maps{{"height", {1, 2, 3, 5, 8, 16, 17}},
-                               {"width", {1, 2, 4, 7, 9}},
+  const std::vector<Axis> maps{{"height", {1, 2, 3, 5, 17}},
+                               {"width", {1, 2, 7, 9}},
                                {"heads", {4, 8, 12, 16, 20, 24, 32, 48, 64}}};
   const std::vector<Axis> depthwise = with(flags, {"head_dim", {1}});
   rows.push_back(
-      {"msa_conv_depthwise", {MULLION_SLOT(msa_conv)}, kFloats, maps, forward, depthwise, 2});
+      {"msa_conv_depthwise", {MULLION_SLOT(msa_conv)}, kFloats, maps, forward, depthwise, 1});
   rows.push_back({"msa_conv_depthwise_backward",
                   {MULLION_SLOT(msa_conv_backward)},
                   kFloats,
                   maps,
                   backward,
                   depthwise,
-                  2});
+                  1});
   return rows;
 }
 
