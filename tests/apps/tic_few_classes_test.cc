@@ -63,6 +63,10 @@ TEST_P(TicFewClasses, ScoresDoNotDependOnTheBatch) {
     EXPECT_NEAR(found["loss"], one["loss"], 1e-6);
   }
   const std::string number = std::to_string(classes);
+  EXPECT_NE(
+      run("eval_tic --data-dir tree --checkpoint runs/b3")
+          .log.find("Acc@5: the model has " + number + " classes, so that every image counts"),
+      std::string::npos);
   refused("eval_tic --data-dir cue --cue-count 10 --checkpoint runs/b3", 3,
           {"runs/b3: its " + number + " classes (", "are not the 10 of the cue task ("});
 }
