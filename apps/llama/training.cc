@@ -126,8 +126,9 @@ void LlamaTraining::open_model() {
     if (plans_for_others(options_)) return;
   }
   const Device at = spread ? Device{} : device_;  // from where each rank takes its part
-  require_memory_of_ranks(plan().memory_bytes(), device_);
-  warn_of_used_memory_of_ranks(plan().memory_bytes(), device_);
+  const double needed = plan().memory_bytes();
+  require_memory_of_ranks(needed, device_);
+  warn_of_used_memory_of_ranks(needed, device_);
   if (scratch && spread) {
     model_ = make_llama_but_blocks(config_, options_.seed());
   } else if (scratch) {

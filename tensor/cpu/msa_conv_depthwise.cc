@@ -23,7 +23,7 @@ class TapsOfLine {
       for (int64_t t = 0; t < kernel; ++t) {
         const int64_t at = r / g.pool + t * g.dilation - reach;
         const bool inside = at >= 0 && at < keys;
-        keys_.push_back(inside ? ((at - shift) % keys + keys) % keys : 0);
+        keys_.push_back(inside ? wrap(at - shift, keys) : 0);
         if (inside) range = {std::min(range.begin, t), t + 1};
       }
       if (range.end == 0) range.begin = 0;

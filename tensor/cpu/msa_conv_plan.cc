@@ -12,7 +12,6 @@ namespace mullion::cpu {
 namespace {
 
 int64_t round_up(int64_t n, int64_t m) { return (n + m - 1) / m * m; }
-int64_t wrap(int64_t i, int64_t n) { return ((i % n) + n) % n; }
 
 // Pixels of one head are far apart in a packed tensor, and hardware prefetchers stop at pages.
 constexpr int64_t kPrefetchPixels = 24;

@@ -11,6 +11,9 @@
 
 namespace mullion::cpu {
 
+// i modulo n, from 0, as the cyclic shift turns a map.
+inline int64_t wrap(int64_t i, int64_t n) { return ((i % n) + n) % n; }
+
 // The channels [first, first + count) of a head, whose keys are read at r - (shift_y, shift_x).
 struct ChannelRun {
   int64_t first, count, shift_y, shift_x;
