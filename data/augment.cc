@@ -46,8 +46,7 @@ ResizePlan center_crop_plan(int width, int height, int out_height, int out_width
 void apply(const EvalTransform& t, const EncodedImage& image, TransformScratch& scratch,
            float* out) {
   image.decode(scratch.image);
-  const ResizePlan plan = center_crop_plan(image.width(), image.height(), t.height, t.width,
-                                           t.crop_pct, t.interpolation);
+  const ResizePlan plan = t.plan_of(image.width(), image.height());
   scratch.resizer.run(scratch.image, plan, t.normalization.map(), out);
 }
 

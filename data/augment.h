@@ -39,6 +39,10 @@ struct EvalTransform {
   float crop_pct = 0.875f;
   Interpolation interpolation = Interpolation::bicubic;
   Normalization normalization;
+  // Of an image of so many pixels.
+  ResizePlan plan_of(int image_width, int image_height) const {
+    return center_crop_plan(image_width, image_height, height, width, crop_pct, interpolation);
+  }
 };
 
 // Buffers that one thread keeps between samples.

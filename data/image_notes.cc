@@ -18,7 +18,8 @@ const char* to_text(ImageNote note) {
       "EXIF that cannot be read ignored",
       "PNG of 16 bits a channel, the high 8 bits used",
       "transparency of a PNG dropped, colours as stored",
-      "animated PNG, its still picture used"};
+      "animated PNG, its still picture used",
+      "smaller than an evaluation at this size resizes to, enlarged"};
   return kTexts[static_cast<size_t>(note)];
 }
 

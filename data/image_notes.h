@@ -20,8 +20,9 @@ enum class ImageNote : uint8_t {
   deep_samples,         // PNG of 16 bits a channel
   transparency,         // PNG with alpha or tRNS
   animation,            // APNG
+  enlarged,             // for an evaluation at a size that the picture does not have
 };
-constexpr int kImageNotes = static_cast<int>(ImageNote::animation) + 1;
+constexpr int kImageNotes = static_cast<int>(ImageNote::enlarged) + 1;
 
 // What was done, for a message: "EXIF orientation ignored".
 const char* to_text(ImageNote note);

@@ -47,12 +47,17 @@ int64_t ImageDataset::load(const SampleKey& key, float* out) const {
   const std::string path = source_->path(key.index);
   source_->read(key.index, bytes);
   const EncodedImage image(bytes, path, {}, exif_);
+  NoteSet notes;
   if (const auto* train = std::get_if<TrainTransform>(&transform_)) {
     train->apply(image, key, scratch, out);
   } else {
-    apply(std::get<EvalTransform>(transform_), image, scratch, out);
+    const auto& eval = std::get<EvalTransform>(transform_);
+    apply(eval, image, scratch, out);
+    const ResizePlan plan = eval.plan_of(image.width(), image.height());
+    if (plan.width > image.width() || plan.height > image.height()) notes.add(ImageNote::enlarged);
   }
-  notes_.add(image.notes(), key.index, path);
+  notes.add(image.notes());
+  notes_.add(notes, key.index, path);
   return source_->label(key.index);
 }
 

@@ -18,7 +18,7 @@ data_tic pack imagenet -o shards --resize-short 256
 train_tic --data-dir shards --preset imagenet-tic-t --workers 8 --output runs --name tic-t \
     --resume auto ${FLAGS:-}
 
-eval_tic --data-dir shards --checkpoint runs/tic-t --use-ema --img-size 224,288 \
+eval_tic --data-dir imagenet --checkpoint runs/tic-t/last --use-ema --img-size 224,288 \
     --results-file table.md
 
-tool_tic export --checkpoint runs/tic-t --use-ema --format onnx -o tic-t.onnx
+tool_tic export --checkpoint runs/tic-t/last --use-ema --format onnx -o tic-t.onnx

@@ -114,7 +114,7 @@ def taps_of(z, kernel, dilation):
 
 
 def msa_conv(q, k, v, **options):
-    """The attention of section 2 steps 2 to 4 with heads; q, k, v and the result (B, C, H, W)."""
+    """Steps 2 to 4 of docs/tic.md, section 2, with heads; q, k, v and the result (B, C, H, W)."""
     o = {**MSA_CONV_DEFAULTS, **options}
     kernel, dilation, heads = o["kernel"], o["dilation"], o["heads"]
     assert all(n % 2 == 1 or dilation % 2 == 0 for n in kernel), "even kernel with odd dilation"
@@ -198,9 +198,9 @@ class TicBlock(nn.Module):
 
 
 class ReleasedBlock(nn.Module):
-    """LayerNorm, then section 2, steps 1 to 5: ReLU(conv(O(z) + z)), z = LN(x). The convolution has
+    """LayerNorm, then steps 1 to 5 of docs/tic.md, section 2: ReLU(conv(O(z) + z)), z = LN(x). The convolution has
     the attention's kernel, dilation and padding; the last one of a stage has stride 2 and doubles
-    the channels in place of a downsample, which is what the table's sizes of tic-rel-t imply."""
+    the channels in place of a downsample: this project's choice."""
 
     def __init__(self, dim, out_dim, o, options):
         super().__init__()

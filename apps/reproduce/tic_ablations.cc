@@ -101,14 +101,16 @@ void variants(Plan& plan, const World& world) {
   });
   add("depthwise", "depthwise", [](TicConfig& c) { c.variant = TicConfig::Variant::depthwise; });
   add("shift by layers", "per-layer", [](TicConfig& c) { c.shift = TicConfig::Shift::per_layer; });
-  add("map rolled (Swin)", "roll-map", [](TicConfig& c) { c.shift = TicConfig::Shift::roll_map; });
+  add("map rolled", "roll-map", [](TicConfig& c) { c.shift = TicConfig::Shift::roll_map; });
   add("keys pooled", "kv-pool", [](TicConfig& c) { c.pool = TicConfig::Pool::kv; });
   add("border masked", "masked", [](TicConfig& c) { c.border = MsaBorder::masked; });
   compare(plan, s, arms, "standard");
   plan.notes.emplace_back(
       "Standard: shift by groups of heads, pooling between stages, keys outside the map as zero "
       "vectors. Each other arm changes what its name says and nothing else; with the keys pooled, "
-      "strided convolutions stand between stages.");
+      "strided convolutions stand between stages. A sliding window does not care where the map "
+      "begins, so that a rolled map, which Swin's fixed windows need, moves the border and the "
+      "seam alone.");
 }
 
 }  // namespace

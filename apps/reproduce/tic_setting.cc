@@ -31,15 +31,16 @@ TicTask cue_task(bool smoke) {
 TicTask folder_task(const World& world, const std::string& name, const std::string& folder,
                     const std::string& preset, const TicConfig& config, int64_t side,
                     int64_t epochs, double epoch_images, double judged, int64_t batch) {
-  TicTask task{.name = name,
-               .data = (world.data / folder).string(),
-               .config = config,
-               .side = side,
-               .images = static_cast<double>(epochs) * epoch_images,
-               .epoch_images = epoch_images,
-               .judged = judged,
-               .batch = batch,
-               .training = {"--preset", preset, "--workers", "2"}};
+  TicTask task{
+      .name = name,
+      .data = (world.data / folder).string(),
+      .config = config,
+      .side = side,
+      .images = static_cast<double>(epochs) * epoch_images,
+      .epoch_images = epoch_images,
+      .judged = judged,
+      .batch = batch,
+      .training = {"--preset", preset, "--workers", world.scale == Scale::paper ? "8" : "2"}};
   if (world.smoke) append(task.training, {"--max-steps", "2", "--warmup-epochs", "0"});
   return task;
 }

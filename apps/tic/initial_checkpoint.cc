@@ -17,6 +17,8 @@ namespace {
 constexpr char kHead[] = "head.";
 }
 
+std::filesystem::path InitialCheckpoint::weights() const { return tic_weights(folder, averaged); }
+
 std::vector<int64_t> InitialCheckpoint::rows_of_head(
     const std::vector<std::string>& classes) const {
   const std::vector<std::string>& before = description.classes;
@@ -28,7 +30,7 @@ std::vector<int64_t> InitialCheckpoint::rows_of_head(
 }
 
 void InitialCheckpoint::load(Tic& model, const std::vector<std::string>& classes) const {
-  const auto source = open_safetensors(folder / "model.safetensors");
+  const auto source = open_safetensors(weights());
   std::vector<NamedParameter> taken = named_parameters(model);
   const std::vector<int64_t> rows = rows_of_head(classes);
   std::vector<std::pair<Tensor, Tensor>> heads;  // as it is read, and the model's
@@ -50,8 +52,9 @@ void InitialCheckpoint::load(Tic& model, const std::vector<std::string>& classes
 
 void InitialCheckpoint::tell(const TicDescription& now) const {
   const std::vector<std::string>& before = description.classes;
-  log_info("starts from the weights of ", folder.string(), " (", description.config.name(), ", ",
-           before.size(), " classes); the optimizer starts anew");
+  log_info("starts from the ", averaged ? "averaged weights of " : "weights of ", folder.string(),
+           " (", description.config.name(), ", ", before.size(),
+           " classes); the optimizer starts anew");
   if (now.classes != before) {
     const bool same = !rows_of_head(now.classes).empty();
     log_info("its ", before.size(), " classes, ", listing(before), ", are ",
@@ -76,7 +79,9 @@ void require_start_of_preset(const Options& options) {
 std::optional<InitialCheckpoint> initial_checkpoint(const Options& options) {
   if (!options.has("model.initial_checkpoint")) return std::nullopt;
   const auto folder = tic_folder(options.get<std::string>("model.initial_checkpoint"));
-  return InitialCheckpoint{folder, read_tic_config(folder)};
+  InitialCheckpoint start{folder, read_tic_config(folder), options.get<bool>("model.initial_ema")};
+  start.weights();  // is there
+  return start;
 }
 
 TicConfig training_config(Options& o, int64_t num_classes) {
@@ -91,6 +96,10 @@ TicConfig training_config(Options& o, int64_t num_classes) {
   const std::vector<std::string>& presets = tic_presets();
   if (std::find(presets.begin(), presets.end(), c.preset) != presets.end())
     set("model.name", c.preset);
+  set("model.dim", c.dim);
+  set("model.depths", c.depths);
+  set("model.heads", c.heads);
+  set("model.mlp_ratio", c.mlp_ratio);
   set("model.patch", c.patch);
   set("model.pool", to_name(c.pool));
   set("model.mlp_dwconv", c.mlp_dwconv);

@@ -13,6 +13,10 @@ namespace mullion {
 struct InitialCheckpoint {
   std::filesystem::path folder;
   TicDescription description;
+  bool averaged = false;  // whether its average is taken (--initial-ema)
+
+  // The file of the weights that are taken. Error(bad_file) where the run kept no average.
+  std::filesystem::path weights() const;
 
   // Which of its classes each of `classes` is; empty: they are others, and the head is not taken.
   std::vector<int64_t> rows_of_head(const std::vector<std::string>& classes) const;

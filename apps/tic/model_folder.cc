@@ -201,12 +201,17 @@ fs::path tic_folder(const fs::path& path) {
        ": neither a model folder (config.json, model.safetensors) nor a run with checkpoints");
 }
 
-LoadedTic load_tic(const fs::path& path, bool ema, Device device) {
-  const fs::path folder = tic_folder(path);
-  LoadedTic loaded{read_tic_config(folder), nullptr};
+fs::path tic_weights(const fs::path& folder, bool ema) {
   const fs::path weights = folder / (ema ? "model_ema.safetensors" : "model.safetensors");
   CHECK_AS(Fault::bad_file, fs::exists(weights), weights.string(), ": is missing",
            ema ? "; the run kept no average (--model-ema)" : "");
+  return weights;
+}
+
+LoadedTic load_tic(const fs::path& path, bool ema, Device device) {
+  const fs::path folder = tic_folder(path);
+  LoadedTic loaded{read_tic_config(folder), nullptr};
+  const fs::path weights = tic_weights(folder, ema);
   // A configuration is a few bytes and may ask for any size; the weights' file is the measure.
   const double parameters = tic_parameters(loaded.description.config);
   const auto bytes = static_cast<double>(fs::file_size(weights));

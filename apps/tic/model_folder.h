@@ -47,6 +47,8 @@ LoadedTic load_tic(const std::filesystem::path& path, bool ema, Device device = 
 
 // The model folder of `path` as above.
 std::filesystem::path tic_folder(const std::filesystem::path& path);
+// The file of its weights, or of their average. Error(bad_file) where it is missing.
+std::filesystem::path tic_weights(const std::filesystem::path& folder, bool ema);
 
 Interpolation interpolation_of(const std::string& name);  // bilinear, bicubic
 std::string to_name(Interpolation interpolation);

@@ -16,21 +16,40 @@ void add_tic_architecture(OptionTable& t) {
         "global: the twin to compare with, each pixel of a map attends to all, learned positions "
         "(default: the preset's)")
       .one_of({"default", "tic", "global"});
+  t.add("model.dim", "--embed-dim", 0,
+        "channels of the first stage, doubled from stage to stage (0: the preset's)")
+      .range(0, 4096);
+  t.add("model.depths", "--depths", std::vector<int64_t>{},
+        "blocks of each stage, e.g. 2,2,6,2 (default: the preset's)");
+  t.add("model.heads", "--num-heads", std::vector<int64_t>{},
+        "attention heads of each stage, e.g. 3,6,12,24 (default: the preset's)");
+  t.add("model.mlp_ratio", "--mlp-ratio", 0, "hidden channels of the MLP by channels (0: 4)")
+      .range(0, 64);
   t.add("model.patch", "--patch-size", 0, "side of the stem's patches (0: the preset's)")
       .range(0, 64);
   t.add("model.kernel", "--msa-kernel", 0, "side of the attention window (0: the preset's)")
       .range(0, 63);
-  t.add("model.dilation", "--msa-dilation", 1, "of the window").range(1, 16);
-  t.add("model.variant", "--msa-variant", "standard", "of MSA-Conv")
+  t.add("model.dilation", "--msa-dilation", 1,
+        "pixels from one tap of the window to the next; above 1: --msa-variant dilated")
+      .range(1, 16);
+  t.add("model.variant", "--msa-variant", "standard",
+        "of MSA-Conv; depthwise: each channel attends by itself, as a head of one channel")
       .one_of({"standard", "dilated", "depthwise"});
-  t.add("model.border", "--msa-border", "zero_logit", "keys outside the map")
+  t.add("model.border", "--msa-border", "zero_logit",
+        "keys outside the map: zero vectors in the softmax (as released), or not seen")
       .one_of({"zero_logit", "masked"});
-  t.add("model.shift", "--shift", "default", "cyclic shift of odd blocks (default: the preset's)")
+  t.add("model.shift", "--shift", "default",
+        "cyclic shift of odd blocks; group: keys and values of each quarter of the heads in a "
+        "direction of their own; per_layer: of all heads in one, another from block to block; "
+        "roll_map: the whole map, rolled back afterwards (default: the preset's)")
       .one_of({"default", "group", "roll_map", "per_layer", "off"});
   t.add("model.shift_size", "--shift-size", 0, "pixels of the shift (0: the kernel)")
       .range(0, 1024)
       .not_with("model.shift", {"off"});
-  t.add("model.pool", "--pool", "inter", "between stages, or of keys")
+  t.add("model.pool", "--pool", "inter",
+        "inter: the largest of 2 x 2 pixels between stages, then a 1 x 1 convolution; off: a "
+        "convolution of 2 x 2 with stride 2 there; kv: the same, and keys and values averaged over "
+        "2 x 2 pixels inside MSA-Conv")
       .one_of({"inter", "kv", "off"});
   t.add("model.mlp_dwconv", "--mlp-dwconv", false, "a depthwise convolution in the MLP");
 }
@@ -67,6 +86,9 @@ OptionTable train_tic_table() {
   t.add_optional<std::string>("model.initial_checkpoint", "--initial-checkpoint",
                               "model folder or run to start from: its architecture and weights, "
                               "a new head where the classes are others");
+  t.add("model.initial_ema", "--initial-ema", false,
+        "start from the average that stands beside those weights")
+      .only_with("model.initial_checkpoint");
   t.add("model.ema", "--model-ema", false, "keep an average of the weights");
   t.add("model.ema_decay", "--model-ema-decay", 0.9998, "of the average")
       .range(0, 0.999999999)
@@ -183,10 +205,17 @@ TicConfig tic_config_of(const Options& o, int64_t num_classes, const TicConfig* 
            ": the checkpoint to start from is a ", start ? start->preset : "");
   TicConfig c = start ? *start : tic_preset(name);
   c.num_classes = num_classes;
+  using Numbers = std::vector<int64_t>;
+  if (o.get<int64_t>("model.dim")) c.dim = o.get<int64_t>("model.dim");
+  if (!o.get<Numbers>("model.depths").empty()) c.depths = o.get<Numbers>("model.depths");
+  if (!o.get<Numbers>("model.heads").empty()) c.heads = o.get<Numbers>("model.heads");
+  if (o.get<int64_t>("model.mlp_ratio")) c.mlp_ratio = o.get<int64_t>("model.mlp_ratio");
   if (o.get<int64_t>("model.patch")) c.patch = o.get<int64_t>("model.patch");
   if (o.get<int64_t>("model.kernel")) c.kernel_h = c.kernel_w = o.get<int64_t>("model.kernel");
   if (given("model.dilation")) c.dilation = o.get<int64_t>("model.dilation");
   if (given("model.variant")) from_name(o.get<std::string>("model.variant"), c.variant);
+  if (o.is_default("model.variant") && c.variant == TicConfig::Variant::standard && c.dilation > 1)
+    c.variant = TicConfig::Variant::dilated;
   if (given("model.border")) from_name(o.get<std::string>("model.border"), c.border);
   if (o.get<std::string>("model.shift") != "default")
     from_name(o.get<std::string>("model.shift"), c.shift);
@@ -200,6 +229,16 @@ TicConfig tic_config_of(const Options& o, int64_t num_classes, const TicConfig* 
     for (const char* key : {"model.kernel", "model.dilation", "model.variant", "model.border",
                             "model.shift", "model.shift_size"})
       if (!o.is_default(key)) o.tell_idle(key, "with global attention");
+  }
+  if (c.variant == TicConfig::Variant::depthwise && !c.is_global() && !o.is_default("model.heads"))
+    o.tell_idle("model.heads", "with --msa-variant depthwise, where each channel is a head");
+  if (c.block == TicConfig::Block::released) {
+    for (const char* key : {"model.mlp_ratio", "model.mlp_dwconv"})
+      if (!o.is_default(key)) o.tell_idle(key, "in the released operator, which has no MLP");
+    if (!o.is_default("model.pool") && c.pool != TicConfig::Pool::kv)
+      o.tell_idle("model.pool",
+                  "between blocks of the released operator, the last of a stage "
+                  "having stride 2");
   }
   c.check();
   return c;

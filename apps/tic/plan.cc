@@ -15,7 +15,7 @@
 namespace mullion {
 
 namespace {
-constexpr int kProbed = 3;  // images
+constexpr int64_t kProbed = 3;  // images
 
 struct Probe {
   double seconds = 0;     // of an image, where several are computed together; 0: not measured
@@ -27,14 +27,33 @@ struct Probe {
   }
 };
 
-Probe measured(const Tic& model, const SampleShape& shape) {
+bool has_memory(double bytes, Device device) {
+  try {
+    require_memory_of_ranks(bytes, device);
+    return true;
+  } catch (const Error& error) {
+    if (error.fault() != Fault::memory) throw;
+    return false;
+  }
+}
+
+// Of three images; for the time of more, up to `most` together, since a few leave threads and
+// devices idle.
+Probe measured(const Tic& model, const SampleShape& shape, int64_t most) {
+  constexpr double kLongEnough = 0.5;  // seconds of a step
+  const double weights = 2 * 4 * tic_parameters(model.config());
   step_cost(model, shape, 1);  // makes the gradients, which stay
   Probe p;
   p.bytes = step_cost(model, shape, 1).bytes;
-  const StepCost several = step_cost(model, shape, kProbed);
+  StepCost several = step_cost(model, shape, kProbed);
   p.bytes_more = (several.bytes - p.bytes) / (kProbed - 1);
-  p.seconds = several.seconds / kProbed;
   p.probed = kProbed;
+  while (2 * p.probed <= most && several.seconds < kLongEnough &&
+         has_memory(weights + p.bytes_of(2 * p.probed), model.device())) {
+    p.probed *= 2;
+    several = step_cost(model, shape, p.probed);
+  }
+  p.seconds = several.seconds / static_cast<double>(p.probed);
   return p;
 }
 
@@ -50,16 +69,6 @@ Probe extrapolated(const Tic& model, const SampleShape& shape) {
       (bytes - step_cost(model, small, 1).bytes) / (pixels(larger) - pixels(small));
   return {.bytes = bytes + a_pixel * (pixels(shape) - pixels(larger)),
           .bytes_more = a_pixel * pixels(shape)};
-}
-
-bool has_memory(double bytes, Device device) {
-  try {
-    require_memory_of_ranks(bytes, device);
-    return true;
-  } catch (const Error& error) {
-    if (error.fault() != Fault::memory) throw;
-    return false;
-  }
 }
 
 // What the images of a step take, measured where that is quick or the time is asked for, and where
@@ -89,7 +98,8 @@ Probe probe(const Options& o, const TicConfig& config, const SampleShape& shape,
       return p;
     }
   }
-  return is_quick || measure_time ? measured(model, shape) : Probe();
+  if (!is_quick && !measure_time) return {};
+  return measured(model, shape, measure_time ? o.get<int64_t>("train.batch_size") : kProbed);
 }
 }  // namespace
 
@@ -135,7 +145,7 @@ TrainingPlan tic_plan(const Options& o, const TicConfig& config, const TicData& 
   }
   if (measure_time && p.seconds > 0) {
     plan.step_seconds = p.seconds * static_cast<double>(schedule.global_batch);
-    plan.step_source = concat("measured on ", kProbed, " images");
+    plan.step_source = concat("measured on ", p.probed, " images");
   }
   const RankedTraining ranked = tic_ranked(o, config, device);
   plan.checkpoint_bytes =
@@ -149,7 +159,7 @@ TrainingPlan tic_plan(const Options& o, const TicConfig& config, const TicData& 
   // What is spread has first been probed as a whole, with its gradients.
   if (p.bytes > 0 && spreads_weights(o))
     plan.live_bytes = std::max(
-        plan.live_bytes, ranked.weights.whole_bytes(0) + (p.probed > 0 ? p.bytes_of(p.probed) : 0));
+        plan.live_bytes, ranked.weights.whole_bytes(0) + (p.probed > 0 ? p.bytes_of(kProbed) : 0));
   return plan;
 }
 

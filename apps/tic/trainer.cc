@@ -76,7 +76,7 @@ RunSettings TicTrainer::settings() const {
   s.identity.emplace_back("training images", std::to_string(data_.train->size()));
   if (ranks()) {
     const auto start = initial_checkpoint(options_);
-    s.start = {{"initial checkpoint", start ? sha256_file(start->folder / kWeightsFile) : "none"},
+    s.start = {{"initial checkpoint", start ? sha256_file(start->weights()) : "none"},
                {"its config.json", start ? sha256_file(start->folder / "config.json") : "none"}};
     for (const auto& [name, folder] : {std::pair{"training images", data_.train_folder},
                                        {"validation images", data_.val_folder}})

@@ -83,8 +83,9 @@ MsaConvGeometry for_map(MsaConvGeometry geometry, const Tensor& map, int64_t cha
 
 }  // namespace
 
-// With a = softmax over taps, at every pixel r and tap t: da = <g, v(r + t)>,
-// dL = a (da - <g, o>), dq = s sum_t dL k(r + t); dk and dv gather the same from the other side.
+// In the terms of kernel_args/msa_conv.h, with g the gradient of O, at every pixel r and tap t:
+// da_t = <g(r), v(n)>, dL_t = a_t (da_t - <g(r), O(r)>), dq(r) = scale sum_t dL_t k(n); dk and dv
+// gather the same from the other side.
 Tensor msa_conv(const Tensor& qkv_in, const MsaConvGeometry& given) {
   const OpScope scope("msa_conv");
   CHECK(qkv_in.rank() == 4 && qkv_in.dim(3) % 3 == 0, "msa_conv: qkv of shape ", qkv_in.shape(),

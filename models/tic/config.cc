@@ -122,7 +122,7 @@ void TicConfig::check() const {
   CHECK_AS(Fault::usage, heads.size() == depths.size(), "heads: ", heads.size(), " numbers for ",
            depths.size(), " stages");
   CHECK_AS(Fault::usage, variant != Variant::dilated || dilation > 1,
-           "variant: dilated with dilation ", dilation);
+           "variant: dilated with dilation ", dilation, ", expected 2 or more (--msa-dilation)");
   for (size_t i = 0; i < depths.size(); ++i) {
     positive("depths", depths[i]);
     positive("heads", heads[i]);

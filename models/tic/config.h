@@ -1,6 +1,6 @@
 // What a TiC is made of (arXiv 2310.04134). The paper's abstract and released operator fix the
-// operator; every other choice here is this project's reconstruction, and each is a named field, so
-// that someone who knows better changes a configuration, not code.
+// operator; every other choice here is this project's reconstruction (docs/tic.md), and each is a
+// named field, so that someone who knows better changes a configuration, not code.
 #pragma once
 #include <algorithm>
 #include <nlohmann/json_fwd.hpp>
@@ -13,17 +13,18 @@
 namespace mullion {
 
 struct TicConfig {
-  // tic: ours; released: steps 1-5 of the released operator; global: the twin to compare with, in
-  // which each pixel of a map attends to all others (models/tic/global.h).
+  // tic: ours; released: steps 1-5 of the released operator (docs/tic.md); global: the twin to
+  // compare with, in which each pixel of a map attends to all others (models/tic/global.h).
   enum class Block { tic, released, global };
   enum class Variant { standard, dilated, depthwise };  // depthwise: one head a channel
   enum class Shift { off, group, roll_map, per_layer };
+  // inter: the largest of 2 x 2, then a 1 x 1 convolution; off: a convolution of 2 x 2, stride 2.
   enum class Pool { inter, off, kv };
 
   std::string preset = "tic-t";
   int64_t dim = 96;  // C of the first stage; doubles from stage to stage
   std::vector<int64_t> depths = {2, 2, 6, 2};
-  std::vector<int64_t> heads = {3, 6, 12, 24};
+  std::vector<int64_t> heads = {3, 6, 12, 24};  // of depthwise: not used
   int64_t kernel_h = 7, kernel_w = 7, dilation = 1;
   int64_t patch = 4, in_chans = 3, num_classes = 1000;
   Block block = Block::tic;

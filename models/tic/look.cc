@@ -17,14 +17,14 @@ Tensor TicBlock::attention_from(const Tensor& x, int64_t row, int64_t column) co
   {
     NoGrad no_grad;
     const Tensor z = norm1_(x);
-    packed = attn_ ? attn_->qkv(z) : attn_all_->qkv(z);
+    packed = attn_ ? attn_->qkv(z) : global_attn_->qkv(z);
   }
   set_requires_grad(packed, true);
-  const Tensor out = attn_ ? attn_->attend(packed) : attn_all_->attend(packed);
+  const Tensor out = attn_ ? attn_->attend(packed) : global_attn_->attend(packed);
   std::vector<float> one(static_cast<size_t>(H * W * C));
   std::fill_n(one.begin() + (row * W + column) * C, C, 1.0f);
   backward(out, raw::to_device(Tensor::from(one, {1, H, W, C}), x.device()));
-  const int64_t heads = attn_ ? attn_->geometry.heads : attn_all_->heads;
+  const int64_t heads = attn_ ? attn_->geometry.heads : global_attn_->heads;
   const Tensor values = raw::slice(grad(packed), 3, 2 * C, 3 * C);
   // The channels of a head agree, but for shifts that differ within a head: their mean.
   const Tensor by_head = raw::clone(values);
@@ -33,8 +33,8 @@ Tensor TicBlock::attention_from(const Tensor& x, int64_t row, int64_t column) co
                  {2, 0, 1});
 }
 
-Tensor TicStage::before(Tensor x, int64_t count) const {
-  for (int64_t j = 0; j < count; ++j) x = block(j)(x, 0, 0, {});
+Tensor TicStage::input_of(Tensor x, int64_t index) const {
+  for (int64_t j = 0; j < index; ++j) x = block(j)(x, 0, 0, {});
   return x;
 }
 
@@ -48,7 +48,7 @@ Tensor Tic::attention_from(const Tensor& image, int64_t layer, int64_t y, int64_
     map = stem(image);
     for (; layer >= config_.depths[stage]; layer -= config_.depths[stage++])
       map = (*stages_[stage])(map, nullptr, config_.blocks());
-    map = stages_[stage]->before(map, layer);
+    map = stages_[stage]->input_of(map, layer);
   }
   return stages_[stage]->block(layer).attention_from(map, y * map.dim(1) / image.dim(1),
                                                      x * map.dim(2) / image.dim(2));

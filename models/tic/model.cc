@@ -75,7 +75,7 @@ TicBlock::TicBlock(const TicConfig& c, int64_t C, int64_t C_out, const MsaConvGe
       dilation_(c.dilation),
       norm1_(C, c.layer_norm_eps) {
   if (c.is_global())
-    attn_all_ = std::make_unique<GlobalAttention>(C, geometry.heads);
+    global_attn_ = std::make_unique<GlobalAttention>(C, geometry.heads);
   else
     attn_ = std::make_unique<MsaConv2d>(C, geometry, !released_, map_roll);
   if (released_) {
@@ -92,7 +92,7 @@ TicBlock::TicBlock(const TicConfig& c, int64_t C, int64_t C_out, const MsaConvGe
 void TicBlock::fields(Fields& fields) {
   fields("norm1", norm1_);
   if (attn_) fields("attn", *attn_);
-  if (attn_all_) fields("attn", *attn_all_);
+  if (global_attn_) fields("attn", *global_attn_);
   if (released_) return fields("conv", *conv_);
   fields("norm2", *norm2_);
   fields("mlp.fc1", *fc1_);
@@ -111,7 +111,7 @@ Tensor TicBlock::operator()(const Tensor& x, double rate, uint64_t seed,
                             const Tensor& streams) const {
   const Tensor z = norm1_(x);
   const auto attend = [&](const Tensor& residual) {
-    return attn_all_ ? (*attn_all_)(z, residual) : (*attn_)(z, residual);
+    return global_attn_ ? (*global_attn_)(z, residual) : (*attn_)(z, residual);
   };
   if (released_) {
     const int64_t stride = conv_->weight.dim(0) / conv_->weight.dim(1);
@@ -128,16 +128,16 @@ Tensor TicBlock::operator()(const Tensor& x, double rate, uint64_t seed,
   return add(y, drop(mlp((*norm2_)(y)), 1));
 }
 
-TicStage::TicStage(const TicConfig& c, size_t stage, int64_t blocks_before, int64_t shifted_before)
-    : pooled_(c.pool == TicConfig::Pool::inter), before_(blocks_before) {
+TicStage::TicStage(const TicConfig& c, size_t stage, int64_t blocks_before, int64_t odd_before)
+    : pooled_(c.pool == TicConfig::Pool::inter), first_block_(blocks_before) {
   const int64_t C = c.width(stage), depth = c.depths[stage];
   const bool last = stage + 1 == c.depths.size(), released = c.block == TicConfig::Block::released;
   for (int64_t j = 0; j < depth; ++j) {
     const bool rolled = j % 2 == 1 && c.shift == TicConfig::Shift::roll_map;
     blocks_.push_back(std::make_unique<TicBlock>(
         c, C, released && !last && j + 1 == depth ? 2 * C : C,
-        geometry_of(c, stage, j, shifted_before + shifted_), rolled ? c.shift_amount() : 0));
-    shifted_ += j % 2;
+        geometry_of(c, stage, j, odd_before + odd_blocks_), rolled ? c.shift_amount() : 0));
+    odd_blocks_ += j % 2;
   }
   if (last || released) return;
   const int64_t side = pooled_ ? 1 : 2;
@@ -156,7 +156,7 @@ Tensor TicStage::operator()(const Tensor& input, const TicTraining* training, in
                             bool recompute) const {
   Tensor x = input;
   for (size_t j = 0; j < blocks_.size(); ++j) {
-    const int64_t index = before_ + static_cast<int64_t>(j);
+    const int64_t index = first_block_ + static_cast<int64_t>(j);
     double rate = 0;
     uint64_t seed = 0;
     Tensor streams;
@@ -189,7 +189,7 @@ Tic::Tic(const TicConfig& config)
   for (size_t i = 0; i < config.depths.size(); ++i) {
     stages_.push_back(std::make_unique<TicStage>(config, i, blocks, shifted));
     blocks += config.depths[i];
-    shifted += stages_.back()->shifted_blocks();
+    shifted += stages_.back()->odd_blocks();
   }
 }
 

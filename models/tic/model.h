@@ -47,7 +47,7 @@ class TicBlock : public Module {
   int64_t dilation_;
   LayerNorm norm1_;
   std::unique_ptr<MsaConv2d> attn_;  // one of these two
-  std::unique_ptr<GlobalAttention> attn_all_;
+  std::unique_ptr<GlobalAttention> global_attn_;
   std::unique_ptr<LayerNorm> norm2_;
   std::unique_ptr<Linear> fc1_, fc2_;
   std::unique_ptr<Conv2d> dwconv_, conv_;
@@ -55,22 +55,22 @@ class TicBlock : public Module {
 
 class TicStage : public Module {
  public:
-  TicStage(const TicConfig& config, size_t stage, int64_t blocks_before, int64_t shifted_before);
+  TicStage(const TicConfig& config, size_t stage, int64_t blocks_before, int64_t odd_before);
   // A map (B, H, W, C) -> the next stage's. `recompute` as Tic::set_recompute.
   Tensor operator()(const Tensor& x, const TicTraining* training, int64_t total_blocks,
                     bool recompute = false) const;
-  // The map that block number `count` is given.
-  Tensor before(Tensor x, int64_t count) const;
+  // The map that block number `index` is given, from the map that the stage is given.
+  Tensor input_of(Tensor x, int64_t index) const;
   const TicBlock& block(int64_t index) const { return *blocks_[static_cast<size_t>(index)]; }
   void fields(Fields& fields) override;
-  int64_t shifted_blocks() const { return shifted_; }
+  int64_t odd_blocks() const { return odd_blocks_; }
 
  private:
   std::vector<std::unique_ptr<TicBlock>> blocks_;
   std::unique_ptr<Conv2d> down_;
   std::unique_ptr<LayerNorm> down_norm_;
   bool pooled_;
-  int64_t before_, shifted_ = 0;
+  int64_t first_block_, odd_blocks_ = 0;
 };
 
 class Tic : public Module {

@@ -1,6 +1,6 @@
-// Depthwise MSA-Conv in f32: each channel is a head of its own (tic.md's h = C; TiC's third kind of
-// convolution). Vectors run over channels, which lie side by side in NHWC, so that nothing is
-// packed: a logit is a product of two elements, cheaper to compute again than to keep.
+// Depthwise MSA-Conv in f32: each channel is a head of its own (h = C in docs/tic.md; TiC's third
+// kind of convolution). Vectors run over channels, which lie side by side in NHWC, so that nothing
+// is packed: a logit is a product of two elements, cheaper to compute again than to keep.
 #pragma once
 #include "tensor/kernel_args/msa_conv.h"
 

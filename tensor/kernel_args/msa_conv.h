@@ -1,9 +1,12 @@
 // Arguments of MSA-Conv: multi-head self-attention in which a query sees the k x k (dilated) window
-// of keys around its own pixel (TiC, arXiv 2310.04134; docs name every choice that is ours). With
-// query r, head g and tap t at offset delta_t,
-//   L_t(r) = scale <q^g(r), k^g(r + delta_t)>,  a = softmax over t,  O^g(r) = sum_t a_t v^g(r +
-//   delta_t)
-// Maps are NHWC; pixel strides let q, k and v live in one packed (B, H, W, 3C) tensor.
+// of keys around its own pixel (TiC, arXiv 2310.04134; docs/tic.md names every choice that is
+// ours). With query r, head g shifted by u_g, and tap t = (i, j) in row-major order at the offset
+// delta_t = (i d - floor(d (kernel_h - 1) / 2), j d - floor(d (kernel_w - 1) / 2)) of rows and
+// columns,
+//   n = (r + delta_t - u_g) mod (height, width)
+//   L_t(r) = scale <q^g(r), k^g(n)>,  a = softmax over t,  O^g(r) = sum_t a_t v^g(n)
+// A tap is outside where r + delta_t is, whatever the shift; `border` says what then stands for its
+// key. Maps are NHWC; pixel strides let q, k and v live in one packed (B, H, W, 3C) tensor.
 #pragma once
 #include <cstdint>
 
@@ -31,9 +34,10 @@ struct MsaConvGeometry {
   // (y / pool, x / pool), rounded down.
   int64_t pool = 1;
   double scale = 1.0;  // head_dim^(-1/2) as published
-  // Dropout of the probabilities, survivors divided by 1 - dropout, not renormalised. Tap t of
-  // pixel n = ((b * heads + head) * H + y) * W + x is kept where word t % 4 of Philox counter n *
-  // ceil(T / 4) + t / 4 of (seed, stream), as a multiple of 2^-24 in [0, 1), is >= dropout.
+  // Dropout of the probabilities, as the released operator has it and no model here; survivors
+  // divided by 1 - dropout, not renormalised. Tap t of pixel n = ((b * heads + head) * H + y) * W +
+  // x is kept where word t % 4 of Philox counter n * ceil(T / 4) + t / 4 of (seed, stream), as a
+  // multiple of 2^-24 in [0, 1), is >= dropout.
   double dropout = 0.0;
   uint64_t seed = 0, stream = 0;
 

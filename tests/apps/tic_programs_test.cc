@@ -178,7 +178,11 @@ TEST_F(TicPrograms, ThePlanSaysWhatATrainingTakes) {
   EXPECT_EQ(facts["passes"], 3.5);
   EXPECT_EQ(facts["dropped"], 8);
   EXPECT_GT(facts["hours"], 0);
-  EXPECT_EQ(facts["hours_from"], "measured on 3 images");
+  // Of three images more where a step is short, up to the batch.
+  const std::string from = facts["hours_from"];
+  EXPECT_TRUE(from == "measured on 3 images" || from == "measured on 6 images" ||
+              from == "measured on 12 images")
+      << from;
   // Weights and two moments in f32, and nothing is said of images left out where none is.
   EXPECT_NEAR(facts["checkpoint_gib"].get<double>() * 0x1p30, 12.0 * facts["params"].get<double>(),
               1);

@@ -139,7 +139,7 @@ TEST(TicTwin, HasTheSizeItSays) {
   EXPECT_EQ(tic_from_model_args(tic_model_args(c), "args").positions, 56);
 }
 
-// tic.md, section 4: parameters and multiply-adds of the presets, as the table prints them.
+// docs/tic.md, section 4: parameters and multiply-adds of the presets, as the table prints them.
 TEST(Tic, PresetsHaveTheTablesSizes) {
   struct Row {
     const char* name;

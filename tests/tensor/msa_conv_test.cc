@@ -1,5 +1,5 @@
 // MSA-Conv on the CPU against the oracle of reference_msa_conv.h, and the oracle itself against
-// central differences and the laws that tic.md states for the operator.
+// central differences and the laws that docs/tic.md states for the operator.
 #include <gtest/gtest.h>
 
 #include <limits>
