@@ -41,7 +41,8 @@ std::vector<int64_t> pixel_of(const Options& o, int side) {
   for (const std::string& part : split(o.get<std::string>("attention.at"), ','))
     at.push_back(number_in<int64_t>(part).value_or(-1));
   CHECK_AS(Fault::usage, at.size() == 2 && at[0] >= 0 && at[0] < side && at[1] >= 0 && at[1] < side,
-           "--at: expected X,Y, each from 0 to ", side - 1);
+           "--at ", o.get<std::string>("attention.at"), ": expected X,Y, each from 0 to ",
+           side - 1);
   return at;
 }
 
@@ -62,6 +63,9 @@ Outcome draw_attention(const Options& o) {
       PictureFile(o.get<std::string>("data.image"), exif_of(o, d)).input(d.transform(side, side));
   const std::vector<int64_t> at = pixel_of(o, side);
   const auto layer = o.get<int64_t>("attention.layer");
+  CHECK_AS(Fault::usage, layer < d.config.blocks(), "--layer ", layer, ": the model has 0 to ",
+           d.config.blocks() - 1);
+  const auto stride = static_cast<int>(d.config.stride(d.config.stage_of(layer)));
   const Tensor seen = loaded.model->attention_from(raw::to_device(input, loaded.model->device()),
                                                    layer, at[1], at[0]);
   const int64_t heads = seen.dim(0);
@@ -76,8 +80,8 @@ Outcome draw_attention(const Options& o) {
   const auto values = seen.to_vector<float>();
   const int times = std::max(1, (kShown + side - 1) / side);
   const Image picture = enlarged(picture_of(input, side, d.normalization), times);
-  const int shown = side * times, cell_x = static_cast<int>(at[0]) * width / side,
-            cell_y = static_cast<int>(at[1]) * height / side;
+  const int cell = stride * times, cell_x = static_cast<int>(at[0]) / stride,
+            cell_y = static_cast<int>(at[1]) / stride;
   std::vector<Image> images;
   std::vector<JsonObject> results;
   print_text(o, concat("layer ", layer, ", map of ", height, "x", width, ", from (", at[0], ", ",
@@ -86,9 +90,8 @@ Outcome draw_attention(const Options& o) {
     HeatMap map{width, height, {}};
     map.values.assign(values.begin() + head * height * width,
                       values.begin() + (head + 1) * height * width);
-    images.push_back(overlaid(picture, map));
-    frame(images.back(), cell_x * shown / width, cell_y * shown / height, shown / width,
-          shown / height);
+    images.push_back(overlaid(picture, map, cell));
+    frame(images.back(), cell_x * cell, cell_y * cell, cell, cell);
     // How far its keys lie on average, and what keys outside the map take.
     double inside = 0, distance = 0;
     for (int y = 0; y < height; ++y)
@@ -97,7 +100,7 @@ Outcome draw_attention(const Options& o) {
         inside += weight;
         distance += weight * std::hypot(x - cell_x, y - cell_y);
       }
-    const double pixels = inside > 0 ? distance / inside * side / width : 0;
+    const double pixels = inside > 0 ? distance / inside * stride : 0;
     print_text(o, concat("head ", head, ": ", 100 * inside, " % inside the map, mean distance ",
                          pixels, " pixels\n"));
     results.push_back(

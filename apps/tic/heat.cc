@@ -50,15 +50,14 @@ Image coloured(const HeatMap& map, int scale, float top) {
   return image;
 }
 
-Image overlaid(const Image& picture, const HeatMap& map, float top) {
+Image overlaid(const Image& picture, const HeatMap& map, int cell, float top) {
   const double most = largest(map, top);
   Image image = picture;
   for (int y = 0; y < image.height; ++y)
     for (int x = 0; x < image.width; ++x) {
       uint8_t* pixel = image.row(y) + static_cast<ptrdiff_t>(3) * x;
       const double grey = 0.299 * pixel[0] + 0.587 * pixel[1] + 0.114 * pixel[2];
-      const double share =
-          share_at(map, x * map.width / image.width, y * map.height / image.height, most);
+      const double share = share_at(map, x / cell, y / cell, most);
       const Colour colour = colour_of(0.5 + share / 2);
       const double strength = 0.75 * std::sqrt(share);  // so that little is seen as well
       for (size_t c = 0; c < 3; ++c) pixel[c] = level(grey + strength * (colour[c] - grey));

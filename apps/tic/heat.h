@@ -18,8 +18,9 @@ struct HeatMap {
 // Colours from white (0) over blue to red (`top`; 0: the largest value), each value `scale` pixels
 // wide and high.
 Image coloured(const HeatMap& map, int scale = 1, float top = 0);
-// The picture in grey under the colours, stretched over it: what is not looked at stays grey.
-Image overlaid(const Image& picture, const HeatMap& map, float top = 0);
+// The picture in grey under the colours, each value `cell` pixels wide and high, the last ones as
+// far as the picture goes: what is not looked at stays grey.
+Image overlaid(const Image& picture, const HeatMap& map, int cell, float top = 0);
 // Each pixel `times` wide and high.
 Image enlarged(const Image& image, int times);
 // A frame of one pixel around [x, x + width) x [y, y + height), which may stand over the edge.

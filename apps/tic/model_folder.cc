@@ -233,14 +233,25 @@ void explain_cost(const TicConfig& c, int height, int width) {
     log_info(c.name(), " at ", height, "x", width, ": ", std::llround(macs / 1e9),
              " GMACs an image, more with the keys of all windows in memory");
   if (c.is_global()) return;
+  const int64_t shift = c.shift == TicConfig::Shift::off ? 0 : c.shift_amount();
+  bool told = false;  // of windows
   int64_t h = (height + c.patch - 1) / c.patch, w = (width + c.patch - 1) / c.patch;
   for (size_t stage = 0; stage < c.depths.size(); ++stage, h = (h + 1) / 2, w = (w + 1) / 2) {
     const int64_t window_h = (c.kernel_h - 1) * c.dilation + 1,
                   window_w = (c.kernel_w - 1) * c.dilation + 1;
-    if (window_h < 2 * h && window_w < 2 * w) continue;
+    const int64_t pool = c.pool == TicConfig::Pool::kv ? c.kv_pool : 1;
+    const bool turns_h = shift % ((h + pool - 1) / pool) == 0,
+               turns_w = shift % ((w + pool - 1) / pool) == 0;
+    if (shift > 0 && (turns_h || turns_w))
+      log_info("the cyclic shift of ", shift, " is a whole turn of the ", pool > 1 ? "keys' " : "",
+               "map of ", h, "x", w, " of stage ", stage + 1, ": it moves nothing there",
+               turns_h && turns_w ? ""
+               : turns_h          ? " up and down"
+                                  : " to the sides");
+    if (told || (window_h < 2 * h && window_w < 2 * w)) continue;
+    told = true;
     log_info("windows of ", window_h, "x", window_w, " on the map of ", h, "x", w, " of stage ",
              stage + 1, ": more than half of each lies outside, which costs as much as inside");
-    return;
   }
 }
 

@@ -58,7 +58,8 @@ std::string to_name(ExifUse use);
 // The longest side a model is asked to look at: 64 megapixels, the limit of what is decoded.
 constexpr int kMostImageSide = 1 << 13;
 // Says what an image of this size costs where it is much, and where a stage's map is so small that
-// most of each attention window lies outside of it, and is computed all the same.
+// most of each attention window lies outside of it, and is computed all the same, or a cyclic shift
+// ends where it began.
 void explain_cost(const TicConfig& config, int height, int width);
 
 }  // namespace mullion

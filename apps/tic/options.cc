@@ -20,9 +20,11 @@ void add_tic_architecture(OptionTable& t) {
         "channels of the first stage, doubled from stage to stage (0: the preset's)")
       .range(0, 4096);
   t.add("model.depths", "--depths", std::vector<int64_t>{},
-        "blocks of each stage, e.g. 2,2,6,2 (default: the preset's)");
+        "blocks of each stage, e.g. 2,2,6,2 (default: the preset's)")
+      .repeats();
   t.add("model.heads", "--num-heads", std::vector<int64_t>{},
-        "attention heads of each stage, e.g. 3,6,12,24 (default: the preset's)");
+        "attention heads of each stage, e.g. 3,6,12,24 (default: the preset's)")
+      .repeats();
   t.add("model.mlp_ratio", "--mlp-ratio", 0, "hidden channels of the MLP by channels (0: 4)")
       .range(0, 64);
   t.add("model.patch", "--patch-size", 0, "side of the stem's patches (0: the preset's)")

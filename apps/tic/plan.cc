@@ -114,6 +114,14 @@ void describe_training(const Options& options, const TicConfig& config, const Ti
     start->tell(describe_tic(options, config, data));
   explain_cost(config, shape.height, shape.width);
   log_info(schedule.explanation);
+  if (const auto repeats = options.get<int>("augment.repeats"); repeats > 1) {
+    const int64_t places = schedule.batches_per_epoch * options.get<int64_t>("train.batch_size");
+    log_info("each image of a pass stands in it ", repeats, " times (--aug-repeats): a pass sees ",
+             (places + repeats - 1) / repeats, " of the ", data.train->size(), " images");
+  }
+  if (const auto off = options.get<int64_t>("augment.mixup_off_epoch");
+      off * schedule.steps_per_epoch >= schedule.total_steps)
+    options.tell_idle("augment.mixup_off_epoch", "in a training that ends before");
   if (const double decay = options.get<double>("optim.layer_decay"); decay != 1)
     log_info("layer decay ", decay, ": the head's rate, ", decay, " of it in the last block, ",
              std::pow(decay, static_cast<double>(config.blocks() + 1)), " in the stem");

@@ -122,6 +122,7 @@ class Images {
 Field field_of(const Tic& model, const Images& images, int64_t count, int side) {
   Field field{model.config().name(), {side, side, {}}};
   std::vector<double> sums(static_cast<size_t>(side) * side);
+  const auto stride = static_cast<double>(model.config().stride(model.config().depths.size() - 1));
   double centre_x = 0, centre_y = 0;
   for (int64_t i = 0; i < count; ++i) {
     const Tensor input = raw::to_device(images.image(i, count), model.device());
@@ -137,8 +138,8 @@ Field field_of(const Tic& model, const Images& images, int64_t count, int side) 
     const auto g = grad(input).to_vector<float>();
     for (size_t p = 0; p < sums.size(); ++p)
       for (size_t c = 0; c < 3; ++c) sums[p] += std::abs(g[3 * p + c]);
-    centre_y = (static_cast<double>(row) + 0.5) * side / static_cast<double>(H);
-    centre_x = (static_cast<double>(column) + 0.5) * side / static_cast<double>(W);
+    centre_y = (static_cast<double>(row) + 0.5) * stride;
+    centre_x = (static_cast<double>(column) + 0.5) * stride;
   }
   const double total = std::accumulate(sums.begin(), sums.end(), 0.0);
   CHECK(total > 0 && std::isfinite(total), "receptive-field: the gradients add up to ", total);

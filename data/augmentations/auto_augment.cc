@@ -24,7 +24,8 @@ class RandAugment : public Augmentation {
   std::string describe() const override {
     return concat("RandAugment (", text_, ": ", policy_.count, " of ", policy_.operations.size(),
                   " operations, probability ", policy_.probability, ", magnitude ",
-                  policy_.magnitude, ")");
+                  policy_.magnitude,
+                  policy_.magnitude > policy_.most ? concat(", cut to ", policy_.most) : "", ")");
   }
 
  private:

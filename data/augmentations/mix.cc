@@ -112,7 +112,8 @@ std::string describe(const MixOptions& mix) {
   const std::string mixup = mix.mixup > 0 ? concat("mixup (alpha ", mix.mixup, ")") : "";
   const std::string cutmix = mix.cutmix > 0 ? concat("cutmix (alpha ", mix.cutmix, ")") : "";
   return concat(mixup, mixup.empty() || cutmix.empty() ? "" : " or ", cutmix,
-                " of a batch (probability ", mix.probability, ")");
+                " of a batch (probability ", mix.probability, ")",
+                mix.off_epoch > 0 ? concat(" in the first ", mix.off_epoch, " passes") : "");
 }
 
 AugmentationKind mix_augmentation() {

@@ -100,6 +100,14 @@ TicConfig tic_preset(const std::string& name) {
   return c;
 }
 
+size_t TicConfig::stage_of(int64_t block) const {
+  CHECK_AS(Fault::usage, block >= 0 && block < blocks(), "layer: ", block, ", the model has 0 to ",
+           blocks() - 1);
+  size_t stage = 0;
+  while (block >= depths[stage]) block -= depths[stage++];
+  return stage;
+}
+
 std::string TicConfig::title() const {
   return name() + (is_global() ? " (the twin of " + preset + " with global attention)"
                                : " (this project's reconstruction)");

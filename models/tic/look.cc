@@ -39,19 +39,17 @@ Tensor TicStage::input_of(Tensor x, int64_t index) const {
 }
 
 Tensor Tic::attention_from(const Tensor& image, int64_t layer, int64_t y, int64_t x) const {
-  CHECK_AS(Fault::usage, layer >= 0 && layer < config_.blocks(), "layer: ", layer,
-           ", the model has 0 to ", config_.blocks() - 1);
+  const size_t last = config_.stage_of(layer);
   Tensor map;
-  size_t stage = 0;
   {
     NoGrad no_grad;
     map = stem(image);
-    for (; layer >= config_.depths[stage]; layer -= config_.depths[stage++])
+    for (size_t stage = 0; stage < last; layer -= config_.depths[stage++])
       map = (*stages_[stage])(map, nullptr, config_.blocks());
-    map = stages_[stage]->input_of(map, layer);
+    map = stages_[last]->input_of(map, layer);
   }
-  return stages_[stage]->block(layer).attention_from(map, y * map.dim(1) / image.dim(1),
-                                                     x * map.dim(2) / image.dim(2));
+  const int64_t stride = config_.stride(last);
+  return stages_[last]->block(layer).attention_from(map, y / stride, x / stride);
 }
 
 }  // namespace mullion

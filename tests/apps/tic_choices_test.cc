@@ -55,6 +55,23 @@ TEST_F(TicChoices, WhatHasNoEffectIsSaid) {
   idle("--model tic-rel-t --pool off", "--pool off");
 }
 
+// Half-way effects of the schedule and of sizes.
+TEST_F(TicChoices, WhatAFlagComesToIsSaid) {
+  const auto says = [&](const std::string& flags, const char* words) {
+    const Answer plan = run(train_ + "--dry-run " + flags);
+    EXPECT_EQ(plan.code, 0) << plan.log;
+    EXPECT_NE(plan.log.find(words), std::string::npos) << words << "\n" << plan.log;
+  };
+  says("--aug-repeats 3", "stands in it 3 times (--aug-repeats): a pass sees 14 of the 40 images");
+  says("--mixup 0.8 --mixup-off-epoch 2", "of a batch (probability 1) in the first 2 passes");
+  says("--mixup 0.8 --mixup-off-epoch 2", "--mixup-off-epoch 2: has no effect");
+  says("--aa rand-m99", "magnitude 99, cut to 10");
+  says("--shift-size 16",
+       "is a whole turn of the map of 16x16 of stage 1: it moves nothing there\n");
+  const Answer plain = run(train_ + "--dry-run");
+  EXPECT_EQ(plain.log.find("whole turn"), std::string::npos) << plain.log;
+}
+
 TEST_F(TicChoices, ADilationMakesItDilated) {
   ASSERT_EQ(run(train_ + "--msa-dilation 2 --name a").code, 0);
   EXPECT_EQ(args("a")["variant"], "dilated");

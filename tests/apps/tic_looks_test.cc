@@ -95,9 +95,9 @@ TEST_F(TicLooks, AttentionIsDrawnForOneHeadAndForAll) {
   const auto one = result(call + "--layer 0 --head 1 -o one.png --json");
   EXPECT_EQ(one["heads"].size(), 1u);
   EXPECT_EQ(read_image(at("one.png").string()).width, 224);
-  refused(call + "--layer 6 -o x.png", 2, {"layer: 6", "0 to 5"});
+  refused(call + "--layer 6 -o x.png", 2, {"--layer 6", "0 to 5"});
   refused(call + "--head 2 -o x.png", 2, {"--head 2", "heads 0 to 1"});
-  refused(call + "--at 3,32 -o x.png", 2, {"--at"});
+  refused(call + "--at 3,32 -o x.png", 2, {"--at 3,32", "0 to 31"});
   EXPECT_FALSE(fs::exists(at("x.png")));
 }
 
@@ -146,6 +146,34 @@ TEST_F(TicLooks, FineTuningNeedsAModelToStartFrom) {
   make_tree(false);
   refused(train_ + "--preset finetune", 2, {"--preset finetune", "--initial-checkpoint"});
   refused(train_ + "--preset finetune --dry-run", 2, {"--initial-checkpoint"});
+}
+
+// A token of the last map is 8 pixels wide, whatever the side: at 33 the fifth stands over the
+// edge.
+TEST_F(TicLooks, TokensLieWhereTheyAreWhenTheSideIsNoMultipleOfThem) {
+  make_tree(false);
+  ASSERT_EQ(run(train_ + "--name a").code, 0);
+  const auto seen_from = [&](int pixel) {
+    const std::string at = std::to_string(pixel);
+    return result(
+        "tool_tic attention tree/val/0-plus/00000.png --checkpoint runs/a --img-size 33 "
+        "--layer 4 --at " +
+        at + "," + at + " -o a.png --json")["heads"];
+  };
+  const auto here = seen_from(16);
+  EXPECT_EQ(seen_from(19), here);
+  EXPECT_EQ(seen_from(23), here);
+  EXPECT_NE(seen_from(24), here);
+  EXPECT_NE(seen_from(15), here);
+  const auto radius = [&](int side) {
+    return result(
+               "tool_tic receptive-field --checkpoint runs/a --images 8 -o f.png --json "
+               "--img-size " +
+               std::to_string(side))["radius_50"]
+        .get<double>();
+  };
+  const double even = radius(40);
+  for (const int side : {33, 36, 41}) EXPECT_NEAR(radius(side), even, 0.25 * even) << side;
 }
 
 TEST_F(TicLooks, BenchCountsWhatAStepTakes) {
