@@ -100,11 +100,11 @@ TicConfig tic_preset(const std::string& name) {
   return c;
 }
 
-size_t TicConfig::stage_of(int64_t block) const {
-  CHECK_AS(Fault::usage, block >= 0 && block < blocks(), "layer: ", block, ", the model has 0 to ",
+size_t TicConfig::stage_of(int64_t layer) const {
+  CHECK_AS(Fault::usage, layer >= 0 && layer < blocks(), "layer: ", layer, ", the model has 0 to ",
            blocks() - 1);
   size_t stage = 0;
-  while (block >= depths[stage]) block -= depths[stage++];
+  while (layer >= depths[stage]) layer -= depths[stage++];
   return stage;
 }
 

@@ -43,7 +43,7 @@ struct TicConfig {
   // Pixels of the image from one token of a stage's map to the next. Where they do not divide the
   // image's side, the last token stands over its edge.
   int64_t stride(size_t stage) const { return patch << stage; }
-  size_t stage_of(int64_t block) const;  // of a block counted over all stages
+  size_t stage_of(int64_t layer) const;  // of a block, counted over all stages
   int64_t blocks() const { return std::accumulate(depths.begin(), depths.end(), int64_t{0}); }
   int64_t shift_amount() const { return shift_size ? shift_size : std::max(kernel_h, kernel_w); }
   bool is_global() const { return block == Block::global; }
