@@ -70,7 +70,7 @@ TicSetting small(const World& world) {
   TicSetting s;
   s.background = {
       "small: tic-n, 0.55 M parameters, CIFAR-10 and Imagenette (JPEG)",
-      {{world.data / "cifar10", "CIFAR-10 as class folders, train and test", "20 MB"},
+      {{world.data / "cifar10", "CIFAR-10 as class folders, train and test", "55 MB"},
        {world.data / "imagenette2-160", "Imagenette of 160 pixels, train and val", "100 MB"}}};
   TicConfig nano = tic_preset("tic-n");
   nano.mlp_dwconv = true;
