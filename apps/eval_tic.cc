@@ -153,16 +153,20 @@ void add_classes(const Options& options, JsonObject& result, const Accuracy& a,
   std::vector<JsonObject> rows;
   const auto classes = per_class(a.judged, std::ssize(d.classes));
   for (size_t c = 0; c < d.classes.size(); ++c) {
-    char line[96];
-    std::snprintf(line, sizeof line, "%8lld images  recall %6.2f %%  precision %6.2f %%  ",
-                  static_cast<long long>(classes[c].count), classes[c].recall(),
-                  classes[c].precision());
-    print_text(options, line + printable(d.shown(c)) + "\n");
-    rows.push_back(JsonObject()
-                       .set("class", d.classes[c])
-                       .set("count", classes[c].count)
-                       .set("recall", classes[c].recall())
-                       .set("precision", classes[c].precision()));
+    const auto percent = [](std::optional<double> share) {
+      char text[16] = "    none";
+      if (share) std::snprintf(text, sizeof text, "%6.2f %%", *share);
+      return std::string(text);
+    };
+    char images[32];
+    std::snprintf(images, sizeof images, "%8lld", static_cast<long long>(classes[c].count));
+    print_text(options,
+               concat(images, " images  recall ", percent(classes[c].recall()), "  precision ",
+                      percent(classes[c].precision()), "  ", printable(d.shown(c)), "\n"));
+    rows.push_back(JsonObject().set("class", d.classes[c]).set("count", classes[c].count));
+    for (const auto& [key, share] :
+         {std::pair{"recall", classes[c].recall()}, {"precision", classes[c].precision()}})
+      share ? rows.back().set(key, *share) : rows.back().set_null(key);
     if (!d.class_names.empty()) rows.back().set("name", d.class_names[c]);
   }
   result.set("per_class", rows);
@@ -263,12 +267,9 @@ Outcome run(const Options& options) {
   const std::vector<Size> sizes = sizes_of(options, description);
   check_options(options, sizes.size());
   std::optional<RealLabels> real_labels;
-  if (options.has("data.real_labels")) {
-    std::vector<std::string> paths;
-    for (int64_t i = 0; i < folder->size(); ++i) paths.push_back(folder->path(i));
-    real_labels = read_real_labels(options.get<Path>("data.real_labels"), paths,
-                                   std::ssize(description.classes));
-  }
+  if (options.has("data.real_labels"))
+    real_labels = read_real_labels(options.get<Path>("data.real_labels"), folder->file_names(),
+                                   description.classes);
   catch_stop_signals();
   std::vector<ResultRow> rows;
   const double millions =

@@ -10,45 +10,17 @@
 #include <vector>
 
 #include "data/image_source.h"
+#include "data/shard_files.h"
+#include "data/shard_index.h"
 
 namespace mullion {
-
-struct ShardSample {
-  std::string key;
-  uint64_t offset = 0;  // of the picture's bytes
-  uint32_t size = 0;
-  int32_t label = 0;
-};
-
-struct ShardIndex {
-  uint64_t bytes = 0;     // of the shard
-  int64_t modified = -1;  // when it was written last, ns since 1970; -1: not known
-  std::vector<ShardSample> samples;
-};
-// By a walk over the whole shard. Throws bad_file for what is wrong with the archive, a sample
-// without a picture or a class, a key that comes a second time.
-ShardIndex index_shard(const std::filesystem::path& shard);
-std::filesystem::path index_path(const std::filesystem::path& shard);
-void write_shard_index(const std::filesystem::path& shard, const ShardIndex& index);
-// When a shard was written last, by which an index is known to be its own.
-int64_t shard_modified(const std::filesystem::path& shard);
-// The index beside the shard, made anew where it is missing or the shard has another size or time
-// than when the index was made; `was_old` says of the latter.
-ShardIndex open_shard_index(const std::filesystem::path& shard, bool* was_old = nullptr);
-
-// The shards of a split in a folder, in the order of their names: those that _info.json lists, else
-// SPLIT-*.tar, *-SPLIT-*.tar, or SPLIT/*.tar. Throws bad_file where only compressed ones are there.
-std::vector<std::filesystem::path> find_shards(const std::filesystem::path& folder,
-                                               const std::string& split);
-
-// The kind of NotTaken of shards beside those that _info.json lists.
-inline const std::string kUnlistedShards = "shards that _info.json does not list";
 
 class ImageShards : public ImageSource {
  public:
   // `classes`: of the training set, for a validation split; else those that _info.json names, or
-  // the numbers themselves. Throws bad_file for a class that is not there, in either direction, and
-  // for an _info.json with other numbers of samples than the shards have.
+  // the numbers themselves. Throws bad_file for a class that is not there, in either direction, for
+  // a name of two classes, and for an _info.json with other numbers of samples than the shards
+  // have.
   ImageShards(const std::filesystem::path& folder, const std::string& split,
               const std::vector<std::string>* classes = nullptr);
 
@@ -58,6 +30,8 @@ class ImageShards : public ImageSource {
   int64_t label(int64_t index) const override { return at(index).label; }
   std::string path(int64_t index) const override;  // SHARD/KEY
   void read(int64_t index, std::vector<uint8_t>& out) const override;
+  // As the samples' .json say, for a picture that was packed under another key. Walks the shards.
+  std::vector<std::string> file_names() const override;
   std::string describe() const override;
 
   const std::vector<std::string>& absent_classes() const override { return absent_; }
@@ -72,6 +46,7 @@ class ImageShards : public ImageSource {
     int32_t label, shard;
   };
   const Sample& at(int64_t index) const { return samples_[static_cast<size_t>(index)]; }
+  void find_doubles();
   void check_info(const std::filesystem::path& folder, const std::string& split,
                   const std::vector<uint64_t>& lengths);
   void name_classes(const std::filesystem::path& folder, const std::vector<std::string>* known);

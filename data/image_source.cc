@@ -2,6 +2,7 @@
 #include "data/image_source.h"
 
 #include <algorithm>
+#include <filesystem>
 
 #include "tensor/check.h"
 #include "tensor/io/sha256.h"
@@ -14,6 +15,13 @@ std::string listing(const std::vector<std::string>& names) {
       joined(std::span(names).first(std::min<size_t>(names.size(), 10)), ", ", printable);
   if (names.size() > 10) out += concat(" and ", names.size() - 10, " more");
   return out;
+}
+
+std::vector<std::string> ImageSource::file_names() const {
+  std::vector<std::string> names;
+  for (int64_t i = 0; i < size(); ++i)
+    names.push_back(std::filesystem::path(path(i)).filename().string());
+  return names;
 }
 
 std::string digest(const ImageSource& source) {

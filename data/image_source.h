@@ -27,6 +27,8 @@ class ImageSource {
   virtual const std::vector<std::string>& classes() const = 0;
   virtual int64_t label(int64_t index) const = 0;     // a place in classes()
   virtual std::string path(int64_t index) const = 0;  // for messages
+  // The name of each picture's own file, without a folder.
+  virtual std::vector<std::string> file_names() const;
   // The bytes of a picture's file; `out` keeps its memory from call to call. Called from several
   // threads at once. Throws bad_file.
   virtual void read(int64_t index, std::vector<uint8_t>& out) const = 0;

@@ -41,4 +41,11 @@ ImageSubset::ImageSubset(std::shared_ptr<const ImageSource> all, const std::file
   CHECK_AS(Fault::bad_file, !places_.empty(), list.string(), ": names no image");
 }
 
+std::vector<std::string> ImageSubset::file_names() const {
+  const std::vector<std::string> all = all_->file_names();
+  std::vector<std::string> names;
+  for (const int64_t place : places_) names.push_back(all[static_cast<size_t>(place)]);
+  return names;
+}
+
 }  // namespace mullion

@@ -25,6 +25,7 @@ class ImageSubset : public ImageSource {
   const std::vector<std::string>& classes() const override { return all_->classes(); }
   int64_t label(int64_t index) const override { return all_->label(place(index)); }
   std::string path(int64_t index) const override { return all_->path(place(index)); }
+  std::vector<std::string> file_names() const override;
   void read(int64_t index, std::vector<uint8_t>& out) const override {
     all_->read(place(index), out);
   }

@@ -8,6 +8,7 @@
 #include <optional>
 #include <span>
 #include <string_view>
+#include <vector>
 
 #include "data/decode.h"
 #include "tensor/check.h"
@@ -16,7 +17,7 @@
 namespace mullion {
 namespace {
 
-constexpr uint64_t kBlock = 512, kMostName = 1 << 16;
+constexpr uint64_t kBlock = 512, kMostName = 1 << 16, kChunk = 1 << 16;
 
 // Fields of a header: place and length.
 struct Field {
@@ -142,6 +143,21 @@ void TarReader::read_pax(uint64_t at, uint64_t size, Extended& extended) const {
   }
 }
 
+// A first zero block stands at `at`: a second one, and zeros up to the archive's end.
+void TarReader::check_end(uint64_t at) const {
+  if (end_ - at < 2 * kBlock) wrong(at, "one zero block where two close an archive: it is cut");
+  std::vector<char> zeros(kChunk);
+  for (uint64_t from = at + kBlock; from < end_; from += zeros.size()) {
+    zeros.resize(std::min(kChunk, end_ - from));
+    source_.read_at(from, std::as_writable_bytes(std::span(zeros)));
+    const auto other = std::find_if(zeros.begin(), zeros.end(), [](char c) { return c != 0; });
+    if (other == zeros.end()) continue;
+    const uint64_t found = from + static_cast<uint64_t>(other - zeros.begin());
+    wrong(at, concat("a zero block, as at the end, but more follows at byte ", found - begin_,
+                     ": the archive is damaged, or others were appended to it"));
+  }
+}
+
 bool TarReader::next(TarMember& member) {
   Extended extended;
   for (;;) {
@@ -151,7 +167,10 @@ bool TarReader::next(TarMember& member) {
                            : "the archive is cut in a header");
     char block[kBlock];
     source_.read_at(at, std::as_writable_bytes(std::span(block)));
-    if (std::all_of(block, block + kBlock, [](char c) { return c == 0; })) return false;
+    if (std::all_of(block, block + kBlock, [](char c) { return c == 0; })) {
+      check_end(at);
+      return false;
+    }
     const auto stored = number_of(block, kChecksum);
     if (!stored || *stored != checksum_of(block)) {
       if (at == begin_) wrong(at, "no tar archive (a header with a wrong checksum)");

@@ -1,8 +1,9 @@
 // Tar archives (POSIX ustar and pax, GNU long names), read in place: a member is a name and a range
 // of bytes. Nothing is extracted and no name becomes a path here. Everything is checked before it
-// is used: checksums, sizes against the archive, the two zero blocks at the end. Names that are
-// absolute or hold "..", links, devices and sparse files are refused by name; folders are passed
-// over.
+// is used: checksums, sizes against the archive, the two zero blocks at the end, behind which only
+// zeros may stand: a zeroed header or a second archive behind the first would hide what follows.
+// Names that are absolute or hold "..", links, devices and sparse files are refused by name;
+// folders are passed over.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -31,6 +32,7 @@ class TarReader {
   [[noreturn]] void wrong(uint64_t at, const std::string& what) const;
   std::string read_text(uint64_t at, uint64_t size) const;
   void read_pax(uint64_t at, uint64_t size, Extended& extended) const;
+  void check_end(uint64_t at) const;
 
   const ByteSource& source_;
   uint64_t begin_, end_, at_;

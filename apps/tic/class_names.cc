@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/program/log.h"
+#include "data/decode.h"
 #include "tensor/check.h"
 #include "tensor/io/file.h"
 #include "tensor/io/json.h"
@@ -25,7 +26,9 @@ Names from_json(const fs::path& file) {
     CHECK_AS(Fault::bad_file,
              entry.is_array() && entry.size() == 2 && entry[0].is_string() && entry[1].is_string(),
              file.string(), ": entry ", place, " is no [id, name]");
-    names[entry[0].get<std::string>()] = entry[1].get<std::string>();
+    const auto id = entry[0].get<std::string>();
+    CHECK_AS(Fault::bad_file, names.emplace(id, entry[1].get<std::string>()).second, file.string(),
+             ": entry ", place, ": ", printable(id), " has a name already");
   }
   return names;
 }
@@ -48,7 +51,8 @@ Names from_lines(const fs::path& file) {
                                     [](char c) { return c >= '0' && c <= '9'; });
     CHECK_AS(Fault::bad_file, has_id, file.string(), ", line ", number,
              ": expected a WordNet id, n and 8 digits, a space and a name");
-    names[line.substr(0, space)] = line.substr(space + 1);
+    CHECK_AS(Fault::bad_file, names.emplace(line.substr(0, space), line.substr(space + 1)).second,
+             file.string(), ", line ", number, ": ", line.substr(0, space), " has a name already");
   }
   return names;
 }

@@ -11,6 +11,8 @@
 
 namespace mullion {
 
+namespace fs = std::filesystem;
+
 void add_folder_options(OptionTable& table) {
   table.add("data.follow_links", "--follow-links", true,
             "take what links to folders and files lead to");
@@ -31,7 +33,14 @@ std::shared_ptr<const ImageSource> open_images(const std::filesystem::path& root
                                                const FolderOptions& options) {
   const std::filesystem::path folder = split.empty() ? root : root / split;
   const bool shards = std::filesystem::is_directory(root) && !find_shards(root, split).empty();
-  if (!shards) return std::make_shared<ImageFolder>(folder.string(), options);
+  if (!shards) {
+    const std::vector<std::string> listed = listed_splits(root);
+    CHECK_AS(Fault::bad_file, listed.empty() || (!split.empty() && fs::is_directory(folder)),
+             printable((root / "_info.json").string()), ": lists no shards of ",
+             split.empty() ? "val, validation or test" : printable(split), ", only of ",
+             listing(listed));
+    return std::make_shared<ImageFolder>(folder.string(), options);
+  }
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator(folder, error))
     CHECK_AS(Fault::bad_file,

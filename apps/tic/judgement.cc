@@ -2,13 +2,15 @@
 #include "apps/tic/judgement.h"
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "apps/program/csv.h"
+#include "apps/tic/val_labels.h"
+#include "data/decode.h"
 #include "tensor/check.h"
 #include "tensor/io/json.h"
+#include "tensor/words.h"
 
 namespace mullion {
 
@@ -17,13 +19,31 @@ double percent(int64_t part, int64_t all) {
   return all > 0 ? 100.0 * static_cast<double>(part) / static_cast<double>(all) : 0;
 }
 
-// The number at the end of "ILSVRC2012_val_00000123.JPEG"; 0: none.
-int64_t number_of(const std::string& path) {
-  const std::string stem = std::filesystem::path(path).stem().string();
-  const size_t begin = stem.find_last_not_of("0123456789") + 1;
-  int64_t number = 0;
-  std::from_chars(stem.data() + begin, stem.data() + stem.size(), number);
-  return number;
+std::optional<double> share(int64_t part, int64_t all) {
+  return all > 0 ? std::optional(percent(part, all)) : std::nullopt;
+}
+
+// The n of a name that has ILSVRC2012_val_n in it, n with 8 digits; 0: none.
+int64_t number_of(std::string_view name) {
+  constexpr std::string_view kPrefix = "ILSVRC2012_val_";
+  const size_t at = name.find(kPrefix);
+  if (at == std::string_view::npos) return 0;
+  name.remove_prefix(at + kPrefix.size());
+  const size_t digits = std::min(name.find_first_not_of("0123456789"), name.size());
+  return digits == 8 ? number_in<int64_t>(name.substr(0, 8)).value_or(0) : 0;
+}
+
+// ReaL counts classes by their places in ImageNet's order.
+void check_order(const std::string& name, const std::vector<std::string>& classes) {
+  constexpr size_t kClasses = 1000;
+  CHECK_AS(Fault::bad_file, classes.size() == kClasses, name,
+           ": ReaL's labels are places among ImageNet's ", kClasses, " classes, and the model has ",
+           classes.size());
+  const bool ids = std::all_of(classes.begin(), classes.end(),
+                               [](const std::string& id) { return is_wnid(id); });
+  CHECK_AS(Fault::bad_file, !ids || std::is_sorted(classes.begin(), classes.end()), name,
+           ": ReaL's labels are places among ImageNet's classes in the order of their ids, and the "
+           "model's classes are in another order");
 }
 }  // namespace
 
@@ -33,8 +53,8 @@ double topk_accuracy(const std::vector<Judged>& judged, int64_t k) {
       std::ssize(judged));
 }
 
-double ClassResult::recall() const { return percent(right, count); }
-double ClassResult::precision() const { return percent(right, predicted); }
+std::optional<double> ClassResult::recall() const { return share(right, count); }
+std::optional<double> ClassResult::precision() const { return share(right, predicted); }
 
 std::vector<ClassResult> per_class(const std::vector<Judged>& judged, int64_t classes) {
   std::vector<ClassResult> results(static_cast<size_t>(classes));
@@ -92,25 +112,36 @@ Calibration calibration(const std::vector<Judged>& judged, int bins) {
 }
 
 RealLabels read_real_labels(const std::filesystem::path& file,
-                            const std::vector<std::string>& paths, int64_t classes) {
-  const std::string name = file.string();
+                            const std::vector<std::string>& names,
+                            const std::vector<std::string>& classes) {
+  const std::string shown = printable(file.string());
   const nlohmann::json lists = read_json_file(file);
-  CHECK_AS(Fault::bad_file, lists.is_array(), name, ": no list with the labels of each image");
+  CHECK_AS(Fault::bad_file, lists.is_array(), shown, ": no list with the labels of each image");
+  check_order(shown, classes);
   RealLabels all;
   bool any = false;
-  for (const std::string& path : paths) {
-    const int64_t number = number_of(path);
-    CHECK_AS(Fault::bad_file, number >= 1 && number <= std::ssize(lists), name, ": has labels for ",
-             lists.size(), " images, and the number in the name of ", path, " is ", number);
+  for (const std::string& name : names) {
+    const int64_t number = number_of(name);
+    CHECK_AS(Fault::bad_file, number >= 1, printable(name),
+             ": no name of an ImageNet validation image, ILSVRC2012_val_ and 8 digits, by which ",
+             shown, " has its labels");
+    CHECK_AS(Fault::bad_file, number <= std::ssize(lists), shown, ": has labels for ", lists.size(),
+             " images, and not for ", printable(name));
     const nlohmann::json& labels = lists[static_cast<size_t>(number - 1)];
-    CHECK_AS(Fault::bad_file, labels.is_array(), name, ": entry ", number, " is no list");
+    const std::string where = concat(shown, ": entry ", number, ", for ", printable(name), ": ");
+    CHECK_AS(Fault::bad_file, labels.is_array(), where, labels.dump().substr(0, 40),
+             " is no list of labels");
     std::vector<int64_t>& own = all.emplace_back();
-    for (const nlohmann::json& label : labels)
-      own.push_back(static_cast<int64_t>(
-          as_uint(label, name, concat("entry ", number), static_cast<uint64_t>(classes - 1))));
+    for (const nlohmann::json& label : labels) {
+      CHECK_AS(Fault::bad_file,
+               label.is_number_unsigned() && label.get<uint64_t>() < classes.size(), where,
+               label.dump().substr(0, 40), " is no label from 0 to ", classes.size() - 1);
+      own.push_back(label.get<int64_t>());
+    }
     any |= !own.empty();
   }
-  CHECK_AS(Fault::bad_file, any, name, ": none of the ", paths.size(), " images has a label there");
+  CHECK_AS(Fault::bad_file, any, shown, ": none of the ", names.size(),
+           " images has a label there");
   return all;
 }
 

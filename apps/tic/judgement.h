@@ -3,6 +3,7 @@
 #pragma once
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,8 +21,8 @@ double topk_accuracy(const std::vector<Judged>& judged, int64_t k);
 
 struct ClassResult {
   int64_t count = 0, right = 0, predicted = 0;  // images of the class; of those right; told as it
-  double recall() const;                        // percent, 0 for no image
-  double precision() const;
+  // Percent; nothing for a class without images, or one that no image was told to be of.
+  std::optional<double> recall() const, precision() const;
 };
 std::vector<ClassResult> per_class(const std::vector<Judged>& judged, int64_t classes);
 
@@ -42,13 +43,15 @@ struct Calibration {
 };
 Calibration calibration(const std::vector<Judged>& judged, int bins = 15);
 
-// ReaL (Beyer et al. 2020, arXiv 2006.07159): a list with the labels that are right for each
-// validation image; image n is the one whose name ends in the number n (from 1).
+// ReaL (Beyer et al. 2020, arXiv 2006.07159): a list with the labels that are right for each of
+// ImageNet's validation images; image n is ILSVRC2012_val_n, n with 8 digits, from 1.
 using RealLabels = std::vector<std::vector<int64_t>>;
-// Those of each image of `paths`. Error(bad_file) where one has no such number, or where a label is
-// no class.
+// Those of each image, by the name of its own file. The labels are places among ImageNet's 1,000
+// classes in the order of their WordNet ids. Error(bad_file) where the model's `classes` are
+// others, where a name is another, or where a label is no class.
 RealLabels read_real_labels(const std::filesystem::path& file,
-                            const std::vector<std::string>& paths, int64_t classes);
+                            const std::vector<std::string>& names,
+                            const std::vector<std::string>& classes);
 // Percent of the images with a label whose predicted class is one of them, and how many those are.
 struct RealAccuracy {
   double accuracy = 0;

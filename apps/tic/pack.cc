@@ -1,8 +1,12 @@
 // Readers make the bytes of samples in parallel; one writer closes shards at their size, in order.
 #include "apps/tic/pack.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
@@ -15,9 +19,9 @@
 #include "apps/tic/data_verbs.h"
 #include "apps/tic/image_data.h"
 #include "apps/tic/output_lock.h"
+#include "apps/tic/shard_writer.h"
 #include "data/jpeg_encode.h"
 #include "data/order.h"
-#include "data/tar.h"
 #include "tensor/check.h"
 #include "tensor/io/file_ops.h"
 #include "tensor/io/json.h"
@@ -31,73 +35,9 @@ namespace fs = std::filesystem;
 
 constexpr int64_t kWindow = 64;  // pictures that are in memory at once
 
-struct PackedSample {
-  std::vector<uint8_t> bytes;
-  std::string extension, json, fault;
-};
-
-// A shard in the making, under a name of its own until it is whole.
-class ShardWriter {
- public:
-  explicit ShardWriter(fs::path shard)
-      : shard_(std::move(shard)),
-        partial_(shard_.parent_path() / ("." + shard_.filename().string() + ".partial")),
-        fd_(create_file(partial_)) {}
-  ~ShardWriter() {
-    if (fd_ < 0) return;
-    try {
-      close_file(fd_, partial_);
-      remove_file(partial_);
-    } catch (const Error&) {
-      // What is left over is removed by the next run.
-    }
-  }
-  ShardWriter(const ShardWriter&) = delete;
-  ShardWriter& operator=(const ShardWriter&) = delete;
-
-  uint64_t bytes() const { return index_.bytes; }
-  int64_t samples() const { return static_cast<int64_t>(index_.samples.size()); }
-  void add(const std::string& key, const PackedSample& sample, int64_t label) {
-    const auto size = static_cast<uint32_t>(sample.bytes.size());
-    const uint64_t at = member(key + "." + sample.extension, sample.bytes.data(), size);
-    const std::string number = std::to_string(label);
-    member(key + ".cls", number.data(), number.size());
-    member(key + ".json", sample.json.data(), sample.json.size());
-    index_.samples.push_back({key, at, size, static_cast<int32_t>(label)});
-  }
-  void finish() {
-    const std::string end(1024, '\0');
-    append(end.data(), end.size());
-    sync_file(fd_, partial_);
-    const int fd = std::exchange(fd_, -1);
-    close_file(fd, partial_);
-    index_.modified = shard_modified(partial_);  // which a rename leaves as it is
-    write_shard_index(shard_, index_);
-    rename_over(partial_, shard_);
-    sync_folder(shard_.parent_path());
-  }
-
- private:
-  uint64_t member(const std::string& name, const void* bytes, size_t size) {
-    const std::string header = tar_header(name, size), padding(tar_padding(size), '\0');
-    append(header.data(), header.size());
-    const uint64_t at = index_.bytes;
-    append(bytes, size);
-    append(padding.data(), padding.size());
-    return at;
-  }
-  void append(const void* bytes, size_t size) {
-    write_file(fd_, partial_, index_.bytes, {static_cast<const std::byte*>(bytes), size});
-    index_.bytes += size;
-  }
-
-  fs::path shard_, partial_;
-  int fd_;
-  ShardIndex index_;
-};
-
-// The picture's bytes, or a smaller picture, and what is known of it. A picture that cannot be read
-// keeps its bytes: whoever reads the shard meets it as in the folder.
+// The picture's bytes, or a smaller picture, and what is known of it. A smaller one is stored as
+// the first was, turned or not, with the same EXIF orientation. A picture that cannot be read keeps
+// its bytes: whoever reads the shard meets it as in the folder.
 PackedSample packed(const ImageSource& source, int64_t index, const PackOptions& options) {
   PackedSample sample;
   sample.extension = "jpg";
@@ -122,8 +62,11 @@ PackedSample packed(const ImageSource& source, int64_t index, const PackOptions&
       };
       width = scaled(width), height = scaled(height);
       Resizer().run(image, ResizePlan::whole(all, width, height), small);
-      sample.bytes = encode_jpeg(small, options.quality);
-      sample.extension = "jpg";
+      sample.bytes = encode_jpeg(small, options.quality, file.orientation());
+      for (int i = 0; i < kImageNotes; ++i) {
+        const auto note = static_cast<ImageNote>(i);
+        if (note != ImageNote::orientation_ignored && file.notes().has(note)) sample.lost.add(note);
+      }
     }
     json.set("width", width).set("height", height);
   } catch (const Error& fault) {
@@ -143,7 +86,8 @@ std::vector<int64_t> pack_order(const ImageSource& source, bool shuffled, uint64
 
 struct PackedSplit {
   nlohmann::json info;
-  int64_t images = 0, unreadable = 0;
+  int64_t images = 0, unreadable = 0, written = 0;  // shards
+  std::vector<NoteCount> lost;
   bool complete = true;
 };
 
@@ -157,8 +101,10 @@ PackedSplit pack_split(const ImageSource& source, const std::string& split, cons
   Progress progress("pack " + split, source.size());
   std::optional<ShardWriter> writer;
   std::vector<PackedSample> window;
+  NoteCounter lost(source.size());
   int64_t done = 0;
   const auto close = [&] {
+    ++result.written;
     lengths.push_back(writer->samples());
     writer->finish();
     writer.reset();
@@ -187,7 +133,9 @@ PackedSplit pack_split(const ImageSource& source, const std::string& split, cons
     for (size_t i = 0; i < window.size() && writer; ++i, ++done) {
       char key[32];
       std::snprintf(key, sizeof key, "%08lld", static_cast<long long>(done));
-      writer->add(key, window[i], source.label(order[static_cast<size_t>(done)]));
+      const int64_t own = order[static_cast<size_t>(done)];
+      writer->add(key, window[i], source.label(own));
+      lost.add(window[i].lost, own, source.path(own));
       if (!window[i].fault.empty()) {
         ++result.unreadable;
         log_warning(window[i].fault, "; packed as it is");
@@ -199,27 +147,62 @@ PackedSplit pack_split(const ImageSource& source, const std::string& split, cons
   }
   if (writer && result.complete) close();
   result.images = done;
+  result.lost = lost.counts();
   result.info = {
       {"name", split}, {"num_samples", done}, {"filenames", names}, {"shard_lengths", lengths}};
   return result;
 }
 
 // What decides the shards' bytes: written before the first of them, and the same for a run that
-// goes on.
-nlohmann::json plan_of(const ImageSource& source, const std::string& split,
-                       const PackOptions& options) {
-  Sha256 hash;
-  for (int64_t i = 0; i < source.size(); ++i)
-    hash.update(concat(fs::path(source.path(i)).lexically_relative(source.root()).string(), "\n",
-                       source.label(i), "\n"));
+// goes on. Of the images' bytes their sizes and times stand for all: reading them would be the work
+// itself.
+nlohmann::json split_plan(const ImageSource& source, const std::string& split,
+                          const PackOptions& options) {
+  Sha256 names, files;
+  for (int64_t i = 0; i < source.size(); ++i) {
+    const fs::path path = source.path(i);
+    names.update(
+        concat(path.lexically_relative(source.root()).string(), "\n", source.label(i), "\n"));
+    struct stat s {};
+    CHECK_AS(Fault::bad_file, ::stat(path.c_str(), &s) == 0, printable(path.string()), ": ",
+             std::strerror(errno));
+    files.update(concat(s.st_size, " ", s.st_mtim.tv_sec, " ", s.st_mtim.tv_nsec, "\n"));
+  }
   return {{"split", split},
           {"images", source.size()},
-          {"names_sha256", hash.hex()},
+          {"names_sha256", names.hex()},
+          {"sizes_and_times_sha256", files.hex()},
           {"shard_bytes", options.shard_bytes},
           {"resize_short", options.resize_short},
           {"quality", options.quality},
           {"shuffle", options.shuffle},
           {"seed", options.seed}};
+}
+
+using Splits = std::vector<std::pair<std::string, std::shared_ptr<const ImageFolder>>>;
+
+nlohmann::json plan_of(const Splits& splits, const PackOptions& options) {
+  nlohmann::json plan = nlohmann::json::array();
+  for (const auto& [name, source] : splits) plan.push_back(split_plan(*source, name, options));
+  return plan;
+}
+
+// Folders beside train and the validation images; in the end also that there are none of these.
+std::vector<std::string> say_what_is_left_out(const fs::path& from, const std::string& val) {
+  std::vector<std::string> others;
+  for (const auto& entry : fs::directory_iterator(from)) {
+    const std::string name = entry.path().filename().string();
+    if (entry.is_directory() && !name.starts_with(".") && name != "train" && name != val)
+      others.push_back(name);
+  }
+  std::sort(others.begin(), others.end());
+  if (!others.empty())
+    log_warning(printable(from.string()), ": packed are train", val.empty() ? "" : " and " + val,
+                ", left out: ", listing(others));
+  if (val.empty())
+    log_warning(printable(from.string()),
+                ": no validation images (val, validation or test): only train is packed");
+  return others;
 }
 
 // What a run that was killed leaves: a shard in the making, or a file that AtomicFile was writing.
@@ -231,6 +214,19 @@ bool is_left_over(const std::string& name) {
          own.ends_with(".tar.idx");
 }
 
+// What two plans have in another way, for a message.
+std::string difference(const nlohmann::json& old, const nlohmann::json& plan) {
+  if (!old.is_array() || old.size() != plan.size()) return "other splits";
+  for (size_t i = 0; i < plan.size(); ++i)
+    for (const auto& [key, value] : plan[i].items()) {
+      if (old[i].is_object() && old[i].contains(key) && old[i][key] == value) continue;
+      const bool changed = key == "sizes_and_times_sha256";
+      return concat(key, changed ? ", images were changed since," : "", " of ",
+                    plan[i]["split"].get<std::string>());
+    }
+  return "";
+}
+
 // The folder is new, or one in which the same work was begun.
 void begin_folder(const fs::path& to, const nlohmann::json& plan) {
   std::vector<fs::path> left_over;
@@ -239,9 +235,10 @@ void begin_folder(const fs::path& to, const nlohmann::json& plan) {
   for (const fs::path& path : left_over) remove_file(path);
   const fs::path file = to / "_pack.json";
   if (fs::exists(file)) {
-    CHECK_AS(Fault::usage, read_json_file(file) == plan, printable(to.string()),
-             ": was packed from other images or with other options (_pack.json); remove it, or "
-             "choose another folder");
+    const std::string other = difference(read_json_file(file), plan);
+    CHECK_AS(Fault::usage, other.empty(), printable(to.string()),
+             ": was packed from other images or with other options (_pack.json: ", other,
+             "); remove it, or choose another folder");
   } else {
     for (const auto& entry : fs::directory_iterator(to))
       CHECK_AS(Fault::usage, entry.path().filename() == ".lock", printable(to.string()),
@@ -272,21 +269,19 @@ JsonObject pack_images(const fs::path& from, const fs::path& to, const PackOptio
   FolderOptions folder;
   const auto train = std::make_shared<ImageFolder>((from / "train").string(), folder);
   folder.classes = &train->classes();
-  std::vector<std::pair<std::string, std::shared_ptr<const ImageFolder>>> splits = {
-      {"train", train}};
+  Splits splits = {{"train", train}};
   const std::string val = validation_split(from, "");
   refuse_own_input(from, {"train", val.empty() ? "train" : val}, to);
   if (!val.empty())
     splits.emplace_back(val, std::make_shared<ImageFolder>((from / val).string(), folder));
-  nlohmann::json plan = nlohmann::json::array(), infos = nlohmann::json::object();
-  for (const auto& [name, source] : splits) {
-    tell_of(*source);
-    plan.push_back(plan_of(*source, name, options));
-  }
+  for (const auto& [name, source] : splits) tell_of(*source);
+  const std::vector<std::string> left_out = say_what_is_left_out(from, val);
+  const nlohmann::json plan = plan_of(splits, options);
   const OutputLock lock(to);
   begin_folder(to, plan);
-  JsonObject result;
-  int64_t shards = 0, images = 0, unreadable = 0;
+  nlohmann::json infos = nlohmann::json::object();
+  JsonObject result, notes;
+  int64_t shards = 0, images = 0, unreadable = 0, written = 0;
   for (const auto& [name, source] : splits) {
     const PackedSplit packed = pack_split(*source, name, to, options);
     if (!packed.complete)
@@ -295,7 +290,13 @@ JsonObject pack_images(const fs::path& from, const fs::path& to, const PackOptio
     shards += static_cast<int64_t>(packed.info["filenames"].size());
     images += packed.images;
     unreadable += packed.unreadable;
+    written += packed.written;
+    NoteTeller().tell_totals(packed.lost, concat("images of ", name, " made smaller"));
+    notes.set(name, notes_of(packed.lost));
   }
+  CHECK_AS(Fault::bad_file, plan_of(splits, options) == plan, printable(from.string()),
+           ": images were changed while they were packed: remove ", printable(to.string()),
+           " and pack again");
   if (const auto names = class_names_beside(from)) {
     fs::copy_file(*names, to / names->filename(), fs::copy_options::overwrite_existing);
     log_info("names of the classes: ", printable(names->string()), " goes along");
@@ -304,11 +305,19 @@ JsonObject pack_images(const fs::path& from, const fs::path& to, const PackOptio
   write_json_file(to / "_info.json", {{"name", printable(from.filename().string())},
                                       {"splits", infos},
                                       {"class_names", train->classes()}});
-  log_info("wrote ", shards, " shards of ", images, " images to ", printable(to.string()));
+  if (written > 0)
+    log_info("wrote ", written, " shards to ", printable(to.string()), ", which has ", shards,
+             " of ", images, " images");
+  else
+    log_info("no shard was written: ", printable(to.string()), " was complete already, ", shards,
+             " shards of ", images, " images");
   return result.set("output", to.string())
       .set("shards", shards)
+      .set("written", written)
       .set("images", images)
-      .set("unreadable", unreadable);
+      .set("unreadable", unreadable)
+      .set("notes", notes)
+      .set("left_out", left_out);
 }
 
 namespace {

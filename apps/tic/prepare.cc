@@ -13,6 +13,7 @@
 #include "apps/program/progress.h"
 #include "apps/program/signals.h"
 #include "apps/tic/data_verbs.h"
+#include "apps/tic/ilsvrc_counts.h"
 #include "apps/tic/output_lock.h"
 #include "apps/tic/val_labels.h"
 #include "data/image_source.h"
@@ -26,8 +27,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr uint64_t kMostImage = uint64_t{1} << 28;
-constexpr size_t kClasses = 1000;
-constexpr int64_t kTrainImages = 1281167, kValImages = 50000;
 // The classes of the first validation images of ILSVRC2012, by which lists of another order show.
 constexpr const char* kFirstLabels[] = {"n01751748", "n09193705", "n02105855", "n04263257",
                                         "n03125729"};
@@ -176,9 +175,14 @@ class SplitWriter {
     for (const auto& [wnid, images] : names_) names.push_back(wnid);
     return names;
   }
+  ClassCounts counts() const {
+    ClassCounts counts;
+    for (const auto& [wnid, own] : names_) counts[wnid] = std::ssize(own);
+    return counts;
+  }
   int64_t images() const {
     int64_t n = 0;
-    for (const auto& [wnid, own] : names_) n += static_cast<int64_t>(own.size());
+    for (const auto& [wnid, own] : names_) n += std::ssize(own);
     return n;
   }
 
@@ -256,7 +260,7 @@ Outcome run(const Options& options) {
     CHECK_AS(Fault::bad_file, classes.size() > 1, printable(train.string()), ": ", classes.size(),
              " classes");
     const std::vector<std::string> labels = listed.of(classes);
-    if (classes.size() == kClasses && labels.size() == static_cast<size_t>(kValImages)) {
+    if (is_whole_ilsvrc(classes.size(), labels.size())) {
       for (size_t i = 0; i < std::size(kFirstLabels); ++i)
         CHECK_AS(Fault::bad_file, labels[i] == kFirstLabels[i],
                  "the validation labels are in another order than ILSVRC2012's: image ", i + 1,
@@ -278,16 +282,12 @@ Outcome run(const Options& options) {
   } catch (const Stopped&) {
     return {JsonObject().set("stopped", stop_reason()), kExitStopped};
   }
-  const size_t classes = train_writer.classes().size();
-  if (classes != kClasses || train_writer.images() != kTrainImages ||
-      val_writer.images() != kValImages)
-    log_warning("ILSVRC2012 has ", kClasses, " classes, ", kTrainImages, " training and ",
-                kValImages, " validation images; these are ", classes, ", ", train_writer.images(),
-                " and ", val_writer.images());
+  for (const std::string& doubt : ilsvrc_count_doubts(train_writer.counts(), val_writer.counts()))
+    log_warning(doubt);
   log_info("prepared ", printable(root.string()));
   return JsonObject()
       .set("output", root.string())
-      .set("classes", classes)
+      .set("classes", train_writer.classes().size())
       .set("train_images", train_writer.images())
       .set("val_images", val_writer.images());
 }

@@ -119,6 +119,8 @@ JsonObject class_balance(const ImageSource& source) {
       .set("most_class", name(most));
 }
 
+constexpr const char* kWholeFolder = "images";  // in the place of a split's name
+
 using Split = std::pair<std::string, std::shared_ptr<const ImageSource>>;
 
 // train and the validation split where the folder has them; else the folder itself.
@@ -133,7 +135,7 @@ std::vector<Split> open_splits(const Options& options) {
     if (!splits.empty()) folder.classes = &splits[0].second->classes();
     splits.emplace_back(val, open_images(root, val, folder));
   }
-  if (splits.empty()) splits.emplace_back("images", open_images(root, "", folder));
+  if (splits.empty()) splits.emplace_back(kWholeFolder, open_images(root, "", folder));
   for (const Split& split : splits) tell_of(*split.second);
   return splits;
 }
@@ -142,14 +144,30 @@ void add_folder(OptionTable& table) {
   table.add_optional<std::string>("data.dir", "DIR", "class folders or shards").required();
 }
 
+// How many shards of a split have an index beside them that says something else than they hold. An
+// index is else trusted by the size and time of its shard, which a copy may keep.
+int64_t check_indexes(const fs::path& root, const std::string& split) {
+  int64_t wrong = 0;
+  for (const fs::path& shard : find_shards(root, split)) {
+    if (stop_requested()) break;
+    const std::string fault = index_fault(shard);
+    if (fault.empty()) continue;
+    ++wrong;
+    log_warning(fault);
+  }
+  return wrong;
+}
+
 Outcome check(const Options& options) {
   if (options.has("log.list")) check_file_place(options.get<fs::path>("log.list"));
   JsonObject result;
   std::string list;
-  int64_t unreadable = 0, unlisted = 0;
+  int64_t unreadable = 0, unlisted = 0, wrong_indexes = 0;
   for (const auto& [name, source] : open_splits(options)) {
     for (const NotTaken& n : source->not_taken())
       if (n.kind == kUnlistedShards) unlisted = n.count;
+    if (dynamic_cast<const ImageShards*>(source.get()))
+      wrong_indexes += check_indexes(source->root(), name == kWholeFolder ? "" : name);
     const std::vector<Seen> seen = look_at_all(*source, false, "check " + name);
     if (static_cast<int64_t>(seen.size()) < source->size())
       return {result.set("stopped", stop_reason()), kExitStopped};
@@ -186,8 +204,11 @@ Outcome check(const Options& options) {
     print_result(options, concat(name, ": shorter sides ", size_histogram(seen).text()));
   }
   if (options.has("log.list")) write_whole_file(options.get<fs::path>("log.list"), list);
-  result.set("unreadable", unreadable).set("unlisted_shards", unlisted);
-  return {result, unreadable + unlisted > 0 ? static_cast<int>(Fault::bad_file) : 0};
+  result.set("unreadable", unreadable)
+      .set("unlisted_shards", unlisted)
+      .set("wrong_indexes", wrong_indexes);
+  const bool good = unreadable + unlisted + wrong_indexes == 0;
+  return {result, good ? 0 : static_cast<int>(Fault::bad_file)};
 }
 
 Outcome stats(const Options& options) {
@@ -229,8 +250,8 @@ Outcome stats(const Options& options) {
 Verb check_verb() {
   OptionTable table(
       "data_tic check",
-      "Opens and decodes every image; exit code 3 where one cannot be read, or a shard is "
-      "not in _info.json.");
+      "Opens and decodes every image; exit code 3 where one cannot be read, a shard is not in "
+      "_info.json, or an index is not what its shard holds.");
   add_folder(table);
   table.add_optional<fs::path>("log.list", "--list", "file for the unreadable images, one a line");
   table.add_common_without(true, true);

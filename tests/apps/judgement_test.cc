@@ -22,14 +22,15 @@ TEST(Judgement, TopKAndClasses) {
   EXPECT_EQ(topk_accuracy(kJudged, 3), 100);
   EXPECT_EQ(topk_accuracy({}, 1), 0);
   const auto classes = per_class(kJudged, 4);
-  EXPECT_EQ(classes[0].recall(), 100);
-  EXPECT_NEAR(classes[0].precision(), 200.0 / 3, 1e-9);
-  EXPECT_EQ(classes[1].recall(), 50);
-  EXPECT_EQ(classes[1].precision(), 50);
-  EXPECT_EQ(classes[2].recall(), 50);
-  EXPECT_EQ(classes[2].precision(), 100);
+  EXPECT_EQ(*classes[0].recall(), 100);
+  EXPECT_NEAR(*classes[0].precision(), 200.0 / 3, 1e-9);
+  EXPECT_EQ(*classes[1].recall(), 50);
+  EXPECT_EQ(*classes[1].precision(), 50);
+  EXPECT_EQ(*classes[2].recall(), 50);
+  EXPECT_EQ(*classes[2].precision(), 100);
   EXPECT_EQ(classes[3].count, 0);
-  EXPECT_EQ(classes[3].recall(), 0);
+  EXPECT_FALSE(classes[3].recall());
+  EXPECT_FALSE(classes[3].precision());
 }
 
 TEST(Judgement, ConfusionHasTrueClassesAsRows) {
@@ -53,18 +54,41 @@ TEST(Judgement, RealLabelsCountAnyRightOne) {
   test::TemporaryRun folder;
   const auto file = folder.path() / "real.json";
   write_whole_file(file, "[[2, 0], [], [1], [1]]");
-  std::vector<std::string> paths;
+  std::vector<std::string> names, classes;
   for (int i = 1; i <= 4; ++i)
-    paths.push_back("val/n01/ILSVRC2012_val_0000000" + std::to_string(i) + ".JPEG");
+    names.push_back("ILSVRC2012_val_0000000" + std::to_string(i) + ".JPEG");
+  for (int c = 0; c < 1000; ++c) classes.push_back("n" + std::to_string(10000000 + c));
   const std::vector<Judged> judged(kJudged.begin(), kJudged.begin() + 4);
-  const RealAccuracy real = real_accuracy(judged, read_real_labels(file, paths, 3));
+  const RealAccuracy real = real_accuracy(judged, read_real_labels(file, names, classes));
   EXPECT_EQ(real.count, 3);
   EXPECT_NEAR(real.accuracy, 200.0 / 3, 1e-9);
-  paths[3] = "val/n01/fifth_5.JPEG";
-  EXPECT_THROW(read_real_labels(file, paths, 3), Error);
-  write_whole_file(file, "[[2, 0], [], [1], [3]]");
-  paths[3] = paths[0];
-  EXPECT_THROW(read_real_labels(file, {"x_4.png"}, 3), Error);
+
+  const auto expect_error = [&](const std::vector<std::string>& words) {
+    try {
+      read_real_labels(file, names, classes);
+      ADD_FAILURE() << words[0];
+    } catch (const Error& error) {
+      for (const std::string& word : words)
+        EXPECT_NE(std::string(error.what()).find(word), std::string::npos) << error.what();
+    }
+  };
+  // Digits at the end of another name are no number of ImageNet's.
+  for (const char* other : {"fifth_4.JPEG", "00000004", "ILSVRC2012_val_4.JPEG",
+                            "ILSVRC2012_val_000000004.JPEG", "ILSVRC2012_val_00000000.JPEG"}) {
+    names[3] = other;
+    expect_error({other, "ILSVRC2012_val_ and 8 digits"});
+  }
+  names[3] = "ILSVRC2012_val_00000005_n10000001.JPEG";
+  expect_error({"real.json", "4 images", names[3]});
+  names[3] = "ILSVRC2012_val_00000004_n10000001.JPEG";
+  for (const char* label : {"1000", "-1", "1.5", "\"1\""}) {
+    write_whole_file(file, std::string("[[2], [], [1], [") + label + "]]");
+    expect_error({"real.json: entry 4", names[3], label, "no label from 0 to 999"});
+  }
+  std::swap(classes[0], classes[1]);
+  expect_error({"real.json", "another order"});
+  classes.pop_back();
+  expect_error({"real.json", "1000 classes", "the model has 999"});
 }
 
 TEST(Judgement, PicturesHaveTheClassesAndTheBins) {

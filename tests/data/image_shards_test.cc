@@ -2,77 +2,21 @@
 // said of shards that were changed, cut or compressed.
 #include "data/image_shards.h"
 
-#include <gtest/gtest.h>
-
 #include <chrono>
-#include <fstream>
 
 #include "data/loader.h"
-#include "data/png.h"
-#include "data/tar.h"
-#include "tensor/check.h"
-#include "tests/io_test_util.h"
+#include "tests/data/made_shards.h"
 
 namespace mullion {
 namespace {
 
 namespace fs = std::filesystem;
+using test::error_of;
+using test::Member;
+using test::picture;
+using test::sample;
 
-struct Member {
-  std::string name, bytes;
-};
-
-std::string tar_of(const std::vector<Member>& members) {
-  std::string tar;
-  for (const Member& m : members)
-    tar += tar_header(m.name, m.bytes.size()) + m.bytes +
-           std::string(tar_padding(m.bytes.size()), '\0');
-  return tar + std::string(1024, '\0');
-}
-
-std::string picture(int level) {
-  Image image;
-  image.resize(9, 7);
-  image.pixels.assign(image.pixels.size(), static_cast<uint8_t>(level));
-  const std::vector<uint8_t> png = encode_png(image);
-  return {png.begin(), png.end()};
-}
-
-std::vector<Member> sample(const std::string& key, int level, int label) {
-  return {{key + ".png", picture(level)}, {key + ".cls", std::to_string(label)}};
-}
-
-template <typename F>
-std::string error_of(F f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "(no error)";
-}
-
-class Shards : public testing::Test {
- protected:
-  void SetUp() override {
-    folder_ = fs::temp_directory_path() / ("shards-" + std::to_string(::getpid()));
-    fs::remove_all(folder_);
-    fs::create_directories(folder_);
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-  void put(const std::string& name, const std::vector<std::vector<Member>>& samples) {
-    std::vector<Member> all;
-    for (const auto& s : samples) all.insert(all.end(), s.begin(), s.end());
-    write_whole_file(folder_ / name, tar_of(all));
-  }
-  void expect_error(const std::vector<std::string>& words,
-                    const std::vector<std::string>* classes = nullptr) {
-    const std::string text = error_of([&] { ImageShards(folder_, "train", classes); });
-    for (const std::string& word : words)
-      EXPECT_NE(text.find(word), std::string::npos) << word << ": " << text;
-  }
-  fs::path folder_;
-};
+class Shards : public test::ShardFolder {};
 
 TEST_F(Shards, AnyOrderGivesTheBytesAndTheIndexIsKept) {
   put("train-000000.tar", {sample("a", 10, 1), sample("b", 20, 0)});
@@ -203,6 +147,68 @@ TEST_F(Shards, NamesOfOthersAreFound) {
   fs::create_directories(folder_ / "test");
   put("test/0.tar", {sample("a", 10, 0)});
   EXPECT_EQ(find_shards(folder_, "test").size(), 1u);
+}
+
+TEST_F(Shards, ASampleWithoutAKeyIsNamedAndAKeyEndsAtTheFirstDot) {
+  std::vector<Member> hidden = sample("a", 10, 0);
+  hidden.push_back({"._a.png", "of another system"});
+  put("train-000000.tar", {hidden, sample("b", 20, 1)});
+  EXPECT_EQ(ImageShards(folder_, "train").size(), 2);
+  put("train-000000.tar", {sample("a", 10, 0), sample("", 20, 1)});
+  expect_error({"train-000000.tar/.png", "without a key"});
+  put("train-000000.tar", {sample("a", 10, 0), sample("d/", 20, 1)});
+  expect_error({"train-000000.tar/d/.png", "without a key"});
+  put("train-000000.tar", {sample("img.0", 10, 0), sample("img.1", 20, 1)});
+  expect_error({"train-000000.tar/img", "no picture", "first dot"});
+}
+
+TEST_F(Shards, ClassNamesOfTwoClassesAreRefused) {
+  put("train-000000.tar", {sample("a", 10, 0), sample("b", 20, 1), sample("c", 20, 2)});
+  write_whole_file(folder_ / "_info.json",
+                   "{\"splits\": {\"train\": {\"filenames\": [\"train-000000.tar\"]}}, "
+                   "\"class_names\": [\"x\", \"y\", \"x\"]}");
+  expect_error({"_info.json", "class_names", "x is the name of class 0 and of class 2"});
+}
+
+// Keys may begin anew in each shard; the same picture in two is another thing.
+TEST_F(Shards, SamplesThatComeTwiceAreCounted) {
+  put("train-000000.tar", {sample("0", 10, 0), sample("1", 20, 1)});
+  put("train-000001.tar", {sample("0", 30, 1), sample("2", 20, 1)});
+  EXPECT_TRUE(ImageShards(folder_, "train").doubts().empty());
+  put("train-000002.tar", {sample("0", 10, 0), sample("2", 20, 1)});
+  const std::vector<std::string> doubts = ImageShards(folder_, "train").doubts();
+  ASSERT_EQ(doubts.size(), 1u);
+  EXPECT_EQ(doubts[0].find("2 samples come a second time"), 0u) << doubts[0];
+  EXPECT_NE(doubts[0].find("train-000002.tar"), std::string::npos) << doubts[0];
+}
+
+TEST_F(Shards, AnIndexThatSaysOtherwiseThanItsShardIsFoundByAWalk) {
+  const fs::path shard = folder_ / "train-000000.tar";
+  put("train-000000.tar", {sample("a", 10, 0), sample("b", 20, 1)});
+  EXPECT_EQ(index_fault(shard), "");
+  ShardIndex index = open_shard_index(shard);
+  index.samples[1].label = 0;
+  write_shard_index(shard, index);
+  const std::string fault = index_fault(shard);
+  EXPECT_NE(fault.find("train-000000.tar.idx: sample 1 is b (class 0"), std::string::npos) << fault;
+  EXPECT_NE(fault.find("in the shard b (class 1"), std::string::npos) << fault;
+  index.samples.pop_back();
+  write_shard_index(shard, index);
+  EXPECT_NE(index_fault(shard).find("sample 1 is nothing"), std::string::npos);
+}
+
+// As data_tic pack writes them, whose keys are numbers.
+TEST_F(Shards, FileNamesAreThoseOfTheJsonElseTheKey) {
+  std::vector<Member> first = sample("0", 10, 0), second = sample("1", 20, 1);
+  first.push_back({"0.json", "{\"file\": \"cat.JPEG\", \"label\": 0}"});
+  second.insert(second.begin(), {"1.json", "{\"filename\": \"dog.JPEG\"}"});
+  put("train-000000.tar", {first, sample("x", 30, 1), second});
+  EXPECT_EQ(ImageShards(folder_, "train").file_names(),
+            (std::vector<std::string>{"cat.JPEG", "x", "dog.JPEG"}));
+  first[2].bytes = "{\"file\": 5}";
+  put("train-000000.tar", {first, second});
+  const std::string text = error_of([&] { ImageShards(folder_, "train").file_names(); });
+  EXPECT_NE(text.find("train-000000.tar/0.json"), std::string::npos) << text;
 }
 
 // Batches of training from shards are those of any number of workers, and of a start in the middle.
