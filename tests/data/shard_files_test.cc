@@ -33,7 +33,7 @@ TEST_F(ShardNames, ANameOfTwoSplitsIsRefused) {
   for (const std::string name : {"train-val-000000.tar", "imagenet-train-v2-val-000000.tar"}) {
     touch(name);
     for (const char* split : {"train", "val"})
-      for (const std::string word : {std::string("train"), std::string("val"), name})
+      for (const std::string& word : {std::string("train"), std::string("val"), name})
         EXPECT_NE(error(split).find(word), std::string::npos) << error(split);
     EXPECT_NE(error("train").find("name of a shard of train and of val"), std::string::npos);
     fs::remove(folder_ / name);
