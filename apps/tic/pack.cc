@@ -306,8 +306,8 @@ JsonObject pack_images(const fs::path& from, const fs::path& to, const PackOptio
                                       {"splits", infos},
                                       {"class_names", train->classes()}});
   if (written > 0)
-    log_info("wrote ", written, " shards to ", printable(to.string()), ", which has ", shards,
-             " of ", images, " images");
+    log_info("wrote ", written, " shards to ", printable(to.string()), ", which now has ", shards,
+             " shards of ", images, " images");
   else
     log_info("no shard was written: ", printable(to.string()), " was complete already, ", shards,
              " shards of ", images, " images");

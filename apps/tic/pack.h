@@ -18,7 +18,8 @@ struct PackOptions {
 
 // Packs the splits train and val (or test) of the folder `from`. A run that was cut goes on: a
 // shard has its name only once it is whole, and the same pictures with the same options give the
-// same bytes. Error(usage) where the folder holds the shards of others.
+// same bytes. Error(usage) where the folder holds the shards of others, or of
+// these pictures before they were changed.
 JsonObject pack_images(const std::filesystem::path& from, const std::filesystem::path& to,
                        const PackOptions& options);
 

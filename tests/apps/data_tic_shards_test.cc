@@ -2,6 +2,7 @@
 // and labels of ReaL by the images' own names.
 #include "data/png.h"
 #include "data/tar.h"
+#include "tensor/check.h"
 #include "tensor/io/file.h"
 #include "tests/apps/programs.h"
 
