@@ -219,12 +219,14 @@ std::string difference(const nlohmann::json& old, const nlohmann::json& plan) {
   if (!old.is_array() || old.size() != plan.size()) return "other splits";
   for (size_t i = 0; i < plan.size(); ++i)
     for (const auto& [key, value] : plan[i].items()) {
-      if (old[i].is_object() && old[i].contains(key) && old[i][key] == value) continue;
-      const bool changed = key == "sizes_and_times_sha256";
-      return concat(key, changed ? ", images were changed since," : "", " of ",
-                    plan[i]["split"].get<std::string>());
+      const bool kept = old[i].is_object() && old[i].contains(key);
+      if (kept && old[i][key] == value) continue;
+      const char* const why = !kept                             ? " is not there"
+                              : key == "sizes_and_times_sha256" ? ", images were changed since"
+                                                                : "";
+      return concat(key, " of ", plan[i]["split"].get<std::string>(), why);
     }
-  return "";
+  return old == plan ? "" : "more than is known";
 }
 
 // The folder is new, or one in which the same work was begun.

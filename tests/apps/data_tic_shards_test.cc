@@ -5,6 +5,7 @@
 #include "tensor/check.h"
 #include "tensor/io/file.h"
 #include "tests/apps/programs.h"
+#include "tests/source_dir.h"
 
 namespace mullion {
 namespace {
@@ -51,7 +52,7 @@ TEST_F(PackedShards, ImagesThatChangedAreNotMixedWithOldOnes) {
   const std::string bytes = contents(at("in/train/a/1.png"));
   run("sleep 0.05");
   write_whole_file(at("in/train/a/1.png"), bytes);
-  refused(kPack, 2, {"sh: was packed from other images", "images were changed since", "of train"});
+  refused(kPack, 2, {"sh: was packed from other images", "of train, images were changed since"});
 }
 
 TEST_F(PackedShards, WhatIsLeftOutIsSaid) {
@@ -88,15 +89,22 @@ std::string turned(const std::string& png) {
   return png.substr(0, kAfterHeader) + block + png.substr(kAfterHeader);
 }
 
-TEST_F(PackedShards, SmallerPicturesStayTurned) {
+TEST_F(PackedShards, SmallerPicturesStayTurnedAndWhatTheyLoseIsCounted) {
   make_set();
   const fs::path file = at("in/train/a/0.png");
+  fs::copy_file(fs::path(test::source_dir) / "tests/real/images/rgba.png",
+                at("in/train/b/rgba.png"));
   write_whole_file(file, turned(contents(file)));
   EXPECT_EQ(result("data_tic check in --json")["train"]["turned_by_exif"], 1);
-  result(std::string(kPack) + "--resize-short 20");
+  const auto packed = result(std::string(kPack) + "--resize-short 5");
   const auto checked = result("data_tic check sh --json");
   EXPECT_EQ(checked["train"]["turned_by_exif"], 1);
-  EXPECT_EQ(checked["train"]["shorter_side"]["1-31"], 6);
+  EXPECT_EQ(checked["train"]["png"], 0);
+  // What is not kept is counted.
+  const auto notes = packed["notes"]["train"];
+  ASSERT_EQ(notes.size(), 1u) << notes;
+  EXPECT_EQ(notes.begin().key().find("transparency"), 0u) << notes;
+  EXPECT_EQ(notes.begin().value(), 1);
 }
 
 TEST_F(PackedShards, CheckComparesTheIndexesWithTheShards) {
