@@ -30,6 +30,11 @@ std::string extension_of(const std::string& path) {
   return ascii_lower(path.substr(dot));
 }
 
+void sort(std::vector<WalkedFile>& files) {
+  std::sort(files.begin(), files.end(),
+            [](const WalkedFile& a, const WalkedFile& b) { return a.name < b.name; });
+}
+
 template <typename List>
 bool holds(const List& list, const std::string& extension) {
   return std::find(list.begin(), list.end(), extension) != list.end();
@@ -66,7 +71,7 @@ void FolderWalk::pass_over_file(const std::string& path) {
 }
 
 // What a path is after links; `other` has been passed over.
-FolderWalk::Kind FolderWalk::kind(const std::string& path) {
+FolderWalk::Kind FolderWalk::kind(const std::string& path, int64_t& bytes) {
   const std::string full = root_ + "/" + path;
   struct stat info {};
   if (::lstat(full.c_str(), &info) != 0) {
@@ -84,6 +89,7 @@ FolderWalk::Kind FolderWalk::kind(const std::string& path) {
     }
   }
   if (S_ISDIR(info.st_mode)) return Kind::folder;
+  bytes = info.st_size;
   if (S_ISREG(info.st_mode)) return Kind::file;
   pass_over("pipe, socket or device", path);
   return Kind::other;
@@ -110,7 +116,8 @@ std::vector<std::string> FolderWalk::names_in(const std::string& folder) {
 std::vector<std::string> FolderWalk::classes() {
   std::vector<std::string> folders;
   for (const std::string& name : names_in("")) {
-    const Kind what = kind(name);
+    int64_t bytes = 0;
+    const Kind what = kind(name, bytes);
     if (what == Kind::folder) folders.push_back(name);
     if (what == Kind::file) {
       if (is_picture_name(name))
@@ -123,7 +130,7 @@ std::vector<std::string> FolderWalk::classes() {
 }
 
 void FolderWalk::below(const std::string& class_name, const std::string& prefix,
-                       std::vector<std::string>& out) {
+                       std::vector<WalkedFile>& out) {
   const std::string folder = class_name.empty() ? prefix : class_name + "/" + prefix;
   const std::string shown = folder.substr(0, folder.size() - !folder.empty());  // without its '/'
   CHECK_AS(Fault::bad_file, above_.size() <= kMaxDepth, printable(root_ + "/" + shown),
@@ -142,31 +149,32 @@ void FolderWalk::below(const std::string& class_name, const std::string& prefix,
     shared_.push_back(printable(shown) + " is the same folder as " + printable(owner->second));
   above_.push_back(here);
   for (const std::string& name : names_in(shown)) {
-    const Kind what = kind(folder + name);
+    int64_t bytes = 0;
+    const Kind what = kind(folder + name, bytes);
     if (what == Kind::folder) below(class_name, prefix + name + "/", out);
     if (what != Kind::file) continue;
     if (is_picture_name(name))
-      out.push_back(prefix + name);
+      out.push_back({prefix + name, bytes});
     else
       pass_over_file(folder + name);
   }
   above_.pop_back();
 }
 
-std::vector<std::string> FolderWalk::all_pictures() {
-  std::vector<std::string> out;
+std::vector<WalkedFile> FolderWalk::all_pictures() {
+  std::vector<WalkedFile> out;
   seen_.clear();
   above_.clear();
   below("", "", out);
-  std::sort(out.begin(), out.end());
+  sort(out);
   return out;
 }
 
-std::vector<std::string> FolderWalk::pictures(const std::string& class_name) {
-  std::vector<std::string> out;
+std::vector<WalkedFile> FolderWalk::pictures(const std::string& class_name) {
+  std::vector<WalkedFile> out;
   seen_.clear();
   below(class_name, "", out);
-  std::sort(out.begin(), out.end());
+  sort(out);
   return out;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 #include <sys/stat.h>
 
+#include <cstdint>
 #include <map>
 #include <set>
 #include <string>
@@ -15,6 +16,12 @@ namespace mullion {
 // Whether the name ends as those of pictures that are read, .jpg, .jpeg or .png in any case.
 bool is_picture_name(const std::string& path);
 
+// A picture's file: its path below the folder that was asked for, and its size.
+struct WalkedFile {
+  std::string name;
+  int64_t bytes = 0;
+};
+
 class FolderWalk {
  public:
   FolderWalk(std::string root, bool follow_links);
@@ -22,9 +29,9 @@ class FolderWalk {
   // The folders directly below the root, in byte order.
   std::vector<std::string> classes();
   // The pictures at any depth below a class folder, relative to it, in byte order.
-  std::vector<std::string> pictures(const std::string& class_name);
+  std::vector<WalkedFile> pictures(const std::string& class_name);
   // Those of the whole tree, the root's own among them, relative to the root, in byte order.
-  std::vector<std::string> all_pictures();
+  std::vector<WalkedFile> all_pictures();
 
   const std::vector<NotTaken>& not_taken() const { return not_taken_; }
   // "b/x is the same folder as a": found where links or mounts show one folder in two classes.
@@ -34,11 +41,11 @@ class FolderWalk {
   using Id = std::pair<dev_t, ino_t>;
   enum class Kind { folder, file, other };
 
-  // All paths are relative to the root.
-  Kind kind(const std::string& path);
+  // All paths are relative to the root. `bytes`: the size of a file.
+  Kind kind(const std::string& path, int64_t& bytes);
   std::vector<std::string> names_in(const std::string& folder);
   void below(const std::string& class_name, const std::string& prefix,
-             std::vector<std::string>& out);
+             std::vector<WalkedFile>& out);
   Id id(const std::string& folder) const;
   void pass_over(const std::string& kind, const std::string& path, bool picture = false);
   void pass_over_file(const std::string& path);

@@ -79,11 +79,11 @@ ImageFolder::ImageFolder(const std::string& root, const FolderOptions& options) 
   for (size_t f = 0; f < folders_.size(); ++f) {
     const auto place = std::find(classes_.begin(), classes_.end(), folders_[f]);
     if (place == classes_.end()) unknown.push_back(folders_[f]);
-    std::vector<std::string> pictures = walk.pictures(folders_[f]);
+    std::vector<WalkedFile> pictures = walk.pictures(folders_[f]);
     if (pictures.empty()) empty.push_back(folders_[f]);
-    for (std::string& name : pictures) {
-      samples_.push_back({std::move(name), static_cast<int32_t>(place - classes_.begin()),
-                          static_cast<int32_t>(f)});
+    for (WalkedFile& file : pictures) {
+      samples_.push_back({std::move(file.name), file.bytes,
+                          static_cast<int32_t>(place - classes_.begin()), static_cast<int32_t>(f)});
     }
   }
   not_taken_ = walk.not_taken();

@@ -34,6 +34,7 @@ class ImageFolder : public ImageSource {
   const std::vector<std::string>& absent_classes() const override { return absent_; }
   std::string path(int64_t index) const override;  // root included
   int64_t label(int64_t index) const override { return samples_[static_cast<size_t>(index)].label; }
+  int64_t bytes(int64_t index) const override { return samples_[static_cast<size_t>(index)].bytes; }
   void read(int64_t index, std::vector<uint8_t>& out) const override {
     read_regular_file(path(index), out);
   }
@@ -46,6 +47,7 @@ class ImageFolder : public ImageSource {
  private:
   struct Sample {
     std::string name;  // below the class folder
+    int64_t bytes;
     int32_t label, folder;
   };
   std::string root_;

@@ -29,7 +29,7 @@ std::string digest(const ImageSource& source) {
   for (int64_t i = 0; i < source.size(); ++i) {
     std::string path = source.path(i);
     if (path.starts_with(source.root())) path.erase(0, source.root().size());
-    hash.update(concat(path.size(), " ", path, " ", source.label(i), "\n"));
+    hash.update(concat(path.size(), " ", path, " ", source.label(i), " ", source.bytes(i), "\n"));
   }
   return hash.hex();
 }

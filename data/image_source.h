@@ -32,6 +32,8 @@ class ImageSource {
   // The bytes of a picture's file; `out` keeps its memory from call to call. Called from several
   // threads at once. Throws bad_file.
   virtual void read(int64_t index, std::vector<uint8_t>& out) const = 0;
+  // The size of a picture's file when the source was opened; -1: not known without reading it.
+  virtual int64_t bytes(int64_t) const { return -1; }
 
   virtual std::string describe() const = 0;  // "class folders", "150 shards"
   // Classes that were expected and have no picture here.
@@ -41,8 +43,8 @@ class ImageSource {
   virtual const std::vector<std::string>& doubts() const = 0;
 };
 
-// SHA-256 of which pictures there are, by their places below the root and their labels, in order.
-// What they hold is not read.
+// SHA-256 of which pictures there are, by their places below the root, their labels and their
+// sizes, in order. What they hold is not read.
 std::string digest(const ImageSource& source);
 
 // Names for a message: at most ten, then how many more.

@@ -29,6 +29,7 @@ class ImageSubset : public ImageSource {
   void read(int64_t index, std::vector<uint8_t>& out) const override {
     all_->read(place(index), out);
   }
+  int64_t bytes(int64_t index) const override { return all_->bytes(place(index)); }
   std::string describe() const override { return all_->describe() + ", by a list"; }
   const std::vector<std::string>& absent_classes() const override { return none_; }
   const std::vector<NotTaken>& not_taken() const override { return all_->not_taken(); }

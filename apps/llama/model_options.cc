@@ -8,6 +8,7 @@
 #include "apps/options/amp.h"
 #include "apps/options/device.h"
 #include "apps/program/log.h"
+#include "apps/run/run_checkpoint.h"
 #include "tensor/io/file.h"
 #include "tensor/io/gguf.h"
 #include "tensor/io/safetensors.h"
@@ -259,6 +260,7 @@ OpenedModel open_model(const Options& options, int64_t context) {
              adapter.string());
     adapter = adapter_path(options, "model.adapter");
   }
+  for (const fs::path& folder : {result.path, adapter}) require_whole(folder);
   LlamaCheckpoint checkpoint = open_llama_checkpoint(result.path);
   for (const std::string& note : checkpoint.notes) log_warning(note);
   std::optional<LongContextNote> note;

@@ -9,6 +9,7 @@
 #include "apps/options/byte_size.h"
 #include "apps/program/log.h"
 #include "apps/program/main.h"
+#include "apps/run/run_checkpoint.h"
 #include "models/llama/hf_folder.h"
 #include "models/llama/merge.h"
 #include "tensor/io/atomic_folder.h"
@@ -76,6 +77,7 @@ ModelOut open_model_out(const Options& options, const fs::path& model, const fs:
            model.string(), " is a base with an adapter already: ", place.base.string(), " with ",
            place.adapter.string());
   m.adapter = adapter.empty() ? place.adapter : adapter;
+  for (const fs::path& folder : {m.base, m.adapter}) require_whole(folder);
   m.checkpoint = open_llama_checkpoint(m.base);
   for (const std::string& note : m.checkpoint.notes) log_warning(note);
   std::optional<LongContextNote> note;

@@ -11,6 +11,7 @@
 #include "apps/program/main.h"
 #include "apps/program/progress.h"
 #include "apps/program/signals.h"
+#include "apps/run/run_checkpoint.h"
 #include "models/llama/export_gguf.h"
 #include "models/llama/generate.h"
 #include "tensor/io/file.h"
@@ -125,6 +126,7 @@ std::string rounded_count(uint64_t n) {
 
 ModelLine describe(const fs::path& path) {
   ModelLine line;
+  require_whole(path);
   const LlamaCheckpoint checkpoint = open_llama_checkpoint(path);
   for (const TensorEntry& entry : checkpoint.weights->entries()) {
     line.bytes += entry.bytes;

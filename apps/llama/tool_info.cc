@@ -6,6 +6,7 @@
 #include "apps/llama/model_options.h"
 #include "apps/llama/tool_verbs.h"
 #include "apps/program/log.h"
+#include "apps/run/run_checkpoint.h"
 #include "data/chat_template.h"
 #include "tensor/io/safetensors.h"
 #include "tensor/words.h"
@@ -188,6 +189,7 @@ Outcome model_info(const Options& options) {
     report.json.set_null("base");
     return report.json;
   }
+  for (const fs::path& folder : {place.base, place.adapter}) require_whole(folder);
   LlamaCheckpoint checkpoint = open_llama_checkpoint(place.base);
   for (const std::string& note : checkpoint.notes) log_warning(note);
   report.line("file", concat(place.base.string(), " (", kind_of(checkpoint), ")"));

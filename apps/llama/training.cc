@@ -85,6 +85,7 @@ void LlamaTraining::open_model() {
     const ModelPlace place = find_model(options_.get<fs::path>("model.path"));
     tokenizer_path_ = place.base;
     initial_adapter_ = place.adapter;
+    for (const fs::path& folder : {place.base, place.adapter}) require_whole(folder);
     base = open_llama_checkpoint(tokenizer_path_);
     base_weights_ = base->weights;
     for (const std::string& note : base->notes) log_warning(note);
@@ -96,6 +97,7 @@ void LlamaTraining::open_model() {
              options_.get<fs::path>("model.path").string(),
              " has an adapter already: ", initial_adapter_.string());
     initial_adapter_ = adapter_path(options_, "lora.initial_adapter");
+    require_whole(initial_adapter_);
   }
   std::optional<LongContextNote> note;
   if (!initial_adapter_.empty()) note = read_longctx(initial_adapter_);
@@ -290,6 +292,8 @@ RunSettings LlamaTraining::settings() const {
   // Only these schedules know their end.
   if (schedule_.kind != Schedule::Kind::constant_with_warmup)
     settings.identity.emplace_back("train.max_steps", std::to_string(schedule_.total_steps));
+  settings.data = data_->contents();
+  settings.judged = data_->validation_contents();
   settings.facts = estimate();
   return settings;
 }

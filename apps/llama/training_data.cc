@@ -69,7 +69,13 @@ std::unique_ptr<TextRows> TrainingData::open_texts(const char* key) {
   auto rows =
       std::make_unique<TokenRows>(files, token_file_options(options_, vocab_size_), context_);
   for (const auto& file : rows->files()) require_same_tokenizer(*file, tokenizer_hash_);
-  if (ranks()) require_same_on_all_ranks({{name_of(key), rows->contents()}});
+  // The fingerprint of token files is over their ends alone.
+  const std::string name = name_of(key), contents = rows->contents();
+  if (ranks()) require_same_on_all_ranks({{name, contents}});
+  if (name == "data")
+    contents_ = {{"contents of the data", contents}};
+  else
+    validation_contents_ = {{name, contents}};
   return rows;
 }
 
@@ -81,7 +87,9 @@ std::unique_ptr<TextRows> TrainingData::open_conversations(const char* key, bool
       open_instructions(options_, matching_files(options_.get<std::vector<std::string>>(key)),
                         context_, chat, *tokenizer);
   if (!instruction_facts_) instruction_facts_ = mullion::describe(*rows, chat);
-  if (ranks()) require_same_on_all_ranks({{name_of(key), rows->fingerprint()}});
+  const std::string name = name_of(key);
+  if (ranks()) require_same_on_all_ranks({{name, rows->fingerprint()}});
+  if (name != "data") validation_contents_ = {{name, rows->fingerprint()}};
   if (!packed) return rows;
   const int64_t count = rows->size();
   auto result = pack_rows(std::move(rows), context_, options_.get<bool>("data.shuffle"));

@@ -10,6 +10,7 @@
 
 #include "apps/options/options.h"
 #include "apps/program/json_object.h"
+#include "apps/run/run_checkpoint.h"
 #include "data/order.h"
 #include "data/text_rows.h"
 #include "data/tokenizer.h"
@@ -43,6 +44,10 @@ class TrainingData {
   TextBatch validation_batch(int64_t first, int64_t count) const;
   // For env.json and --json: the texts tokenized, or what the instructions are.
   void add_facts(JsonObject& facts) const;
+  // What rows().fingerprint() does not see, for RunSettings::data, and the validation's for
+  // RunSettings::judged.
+  const Identity& contents() const { return contents_; }
+  const Identity& validation_contents() const { return validation_contents_; }
   // The name of the chat template, "" for texts.
   const std::string& chat_template() const { return chat_template_; }
   std::string describe() const;
@@ -65,6 +70,7 @@ class TrainingData {
   std::optional<SampleOrder> order_;
   int64_t longest_ = 0;
   std::string chat_template_;
+  Identity contents_, validation_contents_ = {{"validation data", "none"}};
   std::vector<JsonObject> text_facts_;
   std::optional<JsonObject> instruction_facts_;
 };

@@ -1,7 +1,9 @@
 // COMPLETE: JSON with sorted keys, indented by two. "check" is the SHA-256 of the same text with
 // "check" empty, and a reader insists on exactly this text, so that no bit of it can change unseen.
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "apps/program/command_text.h"
 #include "apps/program/log.h"
 #include "apps/run/checkpoint_manifest.h"
 #include "apps/run/run_checkpoint.h"
@@ -26,16 +28,40 @@ std::string text_of(json manifest, const std::string& check) {
 
 std::string short_hash(const std::string& hash) { return hash.substr(0, 12) + "..."; }
 
-void verify_file(const fs::path& path, const StoredFile& stored) {
+void verify_file(const fs::path& path, const StoredFile& stored,
+                 uint64_t most_hashed = UINT64_MAX) {
   // A link could be swapped for another file, a device would never end.
   CHECK_AS(Fault::bad_file, fs::is_regular_file(fs::symlink_status(path)), path.string(),
            ": missing, or not a regular file");
   const uint64_t bytes = fs::file_size(path);
   CHECK_AS(Fault::bad_file, bytes == stored.bytes, path.string(), ": ", bytes,
            " bytes, COMPLETE says ", stored.bytes);
+  if (bytes >= most_hashed) return;
   const std::string hash = sha256_file(path);
   CHECK_AS(Fault::bad_file, hash == stored.sha256, path.string(), ": SHA-256 is ", short_hash(hash),
            ", COMPLETE says ", short_hash(stored.sha256));
+}
+
+// Whether a run's folder has it under a name that only whole checkpoints keep.
+bool must_be_whole(const fs::path& folder) {
+  const std::string name = folder.filename().string();
+  const auto begins = [&](const char* start) { return name.starts_with(start); };
+  return (begins("checkpoint-") || begins(".tmp-") || begins(".trash-")) &&
+         fs::exists(folder.parent_path() / "RUN.json");
+}
+
+// The files of `names` in a checkpoint, or of all that begin with `part`.
+void verify_loaded(const CheckpointInfo& info, const std::string& part,
+                   const std::vector<std::string>& names) {
+  constexpr uint64_t kMostHashed = uint64_t{1} << 30;
+  for (const std::string& name : names)
+    CHECK_AS(Fault::bad_file, info.files.contains(part + name), info.path(part + name).string(),
+             ": COMPLETE does not name it");
+  for (const auto& [name, file] : info.files)
+    if (name.starts_with(part) &&
+        (names.empty() ||
+         std::find(names.begin(), names.end(), name.substr(part.size())) != names.end()))
+      verify_file(info.path(name), file, kMostHashed);
 }
 }  // namespace
 
@@ -113,6 +139,25 @@ CheckpointInfo verify_checkpoint(const fs::path& folder) {
   return info;
 }
 
+void require_whole(const fs::path& folder, const std::vector<std::string>& names) {
+  if (!fs::is_directory(folder)) return;
+  const fs::path here = fs::canonical(folder);  // RUN/last is a link
+  const std::pair<fs::path, std::string> places[] = {
+      {here, ""}, {here.parent_path(), here.filename().string() + "/"}};
+  for (const auto& [place, part] : places) {
+    CHECK_AS(Fault::bad_file, fs::exists(place / kManifestName) || !must_be_whole(place),
+             place.string(), ": has no COMPLETE, so the checkpoint is not whole");
+    if (!fs::exists(place / kManifestName)) continue;
+    try {
+      return verify_loaded(read_manifest(place), part, names);
+    } catch (const Error& error) {
+      throw Error(error.what(), error.fault(),
+                  "if it was changed on purpose: a copy of the folder outside of the run, without "
+                  "COMPLETE, is taken as it is");
+    }
+  }
+}
+
 std::string CheckpointInfo::read(const std::string& name) const {
   const auto file = files.find(name);
   CHECK_AS(Fault::bad_file, file != files.end(), folder.string(), ": has no ", name);
@@ -123,33 +168,45 @@ std::string CheckpointInfo::read(const std::string& name) const {
 }
 
 std::vector<std::string> check_identity(const CheckpointInfo& stored, const Identity& now,
-                                        const std::vector<std::string>& allowed,
-                                        const std::vector<std::string>& logged) {
+                                        const IdentityRules& rules) {
   std::map<std::string, std::pair<std::string, std::string>> values;
   for (const auto& [name, value] : stored.identity) values[name].first = value;
   for (const auto& [name, value] : now) values[name].second = value;
-  for (const std::string& name : allowed) values.erase(name);
+  for (const std::string& name : rules.allowed) values.erase(name);
+  const auto shown = [](const std::string& value) { return value.empty() ? "nothing" : value; };
   std::vector<std::string> notes;
-  for (const std::string& name : logged) {
+  const auto tell = [&](const std::string& name, const char* what) {
     const auto& [before, after] = values[name];
-    // A checkpoint of before there was such an option says nothing of it.
-    if (!before.empty() && !after.empty() && before != after)
-      notes.push_back(concat(name, " is ", after, ", was ", before, ": the results are the same"));
+    if (before != after)
+      notes.push_back(concat(name, " is ", shown(after), ", was ", shown(before), ": ", what));
     values.erase(name);
+  };
+  for (const std::string& name : rules.newer) {
+    const auto field = values.find(name);
+    if (field == values.end() || !field->second.first.empty()) continue;
+    notes.push_back(concat("the checkpoint is older than the field ", name,
+                           ": whether it is the same is not known"));
+    values.erase(field);
   }
+  for (const std::string& name : rules.logged) {
+    // A checkpoint of before there was such an option says nothing of it.
+    if (values[name].first.empty() || values[name].second.empty()) values.erase(name);
+    tell(name, "the results are the same");
+  }
+  for (const std::string& name : rules.judged)
+    tell(name, "earlier evaluations, and so what is best, are of other data");
   std::string differing;
   std::vector<std::string> names;
   for (const auto& [name, pair] : values) {
     if (pair.first == pair.second) continue;
-    const auto shown = [](const std::string& value) { return value.empty() ? "nothing" : value; };
     differing += "\n    " + name + ": " + shown(pair.first) + " in the checkpoint, " +
                  shown(pair.second) + " now";
     names.push_back(name);
   }
   if (differing.empty()) return notes;
-  throw Error(stored.folder.string() + ": belongs to a run with other settings:" + differing,
-              Fault::usage,
-              "the same settings as before, or --allow-mismatch " + joined(names, ","));
+  throw Error(
+      stored.folder.string() + ": belongs to a run with other settings:" + differing, Fault::usage,
+      "the same settings as before, or --allow-mismatch " + quoted_for_shell(joined(names, ",")));
 }
 
 }  // namespace mullion

@@ -41,6 +41,20 @@ std::string checkpoint_name(int64_t step) {
   return name;
 }
 
+std::optional<CheckpointInfo> newest_manifest(const fs::path& run) {
+  std::optional<CheckpointInfo> newest;
+  if (!fs::is_directory(run)) return newest;
+  for (const fs::path& path : entries(run)) {
+    if (!path.filename().string().starts_with(kPrefix) || !is_folder(path)) continue;
+    try {
+      CheckpointInfo info = read_manifest(path);
+      if (!newest || info.generation > newest->generation) newest = std::move(info);
+    } catch (const Error&) {  // is no checkpoint
+    }
+  }
+  return newest;
+}
+
 CheckpointStore::CheckpointStore(fs::path run, std::string run_id, CheckpointPolicy policy,
                                  std::function<void()> fence)
     : run_(std::move(run)), run_id_(std::move(run_id)), policy_(policy), fence_(std::move(fence)) {

@@ -44,11 +44,27 @@ struct CheckpointInfo {
 CheckpointInfo read_manifest(const std::filesystem::path& folder);
 // Also compares size and hash of every file. Error(bad_file) names the file and what differs.
 CheckpointInfo verify_checkpoint(const std::filesystem::path& folder);
-// Error(usage) that names the fields that differ, but for those in `allowed`. Of those in `logged`,
-// which change no result, a sentence each.
+// The newest checkpoint in a run's folder by what the manifests say; the files are not looked at.
+std::optional<CheckpointInfo> newest_manifest(const std::filesystem::path& run);
+// For what loads a model: the files `names` of a folder ({}: all that the manifest has there) are
+// those that were saved, where the folder is a checkpoint, or a part of one such as its adapter.
+// Error(bad_file) names the file and what differs, also where a checkpoint in a run has no COMPLETE
+// and so is not whole. Any other folder without COMPLETE is taken as it is, as is what is no
+// folder. Hashes take a second for each 300 MB, so that of files of 1 GiB and more the size alone
+// is compared.
+void require_whole(const std::filesystem::path& folder, const std::vector<std::string>& names = {});
+
+// Names of fields that may differ.
+struct IdentityRules {
+  std::vector<std::string> allowed = {};  // as the user says
+  std::vector<std::string> logged = {};   // they change no result
+  std::vector<std::string> judged = {};   // what evaluations read
+  std::vector<std::string> newer = {};    // a checkpoint of before they were kept has none of them
+};
+// Error(usage) that names the fields that differ and may not. Of those that differ and are logged
+// or judged, and of newer ones that the checkpoint has not, a sentence each.
 std::vector<std::string> check_identity(const CheckpointInfo& stored, const Identity& now,
-                                        const std::vector<std::string>& allowed = {},
-                                        const std::vector<std::string>& logged = {});
+                                        const IdentityRules& rules = {});
 
 // Collects the files of one checkpoint in its .tmp folder. Names may have one folder:
 // "adapter/adapter_model.safetensors".

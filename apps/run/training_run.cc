@@ -42,7 +42,8 @@ bool every(int64_t step, int64_t interval) { return interval > 0 && step % inter
 
 Identity identity_of(const Options& options, const RunSettings& settings) {
   Identity identity = options.identity();
-  identity.insert(identity.end(), settings.identity.begin(), settings.identity.end());
+  for (const Identity* more : {&settings.identity, &settings.data, &settings.judged})
+    identity.insert(identity.end(), more->begin(), more->end());
   return identity;
 }
 
@@ -50,7 +51,8 @@ Identity identity_of(const Options& options, const RunSettings& settings) {
 // the ranks come together.
 NamedTexts shared_by_ranks(const RunSettings& settings) {
   NamedTexts fields = settings.identity;
-  fields.insert(fields.end(), settings.start.begin(), settings.start.end());
+  for (const Identity* more : {&settings.data, &settings.judged, &settings.start})
+    fields.insert(fields.end(), more->begin(), more->end());
   return fields;
 }
 }  // namespace
@@ -144,12 +146,13 @@ void TrainingRun::open_folder() {
 
 // Of what differs from before, and changes no result, a sentence each.
 std::vector<std::string> TrainingRun::restore() {
-  std::vector<std::string> logged;
+  IdentityRules rules{.allowed = options_.get<std::vector<std::string>>("save.allow_mismatch")};
   for (const OptionSpec& spec : options_.table().specs())
-    if (spec.same_results) logged.push_back(spec.key);
-  auto notes =
-      check_identity(*checkpoint_, identity_of(options_, settings_),
-                     options_.get<std::vector<std::string>>("save.allow_mismatch"), logged);
+    if (spec.same_results) rules.logged.push_back(spec.key);
+  for (const auto& [name, value] : settings_.judged) rules.judged.push_back(name);
+  rules.newer = rules.judged;
+  for (const auto& [name, value] : settings_.data) rules.newer.push_back(name);
+  auto notes = check_identity(*checkpoint_, identity_of(options_, settings_), rules);
   const std::string file = checkpoint_->path(kStateFile).string();
   const nlohmann::json state = parse_json(checkpoint_->read(kStateFile), file);
   const auto count = [&](const char* key) {

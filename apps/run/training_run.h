@@ -52,9 +52,12 @@ struct RunSettings {
   double guess_loss = 0;     // of a model that knows nothing, ln n of n classes; 0: not known
   int64_t warmup_steps = 0;  // before which nothing is expected to be learned
   Identity identity;         // beside Options::identity()
-  Identity start;            // what only the ranks must have the same: where a training begins
-  JsonObject facts;          // for env.json
-  Device device;             // whose memory the metrics tell of
+  // The same of what is learned from, which older checkpoints do not name; and of what evaluations
+  // read, where a difference is told.
+  Identity data, judged;
+  Identity start;    // what only the ranks must have the same: where a training begins
+  JsonObject facts;  // for env.json
+  Device device;     // whose memory the metrics tell of
 };
 
 // The options that are asked after every step.

@@ -6,6 +6,8 @@
 #include <span>
 
 #include "apps/program/log.h"
+#include "apps/run/run_checkpoint.h"
+#include "apps/run/run_folder.h"
 #include "apps/tic/training.h"
 #include "data/image_folder.h"
 #include "nn/state.h"
@@ -30,6 +32,7 @@ std::vector<int64_t> InitialCheckpoint::rows_of_head(
 }
 
 void InitialCheckpoint::load(Tic& model, const std::vector<std::string>& classes) const {
+  require_whole(folder, {weights().filename().string()});
   const auto source = open_safetensors(weights());
   std::vector<NamedParameter> taken = named_parameters(model);
   const std::vector<int64_t> rows = rows_of_head(classes);
@@ -52,6 +55,7 @@ void InitialCheckpoint::load(Tic& model, const std::vector<std::string>& classes
 
 void InitialCheckpoint::tell(const TicDescription& now) const {
   const std::vector<std::string>& before = description.classes;
+  if (of_run) return log_info("the checkpoint that the run began from is gone; its own go on");
   log_info("starts from the ", averaged ? "averaged weights of " : "weights of ", folder.string(),
            " (", description.config.name(), ", ", before.size(),
            " classes); the optimizer starts anew");
@@ -76,9 +80,24 @@ void require_start_of_preset(const Options& options) {
                 "--initial-checkpoint RUN");
 }
 
+namespace {
+// The checkpoint that --resume goes on from, as far as its manifest says; "": there is none.
+std::filesystem::path resumed_checkpoint(const Options& options) {
+  if (options.get<std::string>("save.resume") == "no") return "";
+  const RunChoice choice = choose_run(options, "");
+  if (!choice.checkpoint.empty()) return choice.checkpoint;
+  const auto newest = newest_manifest(choice.folder);
+  return newest ? newest->folder : std::filesystem::path();
+}
+}  // namespace
+
 std::optional<InitialCheckpoint> initial_checkpoint(const Options& options) {
   if (!options.has("model.initial_checkpoint")) return std::nullopt;
-  const auto folder = tic_folder(options.get<std::string>("model.initial_checkpoint"));
+  const auto given = options.get<std::string>("model.initial_checkpoint");
+  if (!std::filesystem::exists(given))
+    if (const auto own = resumed_checkpoint(options); !own.empty())
+      return InitialCheckpoint{own, read_tic_config(own), false, true};
+  const auto folder = tic_folder(given);
   InitialCheckpoint start{folder, read_tic_config(folder), options.get<bool>("model.initial_ema")};
   start.weights();  // is there
   return start;

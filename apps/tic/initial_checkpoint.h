@@ -14,6 +14,8 @@ struct InitialCheckpoint {
   std::filesystem::path folder;
   TicDescription description;
   bool averaged = false;  // whether its average is taken (--initial-ema)
+  // It is gone, and this is a checkpoint of the run that is resumed, which has all that is needed.
+  bool of_run = false;
 
   // The file of the weights that are taken. Error(bad_file) where the run kept no average.
   std::filesystem::path weights() const;

@@ -7,6 +7,7 @@
 
 #include "apps/program/log.h"
 #include "apps/run/ranks.h"
+#include "apps/run/run_checkpoint.h"
 #include "apps/tic/class_names.h"
 #include "data/image_folder.h"
 #include "nn/state.h"
@@ -117,6 +118,7 @@ void write_tic_config(const fs::path& folder, const TicDescription& d) {
 
 TicDescription read_tic_config(const fs::path& folder) {
   const std::string file = (folder / "config.json").string();
+  require_whole(folder, {"config.json"});
   const nlohmann::json json = read_json_file(file);
   const nlohmann::json* args = find_field(json, file, "model_args");
   const nlohmann::json* pretrained = find_field(json, file, "pretrained_cfg");
@@ -212,6 +214,7 @@ LoadedTic load_tic(const fs::path& path, bool ema, Device device) {
   const fs::path folder = tic_folder(path);
   LoadedTic loaded{read_tic_config(folder), nullptr};
   const fs::path weights = tic_weights(folder, ema);
+  require_whole(folder, {weights.filename().string()});
   // A configuration is a few bytes and may ask for any size; the weights' file is the measure.
   const double parameters = tic_parameters(loaded.description.config);
   const auto bytes = static_cast<double>(fs::file_size(weights));

@@ -28,13 +28,14 @@ using Files = std::vector<std::string>;
 // All pictures of a folder at any depth, in byte order; says what is none.
 Files pictures_in(const std::string& folder) {
   FolderWalk walk(folder, true);
-  Files files = walk.all_pictures();
+  Files files;
+  for (const WalkedFile& file : walk.all_pictures())
+    files.push_back((fs::path(folder) / file.name).string());
   CHECK_AS(Fault::bad_file, !files.empty(), printable(folder), ": no .jpg, .jpeg or .png in it");
   std::string others;
   for (const NotTaken& n : walk.not_taken())
     others += concat(", ", n.count, " ", n.kind, " (", printable(n.example), ") not taken");
   log_info(printable(folder), ": ", files.size(), " images", others);
-  for (std::string& file : files) file = (fs::path(folder) / file).string();
   return files;
 }
 

@@ -78,10 +78,12 @@ RunSettings TicTrainer::settings() const {
     const auto start = initial_checkpoint(options_);
     s.start = {{"initial checkpoint", start ? sha256_file(start->weights()) : "none"},
                {"its config.json", start ? sha256_file(start->folder / "config.json") : "none"}};
-    for (const auto& [name, folder] : {std::pair{"training images", data_.train_folder},
-                                       {"validation images", data_.val_folder}})
-      s.start.emplace_back(name, folder ? contents_digest(*folder) : "scenes");
   }
+  const auto which = [](const ImageSource& images) {
+    return concat(images.size(), " images, ", contents_digest(images));
+  };
+  if (data_.train_folder) s.data = {{"training set", which(*data_.train_folder)}};
+  if (data_.val_folder) s.judged = {{"validation set", which(*data_.val_folder)}};
   s.facts.set("parameters", parameters);
   return s;
 }

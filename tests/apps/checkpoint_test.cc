@@ -318,10 +318,20 @@ TEST_F(CheckpointTest, IdentityNamesTheFieldsThatDiffer) {
     EXPECT_EQ(what.find("model"), what.npos) << what;
     EXPECT_EQ(error.fault(), Fault::usage);
   }
-  check_identity(info, other, {"train.batch_size", "lora.rank"});
+  check_identity(info, other, {.allowed = {"train.batch_size", "lora.rank"}});
   // What changes no result is only told, also where the checkpoint says nothing of it.
-  EXPECT_EQ(check_identity(info, other, {}, {"train.batch_size", "lora.rank"}),
+  EXPECT_EQ(check_identity(info, other, {.logged = {"train.batch_size", "lora.rank"}}),
             std::vector<std::string>{"train.batch_size is 8, was 4: the results are the same"});
+  // A field that the checkpoint is too old for is told; one that it has is compared.
+  const auto notes = check_identity(
+      info, other, {.allowed = {"train.batch_size"}, .newer = {"lora.rank", "model"}});
+  ASSERT_EQ(notes.size(), 1u);
+  EXPECT_NE(notes[0].find("older than the field lora.rank"), std::string::npos) << notes[0];
+  EXPECT_THROW(check_identity(info, other, {.newer = {"train.batch_size", "lora.rank"}}), Error);
+  const auto judged =
+      check_identity(info, other, {.judged = {"train.batch_size"}, .newer = {"lora.rank"}});
+  ASSERT_EQ(judged.size(), 2u);
+  EXPECT_NE(judged[1].find("is 8, was 4: earlier evaluations"), std::string::npos) << judged[1];
 }
 
 TEST_F(CheckpointTest, NamesOfFilesStayInTheFolder) {

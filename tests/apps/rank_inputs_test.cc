@@ -90,8 +90,9 @@ TEST_F(RankInputs, OneByteAnywhereIsSeen) {
       "--grad-accum-steps 2 --max-steps 1 ";
   const std::string ppl = "eval_llama ppl -m base --data val.bin --ctx-size 64 --threads 1 ";
   ASSERT_EQ(run(train + "--name a").code, 0);
-  for (const char* name : {"base", "train.bin", "val.bin", "runs"}) give(name);
-  started(2, "env -C r$R " + ppl + "--adapter runs/a");
+  fs::copy(at("runs/a/last/adapter"), at("pairs"));  // in the run it would have to be as saved
+  for (const char* name : {"base", "train.bin", "val.bin", "pairs"}) give(name);
+  started(2, "env -C r$R " + ppl + "--adapter pairs");
   // A bit of the byte so far before the end of rank 1's file; the same again restores it.
   const auto flip = [&](const std::string& file, int64_t from_end) {
     const fs::path path = at("r1") / file;
@@ -107,10 +108,10 @@ TEST_F(RankInputs, OneByteAnywhereIsSeen) {
   both_refuse(train + "--name x --shard full --grad-checkpointing", "in model: ");
   both_refuse(ppl, "in model: ");
   flip("base/model.safetensors", 4);
-  const std::string pairs = "runs/a/last/adapter/adapter_model.safetensors";
+  const std::string pairs = "pairs/adapter_model.safetensors";
   flip(pairs, 4);
-  both_refuse(train + "--name x --initial-adapter runs/a/last/adapter", "in initial adapter: ");
-  both_refuse(ppl + "--adapter runs/a/last/adapter", "in adapter: ");
+  both_refuse(train + "--name x --initial-adapter pairs", "in initial adapter: ");
+  both_refuse(ppl + "--adapter pairs", "in adapter: ");
   flip(pairs, 4);
   flip("train.bin", static_cast<int64_t>(fs::file_size(at("train.bin")) / 2));
   both_refuse(train + "--name x", "in data: ");
@@ -144,15 +145,15 @@ TEST_F(RankInputs, ImagesThatDifferAreNamed) {
   // Another picture under the same name.
   const auto others = fs::copy_options::overwrite_existing;
   fs::copy(at("tree/val/2-ring/00002.png"), at("r1/tree/val/2-ring/00003.png"), others);
-  both_refuse(train, "in validation images: ");
+  both_refuse(train, "in validation set: ");
   fs::copy(at("tree/val/2-ring/00003.png"), at("r1/tree/val/2-ring/00003.png"), others);
   fs::rename(at("r1/tree/val/2-ring/00003.png"), at("r1/tree/val/2-ring/x.png"));
-  both_refuse(train, "in validation images: ");
+  both_refuse(train, "in validation set: ");
   fs::remove_all(at("r1/runs"));
   fs::copy(at("r0/runs"), at("r1/runs"), fs::copy_options::recursive);
   both_refuse("eval_tic --data-dir tree --checkpoint runs/a", "in images: ");
   fs::rename(at("r1/tree/train/2-ring/00003.png"), at("r1/tree/train/2-ring/x.png"));
-  both_refuse(train, "in training images: ");
+  both_refuse(train, "in training set: ");
 }
 
 TEST_F(RankInputs, UnreadableImagesAreCountedOverAllRanks) {

@@ -319,6 +319,7 @@ TEST_F(TicPrograms, FineTuningKeepsTheHeadWhereTheOrderOfClassesIsAnother) {
   std::rotate(names.begin(), names.begin() + 3, names.end());
   fs::copy(at("runs/a/last"), at("turned"), fs::copy_options::recursive);
   std::ofstream(at("turned/config.json")) << description.dump();
+  fs::remove(at("turned/COMPLETE"));
   const Answer tuned =
       run("train_tic --data-dir tree --initial-checkpoint turned -b 4 --img-size 32 --output runs "
           "--threads 1 --warmup-epochs 0 --max-steps 1 --lr 0 --warmup-lr 0 --min-lr 0 --name b");

@@ -70,6 +70,7 @@ TEST_F(TicWrongInput, WrongCheckpointsAndSizes) {
   const auto fresh = [&] {
     fs::remove_all(at("ck"));
     fs::copy(at("runs/a/checkpoint-000001"), at("ck"));
+    fs::remove(at("ck/COMPLETE"));
   };
   const auto with = [&](const char* key, const nlohmann::json& value) {
     fresh();
