@@ -55,6 +55,17 @@ void tell_unknown_fields(const nlohmann::json& json, const nlohmann::json& pretr
   tell(pretrained, words_in(kInner));
 }
 
+void tell_missing_fields(const nlohmann::json& args, const TicConfig& config,
+                         const std::string& file) {
+  const nlohmann::json all = tic_model_args(config);
+  std::vector<std::string> missing;
+  for (const auto& [key, value] : all.items())
+    if (!args.contains(key)) missing.push_back(concat(key, " ", value.dump()));
+  if (!missing.empty())
+    log_warning(file, ": model_args leaves out what is then as in the preset ", config.preset, ": ",
+                joined(missing));
+}
+
 // A field that may be left out, but not say anything else.
 void expect_text(const nlohmann::json& object, const std::string& file, const char* key,
                  const char* value) {
@@ -120,17 +131,20 @@ TicDescription read_tic_config(const fs::path& folder) {
   const std::string file = (folder / "config.json").string();
   require_whole(folder, {"config.json"});
   const nlohmann::json json = read_json_file(file);
-  const nlohmann::json* args = find_field(json, file, "model_args");
+  const nlohmann::json* own = find_field(json, file, "model_args");
   const nlohmann::json* pretrained = find_field(json, file, "pretrained_cfg");
-  CHECK_AS(Fault::bad_file, args && args->is_object(), file, ": model_args is missing");
+  CHECK_AS(Fault::bad_file, own && own->is_object(), file, ": model_args is missing");
   CHECK_AS(Fault::bad_file, pretrained && pretrained->is_object(), file,
            ": pretrained_cfg is missing");
   tell_unknown_fields(json, *pretrained, file);
   expect_text(json, file, "global_pool", "avg");
   expect_text(*pretrained, file, "crop_mode", "center");
   TicDescription d;
-  d.config = tic_from_model_args(*args, file);
   d.classes = get_strings(json, file, "label_names");
+  nlohmann::json args = *own;
+  args.emplace("num_classes", d.classes.size());  // where it is not among them
+  d.config = tic_from_model_args(args, file);
+  tell_missing_fields(args, d.config, file);
   for (const nlohmann::json* level : {&json, pretrained}) {
     const auto classes = static_cast<uint64_t>(d.config.num_classes);
     const uint64_t said = get_uint_or(*level, file, "num_classes", 1 << 24, classes);
@@ -157,9 +171,11 @@ TicDescription read_tic_config(const fs::path& folder) {
   d.crop_pct = static_cast<float>(get_number(*pretrained, file, "crop_pct"));
   CHECK_AS(Fault::bad_file, d.crop_pct > 0 && d.crop_pct <= 1, file, ": crop_pct: ", d.crop_pct,
            ", expected above 0 and at most 1");
+  const std::string interpolation = get_string(*pretrained, file, "interpolation"),
+                    exif = get_string_or(json, file, "exif", to_name(d.exif));
   try {
-    d.interpolation = interpolation_of(get_string(*pretrained, file, "interpolation"));
-    d.exif = exif_use(get_string_or(json, file, "exif", to_name(d.exif)));
+    d.interpolation = interpolation_of(interpolation);
+    d.exif = exif_use(exif);
   } catch (const Error& e) {
     fail(Fault::bad_file, file, ": ", e.what());
   }

@@ -194,6 +194,10 @@ TicConfig tic_from_model_args(const nlohmann::json& args, const std::string& fil
   for (const auto& [key, value] : args.items())
     CHECK_AS(Fault::bad_file, known.contains(key), file, ": model_args: ", key,
              " is no setting of a TiC");
+  // Where these are not as in training, a model computes something else from the same weights.
+  for (const char* key : {"preset", "patch", "kernel", "dilation", "variant", "border", "shift",
+                          "shift_size", "pool", "in_chans"})
+    CHECK_AS(Fault::bad_file, args.contains(key), file, ": model_args: ", key, " is missing");
   try {
     TicConfig c = tic_preset(get_string(args, file, "preset"));
     std::vector<int64_t> kernel = {c.kernel_h, c.kernel_w};

@@ -78,6 +78,12 @@ TEST_F(TicWrongInput, WrongCheckpointsAndSizes) {
     config["model_args"][key] = value;
     write_whole_file(at("ck/config.json"), config.dump());
   };
+  const auto without = [&](const std::vector<const char*>& keys) {
+    fresh();
+    auto config = nlohmann::json::parse(contents(at("ck/config.json")));
+    for (const char* key : keys) config["model_args"].erase(key);
+    write_whole_file(at("ck/config.json"), config.dump());
+  };
   fresh();
   refused(eval + "--img-size 32,0x5 --results-file r.csv", 2, {"--img-size", "0x5"});
   refused(eval + "--img-size 4294967328", 2, {"--img-size", "4294967328"});
@@ -97,6 +103,24 @@ TEST_F(TicWrongInput, WrongCheckpointsAndSizes) {
   refused(eval, 3, {"ck/config.json", "parameters"});
   with("kernel", {4, 4});
   refused(eval, 3, {"ck/config.json", "kernel 4x4"});
+  // What a model computes is in the file, never guessed; only a word is said of what the weights'
+  // shapes, or the head, would give away.
+  for (const char* key : {"preset", "patch", "kernel", "dilation", "variant", "border", "shift",
+                          "shift_size", "pool", "in_chans"}) {
+    without({key});
+    refused(eval, 3, {"ck/config.json", "model_args", key, "is missing"});
+  }
+  without({"dim", "depths", "heads", "num_classes", "block", "kv_pool", "mlp_ratio", "mlp_dwconv"});
+  const Answer bare = run(eval);
+  EXPECT_EQ(bare.code, 0) << bare.log;
+  EXPECT_NE(bare.log.find("heads [2,4,8]"), std::string::npos) << bare.log;
+  fresh();
+  const std::string whole = contents(at("ck/config.json"));
+  auto cut = nlohmann::json::parse(whole);
+  cut["pretrained_cfg"].erase("interpolation");
+  write_whole_file(at("ck/config.json"), cut.dump());
+  const Answer named = run(eval);
+  EXPECT_EQ(named.log.find("config.json"), named.log.rfind("config.json")) << named.log;
   with("border", "open");
   refused(eval, 3, {"ck/config.json", "border", "open"});
   with("mlp_ratio", 2);
