@@ -27,19 +27,9 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 constexpr uint64_t kMostBytes = uint64_t{64} << 20;
 
-// Sizes and times of what is at a path, so that another model or other data are seen.
-json state_of(const fs::path& path) {
+int64_t modified(const fs::directory_entry& entry) {
   std::error_code none;
-  if (fs::is_regular_file(path, none))
-    return {fs::file_size(path, none), fs::last_write_time(path, none).time_since_epoch().count()};
-  uint64_t bytes = 0;
-  int64_t newest = 0;
-  for (const auto& entry : fs::recursive_directory_iterator(path, none)) {
-    if (!entry.is_regular_file(none)) continue;
-    bytes += entry.file_size(none);
-    newest = std::max<int64_t>(newest, entry.last_write_time(none).time_since_epoch().count());
-  }
-  return {bytes, newest};
+  return entry.last_write_time(none).time_since_epoch().count();
 }
 
 // The last line of a run's metrics that is a training step.
@@ -150,6 +140,46 @@ std::string Runner::command(const Job& job) const {
   return quoted_command(job.program, job_arguments(job, arms_));
 }
 
+// One walk, once for all jobs that have the path: data that change while they run are seen by the
+// next call, for which those jobs ran on what was there before.
+const PathState& Runner::state_of(const fs::path& path) const {
+  const auto [place, fresh] = states_.try_emplace(path);
+  PathState& state = place->second;
+  if (!fresh) return state;
+  constexpr int kDeepest = 32;  // a link may lead to a folder that it stands in
+  std::error_code none;
+  std::vector<std::string> lines;
+  uint64_t bytes = 0;
+  const auto add = [&](const fs::directory_entry& file) {
+    // The index of a shard is made where it is missing, by what reads it.
+    if (file.path().extension() != ".idx")
+      lines.push_back(concat(file.path().lexically_relative(path).string(), " ",
+                             file.file_size(none), " ", modified(file)));
+  };
+  if (const fs::directory_entry file(path, none); file.is_regular_file(none)) {
+    add(file);
+    state.of_before = json::array({file.file_size(none), modified(file)});
+  } else {
+    int link = kDeepest;  // the depth of the one that the walk is in
+    const auto follow = fs::directory_options::follow_directory_symlink;
+    for (auto at = fs::recursive_directory_iterator(path, follow, none); at != end(at);
+         at.increment(none)) {
+      if (at.depth() <= link) link = kDeepest;
+      if (at->is_directory(none)) {
+        if (at->is_symlink(none)) link = std::min(link, at.depth());
+        if (at.depth() >= kDeepest) at.disable_recursion_pending();
+      }
+      if (!at->is_regular_file(none)) continue;
+      add(*at);
+      if (link == kDeepest) bytes += at->file_size(none);
+    }
+    state.of_before = json::array({bytes, 0});
+  }
+  std::sort(lines.begin(), lines.end());
+  state.digest = sha256_hex(joined(lines, "\n"));
+  return state;
+}
+
 json Runner::identity(const Job& job) const {
   json needs = json::object(), files = json::object(), words = json::array({job.program});
   for (const std::string& name : needs_of(job)) needs[name] = identities_.at(name);
@@ -158,13 +188,17 @@ json Runner::identity(const Job& job) const {
     std::error_code none;
     if (!argument.starts_with('@') && argument.find('/') != argument.npos &&
         fs::exists(argument, none))
-      files[argument] = state_of(argument);
+      files[argument] = state_of(argument).digest;
   }
   return {{"call", words}, {"needs", needs}, {"files", files}};
 }
 
 std::string Runner::difference(const Job& job, const json& was) const {
-  const json is = identity(job);
+  json is = identity(job);
+  // An arm took hours: an older one is compared by what it has.
+  for (auto& [name, state] : is.at("files").items())
+    if (was.at("files").contains(name) && was.at("files").at(name).is_array())
+      state = state_of(name).of_before;
   if (was == is) return "";
   if (was.at("call") != is.at("call")) return words_differ(was.at("call"), is.at("call"));
   std::vector<std::string> names;

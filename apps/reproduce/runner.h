@@ -13,6 +13,14 @@
 
 namespace mullion {
 
+// Of a file or a folder that a job reads, so that another model or other data are seen.
+struct PathState {
+  std::string digest;  // of the relative paths, sizes and times of all files
+  // What older arms have instead: [size, time] of a file, [sum of sizes, 0] of a folder without
+  // what links in it lead to.
+  nlohmann::json of_before;
+};
+
 class Runner {
  public:
   // Takes OUTPUT/arms/SCALE/LOCK; Error(usage) where another process has it.
@@ -39,6 +47,7 @@ class Runner {
   std::string command(const Job& job) const;
 
  private:
+  const PathState& state_of(const std::filesystem::path& path) const;
   nlohmann::json identity(const Job& job) const;
   // "" where job.json has the same identity; else what differs.
   std::string difference(const Job& job, const nlohmann::json& was) const;
@@ -51,6 +60,7 @@ class Runner {
   std::string commit_;
   Answers answers_;
   nlohmann::json records_ = nlohmann::json::object();
+  mutable std::map<std::filesystem::path, PathState> states_;
   std::map<std::string, std::string> identities_;  // of those in answers_, as hashes
   std::set<std::string> failed_;
   std::vector<std::string> failures_;

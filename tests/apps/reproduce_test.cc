@@ -218,6 +218,74 @@ TEST_F(ReproduceRuns, AFailureLeavesOutWhatBuildsOnItAndNamesTheLog) {
   EXPECT_EQ(runner.failure_code(), 2);
 }
 
+class ReproduceData : public test::Programs {
+ protected:
+  ReproduceData() : Programs({"data_tic"}) {}
+  void SetUp() override {
+    Programs::SetUp();
+    if (IsSkipped()) return;
+    result("data_tic cue --output tree --per-class 2 --json");
+    // Pictures that are made in one moment have one size and one time.
+    int64_t number = 0;
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(at("tree")))
+      if (entry.is_regular_file())
+        std::filesystem::last_write_time(entry.path(),
+                                         entry.last_write_time() - std::chrono::seconds(++number));
+  }
+  // What is said, and how often the only job has been run before.
+  std::pair<std::string, int> run_again() const {
+    Plan plan;
+    plan.add({.name = "packed",
+              .program = "data_tic",
+              .arguments = {"pack", at("tree").string(), "-o", "@packed/shards"}});
+    Row row;
+    row.jobs = {"packed"};
+    testing::internal::CaptureStderr();
+    Runner runner(at("arms"));
+    EXPECT_TRUE(runner.run(Runner::order(plan, {row})));
+    int before = 0;
+    while (std::filesystem::exists(at(concat("arms/packed.old-", before + 1)))) ++before;
+    return {testing::internal::GetCapturedStderr(), before};
+  }
+  void exchange(const std::string& a, const std::string& b) const {
+    std::filesystem::rename(at(a), at("between"));
+    std::filesystem::rename(at(b), at(a));
+    std::filesystem::rename(at("between"), at(b));
+  }
+};
+
+TEST_F(ReproduceData, OtherDataOfTheSameSizeRunTheArmAnew) {
+  EXPECT_EQ(run_again().second, 0);
+  EXPECT_EQ(run_again().second, 0);
+  exchange("tree/train/0-plus", "tree/train/1-cross");
+  const auto [said, times] = run_again();
+  EXPECT_NE(said.find("tree changed"), std::string::npos) << said;
+  EXPECT_EQ(times, 1);
+  EXPECT_EQ(run_again().second, 1);
+  // Behind a link as well.
+  std::filesystem::rename(at("tree/val"), at("elsewhere"));
+  std::filesystem::create_directory_symlink(at("elsewhere"), at("tree/val"));
+  EXPECT_EQ(run_again().second, 1);
+  exchange("elsewhere/0-plus", "elsewhere/1-cross");
+  EXPECT_EQ(run_again().second, 2);
+}
+
+// Arms of former versions took hours: they have the sum of sizes, and are compared by it.
+TEST_F(ReproduceData, AnArmOfBeforeStaysWhereItsSumOfSizesDoes) {
+  run_again();
+  nlohmann::json record = read_json_file(at("arms/packed/job.json"));
+  uint64_t sum = 0;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(at("tree")))
+    if (entry.is_regular_file()) sum += entry.file_size();
+  record["identity"]["files"][at("tree").string()] = {sum, 0};
+  write_json_file(at("arms/packed/job.json"), record);
+  const std::string before = test::contents(at("arms/packed/job.json"));
+  EXPECT_EQ(run_again().second, 0);
+  EXPECT_EQ(test::contents(at("arms/packed/job.json")), before);
+  std::filesystem::remove(at("tree/val/2-ring/00001.png"));
+  EXPECT_EQ(run_again().second, 1);
+}
+
 TEST_F(ReproduceRuns, AStopKeepsWhatIsDone) {
   const Plan p = plan("2");
   Runner runner(at("arms"));
