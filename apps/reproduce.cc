@@ -132,7 +132,10 @@ std::vector<std::string> chosen_arms(const Options& options,
       if (std::find(plain.begin(), plain.end(), name) != plain.end()) break;
     }
     CHECK_AS(Fault::usage, end > begin, "--only ", parts[begin],
-             ": no arm of what was asked for, which are: ", joined(names, "; "));
+             ": no arm of what was asked for, which are: ",
+             joined(names, ", ", [](const std::string& arm) {
+               return arm.find(',') == arm.npos ? arm : concat('"', arm, '"');
+             }));
     arms.push_back(name);
     begin = end;
   }

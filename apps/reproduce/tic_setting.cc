@@ -31,12 +31,14 @@ TicTask cue_task(bool smoke) {
 TicTask folder_task(const World& world, const std::string& name, const std::string& folder,
                     const std::string& preset, const TicConfig& config, int64_t side,
                     int64_t epochs, double epoch_images, double judged, int64_t batch) {
+  const int64_t passes = world.scale == Scale::paper ? 8 : 1;  // a step, as the presets say
   TicTask task{
       .name = name,
       .data = (world.data / folder).string(),
       .config = config,
       .side = side,
-      .images = static_cast<double>(epochs) * epoch_images,
+      .images = world.smoke ? static_cast<double>(2 * passes * batch)
+                            : static_cast<double>(epochs) * epoch_images,
       .epoch_images = epoch_images,
       .judged = judged,
       .batch = batch,
@@ -48,8 +50,9 @@ TicTask folder_task(const World& world, const std::string& name, const std::stri
 // So many passes over a folder's images instead of the preset's; the runs' names say so.
 void train_for(TicTask& task, int64_t epochs, const World& world) {
   task.name += concat("-", epochs, "ep");
+  if (world.smoke) return;
   task.images = static_cast<double>(epochs) * task.epoch_images;
-  if (!world.smoke) append(task.training, {"--epochs", std::to_string(epochs)});
+  append(task.training, {"--epochs", std::to_string(epochs)});
 }
 
 TicSetting mini(const World& world) {

@@ -327,7 +327,7 @@ TEST_F(ReproduceRuns, WhatWouldBeIgnoredIsRefused) {
   for (const char* ids :
        {"sinklora/pilot --scale small", "tic/strategies --scale mini", "tic/cost --scale small"})
     refused(concat("reproduce ", ids, " --epochs 3 --dry-run"), 2, {"--epochs"});
-  refused("reproduce sinklora/pilot --only nonsense", 2, {"nonsense", "Full; S2; SF"});
+  refused("reproduce sinklora/pilot --only nonsense", 2, {"nonsense", "Full, S2, SF"});
   // Shorter trainings are others.
   const auto shorter = result("reproduce tic/strategies --scale small --epochs 3 --dry-run --json");
   const std::string training = shorter["experiments"][0]["commands"][0];
@@ -342,6 +342,10 @@ TEST_F(ReproduceRuns, WhatWouldBeIgnoredIsRefused) {
   for (const char* there : {"shift-up-only", "s2-sr"})
     EXPECT_NE(all.find(there), std::string::npos) << all;
   EXPECT_EQ(all.find("shift-back-only"), std::string::npos) << all;
+  // Of two steps the cost is that of two steps.
+  const std::string strategies = "reproduce tic/strategies --scale small --dry-run --json";
+  EXPECT_LT(50 * result(strategies + " --smoke")["total"]["tflop"].get<double>(),
+            result(strategies)["total"]["tflop"].get<double>());
   refused("reproduce sinklora/pilots", 2, {"did you mean sinklora/pilot?"});
   refused("reproduce", 2, {"which experiments"});
   const test::Answer absent =
