@@ -4,6 +4,7 @@
 
 #include "data/augmentation.h"
 #include "tensor/check.h"
+#include "tensor/words.h"
 
 namespace mullion {
 namespace {
@@ -143,8 +144,8 @@ class CenterCrop : public Augmentation {
 std::unique_ptr<Augmentation> make(AugmentSettings& s) {
   const auto mode = s.get<std::string>("mode");
   const auto scale = s.get<std::vector<double>>("scale");
-  CHECK_AS(Fault::usage, scale.size() == 2 && scale[0] <= scale[1],
-           "--scale: expected two rising numbers");
+  CHECK_AS(Fault::usage, scale.size() == 2 && scale[0] <= scale[1], "--scale ", joined(scale, ","),
+           ": expected two rising numbers");
   const bool small = s.height <= 64 && s.width <= 64;
   const bool pads = mode == "pad-crop" || (mode == "auto" && small);
   if (s.get<bool>("no_aug")) {

@@ -143,6 +143,11 @@ void TicConfig::check() const {
            "positions: ", positions, ", block global expects 1 to ", kMost);
   CHECK_AS(Fault::usage, !is_global() || pool != Pool::kv,
            "pool: kv, but with block global there is no window whose keys could be pooled");
+  // Said here by the flags, of which an operator knows nothing.
+  CHECK_AS(Fault::usage, dilation % 2 == 0 || (kernel_h % 2 == 1 && kernel_w % 2 == 1),
+           "kernel: ", kernel_h, "x", kernel_w, " with dilation ", dilation,
+           ": an even kernel needs an even dilation, or the window has no middle "
+           "(--msa-kernel, --msa-dilation)");
   MsaConvGeometry geometry;
   geometry.kernel_h = kernel_h;
   geometry.kernel_w = kernel_w;

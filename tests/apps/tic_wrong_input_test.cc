@@ -14,7 +14,9 @@ class TicWrongInput : public test::TicPrograms {};
 TEST_F(TicWrongInput, WrongFlagsExitWith2) {
   refused(train_ + "--mixupp 1", 2, {"--mixupp", "did you mean --mixup?"});
   refused(train_ + "--img-size -3", 2, {"--img-size", "-3"});
-  refused(train_ + "--msa-kernel 4 --msa-dilation 1", 2, {"kernel 4x4", "dilation 1"});
+  refused(train_ + "--msa-kernel 4 --msa-dilation 1", 2,
+          {"kernel: 4x4", "dilation 1", "--msa-kernel"});
+  refused(train_ + "--scale 0.9,0.5", 2, {"--scale 0.9,0.5: "});
   refused(train_ + "--model tic-m", 2, {"tic-m", "tic-rel-t"});
   refused(train_ + "-b 999", 2, {"999", "40"});
   refused("tool_tic predict --checkpoint x --img-size 16384 x.png", 2,
@@ -102,7 +104,7 @@ TEST_F(TicWrongInput, WrongCheckpointsAndSizes) {
   with("mlp_ratio", 1000000);
   refused(eval, 3, {"ck/config.json", "parameters"});
   with("kernel", {4, 4});
-  refused(eval, 3, {"ck/config.json", "kernel 4x4"});
+  refused(eval, 3, {"ck/config.json", "kernel: 4x4"});
   // What a model computes is in the file, never guessed; only a word is said of what the weights'
   // shapes, or the head, would give away.
   for (const char* key : {"preset", "patch", "kernel", "dilation", "variant", "border", "shift",
