@@ -181,6 +181,9 @@ std::vector<std::string> check_identity(const CheckpointInfo& stored, const Iden
       notes.push_back(concat(name, " is ", shown(after), ", was ", shown(before), ": ", what));
     values.erase(name);
   };
+  for (const std::string& name : rules.unset)
+    if (const auto field = values.find(name); field != values.end() && field->second.first.empty())
+      values.erase(field);
   for (const std::string& name : rules.newer) {
     const auto field = values.find(name);
     if (field == values.end() || !field->second.first.empty()) continue;

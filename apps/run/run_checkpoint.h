@@ -60,6 +60,7 @@ struct IdentityRules {
   std::vector<std::string> logged = {};   // they change no result
   std::vector<std::string> judged = {};   // what evaluations read
   std::vector<std::string> newer = {};    // a checkpoint of before they were kept has none of them
+  std::vector<std::string> unset = {};    // the same of options that nobody has given: not told
 };
 // Error(usage) that names the fields that differ and may not. Of those that differ and are logged
 // or judged, and of newer ones that the checkpoint has not, a sentence each.

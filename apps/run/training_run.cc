@@ -1,6 +1,7 @@
 // The loop around a trainer's step: resume, log, evaluate, save, stop; what ranks agree on.
 #include "apps/run/training_run.h"
 
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -147,8 +148,12 @@ void TrainingRun::open_folder() {
 // Of what differs from before, and changes no result, a sentence each.
 std::vector<std::string> TrainingRun::restore() {
   IdentityRules rules{.allowed = options_.get<std::vector<std::string>>("save.allow_mismatch")};
-  for (const OptionSpec& spec : options_.table().specs())
+  const std::vector<std::string> given = options_.given();
+  for (const OptionSpec& spec : options_.table().specs()) {
     if (spec.same_results) rules.logged.push_back(spec.key);
+    if (std::find(given.begin(), given.end(), spec.key) == given.end())
+      rules.unset.push_back(spec.key);
+  }
   for (const auto& [name, value] : settings_.judged) rules.judged.push_back(name);
   rules.newer = rules.judged;
   for (const auto& [name, value] : settings_.data) rules.newer.push_back(name);

@@ -322,6 +322,11 @@ TEST_F(CheckpointTest, IdentityNamesTheFieldsThatDiffer) {
   // What changes no result is only told, also where the checkpoint says nothing of it.
   EXPECT_EQ(check_identity(info, other, {.logged = {"train.batch_size", "lora.rank"}}),
             std::vector<std::string>{"train.batch_size is 8, was 4: the results are the same"});
+  // An option that there was not yet is no difference where nobody gives it.
+  EXPECT_TRUE(check_identity(info, {{"train.batch_size", "4"}, {"model", "abc"}, {"new", "0"}},
+                             {.unset = {"train.batch_size", "new"}})
+                  .empty());
+  EXPECT_THROW(check_identity(info, other, {.unset = {"train.batch_size", "lora.rank"}}), Error);
   // A field that the checkpoint is too old for is told; one that it has is compared.
   const auto notes = check_identity(
       info, other, {.allowed = {"train.batch_size"}, .newer = {"lora.rank", "model"}});
