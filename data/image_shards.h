@@ -25,6 +25,7 @@ class ImageShards : public ImageSource {
               const std::vector<std::string>* classes = nullptr);
 
   int64_t size() const override { return static_cast<int64_t>(samples_.size()); }
+  int64_t bytes(int64_t index) const override { return at(index).size; }
   const std::string& root() const override { return root_; }
   const std::vector<std::string>& classes() const override { return classes_; }
   int64_t label(int64_t index) const override { return at(index).label; }
