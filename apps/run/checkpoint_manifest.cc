@@ -28,11 +28,20 @@ std::string text_of(json manifest, const std::string& check) {
 
 std::string short_hash(const std::string& hash) { return hash.substr(0, 12) + "..."; }
 
-void verify_file(const fs::path& path, const StoredFile& stored,
-                 uint64_t most_hashed = UINT64_MAX) {
-  // A link could be swapped for another file, a device would never end.
-  CHECK_AS(Fault::bad_file, fs::is_regular_file(fs::symlink_status(path)), path.string(),
+// A device would never end. A run that goes on writes no links, and one could be swapped for
+// another file; who loads a model may keep its files elsewhere, as the hub's cache does.
+enum class Links : uint8_t { refused, followed };
+void require_regular(const fs::path& path, Links links) {
+  std::error_code missing;
+  const fs::file_status status =
+      links == Links::followed ? fs::status(path, missing) : fs::symlink_status(path, missing);
+  CHECK_AS(Fault::bad_file, fs::is_regular_file(status), path.string(),
            ": missing, or not a regular file");
+}
+
+void verify_file(const fs::path& path, const StoredFile& stored, Links links,
+                 uint64_t most_hashed = UINT64_MAX) {
+  require_regular(path, links);
   const uint64_t bytes = fs::file_size(path);
   CHECK_AS(Fault::bad_file, bytes == stored.bytes, path.string(), ": ", bytes,
            " bytes, COMPLETE says ", stored.bytes);
@@ -50,18 +59,35 @@ bool must_be_whole(const fs::path& folder) {
          fs::exists(folder.parent_path() / "RUN.json");
 }
 
-// The files of `names` in a checkpoint, or of all that begin with `part`.
-void verify_loaded(const CheckpointInfo& info, const std::string& part,
+// Whether a file of that name begins as a manifest does: others give the name to markers of theirs.
+bool is_manifest(const fs::path& path) {
+  constexpr std::string_view kBegin = "{\n  \"check\"";
+  std::error_code missing;
+  if (!fs::is_regular_file(path, missing)) return false;
+  const std::string text = read_whole_file(path, 16 << 20);
+  return text.starts_with(kBegin);
+}
+
+CheckpointInfo manifest_in(const fs::path& folder, Links links);
+
+// The files of `names` below `part` of a checkpoint, or all that are there; a model card, which is
+// for people, may be another one. False where the manifest has none below that part.
+bool verify_loaded(const CheckpointInfo& info, const std::string& part,
                    const std::vector<std::string>& names) {
   constexpr uint64_t kMostHashed = uint64_t{1} << 30;
+  const auto is_below = [&](const auto& file) { return file.first.starts_with(part); };
+  if (std::none_of(info.files.begin(), info.files.end(), is_below)) return false;
   for (const std::string& name : names)
     CHECK_AS(Fault::bad_file, info.files.contains(part + name), info.path(part + name).string(),
              ": COMPLETE does not name it");
-  for (const auto& [name, file] : info.files)
-    if (name.starts_with(part) &&
-        (names.empty() ||
-         std::find(names.begin(), names.end(), name.substr(part.size())) != names.end()))
-      verify_file(info.path(name), file, kMostHashed);
+  for (const auto& [name, file] : info.files) {
+    if (!name.starts_with(part)) continue;
+    const bool is_loaded = names.empty() ? !name.ends_with(".md")
+                                         : std::find(names.begin(), names.end(),
+                                                     name.substr(part.size())) != names.end();
+    if (is_loaded) verify_file(info.path(name), file, Links::followed, kMostHashed);
+  }
+  return true;
 }
 }  // namespace
 
@@ -96,10 +122,13 @@ std::string manifest_text(const CheckpointInfo& info) {
   return text_of(manifest, sha256_hex(text_of(manifest, "")));
 }
 
-CheckpointInfo read_manifest(const fs::path& folder) {
+CheckpointInfo read_manifest(const fs::path& folder) { return manifest_in(folder, Links::refused); }
+
+namespace {
+CheckpointInfo manifest_in(const fs::path& folder, Links links) {
   const fs::path path = folder / kManifestName;
   const std::string where = path.string();
-  CHECK_AS(Fault::bad_file, fs::is_regular_file(fs::symlink_status(path)), where, ": missing");
+  require_regular(path, links);
   const std::string text = read_whole_file(path, 16 << 20);
   const json manifest = parse_json(text, where, {.max_bytes = 16 << 20, .max_depth = 4});
   const uint64_t format = get_uint(manifest, where, "format", kMaxInteger);
@@ -132,10 +161,11 @@ CheckpointInfo read_manifest(const fs::path& folder) {
   }
   return info;
 }
+}  // namespace
 
 CheckpointInfo verify_checkpoint(const fs::path& folder) {
   CheckpointInfo info = read_manifest(folder);
-  for (const auto& [name, file] : info.files) verify_file(folder / name, file);
+  for (const auto& [name, file] : info.files) verify_file(folder / name, file, Links::refused);
   return info;
 }
 
@@ -145,11 +175,17 @@ void require_whole(const fs::path& folder, const std::vector<std::string>& names
   const std::pair<fs::path, std::string> places[] = {
       {here, ""}, {here.parent_path(), here.filename().string() + "/"}};
   for (const auto& [place, part] : places) {
-    CHECK_AS(Fault::bad_file, fs::exists(place / kManifestName) || !must_be_whole(place),
-             place.string(), ": has no COMPLETE, so the checkpoint is not whole");
-    if (!fs::exists(place / kManifestName)) continue;
+    const fs::path manifest = place / kManifestName;
+    if (!must_be_whole(place) && !is_manifest(manifest)) {
+      if (part.empty() && fs::exists(manifest))
+        log_warning(manifest.string(),
+                    ": is no manifest of a checkpoint; nothing is checked by it");
+      continue;
+    }
+    CHECK_AS(Fault::bad_file, fs::exists(manifest), place.string(),
+             ": has no COMPLETE, so the checkpoint is not whole");
     try {
-      return verify_loaded(read_manifest(place), part, names);
+      if (verify_loaded(manifest_in(place, Links::followed), part, names)) return;
     } catch (const Error& error) {
       throw Error(error.what(), error.fault(),
                   "if it was changed on purpose: a copy of the folder outside of the run, without "

@@ -32,6 +32,7 @@ namespace mullion {
 namespace {
 
 namespace fs = std::filesystem;
+constexpr char kSizesAndTimes[] = "sizes_and_times_sha256";
 
 constexpr int64_t kWindow = 64;  // pictures that are in memory at once
 
@@ -171,7 +172,7 @@ nlohmann::json split_plan(const ImageSource& source, const std::string& split,
   return {{"split", split},
           {"images", source.size()},
           {"names_sha256", names.hex()},
-          {"sizes_and_times_sha256", files.hex()},
+          {kSizesAndTimes, files.hex()},
           {"shard_bytes", options.shard_bytes},
           {"resize_short", options.resize_short},
           {"quality", options.quality},
@@ -221,12 +222,21 @@ std::string difference(const nlohmann::json& old, const nlohmann::json& plan) {
     for (const auto& [key, value] : plan[i].items()) {
       const bool kept = old[i].is_object() && old[i].contains(key);
       if (kept && old[i][key] == value) continue;
-      const char* const why = !kept                             ? " is not there"
-                              : key == "sizes_and_times_sha256" ? ", images were changed since"
-                                                                : "";
+      if (!kept && key == kSizesAndTimes) {
+        log_warning(
+            "the packing was begun by a version that kept no sizes and times of the images: "
+            "whether they were changed since is not known");
+        continue;
+      }
+      const char* const why = !kept                   ? " is not there"
+                              : key == kSizesAndTimes ? ", images were changed since"
+                                                      : "";
       return concat(key, " of ", plan[i]["split"].get<std::string>(), why);
     }
-  return old == plan ? "" : "more than is known";
+  for (size_t i = 0; i < plan.size(); ++i)
+    for (const auto& [key, value] : old[i].items())
+      if (!plan[i].contains(key)) return "more than is known";
+  return "";
 }
 
 // The folder is new, or one in which the same work was begun.

@@ -13,6 +13,7 @@
 #include "apps/tic/initial_checkpoint.h"
 #include "apps/tic/plan.h"
 #include "data/image_contents.h"
+#include "data/image_folder.h"
 #include "nn/state.h"
 #include "optim/parallel/rank_sum.h"
 #include "tensor/backend.h"
@@ -209,7 +210,8 @@ std::vector<std::string> TicTrainer::next_commands(const std::filesystem::path& 
   const auto data = options_.get<std::string>("data.dir");
   std::vector<std::string> next = {command_text(
       "eval_tic", {"--data-dir", path_argument(data), "--checkpoint", path_argument(checkpoint)})};
-  if (data_.val_folder && std::filesystem::is_directory(data_.val_folder->root()))
+  // Pictures in shards are no files that could be named.
+  if (dynamic_cast<const ImageFolder*>(data_.val_folder.get()))
     next.push_back(command_text("tool_tic", {"predict", "--checkpoint", path_argument(checkpoint),
                                              path_argument(data_.val_folder->root())}));
   return next;

@@ -53,6 +53,13 @@ TEST_F(PackedShards, ImagesThatChangedAreNotMixedWithOldOnes) {
   run("sleep 0.05");
   write_whole_file(at("in/train/a/1.png"), bytes);
   refused(kPack, 2, {"sh: was packed from other images", "of train, images were changed since"});
+  // The plan of a version that kept no times: what is there goes on, and that is said.
+  auto plan = nlohmann::json::parse(contents(at("sh/_pack.json")));
+  for (auto& split : plan) split.erase("sizes_and_times_sha256");
+  write_whole_file(at("sh/_pack.json"), plan.dump());
+  const Answer old = run(kPack);
+  EXPECT_EQ(old.code, 0) << old.log;
+  EXPECT_NE(old.log.find("begun by a version that kept no sizes and times"), std::string::npos);
 }
 
 TEST_F(PackedShards, WhatIsLeftOutIsSaid) {

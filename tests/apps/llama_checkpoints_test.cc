@@ -1,6 +1,7 @@
 // What a resumed training of a LLaMA asks of its data, and a loaded model of its checkpoint.
 #include <fstream>
 
+#include "tensor/io/file.h"
 #include "tests/apps/llama_programs.h"
 
 namespace mullion {
@@ -50,6 +51,9 @@ TEST_F(LlamaCheckpoints, ALoadedModelIsAsItWasSaved) {
   fs::copy(at("runs/pairs/last/adapter"), at("own"));
   result(ppl + "-m base --adapter own");
   flip(pairs);
+  result(ppl + "-m runs/pairs");
+  // The model card is for people, who write in it.
+  write_whole_file(at("runs/pairs/last/adapter/README.md"), "mine");
   result(ppl + "-m runs/pairs");
   fs::remove(at("runs/pairs/last/COMPLETE"));
   refused(ppl + "-m runs/pairs", 3, {"checkpoint-000001: has no COMPLETE", "not whole"});

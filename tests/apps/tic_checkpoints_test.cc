@@ -122,6 +122,35 @@ TEST_F(TicCheckpoints, ALoadedModelIsAsItWasSaved) {
   refused(eval + "runs/a", 3, {"model.safetensors: 100000 bytes, COMPLETE says"});
 }
 
+// As the hub's cache keeps them; beside markers of others; and what stands below a checkpoint.
+TEST_F(TicCheckpoints, FilesMayBeLinksAndOthersMarkersSayNothing) {
+  result(train_ + "--max-steps 2 --name a");
+  const std::string eval = "eval_tic --data-dir tree --threads 1 --json --checkpoint ";
+  const auto loss = result(eval + "runs/a")["loss"];
+  fs::create_directory(at("linked"));
+  for (const auto& entry : fs::directory_iterator(at("runs/a/last")))
+    fs::create_symlink(entry.path(), at("linked") / entry.path().filename());
+  EXPECT_EQ(result(eval + "linked")["loss"], loss);
+  flip("runs/a/last/model.safetensors");
+  refused(eval + "linked", 3, {"linked/model.safetensors: SHA-256"});
+  flip("runs/a/last/model.safetensors");
+
+  result("tool_tic export --checkpoint runs/a --format torch -o runs/a/last/hub --json");
+  EXPECT_EQ(result(eval + "runs/a/last/hub")["loss"], loss);
+  fs::create_directory(at("models"));
+  fs::copy(at("runs/a/last/hub"), at("models/hub"), fs::copy_options::recursive);
+  write_whole_file(at("models/COMPLETE"), "");
+  EXPECT_EQ(run(eval + "models/hub").log.find("COMPLETE"), std::string::npos);
+  write_whole_file(at("models/hub/COMPLETE"), "");
+  const Answer marked = run(eval + "models/hub");
+  EXPECT_EQ(marked.code, 0) << marked.log;
+  EXPECT_NE(marked.log.find("models/hub/COMPLETE: is no manifest"), std::string::npos);
+  // Half a manifest is one.
+  fs::copy(at("runs/a/checkpoint-000002"), at("cut"));
+  fs::resize_file(at("cut/COMPLETE"), 100);
+  refused(eval + "cut", 3, {"cut/COMPLETE"});
+}
+
 TEST_F(TicCheckpoints, AConfigurationIsEditedInACopyWithoutTheManifest) {
   result(train_ + "--max-steps 1 --name a");
   const std::string eval = "eval_tic --data-dir tree --threads 1 --json --checkpoint ";

@@ -56,6 +56,13 @@ TEST_F(ShardNames, AFileListedTwiceIsRefused) {
       << error("train");
   info(R"({"splits": {"train": {"filenames": ["t.tar"]}, "val": {"filenames": ["t.tar"]}}})");
   EXPECT_NE(error("val").find("in splits.train and in splits.val"), std::string::npos);
+  // All of them once more is no other use.
+  info(R"({"splits": {"all": {"filenames": ["t.tar"]}, "train": {"filenames": ["t.tar"]}}})");
+  EXPECT_EQ(find_shards(folder_, "train").size(), 1u);
+  // Without shards the file may be about anything.
+  info(R"({"license": "x"})");
+  EXPECT_EQ(find_shards(folder_, "train").size(), 0u);
+  touch("train-0.tar");
   for (const char* text : {"{}", "[]", R"({"splits": []})"}) {
     info(text);
     EXPECT_NE(error("train").find("_info.json: no object \"splits\""), std::string::npos) << text;
