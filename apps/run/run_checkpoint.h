@@ -50,8 +50,8 @@ std::optional<CheckpointInfo> newest_manifest(const std::filesystem::path& run);
 // model card) are those that were saved, where the folder is a checkpoint, or a part of one such as
 // its adapter; they may be links. Error(bad_file) names the file and what differs, also where a
 // checkpoint in a run has no COMPLETE and so is not whole. Any other folder without such a manifest
-// is taken as it is, as is what is no folder. Hashes take a second for each 300 MB, so that of files of 1 GiB and more the size alone
-// is compared.
+// is taken as it is, as is what is no folder. Hashes take a second for each 300 MB, so that of
+// files of 1 GiB and more the size alone is compared.
 void require_whole(const std::filesystem::path& folder, const std::vector<std::string>& names = {});
 
 // Names of fields that may differ.
