@@ -43,11 +43,13 @@ ResizePlan center_crop_plan(int width, int height, int out_height, int out_width
   return plan;
 }
 
-void apply(const EvalTransform& t, const EncodedImage& image, TransformScratch& scratch,
+bool apply(const EvalTransform& t, const EncodedImage& image, TransformScratch& scratch,
            float* out) {
   image.decode(scratch.image);
-  const ResizePlan plan = t.plan_of(image.width(), image.height());
+  const ResizePlan plan = center_crop_plan(image.width(), image.height(), t.height, t.width,
+                                           t.crop_pct, t.interpolation);
   scratch.resizer.run(scratch.image, plan, t.normalization.map(), out);
+  return plan.width > image.width() || plan.height > image.height();
 }
 
 }  // namespace mullion

@@ -39,10 +39,6 @@ struct EvalTransform {
   float crop_pct = 0.875f;
   Interpolation interpolation = Interpolation::bicubic;
   Normalization normalization;
-  // Of an image of so many pixels.
-  ResizePlan plan_of(int image_width, int image_height) const {
-    return center_crop_plan(image_width, image_height, height, width, crop_pct, interpolation);
-  }
 };
 
 // Buffers that one thread keeps between samples.
@@ -51,7 +47,8 @@ struct TransformScratch {
   Resizer resizer;
 };
 
-void apply(const EvalTransform& transform, const EncodedImage& image, TransformScratch& scratch,
+// Returns whether the image had to be enlarged.
+bool apply(const EvalTransform& transform, const EncodedImage& image, TransformScratch& scratch,
            float* out);
 
 // To the nearest integer, half to even, as Python rounds.

@@ -31,6 +31,11 @@ class NoteSet {
  public:
   void add(ImageNote note) { bits_ |= 1u << static_cast<int>(note); }
   void add(NoteSet other) { bits_ |= other.bits_; }
+  NoteSet without(ImageNote note) const {
+    NoteSet rest = *this;
+    rest.bits_ &= ~(1u << static_cast<int>(note));
+    return rest;
+  }
   bool has(ImageNote note) const { return (bits_ >> static_cast<int>(note) & 1) != 0; }
   bool empty() const { return bits_ == 0; }
   std::vector<std::string> texts() const;

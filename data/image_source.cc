@@ -55,16 +55,14 @@ int64_t ImageDataset::load(const SampleKey& key, float* out) const {
   const std::string path = source_->path(key.index);
   source_->read(key.index, bytes);
   const EncodedImage image(bytes, path, {}, exif_);
-  NoteSet notes;
+  bool enlarged = false;
   if (const auto* train = std::get_if<TrainTransform>(&transform_)) {
     train->apply(image, key, scratch, out);
   } else {
-    const auto& eval = std::get<EvalTransform>(transform_);
-    apply(eval, image, scratch, out);
-    const ResizePlan plan = eval.plan_of(image.width(), image.height());
-    if (plan.width > image.width() || plan.height > image.height()) notes.add(ImageNote::enlarged);
+    enlarged = apply(std::get<EvalTransform>(transform_), image, scratch, out);
   }
-  notes.add(image.notes());
+  NoteSet notes = image.notes();
+  if (enlarged) notes.add(ImageNote::enlarged);
   notes_.add(notes, key.index, path);
   return source_->label(key.index);
 }

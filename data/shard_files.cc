@@ -94,21 +94,17 @@ nlohmann::json read_info(const fs::path& folder) {
   if (splits == nullptr && names_in(folder).tars.empty()) return {};
   CHECK_AS(Fault::bad_file, splits != nullptr && splits->is_object(), file,
            ": no object \"splits\" with the filenames of each split's shards");
-  std::map<std::string, std::string>
-      seen;  // the usual split of each shard: "all" may list them as well
+  // The usual splits share no shard; "all" may list theirs once more.
+  std::map<std::string, std::string> usual;
   for (const auto& [split, own] : splits->items()) {
     const bool is_usual = std::find(kSplits.begin(), kSplits.end(), split) != kSplits.end();
-    std::set<std::string> here;
+    std::map<std::string, std::string> other;
     for (const std::string& name : get_strings(own, file, "filenames")) {
       CHECK_AS(Fault::bad_file, fs::path(name).filename() == name && name.ends_with(".tar"), file,
                ": filenames: ", printable(name), " is no name of a .tar beside it");
-      const bool twice = !here.insert(name).second;
-      const std::string other = twice      ? split
-                                : is_usual ? seen.emplace(name, split).first->second
-                                           : split;
-      CHECK_AS(Fault::bad_file, !twice && other == split, file, ": ", printable(name),
-               " is listed twice: in splits.", printable(other), " and in splits.",
-               printable(split));
+      const auto [first, is_new] = (is_usual ? usual : other).emplace(name, split);
+      CHECK_AS(Fault::bad_file, is_new, file, ": ", printable(name), " is listed twice: in splits.",
+               printable(first->second), " and in splits.", printable(split));
     }
   }
   return json;

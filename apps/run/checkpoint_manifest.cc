@@ -1,6 +1,7 @@
 // COMPLETE: JSON with sorted keys, indented by two. "check" is the SHA-256 of the same text with
 // "check" empty, and a reader insists on exactly this text, so that no bit of it can change unseen.
 #include <algorithm>
+#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "apps/program/command_text.h"
@@ -64,11 +65,10 @@ bool is_manifest(const fs::path& path) {
   constexpr std::string_view kBegin = "{\n  \"check\"";
   std::error_code missing;
   if (!fs::is_regular_file(path, missing)) return false;
-  const std::string text = read_whole_file(path, 16 << 20);
-  return text.starts_with(kBegin);
+  std::string begin(kBegin.size(), '\0');
+  std::ifstream(path, std::ios::binary).read(begin.data(), std::ssize(begin));
+  return begin == kBegin;
 }
-
-CheckpointInfo manifest_in(const fs::path& folder, Links links);
 
 // The files of `names` below `part` of a checkpoint, or all that are there; a model card, which is
 // for people, may be another one. False where the manifest has none below that part.
@@ -122,8 +122,6 @@ std::string manifest_text(const CheckpointInfo& info) {
   return text_of(manifest, sha256_hex(text_of(manifest, "")));
 }
 
-CheckpointInfo read_manifest(const fs::path& folder) { return manifest_in(folder, Links::refused); }
-
 namespace {
 CheckpointInfo manifest_in(const fs::path& folder, Links links) {
   const fs::path path = folder / kManifestName;
@@ -162,6 +160,8 @@ CheckpointInfo manifest_in(const fs::path& folder, Links links) {
   return info;
 }
 }  // namespace
+
+CheckpointInfo read_manifest(const fs::path& folder) { return manifest_in(folder, Links::refused); }
 
 CheckpointInfo verify_checkpoint(const fs::path& folder) {
   CheckpointInfo info = read_manifest(folder);

@@ -63,8 +63,6 @@ Outcome draw_attention(const Options& o) {
       PictureFile(o.get<std::string>("data.image"), exif_of(o, d)).input(d.transform(side, side));
   const std::vector<int64_t> at = pixel_of(o, side);
   const auto layer = o.get<int64_t>("attention.layer");
-  CHECK_AS(Fault::usage, layer < d.config.blocks(), "--layer ", layer, ": the model has 0 to ",
-           d.config.blocks() - 1);
   const auto stride = static_cast<int>(d.config.stride(d.config.stage_of(layer)));
   const Tensor seen = loaded.model->attention_from(raw::to_device(input, loaded.model->device()),
                                                    layer, at[1], at[0]);

@@ -7,7 +7,6 @@
 namespace mullion {
 namespace {
 
-constexpr size_t kClasses = 1000;
 constexpr int64_t kTrainImages = 1281167, kValImages = 50000;
 constexpr int64_t kLeastTrain = 732, kMostTrain = 1300, kValOfClass = 50;
 
@@ -32,16 +31,16 @@ void add_classes(const ClassCounts& counts, int64_t least, int64_t most, const s
 }  // namespace
 
 bool is_whole_ilsvrc(size_t classes, size_t val_images) {
-  return classes == kClasses && val_images == static_cast<size_t>(kValImages);
+  return classes == kIlsvrcClasses && val_images == static_cast<size_t>(kValImages);
 }
 
 std::vector<std::string> ilsvrc_count_doubts(const ClassCounts& train, const ClassCounts& val) {
   std::vector<std::string> doubts;
-  if (train.size() != kClasses || sum(train) != kTrainImages || sum(val) != kValImages)
-    doubts.push_back(concat("ILSVRC2012 has ", kClasses, " classes, ", kTrainImages,
+  if (train.size() != kIlsvrcClasses || sum(train) != kTrainImages || sum(val) != kValImages)
+    doubts.push_back(concat("ILSVRC2012 has ", kIlsvrcClasses, " classes, ", kTrainImages,
                             " training and ", kValImages, " validation images; these are ",
                             train.size(), ", ", sum(train), " and ", sum(val)));
-  if (train.size() == kClasses) {
+  if (train.size() == kIlsvrcClasses) {
     add_classes(train, kLeastTrain, kMostTrain, "training", doubts);
     add_classes(val, kValOfClass, kValOfClass, "validation", doubts);
   }

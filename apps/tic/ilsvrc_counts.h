@@ -7,6 +7,8 @@
 
 namespace mullion {
 
+constexpr size_t kIlsvrcClasses = 1000;
+
 // Images of each class.
 using ClassCounts = std::map<std::string, int64_t>;
 

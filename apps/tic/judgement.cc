@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/program/csv.h"
+#include "apps/tic/ilsvrc_counts.h"
 #include "apps/tic/val_labels.h"
 #include "data/decode.h"
 #include "tensor/check.h"
@@ -35,10 +36,9 @@ int64_t number_of(std::string_view name) {
 
 // ReaL counts classes by their places in ImageNet's order.
 void check_order(const std::string& name, const std::vector<std::string>& classes) {
-  constexpr size_t kClasses = 1000;
-  CHECK_AS(Fault::bad_file, classes.size() == kClasses, name,
-           ": ReaL's labels are places among ImageNet's ", kClasses, " classes, and the model has ",
-           classes.size());
+  CHECK_AS(Fault::bad_file, classes.size() == kIlsvrcClasses, name,
+           ": ReaL's labels are places among ImageNet's ", kIlsvrcClasses,
+           " classes, and the model has ", classes.size());
   const bool ids = std::all_of(classes.begin(), classes.end(),
                                [](const std::string& id) { return is_wnid(id); });
   CHECK_AS(Fault::bad_file, !ids || std::is_sorted(classes.begin(), classes.end()), name,

@@ -64,10 +64,7 @@ PackedSample packed(const ImageSource& source, int64_t index, const PackOptions&
       width = scaled(width), height = scaled(height);
       Resizer().run(image, ResizePlan::whole(all, width, height), small);
       sample.bytes = encode_jpeg(small, options.quality, file.orientation());
-      for (int i = 0; i < kImageNotes; ++i) {
-        const auto note = static_cast<ImageNote>(i);
-        if (note != ImageNote::orientation_ignored && file.notes().has(note)) sample.lost.add(note);
-      }
+      sample.lost = file.notes().without(ImageNote::orientation_ignored);
     }
     json.set("width", width).set("height", height);
   } catch (const Error& fault) {

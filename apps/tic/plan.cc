@@ -27,6 +27,8 @@ struct Probe {
   }
 };
 
+double weights_and_gradients(const TicConfig& config) { return 2 * 4 * tic_parameters(config); }
+
 bool has_memory(double bytes, Device device) {
   try {
     require_memory_of_ranks(bytes, device);
@@ -41,7 +43,7 @@ bool has_memory(double bytes, Device device) {
 // devices idle.
 Probe measured(const Tic& model, const SampleShape& shape, int64_t most) {
   constexpr double kLongEnough = 0.5;  // seconds of a step
-  const double weights = 2 * 4 * tic_parameters(model.config());
+  const double weights = weights_and_gradients(model.config());
   step_cost(model, shape, 1);  // makes the gradients, which stay
   Probe p;
   p.bytes = step_cost(model, shape, 1).bytes;
@@ -77,7 +79,7 @@ Probe extrapolated(const Tic& model, const SampleShape& shape) {
 Probe probe(const Options& o, const TicConfig& config, const SampleShape& shape, Device device,
             bool measure_time) {
   constexpr double kQuickMacs = 2e10;
-  const double weights = 2 * 4 * tic_parameters(config);  // and their gradients
+  const double weights = weights_and_gradients(config);
   require_memory_of_ranks(weights, device);
   Tic model(config);
   model.initialize(o.seed());

@@ -101,7 +101,7 @@ TicConfig tic_preset(const std::string& name) {
 }
 
 size_t TicConfig::stage_of(int64_t layer) const {
-  CHECK_AS(Fault::usage, layer >= 0 && layer < blocks(), "layer: ", layer, ", the model has 0 to ",
+  CHECK_AS(Fault::usage, layer >= 0 && layer < blocks(), "--layer ", layer, ": the model has 0 to ",
            blocks() - 1);
   size_t stage = 0;
   while (layer >= depths[stage]) layer -= depths[stage++];
