@@ -89,6 +89,24 @@ find_cuda() { # puts nvcc's folder first in PATH
   return 1
 }
 
+# cuBLASLt and NCCL may lie in Python's packages alone (nvidia-cublas, nvidia-nccl). Each is taken
+# from there where neither the toolkit nor the system has its header.
+find_libraries() {
+  local site toolkit name folder
+  site=$(python3 -c 'import nvidia; print(list(nvidia.__path__)[0])' 2>/dev/null) || return 0
+  toolkit=$(dirname "$(dirname "$(readlink -f "$(command -v nvcc)")")")
+  for name in cublasLt nccl; do
+    [ -f "$toolkit/include/$name.h" ] || [ -f "/usr/include/$name.h" ] && continue
+    for folder in "$site"/nccl "$site"/cublas "$site"/cu[0-9]*; do
+      [ -f "$folder/include/$name.h" ] || continue
+      echo "gpu_check: $name of $folder" >&2
+      export CPATH=${CPATH:+$CPATH:}$folder/include
+      export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$folder/lib
+      break
+    done
+  done
+}
+
 gpu_field() { nvidia-smi --query-gpu="$1" --format=csv,noheader 2>/dev/null | head -n 1; }
 
 architectures() { # of this GPU as MULLION_CUDA_ARCHS wants them
@@ -190,6 +208,7 @@ if [ -n "$lacking" ]; then
   exit 2
 fi
 find_cuda
+find_libraries
 mkdir -p "$out" "$logs"
 for step in "${steps[@]}"; do # what these steps said before
   rm -f "$logs/$step.log"

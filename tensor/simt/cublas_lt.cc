@@ -104,9 +104,14 @@ struct Product {
                       desc.epilogue >= CUBLASLT_EPILOGUE_BGRADA;
     const int64_t entries = desc.epilogue == CUBLASLT_EPILOGUE_BGRADB ? n : m;
     for (int32_t i = 0; i < dl.batch; ++i) {
-      if (bias)
+      if (bias) {
         check_device_range("cublasLtMatmul: bias", bias_of(i),
                            static_cast<size_t>(entries * size_of(bias_type())));
+        // Kernels that load 16 bytes of it at a time are chosen whatever its address is.
+        if (device_alignment(bias_of(i)) % 16 != 0)
+          report(concat("cublasLtMatmul: bias: aligned to ", device_alignment(bias_of(i)),
+                        " bytes instead of 16"));
+      }
       if (has(desc.epilogue, 128))
         check_device_range("cublasLtMatmul: aux", aux_of(i),
                            static_cast<size_t>(((n - 1) * desc.aux_ld + m) * size_of(aux_type())));

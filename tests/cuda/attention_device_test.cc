@@ -34,6 +34,11 @@ TEST_F(AttentionOnDevice, ColumnSums) {
                  .sums_from = from},
                 type);
   check({.B = 2, .T = 33, .H = 4, .Hkv = 4, .D = 256, .gap = 3, .causal = false}, DType::f32);
+  // Keys after the last query.
+  for (const int64_t T : {1, 2, 8, 9})
+    for (const int64_t after : {1, 31, 160})
+      for (const DType type : {DType::f32, DType::bf16})
+        check({.T = T, .H = 4, .Hkv = 2, .D = 64, .offset = 127, .S = 127 + T + after}, type);
 }
 
 TEST_F(AttentionOnDevice, ColumnSumsAreOfFullAttention) {

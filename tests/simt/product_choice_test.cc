@@ -1,11 +1,13 @@
 // Which of cuBLASLt's candidates computes a product: the library's first, or the fastest.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstdlib>
 
 #include "tensor/cuda/runtime/runtime.h"
 #include "tensor/kernel_table.h"
 #include "tensor/simt/candidates.h"
+#include "tensor/simt/fault_plan.h"
 #include "tensor/simt/simt.h"
 #include "tensor/tensor.h"
 
@@ -101,6 +103,47 @@ TEST_F(ProductChoice, NamesAValueThatItDoesNotKnow) {
         std::string::npos)
         << error.what();
   }
+}
+
+// A library without a product that adds, or applies GELU: the same result by several steps.
+TEST_F(ProductChoice, WithoutWhatTheLibraryHasNotAtOnce) {
+  const auto result = [](DType type, int64_t n, bool gelu) {
+    const Tensor a = Tensor::full({n, n}, 0.25, type, kCuda);
+    const Tensor b = Tensor::full({n, n}, 0.125, type, kCuda);
+    const Tensor c = Tensor::full({n, n}, 9, type, kCuda);
+    const Tensor before = Tensor::full({n, n}, 9, type, kCuda);
+    const Tensor residual = Tensor::full({n, n}, -0.5, type, kCuda);
+    const Tensor bias = Tensor::full({n}, 0.75, DType::f32, kCuda);
+    MatmulArgs args{};
+    args.a = a.data<void>(), args.b = b.data<void>(), args.c = c.data<void>();
+    args.bias = bias.data<void>(), args.residual = residual.data<void>();
+    args.a_type = args.b_type = args.c_type = type;
+    args.batch = 1, args.m = args.n = args.k = args.lda = args.ldb = args.ldc = n;
+    args.alpha = 1, args.gelu = gelu;
+    if (gelu) args.before_gelu = before.data<void>();
+    simt::plan_fault("cublasLtMatmulAlgoGetHeuristic", 1, cudaErrorNotSupported);
+    kernels(kCuda).matmul(args);
+    EXPECT_EQ(simt::clear_faults(), 1);
+    // Once planned, so it stays.
+    kernels(kCuda).matmul(args);
+    std::vector<float> all;
+    for (const Tensor& t : {c, before})
+      for (const float x : raw::cast(t, DType::f32).to_vector<float>()) all.push_back(x);
+    return all;
+  };
+  int64_t n = 40;  // a size that nobody has planned yet
+  for (const DType type : {DType::f32, DType::bf16})
+    for (const bool gelu : {false, true}) {
+      const std::vector<float> found = result(type, n, gelu);
+      const float x = static_cast<float>(n) * 0.25f * 0.125f - 0.5f + 0.75f;
+      const float y = gelu ? 0.5f * x * (1 + std::erf(x / std::sqrt(2.0f))) : x;
+      const auto elements = static_cast<size_t>(n * n);
+      for (size_t i = 0; i < elements; ++i) {
+        EXPECT_NEAR(found[i], y, 1e-2) << name_of(type) << gelu;
+        EXPECT_EQ(found[elements + i], gelu ? x : 9) << name_of(type) << gelu;
+      }
+      n += 8;
+    }
 }
 
 }  // namespace

@@ -163,6 +163,13 @@ step tic timed-out
 step attention no-time-left
 reported 'needs 30 s'
 
+# A library that only a package of Python has.
+mkdir -p "$work/python/nvidia/nccl/include"
+touch "$work/python/nvidia/nccl/include/nccl.h"
+call 0 PYTHONPATH="$work/python" $check configure
+said 'gpu_check: nccl of .*/python/nvidia/nccl$'
+expect 'no other library is taken' test "$(grep -c 'gpu_check: .* of' "$work/said")" = 1
+
 call 2 BROKEN=gpu $check check
 said 'nvidia-smi shows no GPU'
 call 2 $check checks

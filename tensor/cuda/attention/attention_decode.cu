@@ -223,9 +223,11 @@ __global__ __launch_bounds__(kThreads) void decode_combine_kernel(AttentionForwa
     static_cast<float*>(args.lse)[(rows.batch * args.size.H + head) * args.size.T + token] =
         top * kLn2 + logf(sum);
   if (args.column_sums == nullptr) return;
-  float* const p = column_sums(args, rows, row);  // scores, as decode_kernel left them
+  // Scores, as decode_kernel left them; of keys after the query it left none.
+  float* const p = column_sums(args, rows, row);
+  const int seen = key_view(plan, work).slots;
   for (int64_t key = threadIdx.x; key < args.size.S; key += kThreads)
-    p[key] = exp2f(p[key] - base) / sum;
+    p[key] = key < seen ? exp2f(p[key] - base) / sum : 0;
 }
 
 struct DecodePlan {

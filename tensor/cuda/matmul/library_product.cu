@@ -46,6 +46,11 @@ uint32_t alignment_of(const void* p, const MatmulArgs& args, int64_t stride, DTy
 uint32_t alignment_of_a(const MatmulArgs& p) { return alignment_of(p.a, p, p.stride_a, p.a_type); }
 uint32_t alignment_of_b(const MatmulArgs& p) { return alignment_of(p.b, p, p.stride_b, p.b_type); }
 uint32_t alignment_of_c(const MatmulArgs& p) { return alignment_of(p.c, p, p.stride_c, p.c_type); }
+// The same of an address alone; 0: there is none.
+uint32_t alignment_of(const void* p) {
+  const uintptr_t bits = reinterpret_cast<uintptr_t>(p) | 256u;
+  return p ? static_cast<uint32_t>(bits & (~bits + 1)) : 0;
+}
 
 // The library computes D = alpha op(A) op(B) + beta C, and D is our C: its C is D itself or the
 // residual.
@@ -73,11 +78,11 @@ Key key_of(const MatmulArgs& p) {
           p.stride_a,
           p.stride_b,
           p.stride_c,
-          p.bias != nullptr,
+          alignment_of(p.bias),
           p.allow_tf32,
           beta_of(p) != 0,
           p.gelu,
-          p.before_gelu != nullptr,
+          alignment_of(p.before_gelu),
           alignment_of_a(p),
           alignment_of_b(p),
           alignment_of_c(p),
@@ -87,6 +92,7 @@ Key key_of(const MatmulArgs& p) {
 
 // The descriptions of one product, and how it is computed.
 struct Plan {
+  bool exists = true;  // whether the library has it
   cublasLtMatmulDesc_t product = nullptr;
   cublasLtMatrixLayout_t a = nullptr, b = nullptr, c = nullptr;
   cublasLtMatmulAlgo_t algorithm{};
@@ -150,9 +156,11 @@ void choose_algorithm(cublasLtHandle_t handle, Plan& plan, const MatmulArgs& p) 
       handle, plan.product, plan.b, plan.a, plan.c, plan.c, preference,
       products_are_timed() ? kCandidates : 1, found, &count);
   cublasLtMatmulPreferenceDestroy(preference);
-  check_lt(status, "cublasLtMatmulAlgoGetHeuristic", p);
-  check_lt(count > 0 ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED, "finding an algorithm",
-           p);
+  plan.exists = status == CUBLAS_STATUS_SUCCESS && count > 0;
+  const bool none =
+      status == CUBLAS_STATUS_NOT_SUPPORTED || (status == CUBLAS_STATUS_SUCCESS && count == 0);
+  if (none && (p.bias || p.residual || p.gelu)) return;
+  check_lt(none ? CUBLAS_STATUS_NOT_SUPPORTED : status, "cublasLtMatmulAlgoGetHeuristic", p);
   plan.algorithm = found[0].algo;
   for (int i = 0; i < count && count > 1; ++i)
     if (found[i].state == CUBLAS_STATUS_SUCCESS)
@@ -248,7 +256,8 @@ void choose_fastest(cublasLtHandle_t handle, Plan& plan, const Storage& workspac
 
 }  // namespace
 
-void library_product(const MatmulArgs& p) {
+bool library_product(const MatmulArgs& p) {
+  DCHECK(reinterpret_cast<uintptr_t>(p.bias) % 16 == 0);
   Products& all = products();
   std::lock_guard lock(all.mutex);
   cublasLtHandle_t& handle = all.handles[current_device()];
@@ -259,11 +268,13 @@ void library_product(const MatmulArgs& p) {
   auto found = all.plans.find(key);
   if (found == all.plans.end()) found = all.plans.emplace(key, make_plan(handle, p)).first;
   Plan& plan = found->second;
+  if (!plan.exists) return false;
   set_pointers(plan.product, p);
   // A recorded step cannot be timed; a later one is.
   if (plan.n_candidates > 0 && !is_recording()) choose_fastest(handle, plan, workspace->memory, p);
   check_lt(run(handle, plan, plan.algorithm, workspace->memory, p, p.c), "cublasLtMatmul", p);
   launched("matmul");
+  return true;
 }
 
 }  // namespace mullion::cuda

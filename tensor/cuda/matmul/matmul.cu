@@ -57,31 +57,15 @@ void with_cast(Operand (*operand)(MatmulArgs&), MatmulArgs args, DType type, F f
   f(args);
 }
 
-// A large frozen B is widened some columns of op(B) at a time.
-void widened(const MatmulArgs& args) {
-  const int64_t column = args.k * int64_t{sizeof(float)};
-  const int64_t most = std::max<int64_t>(1, kMostWidened / column / 256 * 256);
-  const int64_t step = args.batch == 1 ? std::min(args.n, most) : args.n;
-  for (int64_t first = 0; first < args.n; first += step) {
-    MatmulArgs p = args;
-    p.n = std::min(step, args.n - first);
-    const int64_t offset = args.transpose_b ? first * args.ldb : first;
-    p.b = static_cast<const Bf16*>(args.b) + offset;
-    p.c = static_cast<float*>(args.c) + first;
-    if (args.bias) p.bias = static_cast<const float*>(args.bias) + first;
-    if (args.residual) p.residual = static_cast<const float*>(args.residual) + first;
-    with_cast(b_of, p, DType::f32, library_product);
-  }
-}
-
 // C = beta * C + bias: the product where the inner size is 0.
 template <typename T>
-__global__ void without_product_kernel(T* c, const float* bias, float beta, int64_t m, int64_t n,
+__global__ void without_product_kernel(T* c, const T* bias, float beta, int64_t m, int64_t n,
                                        int64_t ldc, int64_t stride) {
   const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
   if (i >= m * n) return;
   T& element = c[blockIdx.y * stride + i / n * ldc + i % n];
-  element = narrow<T>((beta == 0 ? 0.0f : beta * widen(element)) + (bias ? bias[i % n] : 0.0f));
+  element =
+      narrow<T>((beta == 0 ? 0.0f : beta * widen(element)) + (bias ? widen(bias[i % n]) : 0.0f));
 }
 void without_product(MatmulArgs p) {
   constexpr int kThreads = 256;
@@ -98,17 +82,61 @@ void without_product(MatmulArgs p) {
   dispatch_cuda("matmul", p.c_type, [&](auto tag) {
     using T = decltype(tag);
     launch("matmul", without_product_kernel<T>, Grid{blocks_for(p.m * p.n, kThreads), p.batch},
-           kThreads, 0, static_cast<T*>(p.c), static_cast<const float*>(p.bias),
+           kThreads, 0, static_cast<T*>(p.c), static_cast<const T*>(p.bias),
            static_cast<float>(p.beta), p.m, p.n, p.ldc, p.stride_c);
   });
 }
 
-// The bias of a bf16 result in its type, as the library wants it.
+// GELU by a pass of its own, after what else is asked for.
+void with_gelu_after(void (*multiply)(const MatmulArgs&), const MatmulArgs& args) {
+  CHECK(args.ldc == args.n && (args.batch == 1 || args.stride_c == args.m * args.n),
+        "matmul: GELU of a result with gaps between its rows");
+  MatmulArgs p = args;
+  p.gelu = false;
+  p.before_gelu = nullptr;
+  if (args.before_gelu) p.c = args.before_gelu;
+  multiply(p);
+  unary<Gelu>({.x = p.c, .y = args.c, .dtype = args.c_type, .n = args.batch * args.m * args.n});
+}
+
+// By the library, all at once if it can. Where it cannot, GELU comes after the product, and what is
+// added lies in C before it.
+void product(const MatmulArgs& args) {
+  if (library_product(args)) return;
+  if (args.gelu) return with_gelu_after(product, args);
+  without_product(args);
+  MatmulArgs p = args;
+  p.bias = nullptr;
+  p.residual = nullptr;
+  p.beta = 1;
+  library_product(p);
+}
+
+// A large frozen B is widened some columns of op(B) at a time.
+void widened(const MatmulArgs& args) {
+  const int64_t column = args.k * int64_t{sizeof(float)};
+  const int64_t most = std::max<int64_t>(1, kMostWidened / column / 256 * 256);
+  const int64_t step = args.batch == 1 ? std::min(args.n, most) : args.n;
+  for (int64_t first = 0; first < args.n; first += step) {
+    MatmulArgs p = args;
+    p.n = std::min(step, args.n - first);
+    const int64_t offset = args.transpose_b ? first * args.ldb : first;
+    p.b = static_cast<const Bf16*>(args.b) + offset;
+    p.c = static_cast<float*>(args.c) + first;
+    if (args.bias) p.bias = static_cast<const float*>(args.bias) + first;
+    if (args.residual) p.residual = static_cast<const float*>(args.residual) + first;
+    with_cast(b_of, p, DType::f32, product);
+  }
+}
+
+// The bias in the result's type and at a multiple of 16 bytes, which the library's kernels take for
+// granted: unlike the matrices' there is no preference that would tell it otherwise.
 template <typename F>
 void with_bias_of_c(const MatmulArgs& args, F f) {
-  if (!args.bias || args.c_type == DType::f32) return f(args);
-  const Storage memory = scratch(args.n * size_of(DType::bf16));
-  cast_matrices(args.bias, DType::f32, 1, 1, args.n, args.n, 0, memory.data(), DType::bf16);
+  const bool aligned = reinterpret_cast<uintptr_t>(args.bias) % 16 == 0;
+  if (!args.bias || (args.c_type == DType::f32 && aligned)) return f(args);
+  const Storage memory = scratch(args.n * size_of(args.c_type));
+  cast_matrices(args.bias, DType::f32, 1, 1, args.n, args.n, 0, memory.data(), args.c_type);
   MatmulArgs p = args;
   p.bias = memory.data();
   f(p);
@@ -119,17 +147,6 @@ void with_bias_of_c(const MatmulArgs& args, F f) {
 bool is_gelu_of_product(const MatmulArgs& p) {
   return p.c_type == DType::bf16 && p.k > 0 && p.batch == 1 && p.ldc % 8 == 0 &&
          reinterpret_cast<uintptr_t>(p.before_gelu) % 16 == 0;
-}
-
-void gelu_after_product(const MatmulArgs& args) {
-  CHECK(args.ldc == args.n && (args.batch == 1 || args.stride_c == args.m * args.n),
-        "matmul: GELU of a result with gaps between its rows");
-  MatmulArgs p = args;
-  p.gelu = false;
-  p.before_gelu = nullptr;
-  if (args.before_gelu) p.c = args.before_gelu;
-  matmul(p);
-  unary<Gelu>({.x = p.c, .y = args.c, .dtype = args.c_type, .n = args.batch * args.m * args.n});
 }
 
 }  // namespace
@@ -144,13 +161,13 @@ void matmul(const MatmulArgs& given) {
   CHECK_AS(Fault::usage, args.batch <= INT32_MAX, "matmul: ", args.batch,
            " products at once are too many for cuda (2147483647)");
   DCHECK(!args.residual || args.beta == 0);
-  if (args.gelu && !is_gelu_of_product(args)) return gelu_after_product(args);
-  if (args.k == 0) return without_product(args);
+  if (args.gelu && !is_gelu_of_product(args)) return with_gelu_after(matmul, args);
   with_bias_of_c(args, [](const MatmulArgs& p) {
     const bool wide_a = p.a_type == DType::f32, wide_b = p.b_type == DType::f32;
-    if (wide_a == wide_b) return library_product(p);
-    if (!wide_a) return with_cast(b_of, p, DType::bf16, library_product);
-    p.allow_bf16 ? with_cast(a_of, p, DType::bf16, library_product) : widened(p);
+    if (p.k == 0) return without_product(p);
+    if (wide_a == wide_b) return product(p);
+    if (!wide_a) return with_cast(b_of, p, DType::bf16, product);
+    p.allow_bf16 ? with_cast(a_of, p, DType::bf16, product) : widened(p);
   });
 }
 

@@ -12,7 +12,7 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int64_t kPiece = 16384;      // elements of a row that one block sums
-constexpr int64_t kRowsOfThread = 64;  // of a column
+constexpr int64_t kRowsOfThread = 64;  // of a column, or more where the grid would be too large
 constexpr int64_t kMostOuter = 4096;   // blocks in the grid's z
 
 template <typename T>
@@ -60,17 +60,17 @@ __global__ void __launch_bounds__(kThreads) sum_short_rows_kernel(Sum<T> in, Y* 
   if (lane == 0) y[row] = narrow<Y>(in.alpha * sum);
 }
 
-// y[o, p, i] = alpha * sum over the rows of piece p. `columns` threads side by side take columns,
+// y[o, p, i] = alpha * sum over piece p, `rows` rows. `columns` threads side by side take columns,
 // the others of the block further rows; their sums are added in order.
 template <typename T, typename Y>
 __global__ void __launch_bounds__(kThreads)
-    sum_columns_kernel(Sum<T> in, int columns, int64_t pieces, Y* y) {
+    sum_columns_kernel(Sum<T> in, int columns, int64_t rows, int64_t pieces, Y* y) {
   SHARED(float, sums, [kThreads]);
   const int lane = static_cast<int>(threadIdx.x) % columns;
   const int part = static_cast<int>(threadIdx.x) / columns, parts = kThreads / columns;
   const int64_t column = int64_t{blockIdx.x} * columns + lane;
-  const int64_t begin = int64_t{blockIdx.y} * parts * kRowsOfThread;
-  const int64_t end = min(begin + parts * kRowsOfThread, in.reduced);
+  const int64_t begin = int64_t{blockIdx.y} * rows;
+  const int64_t end = min(begin + rows, in.reduced);
   for (int64_t o = blockIdx.z; o < in.outer; o += gridDim.z) {
     const T* x = in.x + o * in.reduced * in.inner + column;
     float sum = 0;
@@ -112,13 +112,15 @@ template <typename T, typename Y>
 void sum_columns(const Sum<T>& in, Y* y) {
   int columns = kWarpSize;
   while (columns / 2 >= in.inner) columns /= 2;
-  const int64_t rows = kThreads / columns * kRowsOfThread;
+  const int64_t parts = kThreads / columns;
+  const int64_t of_thread = (in.reduced + parts * kMaxGridYZ - 1) / (parts * kMaxGridYZ);
+  const int64_t rows = parts * std::max(kRowsOfThread, of_thread);
   const int64_t pieces = std::max<int64_t>(1, (in.reduced + rows - 1) / rows);
   const auto run = [&](auto* out) {
     using Out = std::remove_pointer_t<decltype(out)>;
     launch("sum_columns", sum_columns_kernel<T, Out>,
            Grid{(in.inner + columns - 1) / columns, pieces, std::min(in.outer, kMostOuter)},
-           kThreads, 0, in, columns, pieces, out);
+           kThreads, 0, in, columns, rows, pieces, out);
   };
   if (pieces == 1) return run(y);
   const Storage memory = scratch(in.outer * pieces * in.inner * int64_t{sizeof(float)});

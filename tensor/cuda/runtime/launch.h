@@ -64,8 +64,7 @@ void launch(const char* name, void (*kernel)(Params...), Grid grid, int threads,
   // Beyond 48 KB, static shared memory included, a kernel has to be given leave.
   constexpr size_t kSurelyAllowed = 16 << 10;
   if (shared_bytes > kSurelyAllowed)
-    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                         static_cast<int>(shared_bytes));
+    allow_shared(reinterpret_cast<const void*>(kernel), shared_bytes);
   const dim3 blocks(static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y),
                     static_cast<unsigned>(grid.z));
   // It takes the launch for comparisons.

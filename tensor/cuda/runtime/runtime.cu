@@ -7,7 +7,9 @@
 #include <cstdlib>
 #include <cstring>
 #include <deque>
+#include <map>
 #include <mutex>
+#include <utility>
 
 #include "tensor/check.h"
 #include "tensor/cuda/runtime/capabilities.h"
@@ -160,6 +162,20 @@ bool waits_after_launch() {
   return waits;
 }
 
+#ifndef MULLION_SIMT  // the emulator has no such limit of a kernel
+void allow_shared(const void* kernel, size_t bytes) {
+  static std::mutex mutex;
+  static auto* const allowed = new std::map<std::pair<int, const void*>, size_t>;
+  const std::lock_guard lock(mutex);
+  size_t& most = (*allowed)[{current_device(), kernel}];
+  if (bytes <= most) return;
+  // A refusal is left to the launch, whose error names the kernel.
+  if (cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                           static_cast<int>(bytes)) == cudaSuccess)
+    most = bytes;
+}
+#endif
+
 void launched(const char* kernel) {
   Launch& launch = recent[kernels_launched.fetch_add(1) % kNamesKept];
   const OpScope::Op op = OpScope::current();
@@ -271,6 +287,7 @@ void free(void* block, int index) {
 }
 
 void set_bytes(void* target, unsigned char value, int64_t bytes, int index) {
+  if (bytes == 0) return;
   const CurrentDevice device(index);
   CUDA_CHECK(cudaMemsetAsync(target, value, static_cast<size_t>(bytes), current_stream()));
 }

@@ -53,6 +53,10 @@ const DeviceFacts& device_facts();  // of the current device
 void launched(const char* kernel);
 bool waits_after_launch();
 
+// For launch(): lets a kernel ask for so much dynamic shared memory on the current device. What it
+// was allowed before is never taken back: recorded launches and other threads may count on it.
+void allow_shared(const void* kernel, size_t bytes);
+
 // Memory for a launch on the current device. It goes back to the stream's pool when the kernels
 // that use it have run, whatever is queued by then.
 Storage scratch(int64_t bytes);
