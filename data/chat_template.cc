@@ -5,40 +5,10 @@
 
 #include "data/utf8.h"
 #include "tensor/check.h"
+#include "tensor/words.h"
 
 namespace mullion {
 namespace {
-
-// The words around instructions in Stanford Alpaca, and the system text of Vicuna 1.1 (FastChat).
-constexpr char kAlpacaWithInput[] =
-    "Below is an instruction that describes a task, paired with an input that provides further "
-    "context. Write a response that appropriately completes the request.";
-constexpr char kAlpaca[] =
-    "Below is an instruction that describes a task. Write a response that appropriately completes "
-    "the request.";
-constexpr char kVicuna[] =
-    "A chat between a curious user and an artificial intelligence assistant. The assistant gives "
-    "helpful, detailed, and polite answers to the user's questions.";
-
-// The system text that a ChatML template writes by itself: what stands literally between
-// <|im_start|>system, a line break (or the two characters \n) and <|im_end|>.
-std::string literal_system(const std::string& jinja) {
-  const std::string head = "<|im_start|>system", tail = "<|im_end|>";
-  for (size_t at = jinja.find(head); at != jinja.npos; at = jinja.find(head, at + 1)) {
-    size_t begin = at + head.size();
-    if (jinja.compare(begin, 1, "\n") == 0)
-      begin += 1;
-    else if (jinja.compare(begin, 2, "\\n") == 0)
-      begin += 2;
-    else
-      continue;
-    const size_t end = jinja.find(tail, begin);
-    if (end == jinja.npos) break;
-    const std::string text = jinja.substr(begin, end - begin);
-    if (!text.empty() && text.find_first_of("{}'\"+\\") == text.npos) return text;
-  }
-  return "";
-}
 
 // What Jinja's trim takes away: all that Python holds for space.
 constexpr std::string_view kSpaces[] = {" ",
@@ -102,17 +72,6 @@ std::string needed(const Tokenizer& tokenizer, const char* format, const std::st
 
 }  // namespace
 
-// In llama.cpp's order: some templates of ChatML speak of the others' texts as well.
-std::optional<ChatFormat> recognised_format(const std::string& jinja) {
-  const auto has = [&](const char* text) { return jinja.find(text) != std::string::npos; };
-  if (has("<|im_start|>")) return ChatFormat::chatml;
-  if (has("[INST]")) return ChatFormat::llama2;
-  if (has("<|start_header_id|>")) return ChatFormat::llama3;
-  if (has("USER: ") && has("ASSISTANT:")) return ChatFormat::vicuna;
-  if (has("### Instruction:") && has("### Response:")) return ChatFormat::alpaca;
-  return std::nullopt;
-}
-
 const std::vector<std::string>& chat_format_names() {
   static const std::vector<std::string> names = {"auto",   "llama2", "llama3", "chatml",
                                                  "vicuna", "alpaca", "none"};
@@ -126,7 +85,7 @@ const char* name_of(ChatFormat format) {
 
 ChatTemplate::ChatTemplate(const std::string& name, const Tokenizer& tokenizer) {
   const std::string& jinja = tokenizer.parts().chat_template;
-  const std::optional<ChatFormat> own = recognised_format(jinja);
+  const std::optional<OwnTemplate> own = read_own_template(jinja);
   if (name == "auto") {
     if (!own)
       throw Error(
@@ -136,8 +95,8 @@ ChatTemplate::ChatTemplate(const std::string& name, const Tokenizer& tokenizer) 
           Fault::usage,
           "give --template: llama2, llama3, chatml, vicuna or alpaca; none learns the plain "
           "texts");
-    format_ = *own;
-    own_ = true;
+    format_ = own->format;
+    by_own_ = true;
   } else {
     for (const ChatFormat f : {ChatFormat::llama2, ChatFormat::llama3, ChatFormat::chatml,
                                ChatFormat::vicuna, ChatFormat::alpaca})
@@ -147,7 +106,6 @@ ChatTemplate::ChatTemplate(const std::string& name, const Tokenizer& tokenizer) 
   if (format_ == ChatFormat::chatml) {
     needed(tokenizer, label, "<|im_start|>");
     end_ = needed(tokenizer, label, "<|im_end|>");
-    if (own == ChatFormat::chatml) default_system_ = literal_system(jinja);
   } else if (format_ == ChatFormat::llama3) {
     needed(tokenizer, label, "<|start_header_id|>");
     needed(tokenizer, label, "<|end_header_id|>");
@@ -160,13 +118,17 @@ ChatTemplate::ChatTemplate(const std::string& name, const Tokenizer& tokenizer) 
   if (format_ == ChatFormat::vicuna) default_system_ = kVicuna;
   if (tokenizer.bos()) bos_ = tokenizer.token_text(*tokenizer.bos());
   end_id_ = tokenizer.find(end_);
-  if (own_ && format_ == ChatFormat::llama3 && jinja.find("Cutting Knowledge Date") != jinja.npos)
-    not_written_ = "the dates that the tokenizer's template puts into the system turn";
-  const bool written = format_ == ChatFormat::llama2 || format_ == ChatFormat::llama3;
+  // Where the tokenizer's own is of this format it says more, also when the format was named.
+  own_ = own && own->format == format_
+             ? *own
+             : OwnTemplate{.format = format_, .bos = format_ == ChatFormat::llama3, .trims = true};
+  if (format_ == ChatFormat::chatml) default_system_ = own_.system;
+  const bool written = format_ == ChatFormat::llama2 || own_.bos;
   CHECK_AS(Fault::usage, !written || !bos_.empty(), "--template ", label,
            ": the tokenizer has no BOS token");
   // ChatML and the templates that write BOS themselves get none from the tokenizer's policy.
-  add_bos_ = !written && format_ != ChatFormat::chatml && tokenizer.add_bos();
+  add_bos_ = format_ != ChatFormat::llama2 && format_ != ChatFormat::llama3 &&
+             format_ != ChatFormat::chatml && tokenizer.add_bos();
 }
 
 EncodeOptions ChatTemplate::encode_options() const {
@@ -175,10 +137,10 @@ EncodeOptions ChatTemplate::encode_options() const {
 
 std::string ChatTemplate::describe() const {
   std::string text = name_of(format_);
-  if (own_) text += ", by the tokenizer's own template";
+  if (by_own_) text += ", by the tokenizer's own template";
   text += concat("; answers end with ", end_);
   if (!default_system_.empty()) text += "; system by default: " + default_system_;
-  if (!not_written_.empty()) text += "; not written: " + not_written_;
+  if (!own_.not_written.empty()) text += "; not written: " + joined(own_.not_written);
   return text;
 }
 
@@ -228,16 +190,20 @@ void ChatTemplate::write_turns(const std::vector<Turn>& turns, RenderedChat& out
   bool first = true;  // no user's turn yet
   std::string said;
   std::string& text = out.text;
+  const bool trims = own_.trims && (format_ == ChatFormat::llama2 || format_ == ChatFormat::llama3);
+  const auto content = [&](const std::string& whole) { return trims ? trimmed(whole) : whole; };
+  const std::string end_of_turn = end_ + (own_.line_ends ? "\n" : "");  // chatml
   const bool has_system = !turns.empty() && turns[0].role == Role::system;
   if (has_system) system = turns[0].content;
   switch (format_) {
     case ChatFormat::chatml:
-      if (has_system || !system.empty()) text += "<|im_start|>system\n" + system + "<|im_end|>\n";
+      if (own_.bos) text += bos_;
+      if (has_system || !system.empty()) text += "<|im_start|>system\n" + system + end_of_turn;
       break;
     case ChatFormat::llama3:
-      text += bos_;
+      if (own_.bos) text += bos_;
       if (has_system)
-        text += "<|start_header_id|>system<|end_header_id|>\n\n" + trimmed(system) + end_;
+        text += "<|start_header_id|>system<|end_header_id|>\n\n" + content(system) + end_;
       break;
     case ChatFormat::vicuna:
       text += system + " ";
@@ -254,16 +220,16 @@ void ChatTemplate::write_turns(const std::vector<Turn>& turns, RenderedChat& out
     if (turn.role == Role::user) {
       switch (format_) {
         case ChatFormat::chatml:
-          text += "<|im_start|>user\n" + joined(turn, "\n\n") + "<|im_end|>\n";
+          text += "<|im_start|>user\n" + joined(turn, "\n\n") + end_of_turn;
           break;
         case ChatFormat::llama3:
           text +=
-              "<|start_header_id|>user<|end_header_id|>\n\n" + trimmed(joined(turn, "\n\n")) + end_;
+              "<|start_header_id|>user<|end_header_id|>\n\n" + content(joined(turn, "\n\n")) + end_;
           break;
         case ChatFormat::llama2:
           said = joined(turn, "\n");
           if (first && has_system) said = "<<SYS>>\n" + system + "\n<</SYS>>\n\n" + said;
-          text += bos_ + "[INST] " + trimmed(said) + " [/INST]";
+          text += bos_ + "[INST] " + content(said) + " [/INST]";
           break;
         case ChatFormat::vicuna:
           text += "USER: " + joined(turn, "\n\n") + " ASSISTANT:";
@@ -289,12 +255,11 @@ void ChatTemplate::write_turns(const std::vector<Turn>& turns, RenderedChat& out
     if (format_ == ChatFormat::llama3) text += "<|start_header_id|>assistant<|end_header_id|>\n\n";
     if (format_ == ChatFormat::llama2 || format_ == ChatFormat::vicuna) text += " ";
     const size_t begin = text.size();
-    const bool trims = format_ == ChatFormat::llama2 || format_ == ChatFormat::llama3;
-    text += (trims ? trimmed(turn.content) : turn.content);
+    text += content(turn.content);
     if (format_ == ChatFormat::llama2) text += " ";
     text += end_;
     out.answers.push_back({begin, text.size()});
-    if (format_ == ChatFormat::chatml) text += "\n";
+    if (format_ == ChatFormat::chatml) text += end_of_turn.substr(end_.size());
     if (format_ == ChatFormat::alpaca && &turn != &turns.back()) text += "\n\n";
   }
 }

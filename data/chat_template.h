@@ -7,18 +7,14 @@
 #include <vector>
 
 #include "data/conversation.h"
+#include "data/own_template.h"
 #include "data/tokenizer.h"
 
 namespace mullion {
 
-enum class ChatFormat { none, llama2, llama3, chatml, vicuna, alpaca };
-
 // none llama2 llama3 chatml vicuna alpaca, and auto.
 const std::vector<std::string>& chat_format_names();
 const char* name_of(ChatFormat format);
-
-// The format that a Jinja template writes, recognised by its special texts; none: an unknown one.
-std::optional<ChatFormat> recognised_format(const std::string& jinja);
 
 struct ByteSpan {
   size_t begin, end;
@@ -57,10 +53,10 @@ class ChatTemplate {
   void write_turns(const std::vector<Turn>& turns, RenderedChat& out) const;
 
   ChatFormat format_ = ChatFormat::none;
-  bool own_ = false;  // recognised in the tokenizer
+  bool by_own_ = false;  // by the tokenizer's own template
+  OwnTemplate own_;      // or what the format is by itself
   std::string bos_, end_;
   std::optional<int32_t> end_id_;
-  std::string not_written_;     // of the tokenizer's own template
   std::string default_system_;  // of a conversation without a system turn; "": nothing
   bool add_bos_ = false;
 };

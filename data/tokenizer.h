@@ -63,6 +63,9 @@ struct TokenizerParts {
   std::vector<std::string> notes;
 };
 
+// Unused tokens "[PAD361]" up to so many, for rows of a model that no token has.
+void add_padding(TokenizerParts& parts, int64_t rows);
+
 struct EncodeOptions {
   bool bos = false;             // put the BOS id first; an error where there is none
   bool eos = false;             // and the EOS id last

@@ -15,6 +15,7 @@
 
 #include "data/tokenizer.h"
 #include "data/tokenizer_class.h"
+#include "data/tokenizer_config.h"
 #include "tensor/check.h"
 #include "tensor/io/file.h"
 #include "tensor/io/gguf.h"
@@ -215,9 +216,28 @@ class Folder {
       parts_.metaspace = true;
       parts_.prefix_after_control = false;
     }
-    if (const json* chat = find_field(config, file, "chat_template"); chat && chat->is_string()) {
-      parts_.chat_template = chat->get<std::string>();
+    read_prefix_space(config);
+    if (const json* chat = find_field(config, file, "chat_template"))
+      parts_.chat_template = default_chat_template(*chat, file, parts_.notes);
+  }
+
+  // The space in front of a text. Without tokenizer.json the class makes its tokenizer by this key;
+  // from tokenizer.json's own rule a byte-level one alone is changed by it.
+  void read_prefix_space(const json& config) {
+    const std::string file = name("tokenizer_config.json");
+    const json* field = find_field(config, file, "add_prefix_space");
+    if (!field) return;
+    const bool value = get_bool(config, file, "add_prefix_space");
+    if (parts_.model == "gpt2") {
+      CHECK_AS(Fault::bad_file, !value || parts_.pre != "gpt-2", file,
+               ": add_prefix_space = true is not supported");
+      return;
     }
+    if (!exists(root_ / "tokenizer.json"))
+      parts_.add_space_prefix = value;
+    else if (value != parts_.add_space_prefix)
+      parts_.notes.push_back(concat(file, ": add_prefix_space is ", value ? "true" : "false",
+                                    ", which tokenizer.json's own rule overrules"));
   }
 
   // The class that transformers' AutoTokenizer makes; "": no file says.
@@ -348,6 +368,8 @@ class Folder {
       parts_.bos = id(*bos, "bos_token_id");
       parts_.origins["bos"] = std::string(file) + " bos_token_id";
     }
+    if (std::string_view(file) == "generation_config.json")
+      note_unfollowed_rules(config, name(file), parts_.notes);
     const json* eos = find_field(config, name(file), "eos_token_id");
     if (!eos || !parts_.more_eos.empty()) return;
     if (!eos->is_array()) parts_.more_eos.push_back(id(*eos, "eos_token_id"));

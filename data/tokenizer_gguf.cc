@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <array>
 
-#include "data/tokenizer.h"
+#include "data/tokenizer_kinds.h"
 #include "tensor/check.h"
 #include "tensor/io/gguf.h"
 
@@ -22,19 +22,41 @@ std::optional<int32_t> find_id(const GgufFile& file, const char* key) {
   return static_cast<int32_t>(*id);
 }
 
-// Tokens that end a turn are not always listed under a key.
-void add_ends_by_text(TokenizerParts& parts) {
-  static constexpr std::array kEnds = {"<|eot_id|>", "<|im_end|>", "<|end_of_text|>",
-                                       "<|endoftext|>"};
-  for (size_t id = 0; id < parts.types.size() && id < parts.tokens.size(); ++id) {
-    bool end = std::find(kEnds.begin(), kEnds.end(), parts.tokens[id]) != kEnds.end();
-    if (end && parts.types[id] == TokenType::control) {
-      parts.more_eos.push_back(static_cast<int32_t>(id));
-    }
-  }
+// Those of SentencePiece, where a file names none; a token of text is none of them.
+void take_sentencepiece_ids(TokenizerParts& parts) {
+  const auto take = [&](std::optional<int32_t>& id, int32_t usual, const char* what) {
+    const auto place = static_cast<size_t>(usual);
+    if (id || place >= parts.types.size() || parts.types[place] == TokenType::normal) return;
+    id = usual;
+    parts.origins[what] = "the usual id of a SentencePiece vocabulary";
+  };
+  take(parts.unk, 0, "unk");
+  take(parts.bos, 1, "bos");
+  take(parts.eos, 2, "eos");
 }
 
 }  // namespace
+
+bool ignores_merges(const std::string& pre) { return pre == "llama-bpe"; }
+
+std::vector<int32_t> ends_by_text(const TokenizerParts& parts) {
+  static constexpr std::array kEnds = {"<|eot_id|>", "<|im_end|>", "<|end_of_text|>",
+                                       "<|endoftext|>"};
+  std::vector<int32_t> ids;
+  for (size_t id = 0; id < parts.types.size() && id < parts.tokens.size(); ++id) {
+    const bool end = std::find(kEnds.begin(), kEnds.end(), parts.tokens[id]) != kEnds.end();
+    if (end && parts.types[id] == TokenType::control) ids.push_back(static_cast<int32_t>(id));
+  }
+  return ids;
+}
+
+void add_padding(TokenizerParts& parts, int64_t rows) {
+  for (auto id = static_cast<int64_t>(parts.tokens.size()); id < rows; ++id) {
+    parts.tokens.push_back(concat("[PAD", id, "]"));
+    parts.scores.push_back(-1000);
+    parts.types.push_back(TokenType::unused);
+  }
+}
 
 TokenizerParts tokenizer_parts(const GgufFile& file) {
   auto key = [](const char* name) { return std::string("tokenizer.ggml.") + name; };
@@ -49,7 +71,7 @@ TokenizerParts tokenizer_parts(const GgufFile& file) {
   }
   if (parts.model == "gpt2") {
     parts.pre = known_pre(file);
-    parts.ignore_merges = parts.pre == "llama-bpe";
+    parts.ignore_merges = ignores_merges(parts.pre);
     parts.merges = file.get_strings(key("merges"));
     parts.scores.clear();
   }
@@ -57,6 +79,7 @@ TokenizerParts tokenizer_parts(const GgufFile& file) {
   parts.eos = find_id(file, "eos_token_id");
   parts.unk = find_id(file, "unknown_token_id");
   parts.pad = find_id(file, "padding_token_id");
+  if (parts.model == "llama") take_sentencepiece_ids(parts);
   for (const auto& [what, name] : {std::pair{"bos", "bos_token_id"},
                                    {"eos", "eos_token_id"},
                                    {"unk", "unknown_token_id"},
@@ -68,12 +91,14 @@ TokenizerParts tokenizer_parts(const GgufFile& file) {
   for (const char* name : {"eot_token_id", "eom_token_id"}) {
     if (auto id = find_id(file, name)) parts.more_eos.push_back(*id);
   }
-  add_ends_by_text(parts);
+  for (const int32_t id : ends_by_text(parts)) parts.more_eos.push_back(id);
   if (!parts.more_eos.empty()) {
     parts.origins["more_eos"] =
         "tokenizer.ggml.eot_token_id, eom_token_id and texts like <|im_end|>";
   }
   parts.add_bos = file.find_bool(key("add_bos_token"));
+  CHECK_AS(Fault::bad_file, !parts.add_bos.value_or(false) || parts.bos, key("add_bos_token"),
+           " is true, and there is no ", key("bos_token_id"));
   parts.add_eos = file.find_bool(key("add_eos_token")).value_or(false);
   parts.add_space_prefix = file.find_bool(key("add_space_prefix")).value_or(true);
   parts.prefix_after_added = true;  // as llama.cpp: after every token that is not text

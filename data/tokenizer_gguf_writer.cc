@@ -1,7 +1,8 @@
 // The keys are those of llama.cpp; tokenizer_gguf.cc reads them.
 #include <algorithm>
-#include <array>
+#include <initializer_list>
 #include <set>
+#include <string_view>
 
 #include "data/tokenizer_kinds.h"
 #include "data/tokenizer_writer.h"
@@ -53,14 +54,36 @@ void add_sentencepiece(GgufPairs& pairs, TokenizerParts& parts, std::vector<std:
   note(parts.split_words, "may merge over the start of a word, the model's own does not");
 }
 
-// The token that ends a turn, where it is another one than the end of a text.
-std::optional<int32_t> end_of_turn(const TokenizerParts& parts) {
-  static constexpr std::array kTexts = {"<|eot_id|>", "<|im_end|>", "<end_of_turn>"};
+// The token among those that end a text, but the one that is written as such, with one of the
+// texts.
+std::optional<int32_t> end_with_text(const TokenizerParts& parts,
+                                     std::initializer_list<std::string_view> texts) {
   for (const int32_t id : parts.more_eos)
-    if (id != parts.eos && std::find(kTexts.begin(), kTexts.end(),
-                                     parts.tokens[static_cast<size_t>(id)]) != kTexts.end())
+    if (id != parts.eos &&
+        std::find(texts.begin(), texts.end(), parts.tokens[static_cast<size_t>(id)]) != texts.end())
       return id;
   return std::nullopt;
+}
+
+// Which tokens end a text by the file's keys and texts and do not by the model's own tokenizer, and
+// the other way round.
+void note_other_ends(const TokenizerParts& parts,
+                     std::initializer_list<std::optional<int32_t>> keys,
+                     std::vector<std::string>& notes) {
+  std::set<int32_t> own(parts.more_eos.begin(), parts.more_eos.end()), of_file;
+  if (parts.eos) own.insert(*parts.eos);
+  for (const auto& id : keys)
+    if (id) of_file.insert(*id);
+  for (const int32_t id : ends_by_text(parts)) of_file.insert(id);
+  const auto tell = [&](const std::set<int32_t>& some, const std::set<int32_t>& others,
+                        const char* what) {
+    for (const int32_t id : some)
+      if (!others.contains(id))
+        notes.push_back(
+            concat("tokenizer: ", id, " '", parts.tokens[static_cast<size_t>(id)], "' ", what));
+  };
+  tell(own, of_file, "ends a text, for which a GGUF file has no key left");
+  tell(of_file, own, "will end a text by its name alone, which it does not in the model's own");
 }
 
 }  // namespace
@@ -71,26 +94,33 @@ std::vector<std::string> add_tokenizer(GgufPairs& pairs, const Tokenizer& tokeni
   CHECK_AS(Fault::bad_file, tokenizer.vocab_size() <= rows, "tokenizer: ", tokenizer.vocab_size(),
            " tokens, the model has ", rows, " rows");
   pairs.text(key("model"), parts.model);
-  if (parts.model == "llama")
+  if (parts.model == "llama") {
     add_sentencepiece(pairs, parts, notes);
-  else
+  } else {
     pairs.text(key("pre"), parts.pre);
-  for (auto id = static_cast<int64_t>(parts.tokens.size()); id < rows; ++id) {
-    parts.tokens.push_back(concat("[PAD", id, "]"));
-    parts.scores.push_back(-1000);
-    parts.types.push_back(TokenType::unused);
+    if (const bool whole = ignores_merges(parts.pre); whole != parts.ignore_merges)
+      notes.push_back(concat("tokenizer: in a GGUF file, whose rule is ", parts.pre,
+                             "'s, a word that is a token is ", whole ? "" : "not ",
+                             "taken whole whatever the merges say (ignore_merges), by the model's "
+                             "own it is",
+                             whole ? " not" : ""));
   }
+  add_padding(parts, rows);
   pairs.texts(key("tokens"), parts.tokens);
   if (parts.model == "llama") pairs.f32s(key("scores"), parts.scores);
   std::vector<int32_t> types;
   for (const TokenType type : parts.types) types.push_back(static_cast<int32_t>(type));
   pairs.i32s(key("token_type"), types);
   if (parts.model == "gpt2") pairs.texts(key("merges"), parts.merges);
+  const auto turn = end_with_text(parts, {"<|eot_id|>", "<|im_end|>", "<end_of_turn>"}),
+             message = end_with_text(parts, {"<|eom_id|>"});
+  note_other_ends(parts, {parts.eos, turn, message}, notes);
   for (const auto& [name, id] : {std::pair{"bos_token_id", parts.bos},
                                  {"eos_token_id", parts.eos},
                                  {"unknown_token_id", parts.unk},
                                  {"padding_token_id", parts.pad},
-                                 {"eot_token_id", end_of_turn(parts)}})
+                                 {"eot_token_id", turn},
+                                 {"eom_token_id", message}})
     if (id) pairs.u32(key(name), static_cast<uint64_t>(*id));
   pairs.boolean(key("add_bos_token"), *parts.add_bos);
   pairs.boolean(key("add_eos_token"), parts.add_eos);

@@ -15,6 +15,11 @@ namespace mullion {
 std::unique_ptr<Tokenizer> make_sentencepiece_tokenizer(TokenizerParts parts);
 std::unique_ptr<Tokenizer> make_byte_level_tokenizer(TokenizerParts parts);
 
+// What a GGUF file does not say and its reader takes from names: whether a word of the vocabulary
+// needs no merges, by the name of the pre-tokenizer, and control tokens whose texts end a text.
+bool ignores_merges(const std::string& pre);
+std::vector<int32_t> ends_by_text(const TokenizerParts& parts);
+
 // llama: the merges that the scores stand for, "left right": every pair of normal tokens that joins
 // to one, those of higher scores first, as SentencePiece merges.
 std::vector<std::string> merges_of_scores(const TokenizerParts& parts);

@@ -23,8 +23,8 @@ std::string mib(uint64_t bytes) {
 
 std::string template_name(const std::string& jinja) {
   if (jinja.empty()) return "none";
-  const std::optional<ChatFormat> format = recognised_format(jinja);
-  return format ? name_of(*format) : "unknown";
+  const std::optional<OwnTemplate> own = read_own_template(jinja);
+  return own ? name_of(own->format) : "unknown";
 }
 
 // The lines of the table and the fields of the JSON, together.

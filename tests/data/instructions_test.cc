@@ -206,12 +206,54 @@ TEST_F(Instructions, TheTokenizersOwnTemplate) {
     EXPECT_EQ(rendered(name, row, {}, smollm),
               "<|im_start|>system\nYou help.<|im_end|>\n<|im_start|>user\nq<|im_end|>\n"
               "<|im_start|>assistant\n[a<|im_end|>]\n");
-  EXPECT_EQ(rendered("auto", row, {}, "{{ '[INST]' }}"), "<s>[INST] q [/INST] [a </s>]");
+  EXPECT_EQ(rendered("auto", row, {}, "{{ bos_token + '[INST] ' }}<<SYS>> strip()"),
+            "<s>[INST] q [/INST] [a </s>]");
+  // Mistral's: no BOS before later turns, other spaces.
+  EXPECT_THROW(rendered("auto", row, {}, "{{ bos_token }}{{ '[INST] ' }}"), Error);
   EXPECT_THROW(rendered("auto", row), Error);
   EXPECT_THROW(rendered("auto", row, {}, "{{ something }}"), Error);
   // A template whose tokens the tokenizer lacks.
   const auto plain = make_tokenizer(parse_tokenizer_json(test::json_sample().dump(), "sample"));
   EXPECT_THROW(ChatTemplate("chatml", *plain), Error);
+}
+
+// Parts of a template that change the text are written too, or said not to be.
+TEST_F(Instructions, PartsOfTheTokenizersOwnTemplate) {
+  const std::string loop =
+      "{% for m in messages %}{{'<|im_start|>' + m['role'] + '\\n' + m['content'] + "
+      "'<|im_end|>' + '\\n'}}{% endfor %}";
+  const auto described = [&](const std::string& jinja) {
+    return ChatTemplate("auto", *sample_tokenizer(jinja)).describe();
+  };
+  const auto prompt = [&](const std::string& jinja) {
+    return ChatTemplate("auto", *sample_tokenizer(jinja))
+        .prompt({{.role = Role::user, .content = " q ", .input = "", .field = ""}});
+  };
+  const std::string asked = "<|im_start|>user\n q <|im_end|>\n<|im_start|>assistant\n";
+  EXPECT_EQ(prompt(loop), asked);
+  EXPECT_EQ(described(loop).find("not written"), std::string::npos);
+  for (const char* bos : {"{{bos_token}}", "{{- bos_token -}}"})
+    EXPECT_EQ(prompt(bos + loop), "<s>" + asked);
+  std::string no_lines = loop;
+  no_lines.replace(no_lines.find(" + '\\n'}}"), 7, "");
+  EXPECT_EQ(prompt(no_lines), "<|im_start|>user\n q <|im_end|><|im_start|>assistant\n");
+  for (const char* literal : {R"({{ "<|im_start|>system\nYou are Bob's.<|im_end|>\n" }})",
+                              R"({{ '<|im_start|>system\nYou are Bob\'s.<|im_end|>\n' }})",
+                              "<|im_start|>system\nYou are Bob's.<|im_end|>\n"})
+    EXPECT_EQ(prompt(literal + loop), "<|im_start|>system\nYou are Bob's.<|im_end|>\n" + asked)
+        << literal;
+  const std::string set = described("{% set system_message = 'You help.' %}" + loop);
+  EXPECT_NE(set.find("not written: the system text that its template sets where none is given: "
+                     "You help."),
+            std::string::npos)
+      << set;
+  std::string trims = loop;
+  trims.insert(trims.find("['content']") + 11, " | trim");
+  EXPECT_NE(described(trims).find("not written: what its template trims"), std::string::npos);
+  for (const char* unknown :
+       {"{{ 'USER: ' }}{{ 'ASSISTANT: ' }}", "{{ '### Instruction:' }}{{ '### Response:' }}",
+        "{{ '[INST] <<SYS>>' }}"})
+    EXPECT_THROW(described(unknown), Error) << unknown;
 }
 
 TEST_F(Instructions, WhatIsLearned) {

@@ -2,6 +2,8 @@
 // that one vocabulary gives one hash whatever it was read from.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "data/tokenizer.h"
 #include "tensor/check.h"
 #include "tensor/io/file.h"
@@ -80,6 +82,56 @@ TEST_F(TokenizerFolder, FilesBesideTheTokenizerSayTheRest) {
   EXPECT_EQ(tokenizer->parts().chat_template, "<|im_start|>");
   put("chat_template.jinja", "[INST]");
   EXPECT_EQ(load()->parts().chat_template, "[INST]");
+}
+
+TEST_F(TokenizerFolder, OfNamedChatTemplatesDefaultIsTaken) {
+  put("tokenizer.json", test::json_sample().dump());
+  const auto config = [&](const std::string& list) {
+    put("tokenizer_config.json", "{\"chat_template\": [" + list + "]}");
+    return load()->parts();
+  };
+  const std::string tools = R"({"name": "tool_use", "template": "t"})",
+                    usual = R"({"name": "default", "template": "d"})";
+  EXPECT_EQ(config(tools + "," + usual).chat_template, "d");
+  ASSERT_EQ(config(tools + "," + usual).notes.size(), 1u);
+  EXPECT_NE(config(tools + "," + usual).notes[0].find("default is taken, not tool_use"),
+            std::string::npos);
+  EXPECT_TRUE(config(usual).notes.empty());
+  EXPECT_EQ(config(tools).chat_template, "");
+  EXPECT_EQ(config(tools).notes.size(), 1u);
+  EXPECT_THROW(config("3"), Error);
+}
+
+TEST_F(TokenizerFolder, TheSpaceInFrontByTheConfig) {
+  put("tokenizer.model", test::spm_sample().bytes());
+  EXPECT_TRUE(load()->parts().add_space_prefix);
+  put("tokenizer_config.json", R"({"add_prefix_space": false})");
+  EXPECT_FALSE(load()->parts().add_space_prefix);
+  put("tokenizer.json", rewritten(test::spm_sample()).dump());
+  EXPECT_TRUE(load()->parts().add_space_prefix);
+  const auto told = [&] {
+    const std::vector<std::string> notes = load()->parts().notes;
+    return std::any_of(notes.begin(), notes.end(), [](const std::string& note) {
+      return note.find("add_prefix_space is false") != std::string::npos;
+    });
+  };
+  EXPECT_TRUE(told());
+  put("tokenizer.json", test::json_sample().dump());
+  EXPECT_FALSE(told());
+  put("tokenizer_config.json", R"({"add_prefix_space": true})");
+  EXPECT_THROW(load(), Error);
+}
+
+TEST_F(TokenizerFolder, RulesForGeneratingAreTold) {
+  put("tokenizer.json", test::json_sample().dump());
+  put("generation_config.json",
+      R"({"repetition_penalty": 1.0, "temperature": 0.6, "suppress_tokens": [], "min_length": 0})");
+  EXPECT_TRUE(load()->parts().notes.empty());
+  put("generation_config.json", R"({"repetition_penalty": 1.9, "suppress_tokens": [5]})");
+  ASSERT_EQ(load()->parts().notes.size(), 1u);
+  EXPECT_NE(load()->parts().notes[0].find("not followed: repetition_penalty 1.9, suppress_tokens"),
+            std::string::npos)
+      << load()->parts().notes[0];
 }
 
 TEST_F(TokenizerFolder, WhatATokenizerJsonHasBesideIsToldAndAnotherVersionRefused) {

@@ -1,6 +1,8 @@
 // A tokenizer through a GGUF file and back is the same one.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "data/tokenizer_kinds.h"
 #include "data/tokenizer_writer.h"
 #include "tensor/check.h"
@@ -59,6 +61,49 @@ TEST(TokenizerGgufWriter, WhatLlamaCppDoesDifferentlyIsSaid) {
   const Written written = through_gguf(*tokenizer, tokenizer->vocab_size());
   ASSERT_EQ(written.notes.size(), 1u);
   EXPECT_NE(written.notes[0].find("collapses"), std::string::npos);
+}
+
+TEST(TokenizerGgufWriter, OtherMergesAndEndsAreSaid) {
+  TokenizerParts parts = parse_tokenizer_json(test::json_sample().dump(), "sample");
+  parts.pre = "llama-bpe";
+  for (const bool whole : {false, true}) {
+    parts.ignore_merges = whole;
+    const auto tokenizer = make_tokenizer(parts);
+    const auto notes = through_gguf(*tokenizer, tokenizer->vocab_size()).notes;
+    EXPECT_EQ(notes.size(), whole ? 0u : 1u);
+    for (const std::string& note : notes)
+      EXPECT_NE(note.find("ignore_merges"), std::string::npos) << note;
+  }
+  // <|eom_id|> has a key; a word that ends a text has none; <|im_end|> ends texts by its name.
+  const auto special = [&](const std::string& text) {
+    parts.tokens.push_back(text);
+    parts.types.push_back(TokenType::control);
+    return static_cast<int32_t>(parts.tokens.size() - 1);
+  };
+  const int32_t eom = special("<|eom_id|>"), im = special("<|im_end|>");
+  parts.more_eos = {eom, 7};
+  const auto tokenizer = make_tokenizer(parts);
+  const Written written = through_gguf(*tokenizer, tokenizer->vocab_size());
+  const std::vector<int32_t> ends = written.tokenizer->eos_ids();
+  EXPECT_NE(std::find(ends.begin(), ends.end(), eom), ends.end());
+  ASSERT_EQ(written.notes.size(), 2u);
+  EXPECT_NE(written.notes[0].find("7 '"), std::string::npos) << written.notes[0];
+  EXPECT_NE(written.notes[1].find(concat(im, " '<|im_end|>' will end a text")), std::string::npos)
+      << written.notes[1];
+}
+
+// As llama.cpp: SentencePiece's own ids where no key has another.
+TEST(TokenizerGgufWriter, AVocabularyWithoutIdsHasTheUsualOnes) {
+  TokenizerParts parts = parse_sentencepiece_model(test::spm_sample().bytes(), "sample");
+  parts.remove_extra_spaces = false;
+  ASSERT_EQ(parts.bos, 1);
+  const auto whole = make_tokenizer(parts);
+  parts.bos = parts.eos = parts.unk = std::nullopt;
+  const auto bare = make_tokenizer(parts);
+  const Written written = through_gguf(*bare, bare->vocab_size());
+  EXPECT_EQ(written.tokenizer->bos(), 1);
+  EXPECT_EQ(written.tokenizer->eos(), 2);
+  EXPECT_EQ(written.tokenizer->unk(), 0);
 }
 
 // A tokenizer.json has the merges of SentencePiece without its scores.

@@ -29,6 +29,19 @@ CHATML_DEFAULT = CHATML.replace(
     '{{ turn({"role": "system", "content": SYSTEM}) }}',
     '{{ "<|im_start|>system\\nYou answer in rhymes.<|im_end|>\\n" }}')
 CHATML_PLAIN = CHATML.replace('messages[0].role != "system"', "false").replace("SYSTEM", '""')
+CHATML_BOS = "{{ bos_token }}" + CHATML_PLAIN
+CHATML_ONE_LINE = CHATML_PLAIN.replace("<|im_end|>\\n", "<|im_end|>")
+CHATML_QUOTE = CHATML_DEFAULT.replace("in rhymes", "in Bob's rhymes")
+MISTRAL = """
+{{- bos_token }}
+{%- for m in messages -%}
+{{ "[INST] " ~ m.content ~ " [/INST]" if m.role == "user" else m.content ~ eos_token }}
+{%- endfor -%}
+"""
+LLAMA3_KEEPS_SPACES = """
+{%- for m in messages -%}{{ "<|start_header_id|>" ~ m.role ~ "<|end_header_id|>\\n\\n" ~ m.content ~ "<|eot_id|>" }}{%- endfor -%}
+{%- if add_generation_prompt -%}{{ "<|start_header_id|>assistant<|end_header_id|>\\n\\n" }}{%- endif -%}
+"""
 LLAMA2 = """
 {%- set ns = namespace(system="", rest=messages) -%}
 {%- if messages[0].role == "system" -%}
@@ -132,14 +145,25 @@ def main():
     im = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     put("chatml", "chatml", CHATML_DEFAULT, im, "<|im_start|>", "<|im_end|>")
     put("chatml_without_default", "chatml", CHATML_PLAIN, im, "<|im_start|>", "<|im_end|>")
+    plain = ["<s>", "</s>", *im[1:]]
+    put("chatml_with_bos", "chatml", CHATML_BOS, plain, "<s>", "</s>")
+    put("chatml_on_one_line", "chatml", CHATML_ONE_LINE, plain, "<s>", "</s>")
+    put("chatml_with_a_quote", "chatml", CHATML_QUOTE, plain, "<s>", "</s>")
     put("llama2", "llama2", LLAMA2, ["<s>", "</s>"], "<s>", "</s>")
     refuse("llama2_has_no_chatml", "chatml", ["--template chatml", "no token <|im_start|>"])
     refuse("llama2_has_no_llama3", "llama3", ["--template llama3", "no token <|start_header_id|>"])
     put("llama3", "llama3", LLAMA3,
         ["<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>",
          "<|eot_id|>"], "<|begin_of_text|>", "<|end_of_text|>")
+    put("llama3_keeps_spaces", "llama3", LLAMA3_KEEPS_SPACES,
+        ["<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>",
+         "<|eot_id|>"], "<|begin_of_text|>", "<|end_of_text|>")
     put("vicuna", "vicuna", VICUNA, ["<s>", "</s>"], "<s>", "</s>")
     put("alpaca", "alpaca", ALPACA, ["<s>", "</s>"], "<s>", "</s>")
+    put("mistral", "none", MISTRAL, ["<s>", "</s>"], "<s>", "</s>", auto=False)
+    rows.pop()
+    rows.append({"name": "mistral_is_not_llama2", "file": "mistral", "made_by": MADE_BY,
+                 "template": "auto", "error": ["--template auto", "none of the known ones"]})
     put("unknown", "none", "{{ messages[0].content }}", ["<s>", "</s>"], "<s>", "</s>", auto=False)
     rows.pop()
     rows.append({"name": "unknown_template", "file": "unknown", "made_by": MADE_BY,
