@@ -19,7 +19,8 @@ std::string budget_text(const KvCacheOptions& o) {
 int64_t sinks_of(const KvCacheOptions& o) { return o.sinks.value_or(o.policy().sinks); }
 
 int64_t held_by_score(const KvCacheOptions& o, int64_t budget) {
-  return static_cast<int64_t>(static_cast<double>(budget) * o.heavy);
+  // 0.29 of 100 is 29, also where the product is a last bit below.
+  return static_cast<int64_t>(static_cast<double>(budget) * o.heavy * (1 + 1e-12));
 }
 
 // The fewest tokens of which the sinks leave one for the most recent; by score the sinks are among

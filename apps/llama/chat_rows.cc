@@ -37,7 +37,20 @@ constexpr const char* kSettings[] = {"max_tokens",
                                      "min_p",
                                      "seed",
                                      "n",
-                                     "system"};
+                                     "system",
+                                     "stop_sequences",
+                                     "frequency_penalty",
+                                     "presence_penalty",
+                                     "repetition_penalty",
+                                     "repeat_penalty",
+                                     "logit_bias",
+                                     "logprobs",
+                                     "top_logprobs",
+                                     "best_of",
+                                     "tools",
+                                     "functions",
+                                     "response_format",
+                                     "chat_template"};
 
 // As of a text without a prompt: the space that a SentencePiece text begins with is not its own.
 bool is_empty(const nlohmann::json& row) { return row.contains("prompt") && row["prompt"] == ""; }

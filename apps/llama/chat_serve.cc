@@ -94,7 +94,7 @@ Outcome serve_text(const Options& options) {
   // As it was asked for: of a run, whose base has another name, the run.
   const auto asked_for = options.get<std::filesystem::path>("model.path");
   where.model = std::filesystem::weakly_canonical(asked_for).filename().string();
-  const auto tokenizer = open_tokenizer(options, opened.model->vocabulary());
+  const auto tokenizer = open_tokenizer_of_rows(options, opened.model->vocabulary());
   std::optional<ChatTemplate> chat;
   std::string no_template;
   try {

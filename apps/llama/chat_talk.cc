@@ -30,7 +30,7 @@ Outcome chat(const Options& options) {
   const KvCacheOptions cache = cache_options(options);
   const auto context = options.get<int64_t>("generate.context");
   const OpenedModel opened = open_model(options, context);
-  const auto tokenizer = open_tokenizer(options, opened.model->vocabulary());
+  const auto tokenizer = open_tokenizer_of_rows(options, opened.model->vocabulary());
   const ChatTemplate chat_template(options.get<std::string>("prompt.template"), *tokenizer);
   log_info("template   ", chat_template.describe());
   if (cache.is_bounded()) log_info("KV cache   ", describe(cache));

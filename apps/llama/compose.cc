@@ -4,6 +4,7 @@
 #include <set>
 
 #include "apps/llama/data_verbs.h"
+#include "apps/llama/instruction_options.h"
 #include "apps/llama/model_options.h"
 #include "apps/llama/recipe.h"
 #include "apps/llama/token_rows.h"
@@ -102,7 +103,7 @@ class Composer {
                  SourceCounts& counts) {
     std::vector<nlohmann::json> all;
     for (const std::string& file : files)
-      read_conversations(file, {}, [&](const Conversation& c) {
+      tell_unused(read_conversations(file, {}, [&](const Conversation& c) {
         const size_t system = c.turns[0].role == Role::system ? 1 : 0;
         CHECK_AS(Fault::bad_file, !c.is_text && c.turns.size() == system + 2, c.where,
                  ": a recipe takes rows of one question and one answer");
@@ -112,7 +113,7 @@ class Composer {
         if (system) row["system"] = c.turns[0].content;
         all.push_back(std::move(row));
         return true;
-      });
+      }));
     const uint64_t seed = seed_of(source);
     for (const int64_t i : epoch_order(std::ssize(all), seed, 0)) {
       if (counts.taken == source.rows) break;

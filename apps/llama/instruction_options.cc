@@ -13,6 +13,13 @@
 
 namespace mullion {
 
+void tell_unused(const ConversationFile& file) {
+  if (file.not_used.empty()) return;
+  log_warning(file.file, ": fields not used: ", joined(file.not_used, ", ", [](const auto& field) {
+                return concat(field.first, " (", field.second, " rows)");
+              }));
+}
+
 namespace {
 constexpr size_t kShownNotes = 5;
 
@@ -20,11 +27,7 @@ void tell(const InstructionRows& rows, const ChatTemplate& chat, const Tokenizer
   log_info("template   ", chat.describe());
   for (const ConversationFile& file : rows.files()) {
     log_info("rows       ", file.file, ": ", file.rows, " of shape ", file.shape);
-    if (!file.not_used.empty())
-      log_warning(file.file,
-                  ": fields not used: ", joined(file.not_used, ", ", [](const auto& field) {
-                    return concat(field.first, " (", field.second, " rows)");
-                  }));
+    tell_unused(file);
     if (file.bad > 0)
       log_warning(file.file, ": ", file.bad, " bad rows left out; the first: ", file.first_bad);
   }
@@ -58,7 +61,8 @@ void add_instruction_options(OptionTable& table) {
   table
       .add("data.train_on", "--train-on", std::string("all"),
            "the assistant's turns to learn: all, or the last of each row")
-      .one_of({"all", "last"});
+      .one_of({"all", "last"})
+      .only_with("data.mask_prompt");
   table
       .add("data.bad_rows", "--bad-rows", std::string("refuse"),
            "rows that are no conversation: refuse the file, or drop and count them")

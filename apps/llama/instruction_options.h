@@ -20,6 +20,8 @@ std::unique_ptr<InstructionRows> open_instructions(const Options& options,
                                                    const std::vector<std::string>& files,
                                                    int64_t context, const ChatTemplate& chat,
                                                    const Tokenizer& tokenizer);
+// Warns of the fields that nobody reads.
+void tell_unused(const ConversationFile& file);
 // {template, files, rows, kept, ...}
 JsonObject describe(const InstructionRows& rows, const ChatTemplate& chat);
 

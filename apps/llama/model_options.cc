@@ -332,4 +332,15 @@ std::unique_ptr<Tokenizer> open_tokenizer(const Options& options, int64_t vocabu
   return open_tokenizer(model_path(options), vocabulary);
 }
 
+std::unique_ptr<Tokenizer> open_tokenizer_of_rows(const Options& options, int64_t vocabulary) {
+  auto tokenizer = open_tokenizer(options, vocabulary);
+  const int64_t tokens = tokenizer->vocab_size();
+  if (tokens == vocabulary) return tokenizer;
+  log_info("the model has ", vocabulary - tokens, " rows without a token: should one be drawn, ",
+           "its text is [PAD", tokens, "] and the like");
+  TokenizerParts parts = tokenizer->parts();
+  add_padding(parts, vocabulary);
+  return make_tokenizer(std::move(parts));
+}
+
 }  // namespace mullion

@@ -82,5 +82,7 @@ std::string tokenizer_hash(const std::filesystem::path& path);
 std::unique_ptr<Tokenizer> open_tokenizer(const std::filesystem::path& path);
 std::unique_ptr<Tokenizer> open_tokenizer(const std::filesystem::path& path, int64_t vocabulary);
 std::unique_ptr<Tokenizer> open_tokenizer(const Options& options, int64_t vocabulary);
+// For what draws tokens: also those of the model's rows that the tokenizer has none for.
+std::unique_ptr<Tokenizer> open_tokenizer_of_rows(const Options& options, int64_t vocabulary);
 
 }  // namespace mullion

@@ -2,6 +2,7 @@
 #include "apps/options/option_value.h"
 
 #include <algorithm>
+#include <cctype>
 #include <charconv>
 #include <cmath>
 #include <concepts>
@@ -82,15 +83,26 @@ void check_range(double value, const OptionLimits& limits, const std::string& na
            " is not ", limits_text(kind, limits));
 }
 
-void check_choice(const std::string& text, const OptionLimits& limits, const std::string& name) {
+// "Q4_K" is q4_k where that is a choice and the other spelling is none.
+void check_choice(std::string& text, const OptionLimits& limits, const std::string& name) {
   if (limits.choices.empty()) return;
   const size_t colon = limits.indexed ? text.find(':') : std::string::npos;
   const std::string name_alone = text.substr(0, colon);
   const bool has_number = colon == std::string::npos ||
                           (colon + 1 < text.size() && text.size() <= colon + 6 &&
                            text.find_first_not_of("0123456789", colon + 1) == std::string::npos);
-  for (const std::string& choice : limits.choices) {
-    if (choice == name_alone && has_number) return;
+  const auto same_letters = [](char a, char b) {
+    return std::tolower(static_cast<unsigned char>(a)) ==
+           std::tolower(static_cast<unsigned char>(b));
+  };
+  for (const bool any_case : {false, true}) {
+    for (const std::string& choice : limits.choices) {
+      const bool same =
+          any_case ? std::ranges::equal(choice, name_alone, same_letters) : choice == name_alone;
+      if (!same || !has_number) continue;
+      text.replace(0, choice.size(), choice);
+      return;
+    }
   }
   throw Error(concat(name, ": \"", text, "\" is not ", limits_text(OptionKind::text, limits)),
               Fault::usage, did_you_mean(text, limits.choices));
@@ -173,12 +185,12 @@ OptionValue parse_option(OptionKind kind, const std::vector<std::string>& texts,
   return {};
 }
 
-void check_limits(const OptionValue& value, const OptionLimits& limits, const std::string& name) {
+void check_limits(OptionValue& value, const OptionLimits& limits, const std::string& name) {
   if (const auto* integer = std::get_if<int64_t>(&value)) {
     check_range(static_cast<double>(*integer), limits, name, true);
   } else if (const auto* real = std::get_if<double>(&value)) {
     check_range(*real, limits, name, false);
-  } else if (const auto* text = std::get_if<std::string>(&value)) {
+  } else if (auto* text = std::get_if<std::string>(&value)) {
     check_choice(*text, limits, name);
   } else if (const auto* integers = std::get_if<std::vector<int64_t>>(&value)) {
     for (int64_t v : *integers) check_range(static_cast<double>(v), limits, name, true);
@@ -186,8 +198,8 @@ void check_limits(const OptionValue& value, const OptionLimits& limits, const st
   } else if (const auto* reals = std::get_if<std::vector<double>>(&value)) {
     for (double v : *reals) check_range(v, limits, name, false);
     check_each_once(*reals, limits, name);
-  } else if (const auto* texts = std::get_if<std::vector<std::string>>(&value)) {
-    for (const auto& v : *texts) check_choice(v, limits, name);
+  } else if (auto* texts = std::get_if<std::vector<std::string>>(&value)) {
+    for (auto& v : *texts) check_choice(v, limits, name);
     check_each_once(*texts, limits, name);
   }
 }

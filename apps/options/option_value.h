@@ -43,7 +43,9 @@ OptionValue parse_option(OptionKind kind, const std::vector<std::string>& texts,
 // a * b where it fits in 64 bits; else Error(usage) with both factors and what they are, e.g.
 // "--batch-size x --grad-accum-steps".
 int64_t checked_product(int64_t a, int64_t b, const std::string& what);
-void check_limits(const OptionValue& value, const OptionLimits& limits, const std::string& name);
+// Error(usage) where the value is not within them. One of the choices gets their spelling: letters
+// may be large or small.
+void check_limits(OptionValue& value, const OptionLimits& limits, const std::string& name);
 std::string toml_text(const OptionValue& value);
 
 }  // namespace mullion

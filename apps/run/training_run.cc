@@ -156,7 +156,15 @@ std::vector<std::string> TrainingRun::restore() {
   }
   for (const auto& [name, value] : settings_.judged) rules.judged.push_back(name);
   rules.newer = rules.judged;
-  for (const auto& [name, value] : settings_.data) rules.newer.push_back(name);
+  const auto kept = [&](const Identity::value_type& field) {
+    const Identity& before = checkpoint_->identity;
+    return std::any_of(before.begin(), before.end(),
+                       [&](const auto& old) { return old.first == field.first; });
+  };
+  const Identity& data = settings_.data;
+  if (!data.empty() && std::all_of(data.begin(), data.end(), kept))
+    rules.logged.insert(rules.logged.end(), settings_.places.begin(), settings_.places.end());
+  for (const auto& [name, value] : data) rules.newer.push_back(name);
   auto notes = check_identity(*checkpoint_, identity_of(options_, settings_), rules);
   const std::string file = checkpoint_->path(kStateFile).string();
   const nlohmann::json state = parse_json(checkpoint_->read(kStateFile), file);

@@ -55,6 +55,9 @@ struct RunSettings {
   // The same of what is learned from, which older checkpoints do not name; and of what evaluations
   // read, where a difference is told.
   Identity data, judged;
+  // Options that say where `data` is: compared only with a checkpoint that does not name what is
+  // there.
+  std::vector<std::string> places;
   Identity start;    // what only the ranks must have the same: where a training begins
   JsonObject facts;  // for env.json
   Device device;     // whose memory the metrics tell of

@@ -53,12 +53,13 @@ void InitialCheckpoint::load(Tic& model, const std::vector<std::string>& classes
     }
 }
 
-void InitialCheckpoint::tell(const TicDescription& now) const {
+void InitialCheckpoint::tell(const TicDescription& now, bool resumes) const {
   const std::vector<std::string>& before = description.classes;
   if (of_run) return log_info("the checkpoint that the run began from is gone; its own go on");
   log_info("starts from the ", averaged ? "averaged weights of " : "weights of ", folder.string(),
            " (", description.config.name(), ", ", before.size(),
-           " classes); the optimizer starts anew");
+           " classes); the optimizer starts anew",
+           resumes ? "; where the run has a checkpoint of its own, that goes on" : "");
   if (now.classes != before) {
     const bool same = !rows_of_head(now.classes).empty();
     log_info("its ", before.size(), " classes, ", listing(before), ", are ",

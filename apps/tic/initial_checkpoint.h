@@ -25,8 +25,9 @@ struct InitialCheckpoint {
   // Its weights into a model of `classes`. Error(bad_file) names a tensor of another size, and both
   // sizes.
   void load(Tic& model, const std::vector<std::string>& classes) const;
-  // Says what is taken, what is new, and what differs from how it was trained.
-  void tell(const TicDescription& now) const;
+  // Says what is taken, what is new, and what differs from how it was trained. `resumes`: that of a
+  // run that may have gone on from there already.
+  void tell(const TicDescription& now, bool resumes) const;
 };
 
 // Error(usage) where --preset finetune has no model to start from.

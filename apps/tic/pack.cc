@@ -212,6 +212,13 @@ bool is_left_over(const std::string& name) {
          own.ends_with(".tar.idx");
 }
 
+// A packing that was begun before the plan had them goes on without.
+bool keeps_times(const nlohmann::json& plan) {
+  return std::all_of(plan.begin(), plan.end(), [](const nlohmann::json& split) {
+    return split.is_object() && split.contains(kSizesAndTimes);
+  });
+}
+
 // What two plans have in another way, for a message.
 std::string difference(const nlohmann::json& old, const nlohmann::json& plan) {
   if (!old.is_array() || old.size() != plan.size()) return "other splits";
@@ -219,12 +226,7 @@ std::string difference(const nlohmann::json& old, const nlohmann::json& plan) {
     for (const auto& [key, value] : plan[i].items()) {
       const bool kept = old[i].is_object() && old[i].contains(key);
       if (kept && old[i][key] == value) continue;
-      if (!kept && key == kSizesAndTimes) {
-        log_warning(
-            "the packing was begun by a version that kept no sizes and times of the images: "
-            "whether they were changed since is not known");
-        continue;
-      }
+      if (!kept && key == kSizesAndTimes) continue;
       const char* const why = !kept                   ? " is not there"
                               : key == kSizesAndTimes ? ", images were changed since"
                                                       : "";
@@ -244,10 +246,15 @@ void begin_folder(const fs::path& to, const nlohmann::json& plan) {
   for (const fs::path& path : left_over) remove_file(path);
   const fs::path file = to / "_pack.json";
   if (fs::exists(file)) {
-    const std::string other = difference(read_json_file(file), plan);
+    const nlohmann::json old = read_json_file(file);
+    const std::string other = difference(old, plan);
     CHECK_AS(Fault::usage, other.empty(), printable(to.string()),
              ": was packed from other images or with other options (_pack.json: ", other,
              "); remove it, or choose another folder");
+    if (!keeps_times(old))
+      log_warning(
+          "the packing was begun by a version that kept no sizes and times of the images: whether "
+          "they were changed since is not known");
   } else {
     for (const auto& entry : fs::directory_iterator(to))
       CHECK_AS(Fault::usage, entry.path().filename() == ".lock", printable(to.string()),

@@ -113,7 +113,8 @@ void describe_training(const Options& options, const TicConfig& config, const Ti
            data.val->size(), " validation images of ", shape.height, "x", shape.width);
   tell_of(data);
   if (const auto start = initial_checkpoint(options))
-    start->tell(describe_tic(options, config, data));
+    start->tell(describe_tic(options, config, data),
+                options.get<std::string>("save.resume") != "no");
   explain_cost(config, shape.height, shape.width);
   log_info(schedule.explanation);
   if (const auto repeats = options.get<int>("augment.repeats"); repeats > 1) {

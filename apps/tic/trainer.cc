@@ -84,6 +84,7 @@ RunSettings TicTrainer::settings() const {
     return concat(images.size(), " images, ", contents_digest(images));
   };
   if (data_.train_folder) s.data = {{"training set", which(*data_.train_folder)}};
+  s.places = {"data.dir"};
   if (data_.val_folder) s.judged = {{"validation set", which(*data_.val_folder)}};
   s.facts.set("parameters", parameters);
   return s;

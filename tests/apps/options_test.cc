@@ -130,6 +130,11 @@ TEST(Options, LaterSourcesWin) {
   EXPECT_EQ(with_flags.source("train.max_steps"), "flag");
 }
 
+TEST(Options, AChoiceMayBeInLargeLetters) {
+  EXPECT_EQ(parse({"--attn", "S2"}).get<std::string>("attention.kind"), "s2");
+  EXPECT_EQ(parse({"--attn", "sf"}).get<std::string>("attention.kind"), "sf");
+}
+
 TEST(Options, MistakesNameTheNearest) {
   EXPECT_EQ(error_of({"--bach-size", "3"}),
             "unknown flag --bach-size | did you mean --batch-size?");

@@ -63,6 +63,23 @@ TEST_F(TicCheckpoints, OtherTrainingImagesAreNamedAtAResume) {
   EXPECT_NE(older.log.find("older than the field training set"), std::string::npos) << older.log;
 }
 
+TEST_F(TicCheckpoints, TheSameImagesElsewhereAreTheSame) {
+  const Answer first = run(go_on_);
+  ASSERT_EQ(first.code, 0) << first.log;
+  fs::rename(at("tree"), at("moved"));
+  std::string moved = go_on_;
+  moved.replace(moved.find("tree"), 4, "moved");
+  const Answer resumed = run(moved);
+  EXPECT_EQ(resumed.code, 0) << resumed.log;
+  EXPECT_NE(resumed.log.find("data.dir is \"moved\", was \"tree\": the results are the same"),
+            std::string::npos)
+      << resumed.log;
+  // Where the checkpoint does not say what was there, the place is all that is known.
+  age("runs/a/checkpoint-000002");
+  refused(moved, 2, {"data.dir: \"tree\" in the checkpoint, \"moved\" now"});
+  fs::rename(at("moved"), at("tree"));
+}
+
 // They do not change what is learned, but what `best` is.
 TEST_F(TicCheckpoints, OtherValidationImagesAreTold) {
   result(go_on_);

@@ -263,6 +263,16 @@ TEST(KvCache, APartOfAShortPromptHoldsTheSinksAndOneMore) {
             std::string::npos);
 }
 
+// Also where the product of the two is no whole number in floating point.
+TEST(KvCache, TheShareHeldByScoreIsWhole) {
+  for (const auto& [tokens, heavy, held] : std::vector<std::tuple<int64_t, double, int64_t>>{
+           {100, 0.29, 29}, {50, 0.58, 29}, {10, 0.1, 1}, {10, 0.19, 1}, {7, 0.5, 3}}) {
+    KvCacheOptions o = bounded("h2o", tokens);
+    o.heavy = heavy;
+    EXPECT_EQ(kv_shares(o, 10).heavy, held) << tokens << " x " << heavy;
+  }
+}
+
 TEST(KvCache, BudgetsThatDoNotFitAreRefusedByName) {
   const auto refused = [](KvCacheOptions o, const std::string& what) {
     try {

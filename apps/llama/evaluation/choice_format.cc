@@ -8,6 +8,7 @@
 
 #include "apps/llama/evaluation/copa_xml.h"
 #include "apps/llama/evaluation/json_rows.h"
+#include "apps/llama/evaluation/text_metrics.h"
 #include "data/utf8.h"
 #include "tensor/check.h"
 #include "tensor/io/json.h"
@@ -132,9 +133,8 @@ std::string hellaswag_text(std::string text) {
 }
 
 void read_hellaswag(const Row& row, ChoiceQuestion& q) {
-  std::string second = row.text("ctx_b");
-  if (!second.empty()) second[0] = static_cast<char>(std::toupper(second[0]));
-  q.text = hellaswag_text(row.text("activity_label") + ": " + row.text("ctx_a") + " " + second);
+  q.text = hellaswag_text(row.text("activity_label") + ": " + row.text("ctx_a") + " " +
+                          capitalized(row.text("ctx_b")));
   for (const std::string& ending : get_strings(row.json, row.where, "endings"))
     q.choices.push_back(hellaswag_text(ending));
   q.answer = row.number("label", 0);

@@ -121,6 +121,17 @@ std::string lower_case(std::string_view text) {
   return out;
 }
 
+std::string capitalized(std::string_view text) {
+  const std::u32string letters = code_points(text);
+  if (letters.empty()) return "";
+  std::string out;
+  append_utf8(out,
+              static_cast<char32_t>(utf8proc_totitle(static_cast<utf8proc_int32_t>(letters[0]))));
+  const std::u32string small = lowered(letters);
+  for (const char32_t c : small.substr(letters[0] == 0x130 ? 2 : 1)) append_utf8(out, c);
+  return out;
+}
+
 std::vector<std::string> words_of(std::string_view text) {
   std::vector<std::string> words;
   each_run(

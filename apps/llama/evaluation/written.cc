@@ -202,7 +202,7 @@ JsonObject with_mean(JsonObject named, const WrittenGroup& group, const std::vec
 Outcome run_written(const Options& options, SharedModel& shared, const WrittenTask& task) {
   const KvCacheOptions cache = cache_options(options);
   const OpenedModel& opened = shared.open(options, 0);
-  const auto tokenizer = open_tokenizer(options, opened.model->vocabulary());
+  const auto tokenizer = open_tokenizer_of_rows(options, opened.model->vocabulary());
   const std::vector<const WrittenQuestion*> questions = limited(options, task);
   const PromptWriter writer(options.get<std::string>("eval.template"), std::nullopt, *tokenizer);
   if (writer.chat()) log_info("template   ", writer.chat()->describe());

@@ -1,6 +1,8 @@
 // One class a request, with a whole answer and its chunks made of the same parts.
 #include "apps/llama/server/reply.h"
 
+#include <algorithm>
+
 #include "data/utf8.h"
 #include "tensor/words.h"
 
@@ -34,7 +36,8 @@ Json Reply::usage() const {
   return {{"prompt_tokens", prompt_tokens_},
           {"completion_tokens", generated_},
           {"total_tokens", prompt_tokens_ + generated_},
-          {"prompt_tokens_details", {{"cached_tokens", reused_}}}};
+          // Each of n answers took them from the prompt, which counts once.
+          {"prompt_tokens_details", {{"cached_tokens", std::min(reused_, prompt_tokens_)}}}};
 }
 
 std::string Reply::usage_chunk() const {

@@ -90,7 +90,7 @@ std::vector<PasskeyTrial> trials_of_ranks(
 Outcome passkey(const Options& options, SharedModel& shared) {
   const OpenedModel& opened = shared.open(options, 0);
   const LanguageModel& model = *opened.model;
-  const auto tokenizer = open_tokenizer(options, model.vocabulary());
+  const auto tokenizer = open_tokenizer_of_rows(options, model.vocabulary());
   const auto policy = options.get<std::string>("passkey.bos");
   const bool bos = policy == "on" || (policy == "auto" && tokenizer->add_bos());
   const auto interval = options.get<int64_t>("passkey.interval");

@@ -5,6 +5,7 @@
 
 #include "apps/llama/attention_options.h"
 #include "apps/llama/evaluation/task.h"
+#include "apps/llama/evaluation/text_metrics.h"
 #include "apps/llama/model_options.h"
 #include "apps/llama/perplexity.h"
 #include "apps/llama/text_data.h"
@@ -13,7 +14,6 @@
 #include "apps/program/progress.h"
 #include "apps/program/signals.h"
 #include "apps/run/ranks.h"
-#include "data/utf8.h"
 #include "tensor/io/contents.h"
 
 namespace mullion {
@@ -106,8 +106,8 @@ std::string digest(const Ids& ids) {
 int64_t words_of(const std::string& text) {
   int64_t words = 1;
   bool in_space = false;
-  for (const char c : text) {
-    const bool is_space = ascii_space(c);
+  for (const char32_t c : code_points(text)) {
+    const bool is_space = is_white_space(c);
     words += is_space && !in_space ? 1 : 0;
     in_space = is_space;
   }
