@@ -75,13 +75,16 @@ std::string set_system(std::string_view jinja) {
   return "";
 }
 
-// Whether <|im_end|> is followed by a line break: in its own text, or in the next one that a + or ~
-// joins to it.
+// Whether the end of a turn is followed by a line break: in its own text, or in the next one that a
+// + or ~ joins to it. Where no end is seen, it is as in most templates.
 bool line_after_end(std::string_view jinja) {
-  constexpr std::string_view kEnd = "<|im_end|>";
-  for (size_t at = jinja.find(kEnd); at != jinja.npos; at = jinja.find(kEnd, at + 1))
-    if (line_break(without(jinja.substr(at + kEnd.size()), "'\" +~")) > 0) return true;
-  return false;
+  bool seen = false;
+  for (const std::string_view end : {"<|im_end|>", "eos_token"})
+    for (size_t at = jinja.find(end); at != jinja.npos; at = jinja.find(end, at + 1)) {
+      seen = true;
+      if (line_break(without(jinja.substr(at + end.size()), "'\" +~")) > 0) return true;
+    }
+  return !seen;
 }
 
 bool bos_before_inst(std::string_view jinja) {

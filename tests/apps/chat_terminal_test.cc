@@ -14,7 +14,7 @@ namespace mullion {
 namespace {
 
 constexpr const char* kJinja =
-    "{{ '<|im_start|>' ~ messages[0].role }} <|im_start|>system\\nSay seven.<|im_end|>";
+    "{{ '<|im_start|>' ~ messages[0].role }} <|im_start|>system\\nSay seven.<|im_end|>\n";
 
 class ChatTerminals : public test::Programs {
  protected:
