@@ -247,6 +247,26 @@ void check_base(const fs::path& adapter, const std::optional<LongContextNote>& n
     log_warning(adapter.string(), ": was trained on other weights than ", base.string());
 }
 
+void tell_of_adapter(const fs::path& adapter, const AdapterConfig& config, const fs::path& base) {
+  if (!config.revision.empty() && config.revision != "main")
+    log_warning(adapter.string(), ": is for the revision ", config.revision, " of ",
+                config.base_model_name_or_path, ", which cannot be checked here");
+  // Trainers put the tokenizer that they used beside an adapter, at times with more tokens or
+  // another chat template.
+  if (!has_tokenizer(adapter) || !has_tokenizer(base)) return;
+  try {
+    const auto own = load_tokenizer(adapter), taken = load_tokenizer(base);
+    const bool tokens = own->hash() != taken->hash();
+    if (tokens || own->parts().chat_template != taken->parts().chat_template)
+      log_warning(adapter.string(), ": its own tokenizer has ",
+                  tokens ? "other tokens" : "another chat template", " than that of ",
+                  base.string(), ", which is taken");
+  } catch (const Error& error) {
+    log_warning(adapter.string(),
+                ": its own tokenizer is not taken, nor compared with the base's: ", error.what());
+  }
+}
+
 OpenedModel open_model(const Options& options, int64_t context) {
   OpenedModel result;
   CHECK_AS(Fault::usage, options.has("model.path"), "--model is needed: a folder or a .gguf file");
@@ -281,9 +301,7 @@ OpenedModel open_model(const Options& options, int64_t context) {
   if (!adapter.empty()) {
     check_base(adapter, note, fingerprint(*checkpoint.weights), result.path);
     const AdapterConfig config = load_adapter(*model, adapter);
-    if (!config.revision.empty() && config.revision != "main")
-      log_warning(adapter.string(), ": is for the revision ", config.revision, " of ",
-                  config.base_model_name_or_path, ", which cannot be checked here");
+    tell_of_adapter(adapter, config, result.path);
   }
   set_trainable(*model, [](const std::string&) { return false; });
   log_info(result.path.string(), adapter.empty() ? "" : " + " + adapter.string(), ": ",

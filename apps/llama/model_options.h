@@ -66,6 +66,11 @@ std::filesystem::path adapter_path(const Options& options, const std::string& ke
 void check_base(const std::filesystem::path& adapter, const std::optional<LongContextNote>& note,
                 const std::string& base_fingerprint, const std::filesystem::path& base);
 
+// Warns of a revision of the base that cannot be checked, and of a tokenizer beside the adapter
+// that is not the base's, which is taken.
+void tell_of_adapter(const std::filesystem::path& adapter, const AdapterConfig& config,
+                     const std::filesystem::path& base);
+
 // Fingerprint of the weights: names, shapes, first values of each tensor, however they are stored.
 std::string fingerprint(const TensorSource& weights);
 // The same of an adapter's folder, with its configuration.

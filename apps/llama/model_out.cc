@@ -89,6 +89,7 @@ ModelOut open_model_out(const Options& options, const fs::path& model, const fs:
   const bool narrow = stored_in_bf16(*m.checkpoint.weights);
   m.model = load_llama(m.checkpoint, {.matrix_dtype = narrow ? DType::bf16 : DType::f32});
   const AdapterConfig config = load_adapter(*m.model, m.adapter);
+  tell_of_adapter(m.adapter, config, m.base);
   if (!note)
     log_info(m.adapter.string(),
              ": has no longctx.json, so whether it is of these weights cannot be checked; its "

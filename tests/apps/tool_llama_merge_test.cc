@@ -66,6 +66,25 @@ TEST_F(ToolLlamaMerge, ComputesWhatBaseAndAdapterDid) {
   }
 }
 
+TEST_F(ToolLlamaMerge, ATokenizerBesideTheAdapterIsTold) {
+  train();
+  const std::string adapter = "runs/a/last/adapter/";
+  const std::string merge = "tool_llama merge -m base --adapter runs/a --threads 1 --json -o ",
+                    told = "its own tokenizer has another chat template than that of base";
+  for (const char* name : {"tokenizer.json", "chat_template.jinja"})
+    fs::copy(at("base") / name, at(adapter) / name);
+  EXPECT_EQ(run(merge + "same").log.find("its own tokenizer"), std::string::npos);
+  write_whole_file(at(adapter + "chat_template.jinja"), "{{ '[INST]' }}");
+  for (const std::string& call :
+       {merge + "other",
+        std::string(
+            "eval_llama ppl --data t.bin --ctx-size 128 --threads 1 -m base --adapter runs/a")}) {
+    const Answer answer = run(call);
+    EXPECT_EQ(answer.code, 0) << answer.log;
+    EXPECT_NE(answer.log.find(told), std::string::npos) << answer.log;
+  }
+}
+
 TEST_F(ToolLlamaMerge, RefusesWhatDoesNotBelongTogether) {
   train();
   const std::string merge = "tool_llama merge --threads 1 -o out --adapter runs/a -m ";
