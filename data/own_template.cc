@@ -46,7 +46,7 @@ std::string literal_system(std::string_view jinja) {
     // A quote ends the text, unless it is of the other kind or escaped.
     const std::string_view before = jinja.substr(0, at);
     const char quote = before.empty() ? '\0' : before.back();
-    bool ends = has(text, "{") || has(text, "}");
+    bool ends = has(text, "{") || has(text, "}") || text.starts_with("'") || text.starts_with("\"");
     if (quote == '\'' || quote == '"')
       for (size_t i = 0; i < text.size(); ++i)
         ends = ends || (text[i] == quote && (i == 0 || text[i - 1] != '\\'));

@@ -93,7 +93,7 @@ find_cuda() { # puts nvcc's folder first in PATH
 # from there where neither the toolkit nor the system has its header.
 find_libraries() {
   local site toolkit name folder
-  site=$(python3 -c 'import nvidia; print(list(nvidia.__path__)[0])' 2>/dev/null) || return 0
+  site=$("${MULLION_PYTHON:-python3}" -c 'import nvidia; print(list(nvidia.__path__)[0])' 2>/dev/null) || return 0
   toolkit=$(dirname "$(dirname "$(readlink -f "$(command -v nvcc)")")")
   for name in cublasLt nccl; do
     [ -f "$toolkit/include/$name.h" ] || [ -f "/usr/include/$name.h" ] && continue

@@ -68,6 +68,7 @@ S
 done
 stub ../stubs/python3 <<'S'
 [ "${BROKEN:-}" = torch ] && { echo "ModuleNotFoundError: No module named 'torch'" >&2; exit 1; }
+case $2 in *'import nvidia'*) echo "${PACKAGES:-}" ;; esac
 [ "$1" = -c ] && exit
 echo "peer $*" >>calls
 while [ "$1" != --table ]; do shift; done
@@ -166,7 +167,7 @@ reported 'needs 30 s'
 # A library that only a package of Python has.
 mkdir -p "$work/python/nvidia/nccl/include"
 touch "$work/python/nvidia/nccl/include/nccl.h"
-call 0 PYTHONPATH="$work/python" $check configure
+call 0 PACKAGES="$work/python/nvidia" $check configure
 said 'gpu_check: nccl of .*/python/nvidia/nccl$'
 expect 'no other library is taken' test "$(grep -c 'gpu_check: .* of' "$work/said")" = 1
 
