@@ -85,7 +85,8 @@ const char* name_of(ChatFormat format) {
 
 ChatTemplate::ChatTemplate(const std::string& name, const Tokenizer& tokenizer) {
   const std::string& jinja = tokenizer.parts().chat_template;
-  const std::optional<OwnTemplate> own = read_own_template(jinja);
+  if (tokenizer.bos()) bos_ = tokenizer.token_text(*tokenizer.bos());
+  const std::optional<OwnTemplate> own = read_own_template(jinja, bos_);
   if (name == "auto") {
     if (!own)
       throw Error(
@@ -102,8 +103,12 @@ ChatTemplate::ChatTemplate(const std::string& name, const Tokenizer& tokenizer) 
                                ChatFormat::vicuna, ChatFormat::alpaca})
       if (name == name_of(f)) format_ = f;
   }
+  // Where the tokenizer's own is of this format it says more, also when the format was named.
+  own_ = own && own->format == format_
+             ? *own
+             : OwnTemplate{.format = format_, .bos = format_ == ChatFormat::llama3, .trims = true};
   const char* const label = name_of(format_);
-  if (format_ == ChatFormat::chatml) {
+  if (format_ == ChatFormat::chatml && !own_.ends_with_eos) {
     needed(tokenizer, label, "<|im_start|>");
     end_ = needed(tokenizer, label, "<|im_end|>");
   } else if (format_ == ChatFormat::llama3) {
@@ -116,12 +121,13 @@ ChatTemplate::ChatTemplate(const std::string& name, const Tokenizer& tokenizer) 
     end_ = tokenizer.token_text(*tokenizer.eos());
   }
   if (format_ == ChatFormat::vicuna) default_system_ = kVicuna;
-  if (tokenizer.bos()) bos_ = tokenizer.token_text(*tokenizer.bos());
   end_id_ = tokenizer.find(end_);
-  // Where the tokenizer's own is of this format it says more, also when the format was named.
-  own_ = own && own->format == format_
-             ? *own
-             : OwnTemplate{.format = format_, .bos = format_ == ChatFormat::llama3, .trims = true};
+  // A BOS that the model's configuration alone names is none to the tokenizer's template.
+  const auto named = tokenizer.parts().origins.find("bos");
+  const bool of_model = named != tokenizer.parts().origins.end() &&
+                        (named->second.starts_with("config.json") ||
+                         named->second.starts_with("generation_config.json"));
+  if (format_ == ChatFormat::chatml && (bos_.empty() || of_model)) own_.bos = false;
   if (format_ == ChatFormat::chatml) default_system_ = own_.system;
   const bool written = format_ == ChatFormat::llama2 || own_.bos;
   CHECK_AS(Fault::usage, !written || !bos_.empty(), "--template ", label,

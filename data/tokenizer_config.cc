@@ -17,18 +17,21 @@ std::string default_chat_template(const json& chat, const std::string& file,
   if (chat.is_string()) return chat.get<std::string>();
   CHECK_AS(Fault::bad_file, chat.is_array(), file, ": chat_template is neither a text nor a list");
   std::string taken;
+  bool has_default = false;
   std::vector<std::string> others;
   for (const json& one : chat) {
     const std::string name = get_string(one, file, "name");
-    if (name == "default")
+    if (name == "default") {
       taken = get_string(one, file, "template");
-    else
+      has_default = true;
+    } else {
       others.push_back(name);
+    }
   }
   if (!others.empty())
     notes.push_back(concat(
         file, ": chat_template: ",
-        taken.empty() ? "none is named default, so none is taken of " : "default is taken, not ",
+        has_default ? "default is taken, not " : "none is named default, so none is taken of ",
         joined(others)));
   return taken;
 }
@@ -43,10 +46,12 @@ void note_unfollowed_rules(const json& config, const std::string& file,
                                                                 {"eta_cutoff", 0},
                                                                 {"min_length", 0},
                                                                 {"num_beams", 1},
-                                                                {"guidance_scale", 1}};
+                                                                {"guidance_scale", 1},
+                                                                {"min_new_tokens", 0}};
   static constexpr const char* kLists[] = {
-      "suppress_tokens",     "begin_suppress_tokens", "bad_words_ids", "forced_bos_token_id",
-      "forced_eos_token_id", "forced_decoder_ids",    "sequence_bias", "min_new_tokens"};
+      "suppress_tokens",     "begin_suppress_tokens", "bad_words_ids",
+      "forced_bos_token_id", "forced_eos_token_id",   "forced_decoder_ids",
+      "sequence_bias",       "stop_strings",          "exponential_decay_length_penalty"};
   std::vector<std::string> rules;
   for (const auto& [key, without] : kNumbers)
     if (const auto rule = config.find(key);

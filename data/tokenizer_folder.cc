@@ -237,7 +237,8 @@ class Folder {
       parts_.add_space_prefix = value;
     else if (value != parts_.add_space_prefix)
       parts_.notes.push_back(concat(file, ": add_prefix_space is ", value ? "true" : "false",
-                                    ", which tokenizer.json's own rule overrules"));
+                                    ", by which transformers makes a Llama tokenizer anew from "
+                                    "tokenizer.model; here tokenizer.json's own rule is followed"));
   }
 
   // The class that transformers' AutoTokenizer makes; "": no file says.
@@ -396,7 +397,14 @@ class Folder {
 
 TokenizerParts read_parts(const path& file) {
   if (is_directory(file)) return Folder(file).parts();
-  if (is_gguf(file)) return tokenizer_parts(GgufFile(file));
+  if (is_gguf(file)) {
+    try {
+      return tokenizer_parts(GgufFile(file));
+    } catch (const Error& error) {
+      if (std::string(error.what()).starts_with(file.string())) throw;
+      throw error.in(file.string());
+    }
+  }
   std::string bytes = read_whole_file(file, kMaxFileBytes);
   return file.extension() == ".json" ? parse_tokenizer_json(bytes, file.string())
                                      : parse_sentencepiece_model(bytes, file.string());

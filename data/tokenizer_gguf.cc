@@ -22,11 +22,10 @@ std::optional<int32_t> find_id(const GgufFile& file, const char* key) {
   return static_cast<int32_t>(*id);
 }
 
-// Those of SentencePiece, where a file names none; a token of text is none of them.
+// Those of SentencePiece, where a file names none.
 void take_sentencepiece_ids(TokenizerParts& parts) {
   const auto take = [&](std::optional<int32_t>& id, int32_t usual, const char* what) {
-    const auto place = static_cast<size_t>(usual);
-    if (id || place >= parts.types.size() || parts.types[place] == TokenType::normal) return;
+    if (id || static_cast<size_t>(usual) >= parts.tokens.size()) return;
     id = usual;
     parts.origins[what] = "the usual id of a SentencePiece vocabulary";
   };

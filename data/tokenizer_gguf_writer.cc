@@ -48,6 +48,8 @@ void add_sentencepiece(GgufPairs& pairs, TokenizerParts& parts, std::vector<std:
        "puts a space before the first word after a control token, the model's own does not");
   note(parts.add_space_prefix && parts.metaspace,
        "puts a space before a text that begins with one, the model's own does not");
+  note(!parts.eos && parts.tokens.size() > 2,
+       "ends texts at token 2, the model's own has no such token");
   note(!parts.normalized.empty(),
        "finds added tokens anywhere in a text, the model's own some of them after a space alone");
   note(parts.remove_extra_spaces, "keeps runs of spaces, the model's own collapses them");

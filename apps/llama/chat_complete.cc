@@ -136,7 +136,7 @@ Outcome complete_text(const Options& options) {
   tell_idle(options);
   GenerateOptions how = generate_options(options);
   const OpenedModel opened = open_model(options, how.context);
-  const auto tokenizer = open_tokenizer(options, opened.model->vocabulary());
+  const auto tokenizer = open_tokenizer_of_rows(options, opened.model->vocabulary());
   PromptWriter writer = prompt_writer(options, *tokenizer);
   if (options.has("prompt.bos")) writer.set_bos(options.get<bool>("prompt.bos"));
   if (writer.chat()) log_info("template   ", writer.chat()->describe());

@@ -21,9 +21,11 @@ std::string mib(uint64_t bytes) {
   return text;
 }
 
-std::string template_name(const std::string& jinja) {
+std::string template_name(const Tokenizer& tokenizer) {
+  const std::string& jinja = tokenizer.parts().chat_template;
   if (jinja.empty()) return "none";
-  const std::optional<OwnTemplate> own = read_own_template(jinja);
+  const std::optional<OwnTemplate> own =
+      read_own_template(jinja, tokenizer.bos() ? tokenizer.token_text(*tokenizer.bos()) : "");
   return own ? name_of(own->format) : "unknown";
 }
 
@@ -121,7 +123,7 @@ void report_tokenizer(Report& report, const fs::path& path) {
   report.line("tokenizer", concat(kind, ", ", tokenizer->vocab_size(), " tokens; BOS ",
                                   token(parts.bos), tokenizer->add_bos() ? " first" : " not put in",
                                   "; ends ", ends.empty() ? "none" : ends));
-  const std::string name = template_name(parts.chat_template);
+  const std::string name = template_name(*tokenizer);
   report.line("template", name);
   JsonObject json;
   json.set("kind", parts.model).set("pre", parts.pre).set("tokens", tokenizer->vocab_size());

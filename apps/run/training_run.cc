@@ -158,8 +158,7 @@ std::vector<std::string> TrainingRun::restore() {
   rules.newer = rules.judged;
   const auto kept = [&](const Identity::value_type& field) {
     const Identity& before = checkpoint_->identity;
-    return std::any_of(before.begin(), before.end(),
-                       [&](const auto& old) { return old.first == field.first; });
+    return std::find(before.begin(), before.end(), field) != before.end();
   };
   const Identity& data = settings_.data;
   if (!data.empty() && std::all_of(data.begin(), data.end(), kept))

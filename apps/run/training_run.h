@@ -55,8 +55,7 @@ struct RunSettings {
   // The same of what is learned from, which older checkpoints do not name; and of what evaluations
   // read, where a difference is told.
   Identity data, judged;
-  // Options that say where `data` is: compared only with a checkpoint that does not name what is
-  // there.
+  // Options that say where `data` is: they may differ where that is the same.
   std::vector<std::string> places;
   Identity start;    // what only the ranks must have the same: where a training begins
   JsonObject facts;  // for env.json

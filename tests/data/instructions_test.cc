@@ -206,10 +206,17 @@ TEST_F(Instructions, TheTokenizersOwnTemplate) {
     EXPECT_EQ(rendered(name, row, {}, smollm),
               "<|im_start|>system\nYou help.<|im_end|>\n<|im_start|>user\nq<|im_end|>\n"
               "<|im_start|>assistant\n[a<|im_end|>]\n");
-  EXPECT_EQ(rendered("auto", row, {}, "{{ bos_token + '[INST] ' }}<<SYS>> strip()"),
-            "<s>[INST] q [/INST] [a </s>]");
-  // Mistral's: no BOS before later turns, other spaces.
+  EXPECT_EQ(
+      rendered("auto", row, {},
+               "{{ bos_token + '[INST] ' }}<<SYS>>{{ ' ' + content.strip() + ' ' + eos_token }}"),
+      "<s>[INST] q [/INST] [a </s>]");
+  // Mistral's: no BOS before later turns, other spaces. Others have no spaces around answers.
+  EXPECT_THROW(rendered("auto", row, {}, "{{ '<s>' + '[INST] ' }}<<SYS>>{{ content + '</s>' }}"),
+               Error);
   EXPECT_THROW(rendered("auto", row, {}, "{{ bos_token }}{{ '[INST] ' }}"), Error);
+  EXPECT_EQ(rendered("auto", row, {},
+                     "{{ '<s>' + '[INST] ' + content.strip() ~ \" \" ~ eos_token }}<<SYS>>"),
+            "<s>[INST] q [/INST] [a </s>]");
   EXPECT_THROW(rendered("auto", row), Error);
   EXPECT_THROW(rendered("auto", row, {}, "{{ something }}"), Error);
   // A template whose tokens the tokenizer lacks.
@@ -247,12 +254,47 @@ TEST_F(Instructions, PartsOfTheTokenizersOwnTemplate) {
                      "You help."),
             std::string::npos)
       << set;
+  // BOS by its text; in a comment or a condition it is not written.
+  EXPECT_EQ(prompt("{{ '<s>' }}" + loop), "<s>" + asked);
+  for (const char* none : {"{#- no bos_token here -#}",
+                           "{% if not bos_token is defined %}{% set bos_token = '' %}{% endif %}"})
+    EXPECT_EQ(prompt(none + loop), asked) << none;
+  // Jinja is no system text, whatever stands before it.
+  const std::string joins =
+      R"({{ '<s><|im_start|>system\n' + messages[0]['content'] + '<|im_end|>\n' }})";
+  EXPECT_EQ(prompt(joins + loop), "<s>" + asked);
+  for (const char* made : {R"({{ '\n<|im_start|>system\n' + sys + '<|im_end|>\n' }})",
+                           R"({{ '<|im_start|>system\n\x41<|im_end|>\n' }})"}) {
+    EXPECT_EQ(prompt(made + loop), asked) << made;
+    EXPECT_NE(described(made + loop).find("not written: a system text that its template makes"),
+              std::string::npos)
+        << made;
+  }
+  // Line breaks by the next expression, or as they are.
+  for (const char* end :
+       {"'<|im_end|>' }}{{ '\\n' }}", "'<|im_end|>' }}\n", "eos_token }}{{ '\\n' }}"})
+    EXPECT_NE(prompt("{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + " +
+                     std::string(end) + "{% endfor %}")
+                  .find("\n<|im_start|>assistant"),
+              std::string::npos)
+        << end;
+  EXPECT_EQ(prompt("{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + "
+                   "'<|im_end|>' }}\n{%- endfor %}"),
+            "<|im_start|>user\n q <|im_end|><|im_start|>assistant\n");
+  // Turns that end with EOS.
+  EXPECT_EQ(prompt("{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + "
+                   "eos_token + '\\n' }}{% endfor %}"),
+            "<|im_start|>user\n q </s>\n<|im_start|>assistant\n");
+  EXPECT_NE(described("{% if messages[0].role == 'system' %}{{ messages[0].content }}{% endif %}"
+                      "{{ '<|im_start|>user\\n' + messages[1].content + '<|im_end|>\\n' }}")
+                .find("not written: a system turn"),
+            std::string::npos);
   std::string trims = loop;
   trims.insert(trims.find("['content']") + 11, " | trim");
   EXPECT_NE(described(trims).find("not written: what its template trims"), std::string::npos);
   for (const char* unknown :
        {"{{ 'USER: ' }}{{ 'ASSISTANT: ' }}", "{{ '### Instruction:' }}{{ '### Response:' }}",
-        "{{ '[INST] <<SYS>>' }}"})
+        "{{ '[INST] <<SYS>>' }}", "{{ '<|im_start|>' + m.role + '<|im_sep|>' + m.content }}"})
     EXPECT_THROW(described(unknown), Error) << unknown;
 }
 

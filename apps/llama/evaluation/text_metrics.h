@@ -13,7 +13,7 @@ std::u32string code_points(std::string_view text);
 bool is_white_space(char32_t c);
 // What Python's str.lower() and str.split() make of a text.
 std::string lower_case(std::string_view text);
-// Python's capitalize(): the first letter large, all others small.
+// Python's capitalize(): the first letter large, all others small; each stays one letter.
 std::string capitalized(std::string_view text);
 std::vector<std::string> words_of(std::string_view text);
 

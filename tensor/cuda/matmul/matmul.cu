@@ -60,12 +60,14 @@ void with_cast(Operand (*operand)(MatmulArgs&), MatmulArgs args, DType type, F f
 // C = beta * C + bias: the product where the inner size is 0.
 template <typename T>
 __global__ void without_product_kernel(T* c, const T* bias, float beta, int64_t m, int64_t n,
-                                       int64_t ldc, int64_t stride) {
+                                       int64_t ldc, int64_t stride, int64_t batch) {
   const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
   if (i >= m * n) return;
-  T& element = c[blockIdx.y * stride + i / n * ldc + i % n];
-  element =
-      narrow<T>((beta == 0 ? 0.0f : beta * widen(element)) + (bias ? widen(bias[i % n]) : 0.0f));
+  const float more = bias ? widen(bias[i % n]) : 0.0f;
+  for (int64_t matrix = blockIdx.y; matrix < batch; matrix += gridDim.y) {
+    T& element = c[matrix * stride + i / n * ldc + i % n];
+    element = narrow<T>((beta == 0 ? 0.0f : beta * widen(element)) + more);
+  }
 }
 void without_product(MatmulArgs p) {
   constexpr int kThreads = 256;
@@ -81,9 +83,10 @@ void without_product(MatmulArgs p) {
   }
   dispatch_cuda("matmul", p.c_type, [&](auto tag) {
     using T = decltype(tag);
-    launch("matmul", without_product_kernel<T>, Grid{blocks_for(p.m * p.n, kThreads), p.batch},
-           kThreads, 0, static_cast<T*>(p.c), static_cast<const T*>(p.bias),
-           static_cast<float>(p.beta), p.m, p.n, p.ldc, p.stride_c);
+    launch("matmul", without_product_kernel<T>,
+           Grid{blocks_for(p.m * p.n, kThreads), std::min(p.batch, kMaxGridYZ)}, kThreads, 0,
+           static_cast<T*>(p.c), static_cast<const T*>(p.bias), static_cast<float>(p.beta), p.m,
+           p.n, p.ldc, p.stride_c, p.batch);
   });
 }
 
@@ -100,7 +103,7 @@ void with_gelu_after(void (*multiply)(const MatmulArgs&), const MatmulArgs& args
 }
 
 // By the library, all at once if it can. Where it cannot, GELU comes after the product, and what is
-// added lies in C before it.
+// added lies in C before it, which rounds it to C's type once more.
 void product(const MatmulArgs& args) {
   if (library_product(args)) return;
   if (args.gelu) return with_gelu_after(product, args);
@@ -115,7 +118,7 @@ void product(const MatmulArgs& args) {
 // A large frozen B is widened some columns of op(B) at a time.
 void widened(const MatmulArgs& args) {
   const int64_t column = args.k * int64_t{sizeof(float)};
-  const int64_t most = std::max<int64_t>(1, kMostWidened / column / 256 * 256);
+  const int64_t most = std::max<int64_t>(4, kMostWidened / column / 256 * 256);
   const int64_t step = args.batch == 1 ? std::min(args.n, most) : args.n;
   for (int64_t first = 0; first < args.n; first += step) {
     MatmulArgs p = args;
