@@ -50,6 +50,17 @@ size_t end_of_quoted(std::string_view text, char quote) {
   return text.npos;
 }
 
+// Whether a place after this is between {{ and }} or {% and %}.
+bool in_expression(std::string_view before) {
+  const auto last = [&](std::string_view a, std::string_view b) {
+    const size_t one = before.rfind(a), other = before.rfind(b);
+    if (one == before.npos || other == before.npos) return std::min(one, other);
+    return std::max(one, other);
+  };
+  const size_t open = last("{{", "{%"), close = last("}}", "%}");
+  return open != before.npos && (close == before.npos || close < open);
+}
+
 // The system text that a ChatML template writes by itself, between <|im_start|>system, a line break
 // and <|im_end|>: a whole quoted text, or written as it is. `other`: there is one that is neither
 // this nor the content of a message.
@@ -64,11 +75,13 @@ std::string literal_system(std::string_view jinja, bool& other) {
     const std::string_view text = rest.substr(size, end - size);
     if (text.empty() || has(text, "content")) continue;
     const char last = before.empty() ? '\n' : before.back();
+    const bool quoted = last == '\'' || last == '"';
     std::optional<std::string> literal;
-    if (last == '\'' || last == '"') {
-      if (end_of_quoted(text, last) == text.npos) literal = unescaped(text);
-    } else if ((last == '\n' || last == '}') && !has(text, "{")) {
-      literal = text;
+    if (!in_expression(before)) {
+      if (!has(text, "{")) literal = text;
+    } else if (quoted ? end_of_quoted(text, last) == text.npos
+                      : text.find_first_of("'\"") == text.npos) {
+      literal = unescaped(text);  // of a text that begins here or before
     }
     if (literal && found.empty()) found = *literal;
     other = other || !literal;
