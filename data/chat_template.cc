@@ -70,6 +70,14 @@ std::string needed(const Tokenizer& tokenizer, const char* format, const std::st
   return text;
 }
 
+// A BOS that the model's configuration alone names is none to the tokenizer's template.
+bool names_bos(const TokenizerParts& parts) {
+  const auto origin = parts.origins.find("bos");
+  return parts.bos &&
+         (origin == parts.origins.end() || !(origin->second.starts_with("config.json") ||
+                                             origin->second.starts_with("generation_config.json")));
+}
+
 }  // namespace
 
 const std::vector<std::string>& chat_format_names() {
@@ -120,21 +128,15 @@ ChatTemplate::ChatTemplate(const std::string& name, const Tokenizer& tokenizer) 
              ": the tokenizer has no end-of-text token, with which an answer could end");
     end_ = tokenizer.token_text(*tokenizer.eos());
   }
-  if (format_ == ChatFormat::vicuna) default_system_ = kVicuna;
+  if (format_ == ChatFormat::vicuna) own_.system = kVicuna;
   end_id_ = tokenizer.find(end_);
-  // A BOS that the model's configuration alone names is none to the tokenizer's template.
-  const auto named = tokenizer.parts().origins.find("bos");
-  const bool of_model = named != tokenizer.parts().origins.end() &&
-                        (named->second.starts_with("config.json") ||
-                         named->second.starts_with("generation_config.json"));
-  if (format_ == ChatFormat::chatml && (bos_.empty() || of_model)) own_.bos = false;
-  if (format_ == ChatFormat::chatml) default_system_ = own_.system;
-  const bool written = format_ == ChatFormat::llama2 || own_.bos;
-  CHECK_AS(Fault::usage, !written || !bos_.empty(), "--template ", label,
+  const bool chatml = format_ == ChatFormat::chatml, llama2 = format_ == ChatFormat::llama2;
+  if (chatml && !names_bos(tokenizer.parts())) own_.bos = false;
+  CHECK_AS(Fault::usage, !(llama2 || own_.bos) || !bos_.empty(), "--template ", label,
            ": the tokenizer has no BOS token");
-  // ChatML and the templates that write BOS themselves get none from the tokenizer's policy.
-  add_bos_ = format_ != ChatFormat::llama2 && format_ != ChatFormat::llama3 &&
-             format_ != ChatFormat::chatml && tokenizer.add_bos();
+  // These write BOS or leave it out by themselves.
+  const bool of_format = chatml || llama2 || format_ == ChatFormat::llama3;
+  add_bos_ = !of_format && tokenizer.add_bos();
 }
 
 EncodeOptions ChatTemplate::encode_options() const {
@@ -145,7 +147,7 @@ std::string ChatTemplate::describe() const {
   std::string text = name_of(format_);
   if (by_own_) text += ", by the tokenizer's own template";
   text += concat("; answers end with ", end_);
-  if (!default_system_.empty()) text += "; system by default: " + default_system_;
+  if (!own_.system.empty()) text += "; system by default: " + own_.system;
   if (!own_.not_written.empty()) text += "; not written: " + joined(own_.not_written);
   return text;
 }
@@ -192,13 +194,13 @@ std::string ChatTemplate::prompt(const std::vector<Turn>& turns) const {
 // What stands before an answer is written with the user's turn, but for the headers of ChatML and
 // Llama 3, which every turn has.
 void ChatTemplate::write_turns(const std::vector<Turn>& turns, RenderedChat& out) const {
-  std::string system = default_system_;
+  std::string system = own_.system;
   bool first = true;  // no user's turn yet
   std::string said;
   std::string& text = out.text;
   const bool trims = own_.trims && (format_ == ChatFormat::llama2 || format_ == ChatFormat::llama3);
   const auto content = [&](const std::string& whole) { return trims ? trimmed(whole) : whole; };
-  const std::string end_of_turn = end_ + (own_.line_ends ? "\n" : "");  // chatml
+  const std::string line = own_.line_ends ? "\n" : "", end_of_turn = end_ + line;  // of ChatML
   const bool has_system = !turns.empty() && turns[0].role == Role::system;
   if (has_system) system = turns[0].content;
   switch (format_) {
@@ -265,7 +267,7 @@ void ChatTemplate::write_turns(const std::vector<Turn>& turns, RenderedChat& out
     if (format_ == ChatFormat::llama2) text += " ";
     text += end_;
     out.answers.push_back({begin, text.size()});
-    if (format_ == ChatFormat::chatml) text += end_of_turn.substr(end_.size());
+    if (format_ == ChatFormat::chatml) text += line;
     if (format_ == ChatFormat::alpaca && &turn != &turns.back()) text += "\n\n";
   }
 }

@@ -57,7 +57,6 @@ class ChatTemplate {
   OwnTemplate own_;      // or what the format is by itself
   std::string bos_, end_;
   std::optional<int32_t> end_id_;
-  std::string default_system_;  // of a conversation without a system turn; "": nothing
   bool add_bos_ = false;
 };
 

@@ -15,6 +15,14 @@ std::string_view without(std::string_view text, std::string_view in_front) {
   return text;
 }
 
+// Calls f(before, after) with what stands around each mention of a text until it answers true.
+template <typename F>
+bool any_mention(std::string_view jinja, std::string_view text, const F& f) {
+  for (size_t at = jinja.find(text); at != jinja.npos; at = jinja.find(text, at + 1))
+    if (f(jinja.substr(0, at), jinja.substr(at + text.size()))) return true;
+  return false;
+}
+
 // A line break in Jinja's text: the character, or \n in quotes. Its size; 0: none.
 size_t line_break(std::string_view text) {
   return text.starts_with("\n") ? 1 : text.starts_with("\\n") ? 2 : 0;
@@ -62,54 +70,58 @@ bool in_expression(std::string_view before) {
 }
 
 // The system text that a ChatML template writes by itself, between <|im_start|>system, a line break
-// and <|im_end|>: a whole quoted text, or written as it is. `other`: there is one that is neither
-// this nor the content of a message.
-std::string literal_system(std::string_view jinja, bool& other) {
-  constexpr std::string_view kHead = "<|im_start|>system", kTail = "<|im_end|>";
-  std::string found;
-  for (size_t at = jinja.find(kHead); at != jinja.npos; at = jinja.find(kHead, at + 1)) {
-    const std::string_view before = jinja.substr(0, at), rest = jinja.substr(at + kHead.size());
-    const size_t size = line_break(rest), end = rest.find(kTail);
-    if (size == 0) continue;
-    if (end == rest.npos) break;
+// and <|im_end|>: a whole quoted text, or written as it is.
+struct SystemText {
+  std::string literal;
+  bool other = false;  // there is one that is neither this nor the content of a message
+};
+SystemText system_text(std::string_view jinja) {
+  SystemText found;
+  any_mention(jinja, "<|im_start|>system", [&](std::string_view before, std::string_view rest) {
+    const size_t size = line_break(rest), end = rest.find("<|im_end|>");
+    if (size == 0) return false;
+    if (end == rest.npos) return true;
     const std::string_view text = rest.substr(size, end - size);
-    if (text.empty() || has(text, "content")) continue;
-    const char last = before.empty() ? '\n' : before.back();
-    const bool quoted = last == '\'' || last == '"';
+    if (text.empty() || has(text, "content")) return false;
     std::optional<std::string> literal;
     if (!in_expression(before)) {
       if (!has(text, "{")) literal = text;
-    } else if (quoted ? end_of_quoted(text, last) == text.npos
-                      : text.find_first_of("'\"") == text.npos) {
-      literal = unescaped(text);  // of a text that begins here or before
+    } else {  // of a text that begins here or before
+      const char last = before.back();
+      const bool whole = last == '\'' || last == '"' ? end_of_quoted(text, last) == text.npos
+                                                     : text.find_first_of("'\"") == text.npos;
+      if (whole) literal = unescaped(text);
     }
-    if (literal && found.empty()) found = *literal;
-    other = other || !literal;
-  }
+    if (literal && found.literal.empty()) found.literal = *literal;
+    found.other = found.other || !literal;
+    return false;
+  });
   return found;
 }
 
 // The text of {% set system_message = 'text' %}, the first that is not empty.
 std::string set_system(std::string_view jinja) {
-  for (size_t at = jinja.find("set "); at != jinja.npos; at = jinja.find("set ", at + 1)) {
-    const std::string_view from = without(jinja.substr(at + 4), " ");
+  std::string found;
+  any_mention(jinja, "set ", [&](std::string_view, std::string_view after) {
+    const std::string_view from = without(after, " ");
     size_t length = 0;
     while (length < from.size() && (std::isalnum(static_cast<unsigned char>(from[length])) ||
                                     from[length] == '_' || from[length] == '.'))
       ++length;
-    if (!has(from.substr(0, length), "system")) continue;
     std::string_view value = without(from.substr(length), " ");
-    if (!value.starts_with("=")) continue;
+    if (!has(from.substr(0, length), "system") || !value.starts_with("=")) return false;
     value = without(value.substr(1), " ");
-    if (!value.starts_with("'") && !value.starts_with("\"")) continue;
+    if (!value.starts_with("'") && !value.starts_with("\"")) return false;
     const char quote = value[0];
     value.remove_prefix(1);
     const size_t end = end_of_quoted(value, quote);
-    if (end == value.npos || end == 0) continue;
-    if (!without(value.substr(end + 1), " -").starts_with("%}")) continue;  // a part of a text
-    return unescaped(value.substr(0, end)).value_or(std::string(value.substr(0, end)));
-  }
-  return "";
+    if (end == value.npos || end == 0) return false;
+    if (!without(value.substr(end + 1), " -").starts_with("%}")) return false;  // part of a text
+    const std::string_view text = value.substr(0, end);
+    found = unescaped(text).value_or(std::string(text));
+    return true;
+  });
+  return found;
 }
 
 enum class LineEnds { yes, no, unknown };
@@ -135,23 +147,20 @@ LineEnds line_after(std::string_view rest) {
 LineEnds line_ends_of(std::string_view jinja) {
   LineEnds all = LineEnds::unknown;
   for (const std::string_view end : {"<|im_end|>", "eos_token"})
-    for (size_t at = jinja.find(end); at != jinja.npos; at = jinja.find(end, at + 1)) {
-      const LineEnds one = line_after(jinja.substr(at + end.size()));
-      if (one == LineEnds::yes) return one;
-      if (one == LineEnds::no) all = one;
-    }
+    if (any_mention(jinja, end, [&](std::string_view, std::string_view after) {
+          const LineEnds one = line_after(after);
+          if (one == LineEnds::no) all = one;
+          return one == LineEnds::yes;
+        }))
+      return LineEnds::yes;
   return all;
 }
 
-// Calls f with what stands before each mention of BOS: its name, or its text.
+// BOS by its name, or by its text.
 template <typename F>
 bool any_bos(std::string_view jinja, const std::string& bos, const F& f) {
-  for (const std::string_view name : {std::string_view("bos_token"), std::string_view(bos)}) {
-    if (name.empty() || name == "<|im_start|>") continue;  // which begins turns
-    for (size_t at = jinja.find(name); at != jinja.npos; at = jinja.find(name, at + 1))
-      if (f(jinja.substr(0, at), jinja.substr(at + name.size()))) return true;
-  }
-  return false;
+  if (any_mention(jinja, "bos_token", f)) return true;
+  return !bos.empty() && bos != "<|im_start|>" && any_mention(jinja, bos, f);  // which begins turns
 }
 
 // It is written where an expression begins with it, or a content that is set.
@@ -174,24 +183,20 @@ bool bos_before_inst(std::string_view jinja, const std::string& bos) {
 
 // Llama 2's answers have a space before the EOS token.
 bool space_before_eos(std::string_view jinja) {
-  for (size_t at = jinja.find("eos_token"); at != jinja.npos;
-       at = jinja.find("eos_token", at + 1)) {
-    const size_t last = jinja.substr(0, at).find_last_not_of(" +~");
-    if (last == jinja.npos) continue;
-    const std::string_view before = jinja.substr(0, last + 1);
-    if (before.ends_with("' '") || before.ends_with("\" \"")) return true;
-  }
-  return false;
+  return any_mention(jinja, "eos_token", [](std::string_view before, std::string_view) {
+    const size_t last = before.find_last_not_of(" +~");
+    if (last == before.npos) return false;
+    before = before.substr(0, last + 1);
+    return before.ends_with("' '") || before.ends_with("\" \"");
+  });
 }
 
 // Whether turns begin with the role of the message, whatever it is.
 bool writes_roles(std::string_view jinja) {
-  constexpr std::string_view kStart = "<|im_start|>";
-  for (size_t at = jinja.find(kStart); at != jinja.npos; at = jinja.find(kStart, at + 1)) {
-    const std::string_view rest = without(jinja.substr(at + kStart.size()), "'\" +~{}-");
-    if (has(rest.substr(0, rest.find_first_of("}\\\n")), "role")) return true;
-  }
-  return false;
+  return any_mention(jinja, "<|im_start|>", [](std::string_view, std::string_view after) {
+    const std::string_view rest = without(after, "'\" +~{}-");
+    return has(rest.substr(0, rest.find_first_of("}\\\n")), "role");
+  });
 }
 
 std::optional<ChatFormat> format_of(std::string_view jinja, const std::string& bos) {
@@ -223,13 +228,13 @@ std::optional<OwnTemplate> read_own_template(const std::string& jinja, const std
   own.bos = writes_bos(jinja, bos);
   own.trims = has(jinja, "trim") || has(jinja, "strip(");
   if (own.format == ChatFormat::chatml) {
-    bool other = false;
-    own.system = literal_system(jinja, other);
+    const SystemText system = system_text(jinja);
+    own.system = system.literal;
     own.ends_with_eos = !has(jinja, "<|im_end|>") && has(jinja, "eos_token");
     const LineEnds lines = line_ends_of(jinja);
     own.line_ends = lines != LineEnds::no;
     not_written(own.trims, "what its template trims of the contents");
-    not_written(other, "a system text that its template makes where none is given");
+    not_written(system.other, "a system text that its template makes where none is given");
     not_written(lines == LineEnds::unknown,
                 "anything but a line break between turns, if its template has it");
     not_written(has(jinja, "system") && !has(jinja, "<|im_start|>system") && !writes_roles(jinja),

@@ -20,11 +20,10 @@ struct OwnTemplate {
 };
 
 // Recognised by special texts, in the order of llama.cpp; none: another template than the known
-// ones. [INST] alone is Mistral's and others', which Llama 2's is not: there BOS stands before
-// each,
-// <<SYS>> around the system text, and a space before EOS. Vicuna's and Alpaca's are known by their
-// system texts, which an unknown one would lack. `bos`: the text of the BOS token, which some write
-// instead of its name.
+// ones. [INST] alone is Mistral's and others', which Llama 2's is not: there BOS stands before each
+// one, <<SYS>> around the system text, and a space before EOS. Vicuna's and Alpaca's are known by
+// their system texts, which an unknown one would lack. `bos`: the text of the BOS token, which some
+// write instead of its name.
 std::optional<OwnTemplate> read_own_template(const std::string& jinja, const std::string& bos);
 
 // The words around instructions in Stanford Alpaca, and the system text of Vicuna 1.1 (FastChat).

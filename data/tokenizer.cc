@@ -261,6 +261,14 @@ MergeTable::MergeTable(const Tokenizer& tokenizer) {
   }
 }
 
+void add_padding(TokenizerParts& parts, int64_t rows) {
+  for (auto id = static_cast<int64_t>(parts.tokens.size()); id < rows; ++id) {
+    parts.tokens.push_back(concat("[PAD", id, "]"));
+    parts.scores.push_back(-1000);
+    parts.types.push_back(TokenType::unused);
+  }
+}
+
 std::unique_ptr<Tokenizer> make_tokenizer(TokenizerParts parts) {
   complete(parts);
   return parts.model == "llama" ? make_sentencepiece_tokenizer(std::move(parts))

@@ -1,4 +1,4 @@
-// load_tokenizer: which file of a folder to read, and what the files beside it add.
+// A Hugging Face folder: which file of it to read, and what the files beside it add.
 // The order of authority, highest first (TokenizerParts::origins says which one spoke):
 //   bos, eos, pad      the template of tokenizer.json's post_processor (not where the class makes
 //                      its own, tokenizer_class.h), tokenizer_config.json, special_tokens_map.json,
@@ -13,12 +13,11 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "data/tokenizer.h"
 #include "data/tokenizer_class.h"
 #include "data/tokenizer_config.h"
+#include "data/tokenizer_kinds.h"
 #include "tensor/check.h"
 #include "tensor/io/file.h"
-#include "tensor/io/gguf.h"
 #include "tensor/io/json.h"
 
 namespace mullion {
@@ -26,8 +25,6 @@ namespace {
 
 using nlohmann::json;
 using std::filesystem::path;
-
-constexpr uint64_t kMaxFileBytes = 64 << 20;
 
 std::optional<int32_t> find_token(const TokenizerParts& parts, const std::string& text) {
   for (size_t id = 0; id < parts.tokens.size(); ++id) {
@@ -56,7 +53,7 @@ class Folder {
       if (auto ids = read(file)) read_ids(*ids, file);
     }
     if (exists(root_ / "chat_template.jinja")) {
-      parts_.chat_template = read_whole_file(root_ / "chat_template.jinja", kMaxFileBytes);
+      parts_.chat_template = read_whole_file(root_ / "chat_template.jinja", kMostTokenizerBytes);
     }
     return std::move(parts_);
   }
@@ -86,7 +83,7 @@ class Folder {
       return;
     }
     try {
-      std::string text = read_whole_file(json_file, kMaxFileBytes);
+      std::string text = read_whole_file(json_file, kMostTokenizerBytes);
       parts_ = parse_tokenizer_json(text, json_file.string());
     } catch (const Error& error) {
       if (!has_model) throw;
@@ -101,7 +98,7 @@ class Folder {
   }
 
   static TokenizerParts read_model(const path& file) {
-    return parse_sentencepiece_model(read_whole_file(file, kMaxFileBytes), file.string());
+    return parse_sentencepiece_model(read_whole_file(file, kMostTokenizerBytes), file.string());
   }
 
   // tokenizer.json is made from tokenizer.model and has lost the scores; where both are the same
@@ -395,30 +392,8 @@ class Folder {
   std::set<int32_t> normalized_;
 };
 
-TokenizerParts read_parts(const path& file) {
-  if (is_directory(file)) return Folder(file).parts();
-  if (is_gguf(file)) {
-    try {
-      return tokenizer_parts(GgufFile(file));
-    } catch (const Error& error) {
-      if (std::string(error.what()).starts_with(file.string())) throw;
-      throw error.in(file.string());
-    }
-  }
-  std::string bytes = read_whole_file(file, kMaxFileBytes);
-  return file.extension() == ".json" ? parse_tokenizer_json(bytes, file.string())
-                                     : parse_sentencepiece_model(bytes, file.string());
-}
-
 }  // namespace
 
-std::unique_ptr<Tokenizer> load_tokenizer(const path& file) {
-  TokenizerParts parts = read_parts(file);
-  try {
-    return make_tokenizer(std::move(parts));
-  } catch (const Error& error) {
-    throw error.in(file.string());
-  }
-}
+TokenizerParts tokenizer_parts(const path& folder) { return Folder(folder).parts(); }
 
 }  // namespace mullion

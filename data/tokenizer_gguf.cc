@@ -49,14 +49,6 @@ std::vector<int32_t> ends_by_text(const TokenizerParts& parts) {
   return ids;
 }
 
-void add_padding(TokenizerParts& parts, int64_t rows) {
-  for (auto id = static_cast<int64_t>(parts.tokens.size()); id < rows; ++id) {
-    parts.tokens.push_back(concat("[PAD", id, "]"));
-    parts.scores.push_back(-1000);
-    parts.types.push_back(TokenType::unused);
-  }
-}
-
 TokenizerParts tokenizer_parts(const GgufFile& file) {
   auto key = [](const char* name) { return std::string("tokenizer.ggml.") + name; };
   TokenizerParts parts;
@@ -96,8 +88,8 @@ TokenizerParts tokenizer_parts(const GgufFile& file) {
         "tokenizer.ggml.eot_token_id, eom_token_id and texts like <|im_end|>";
   }
   parts.add_bos = file.find_bool(key("add_bos_token"));
-  CHECK_AS(Fault::bad_file, !parts.add_bos.value_or(false) || parts.bos, key("add_bos_token"),
-           " is true, and there is no ", key("bos_token_id"));
+  CHECK_AS(Fault::bad_file, !parts.add_bos.value_or(false) || parts.bos, file.name(), ": ",
+           key("add_bos_token"), " is true, and there is no ", key("bos_token_id"));
   parts.add_eos = file.find_bool(key("add_eos_token")).value_or(false);
   parts.add_space_prefix = file.find_bool(key("add_space_prefix")).value_or(true);
   parts.prefix_after_added = true;  // as llama.cpp: after every token that is not text

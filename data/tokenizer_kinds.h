@@ -1,6 +1,7 @@
 // The two kinds of tokenizer behind make_tokenizer. Private to data/: users hold a Tokenizer.
 #pragma once
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -14,6 +15,11 @@ namespace mullion {
 // Both take parts that make_tokenizer has checked and completed.
 std::unique_ptr<Tokenizer> make_sentencepiece_tokenizer(TokenizerParts parts);
 std::unique_ptr<Tokenizer> make_byte_level_tokenizer(TokenizerParts parts);
+
+constexpr uint64_t kMostTokenizerBytes = 64 << 20;  // of a file
+
+// Of a Hugging Face folder, behind load_tokenizer.
+TokenizerParts tokenizer_parts(const std::filesystem::path& folder);
 
 // What a GGUF file does not say and its reader takes from names: whether a word of the vocabulary
 // needs no merges, by the name of the pre-tokenizer, and control tokens whose texts end a text.

@@ -2,7 +2,6 @@
 #include "apps/options/option_value.h"
 
 #include <algorithm>
-#include <cctype>
 #include <charconv>
 #include <cmath>
 #include <concepts>
@@ -11,6 +10,7 @@
 
 #include "apps/options/nearest.h"
 #include "apps/program/json_object.h"
+#include "data/utf8.h"
 #include "tensor/check.h"
 #include "tensor/words.h"
 
@@ -91,21 +91,16 @@ void check_choice(std::string& text, const OptionLimits& limits, const std::stri
   const bool has_number = colon == std::string::npos ||
                           (colon + 1 < text.size() && text.size() <= colon + 6 &&
                            text.find_first_not_of("0123456789", colon + 1) == std::string::npos);
-  const auto same_letters = [](char a, char b) {
-    return std::tolower(static_cast<unsigned char>(a)) ==
-           std::tolower(static_cast<unsigned char>(b));
-  };
-  for (const bool any_case : {false, true}) {
-    for (const std::string& choice : limits.choices) {
-      const bool same =
-          any_case ? std::ranges::equal(choice, name_alone, same_letters) : choice == name_alone;
-      if (!same || !has_number) continue;
-      text.replace(0, choice.size(), choice);
-      return;
-    }
-  }
-  throw Error(concat(name, ": \"", text, "\" is not ", limits_text(OptionKind::text, limits)),
-              Fault::usage, did_you_mean(text, limits.choices));
+  const auto& choices = limits.choices;
+  auto choice = std::find(choices.begin(), choices.end(), name_alone);
+  if (choice == choices.end())
+    choice = std::find_if(choices.begin(), choices.end(), [&](const std::string& one) {
+      return ascii_lower(one) == ascii_lower(name_alone);
+    });
+  if (choice == choices.end() || !has_number)
+    throw Error(concat(name, ": \"", text, "\" is not ", limits_text(OptionKind::text, limits)),
+                Fault::usage, did_you_mean(text, choices));
+  text.replace(0, choice->size(), *choice);
 }
 
 // A list names things, sizes or counts: one that is there twice is a slip.

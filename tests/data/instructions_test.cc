@@ -8,33 +8,12 @@
 #include "tensor/check.h"
 #include "tensor/io/file.h"
 #include "tests/apps/temporary_run.h"
-#include "tests/data/tokenizer_samples.h"
+#include "tests/data/chat_samples.h"
 
 namespace mullion {
 namespace {
 
 using nlohmann::json;
-
-// All bytes, a few merges, and the special texts of every template.
-std::unique_ptr<Tokenizer> sample_tokenizer(const std::string& chat_template = "",
-                                            bool add_bos = false) {
-  json root = test::json_sample();
-  int id = root["added_tokens"][0]["id"].get<int>();
-  for (const char* text : {"<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|start_header_id|>",
-                           "<|end_header_id|>", "<|eot_id|>"})
-    root["added_tokens"].push_back(
-        {{"id", ++id}, {"content", text}, {"special", true}, {"normalized", false}});
-  TokenizerParts parts = parse_tokenizer_json(root.dump(), "sample");
-  const auto id_of = [&](const std::string& text) {
-    return static_cast<int32_t>(std::find(parts.tokens.begin(), parts.tokens.end(), text) -
-                                parts.tokens.begin());
-  };
-  parts.bos = id_of("<s>");
-  parts.eos = id_of("</s>");
-  parts.add_bos = add_bos;
-  parts.chat_template = chat_template;
-  return make_tokenizer(std::move(parts));
-}
 
 class Instructions : public ::testing::Test {
  protected:
@@ -76,7 +55,7 @@ class Instructions : public ::testing::Test {
   }
   std::string rendered(const std::string& name, const std::string& row, InstructionOptions o = {},
                        const std::string& chat_template = "", bool add_bos = false) {
-    const auto tokenizer = sample_tokenizer(chat_template, add_bos);
+    const auto tokenizer = test::chat_tokenizer(chat_template, add_bos);
     const ChatTemplate chat(name, *tokenizer);
     o.context = o.context > 0 ? o.context : 10'000;
     const InstructionRows rows({file("r.jsonl", row)}, o, chat, *tokenizer);
@@ -224,80 +203,6 @@ TEST_F(Instructions, TheTokenizersOwnTemplate) {
   EXPECT_THROW(ChatTemplate("chatml", *plain), Error);
 }
 
-// Parts of a template that change the text are written too, or said not to be.
-TEST_F(Instructions, PartsOfTheTokenizersOwnTemplate) {
-  const std::string loop =
-      "{% for m in messages %}{{'<|im_start|>' + m['role'] + '\\n' + m['content'] + "
-      "'<|im_end|>' + '\\n'}}{% endfor %}";
-  const auto described = [&](const std::string& jinja) {
-    return ChatTemplate("auto", *sample_tokenizer(jinja)).describe();
-  };
-  const auto prompt = [&](const std::string& jinja) {
-    return ChatTemplate("auto", *sample_tokenizer(jinja))
-        .prompt({{.role = Role::user, .content = " q ", .input = "", .field = ""}});
-  };
-  const std::string asked = "<|im_start|>user\n q <|im_end|>\n<|im_start|>assistant\n";
-  EXPECT_EQ(prompt(loop), asked);
-  EXPECT_EQ(described(loop).find("not written"), std::string::npos);
-  for (const char* bos : {"{{bos_token}}", "{{- bos_token -}}"})
-    EXPECT_EQ(prompt(bos + loop), "<s>" + asked);
-  std::string no_lines = loop;
-  no_lines.replace(no_lines.find(" + '\\n'}}"), 7, "");
-  EXPECT_EQ(prompt(no_lines), "<|im_start|>user\n q <|im_end|><|im_start|>assistant\n");
-  for (const char* literal : {R"({{ "<|im_start|>system\nYou are Bob's.<|im_end|>\n" }})",
-                              R"({{ '<|im_start|>system\nYou are Bob\'s.<|im_end|>\n' }})",
-                              "<|im_start|>system\nYou are Bob's.<|im_end|>\n"})
-    EXPECT_EQ(prompt(literal + loop), "<|im_start|>system\nYou are Bob's.<|im_end|>\n" + asked)
-        << literal;
-  const std::string set = described("{% set system_message = 'You help.' %}" + loop);
-  EXPECT_NE(set.find("not written: the system text that its template sets where none is given: "
-                     "You help."),
-            std::string::npos)
-      << set;
-  // BOS by its text; in a comment or a condition it is not written.
-  EXPECT_EQ(prompt("{{ '<s>' }}" + loop), "<s>" + asked);
-  for (const char* none : {"{#- no bos_token here -#}",
-                           "{% if not bos_token is defined %}{% set bos_token = '' %}{% endif %}"})
-    EXPECT_EQ(prompt(none + loop), asked) << none;
-  // Jinja is no system text, whatever stands before it.
-  const std::string joins =
-      R"({{ '<s><|im_start|>system\n' + messages[0]['content'] + '<|im_end|>\n' }})";
-  EXPECT_EQ(prompt(joins + loop), "<s>" + asked);
-  for (const char* made : {R"({{ '\n<|im_start|>system\n' + sys + '<|im_end|>\n' }})",
-                           R"({{ '<|im_start|>system\n\x41<|im_end|>\n' }})"}) {
-    EXPECT_EQ(prompt(made + loop), asked) << made;
-    EXPECT_NE(described(made + loop).find("not written: a system text that its template makes"),
-              std::string::npos)
-        << made;
-  }
-  // Line breaks by the next expression, or as they are.
-  for (const char* end :
-       {"'<|im_end|>' }}{{ '\\n' }}", "'<|im_end|>' }}\n", "eos_token }}{{ '\\n' }}"})
-    EXPECT_NE(prompt("{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + " +
-                     std::string(end) + "{% endfor %}")
-                  .find("\n<|im_start|>assistant"),
-              std::string::npos)
-        << end;
-  EXPECT_EQ(prompt("{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + "
-                   "'<|im_end|>' }}\n{%- endfor %}"),
-            "<|im_start|>user\n q <|im_end|><|im_start|>assistant\n");
-  // Turns that end with EOS.
-  EXPECT_EQ(prompt("{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + "
-                   "eos_token + '\\n' }}{% endfor %}"),
-            "<|im_start|>user\n q </s>\n<|im_start|>assistant\n");
-  EXPECT_NE(described("{% if messages[0].role == 'system' %}{{ messages[0].content }}{% endif %}"
-                      "{{ '<|im_start|>user\\n' + messages[1].content + '<|im_end|>\\n' }}")
-                .find("not written: a system turn"),
-            std::string::npos);
-  std::string trims = loop;
-  trims.insert(trims.find("['content']") + 11, " | trim");
-  EXPECT_NE(described(trims).find("not written: what its template trims"), std::string::npos);
-  for (const char* unknown :
-       {"{{ 'USER: ' }}{{ 'ASSISTANT: ' }}", "{{ '### Instruction:' }}{{ '### Response:' }}",
-        "{{ '[INST] <<SYS>>' }}", "{{ '<|im_start|>' + m.role + '<|im_sep|>' + m.content }}"})
-    EXPECT_THROW(described(unknown), Error) << unknown;
-}
-
 TEST_F(Instructions, WhatIsLearned) {
   const std::string two =
       R"({"messages":[{"role":"user","content":"U1"},{"role":"assistant","content":"A1"},{"role":"user","content":"U2"},{"role":"assistant","content":"A2"}]})";
@@ -387,7 +292,7 @@ TEST_F(Instructions, AnAnswerThatTruncationCutsIsNotLearned) {
 }
 
 TEST_F(Instructions, RowsWithoutATargetAreCountedAndRefused) {
-  const auto tokenizer = sample_tokenizer();
+  const auto tokenizer = test::chat_tokenizer();
   const ChatTemplate chat("none", *tokenizer);
   std::string text;
   const std::string longer(40, 'b');

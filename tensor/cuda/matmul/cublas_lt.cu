@@ -6,6 +6,10 @@
 #include "tensor/check.h"
 #include "tensor/cuda/runtime/shared_library.h"
 
+#ifndef MULLION_CUBLASLT_FOLDER
+#define MULLION_CUBLASLT_FOLDER ""  // compiled without CMake: the loader alone finds the library
+#endif
+
 namespace mullion::cuda {
 namespace {
 

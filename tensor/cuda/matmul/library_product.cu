@@ -37,20 +37,20 @@ void check_lt(cublasStatus_t status, const char* call, const MatmulArgs& p) {
 
 cudaDataType_t type_of(DType type) { return type == DType::bf16 ? CUDA_R_16BF : CUDA_R_32F; }
 
-// The largest power of two, up to 256, that divides the address of every matrix of the batch.
-uint32_t alignment_of(const void* p, const MatmulArgs& args, int64_t stride, DType type) {
-  uintptr_t bits = reinterpret_cast<uintptr_t>(p) | 256u;
-  if (args.batch > 1) bits |= static_cast<uintptr_t>(stride * size_of(type));
+// The largest power of two, up to 256, that divides an address, and that of every matrix of a
+// batch.
+uint32_t alignment_of(uintptr_t address) {
+  const uintptr_t bits = address | 256u;
   return static_cast<uint32_t>(bits & (~bits + 1));
+}
+uint32_t alignment_of(const void* p) { return alignment_of(reinterpret_cast<uintptr_t>(p)); }
+uint32_t alignment_of(const void* p, const MatmulArgs& args, int64_t stride, DType type) {
+  const int64_t between = args.batch > 1 ? stride * size_of(type) : 0;
+  return alignment_of(reinterpret_cast<uintptr_t>(p) | static_cast<uintptr_t>(between));
 }
 uint32_t alignment_of_a(const MatmulArgs& p) { return alignment_of(p.a, p, p.stride_a, p.a_type); }
 uint32_t alignment_of_b(const MatmulArgs& p) { return alignment_of(p.b, p, p.stride_b, p.b_type); }
 uint32_t alignment_of_c(const MatmulArgs& p) { return alignment_of(p.c, p, p.stride_c, p.c_type); }
-// The same of an address alone; 0: there is none.
-uint32_t alignment_of(const void* p) {
-  const uintptr_t bits = reinterpret_cast<uintptr_t>(p) | 256u;
-  return p ? static_cast<uint32_t>(bits & (~bits + 1)) : 0;
-}
 
 // The library computes D = alpha op(A) op(B) + beta C, and D is our C: its C is D itself or the
 // residual.
@@ -78,11 +78,11 @@ Key key_of(const MatmulArgs& p) {
           p.stride_a,
           p.stride_b,
           p.stride_c,
-          alignment_of(p.bias),
+          p.bias ? alignment_of(p.bias) : 0,
           p.allow_tf32,
           beta_of(p) != 0,
           p.gelu,
-          alignment_of(p.before_gelu),
+          p.before_gelu ? alignment_of(p.before_gelu) : 0,
           alignment_of_a(p),
           alignment_of_b(p),
           alignment_of_c(p),

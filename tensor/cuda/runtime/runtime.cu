@@ -15,6 +15,11 @@
 #include "tensor/cuda/runtime/capabilities.h"
 #include "tensor/op_scope.h"
 
+#ifndef MULLION_CUDA_TARGETS
+#define MULLION_CUDA_TARGETS \
+  ""  // compiled without CMake: no device is taken, and the error says why
+#endif
+
 namespace mullion::cuda {
 namespace {
 
