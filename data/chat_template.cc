@@ -63,6 +63,12 @@ std::string joined(const Turn& turn, const char* between) {
   return turn.input.empty() ? turn.content : turn.content + between + turn.input;
 }
 
+// Every turn begins with a header that names its role.
+bool has_headers(ChatFormat format) {
+  return format == ChatFormat::chatml || format == ChatFormat::llama3 ||
+         format == ChatFormat::zephyr;
+}
+
 // The special text, which must be one token.
 std::string needed(const Tokenizer& tokenizer, const char* format, const std::string& text) {
   CHECK_AS(Fault::usage, tokenizer.find(text).has_value(), "--template ", format,
@@ -82,12 +88,13 @@ bool names_bos(const TokenizerParts& parts) {
 
 const std::vector<std::string>& chat_format_names() {
   static const std::vector<std::string> names = {"auto",   "llama2", "llama3", "chatml",
-                                                 "vicuna", "alpaca", "none"};
+                                                 "zephyr", "vicuna", "alpaca", "none"};
   return names;
 }
 
 const char* name_of(ChatFormat format) {
-  constexpr const char* kNames[] = {"none", "llama2", "llama3", "chatml", "vicuna", "alpaca"};
+  constexpr const char* kNames[] = {"none",   "llama2", "llama3", "chatml",
+                                    "zephyr", "vicuna", "alpaca"};
   return kNames[static_cast<size_t>(format)];
 }
 
@@ -97,18 +104,18 @@ ChatTemplate::ChatTemplate(const std::string& name, const Tokenizer& tokenizer) 
   const std::optional<OwnTemplate> own = read_own_template(jinja, bos_);
   if (name == "auto") {
     if (!own)
-      throw Error(
-          concat("--template auto: the tokenizer has ",
-                 jinja.empty() ? "no chat template"
-                               : "a chat template that is none of the known ones"),
-          Fault::usage,
-          "give --template: llama2, llama3, chatml, vicuna or alpaca; none learns the plain "
-          "texts");
+      throw Error(concat("--template auto: the tokenizer has ",
+                         jinja.empty() ? "no chat template"
+                                       : "a chat template that is none of the known ones"),
+                  Fault::usage,
+                  "give --template: llama2, llama3, chatml, zephyr, vicuna or alpaca; none learns "
+                  "the plain "
+                  "texts");
     format_ = own->format;
     by_own_ = true;
   } else {
     for (const ChatFormat f : {ChatFormat::llama2, ChatFormat::llama3, ChatFormat::chatml,
-                               ChatFormat::vicuna, ChatFormat::alpaca})
+                               ChatFormat::zephyr, ChatFormat::vicuna, ChatFormat::alpaca})
       if (name == name_of(f)) format_ = f;
   }
   // Where the tokenizer's own is of this format it says more, also when the format was named.
@@ -131,11 +138,13 @@ ChatTemplate::ChatTemplate(const std::string& name, const Tokenizer& tokenizer) 
   if (format_ == ChatFormat::vicuna) own_.system = kVicuna;
   end_id_ = tokenizer.find(end_);
   const bool chatml = format_ == ChatFormat::chatml, llama2 = format_ == ChatFormat::llama2;
-  if (chatml && !names_bos(tokenizer.parts())) own_.bos = false;
-  CHECK_AS(Fault::usage, !(llama2 || own_.bos) || !bos_.empty(), "--template ", label,
-           ": the tokenizer has no BOS token");
+  const bool by_name = chatml || format_ == ChatFormat::zephyr;
+  if (by_name && !names_bos(tokenizer.parts())) own_.bos = false;
   // These write BOS or leave it out by themselves.
-  const bool of_format = chatml || llama2 || format_ == ChatFormat::llama3;
+  const bool of_format = has_headers(format_) || llama2;
+  const bool writes_bos = llama2 || (of_format && own_.bos);
+  CHECK_AS(Fault::usage, !writes_bos || !bos_.empty(), "--template ", label,
+           ": the tokenizer has no BOS token");
   add_bos_ = !of_format && tokenizer.add_bos();
 }
 
@@ -184,91 +193,85 @@ std::string ChatTemplate::prompt(const std::vector<Turn>& turns) const {
   refuse_bos(turns, "the conversation");
   RenderedChat out;
   write_turns(turns, out);
-  if (turns.empty() || turns.back().role == Role::assistant) return out.text;
-  if (format_ == ChatFormat::chatml) out.text += "<|im_start|>assistant\n";
-  if (format_ == ChatFormat::llama3)
-    out.text += "<|start_header_id|>assistant<|end_header_id|>\n\n";
-  return out.text;
+  const bool asks = !turns.empty() && turns.back().role != Role::assistant;
+  return asks && has_headers(format_) ? out.text + header("assistant") : out.text;
 }
 
-// What stands before an answer is written with the user's turn, but for the headers of ChatML and
-// Llama 3, which every turn has.
-void ChatTemplate::write_turns(const std::vector<Turn>& turns, RenderedChat& out) const {
-  std::string system = own_.system;
-  bool first = true;  // no user's turn yet
-  std::string said;
-  std::string& text = out.text;
-  const bool trims = own_.trims && (format_ == ChatFormat::llama2 || format_ == ChatFormat::llama3);
-  const auto content = [&](const std::string& whole) { return trims ? trimmed(whole) : whole; };
-  const std::string line = own_.line_ends ? "\n" : "", end_of_turn = end_ + line;  // of ChatML
-  const bool has_system = !turns.empty() && turns[0].role == Role::system;
-  if (has_system) system = turns[0].content;
+std::string ChatTemplate::header(const char* role) const {
   switch (format_) {
     case ChatFormat::chatml:
-      if (own_.bos) text += bos_;
-      if (has_system || !system.empty()) text += "<|im_start|>system\n" + system + end_of_turn;
-      break;
+      return concat("<|im_start|>", role, "\n");
     case ChatFormat::llama3:
-      if (own_.bos) text += bos_;
-      if (has_system)
-        text += "<|start_header_id|>system<|end_header_id|>\n\n" + content(system) + end_;
-      break;
-    case ChatFormat::vicuna:
-      text += system + " ";
-      break;
-    case ChatFormat::none:
-      if (has_system) text += system + "\n\n";
-      break;
-    case ChatFormat::llama2:
-    case ChatFormat::alpaca:
-      break;
+      return concat("<|start_header_id|>", role, "<|end_header_id|>\n\n");
+    default:
+      return concat("<|", role, "|>\n");  // zephyr
   }
+}
+
+// A header before every turn, an end after it. The header of an answer is the prompt's.
+void ChatTemplate::write_headed_turns(const std::vector<Turn>& turns, RenderedChat& out) const {
+  const bool trims = own_.trims && format_ == ChatFormat::llama3;
+  const std::string between = own_.line_ends && format_ != ChatFormat::llama3 ? "\n" : "";
+  std::string& text = out.text;
+  const auto write = [&](const char* role, const std::string& content) {
+    text += header(role);
+    const size_t begin = text.size();
+    text += (trims ? trimmed(content) : content) + end_;
+    const ByteSpan written{begin, text.size()};
+    text += between;
+    return written;
+  };
+  if (own_.bos) text += bos_;
+  const bool has_system = !turns.empty() && turns[0].role == Role::system;
+  if (!has_system && !own_.system.empty()) write("system", own_.system);
+  for (const Turn& turn : turns) {
+    if (turn.role == Role::assistant)
+      out.answers.push_back(write("assistant", turn.content));
+    else
+      write(turn.role == Role::system ? "system" : "user", joined(turn, "\n\n"));
+  }
+}
+
+// Where there are no headers, what stands before an answer is written with the user's turn.
+void ChatTemplate::write_turns(const std::vector<Turn>& turns, RenderedChat& out) const {
+  if (has_headers(format_)) return write_headed_turns(turns, out);
+  const bool llama2 = format_ == ChatFormat::llama2, vicuna = format_ == ChatFormat::vicuna;
+  const bool alpaca = format_ == ChatFormat::alpaca;
+  const auto content = [&](const std::string& whole) {
+    return llama2 && own_.trims ? trimmed(whole) : whole;
+  };
+  const bool has_system = !turns.empty() && turns[0].role == Role::system;
+  const std::string system = has_system ? turns[0].content : own_.system;
+  std::string& text = out.text;
+  if (vicuna) text += system + " ";
+  if (format_ == ChatFormat::none && has_system) text += system + "\n\n";
+  bool first = true;  // no user's turn yet
   for (const Turn& turn : turns) {
     if (turn.role == Role::system) continue;
-    if (turn.role == Role::user) {
-      switch (format_) {
-        case ChatFormat::chatml:
-          text += "<|im_start|>user\n" + joined(turn, "\n\n") + end_of_turn;
-          break;
-        case ChatFormat::llama3:
-          text +=
-              "<|start_header_id|>user<|end_header_id|>\n\n" + content(joined(turn, "\n\n")) + end_;
-          break;
-        case ChatFormat::llama2:
-          said = joined(turn, "\n");
-          if (first && has_system) said = "<<SYS>>\n" + system + "\n<</SYS>>\n\n" + said;
-          text += bos_ + "[INST] " + content(said) + " [/INST]";
-          break;
-        case ChatFormat::vicuna:
-          text += "USER: " + joined(turn, "\n\n") + " ASSISTANT:";
-          break;
-        case ChatFormat::alpaca:
-          if (first)
-            text += (has_system           ? system
-                     : turn.input.empty() ? kAlpaca
-                                          : kAlpacaWithInput) +
-                    std::string("\n\n");
-          text += "### Instruction:\n" + turn.content;
-          if (!turn.input.empty()) text += "\n\n### Input:\n" + turn.input;
-          text += "\n\n### Response:";
-          break;
-        case ChatFormat::none:
-          text += joined(turn, "\n\n");
-          break;
-      }
-      first = false;
+    if (turn.role == Role::assistant) {
+      if (llama2 || vicuna) text += " ";
+      const size_t begin = text.size();
+      text += content(turn.content) + (llama2 ? " " : "") + end_;
+      out.answers.push_back({begin, text.size()});
+      if (alpaca && &turn != &turns.back()) text += "\n\n";
       continue;
     }
-    if (format_ == ChatFormat::chatml) text += "<|im_start|>assistant\n";
-    if (format_ == ChatFormat::llama3) text += "<|start_header_id|>assistant<|end_header_id|>\n\n";
-    if (format_ == ChatFormat::llama2 || format_ == ChatFormat::vicuna) text += " ";
-    const size_t begin = text.size();
-    text += content(turn.content);
-    if (format_ == ChatFormat::llama2) text += " ";
-    text += end_;
-    out.answers.push_back({begin, text.size()});
-    if (format_ == ChatFormat::chatml) text += line;
-    if (format_ == ChatFormat::alpaca && &turn != &turns.back()) text += "\n\n";
+    std::string said = joined(turn, llama2 ? "\n" : "\n\n");
+    if (llama2) {
+      if (first && has_system) said = "<<SYS>>\n" + system + "\n<</SYS>>\n\n" + said;
+      text += bos_ + "[INST] " + content(said) + " [/INST]";
+    } else if (vicuna) {
+      text += "USER: " + said + " ASSISTANT:";
+    } else if (alpaca) {
+      const char* const sentences = turn.input.empty() ? kAlpaca : kAlpacaWithInput;
+      if (first) text += (has_system ? system : sentences) + "\n\n";
+      text += "### Instruction:\n" + turn.content;
+      if (!turn.input.empty()) text += "\n\n### Input:\n" + turn.input;
+      text += "\n\n### Response:";
+    } else {
+      text += said;
+    }
+    first = false;
   }
 }
 

@@ -12,7 +12,7 @@
 
 namespace mullion {
 
-// none llama2 llama3 chatml vicuna alpaca, and auto.
+// none llama2 llama3 chatml zephyr vicuna alpaca, and auto.
 const std::vector<std::string>& chat_format_names();
 const char* name_of(ChatFormat format);
 
@@ -50,7 +50,9 @@ class ChatTemplate {
 
  private:
   void refuse_bos(const std::vector<Turn>& turns, const std::string& where) const;
+  std::string header(const char* role) const;
   void write_turns(const std::vector<Turn>& turns, RenderedChat& out) const;
+  void write_headed_turns(const std::vector<Turn>& turns, RenderedChat& out) const;
 
   ChatFormat format_ = ChatFormat::none;
   bool by_own_ = false;  // by the tokenizer's own template

@@ -199,6 +199,23 @@ bool writes_roles(std::string_view jinja) {
   });
 }
 
+// Zephyr's turns, which TinyLlama's are: <|role|>, a line break, the content, EOS; the answer's
+// header has its line break also where the answer does not follow.
+bool is_zephyr(std::string_view jinja) {
+  for (const char* header : {"<|system|>", "<|user|>", "<|assistant|>"})
+    if (!any_mention(jinja, header, [](std::string_view, std::string_view after) {
+          const size_t line = line_break(after), content = after.find("content");
+          if (line == 0 || content == after.npos) return false;
+          const std::string_view between = after.substr(line, content - line);
+          return !has(between, "\n") && !has(between, "\\n") && !has(between, "%}") &&
+                 without(after.substr(content + 7), "'\"] +~{}-").starts_with("eos_token");
+        }))
+      return false;
+  return !any_mention(jinja, "<|assistant|>", [](std::string_view, std::string_view after) {
+    return line_after(after) != LineEnds::yes;
+  });
+}
+
 std::optional<ChatFormat> format_of(std::string_view jinja, const std::string& bos) {
   if (has(jinja, "<|im_sep|>")) return std::nullopt;  // Phi's, between role and content
   if (has(jinja, "<|im_start|>")) return ChatFormat::chatml;
@@ -208,6 +225,7 @@ std::optional<ChatFormat> format_of(std::string_view jinja, const std::string& b
     return std::nullopt;
   }
   if (has(jinja, "<|start_header_id|>")) return ChatFormat::llama3;
+  if (is_zephyr(jinja)) return ChatFormat::zephyr;
   if (has(jinja, "USER: ") && has(jinja, "ASSISTANT:") && has(jinja, "A chat between a curious"))
     return ChatFormat::vicuna;
   if (has(jinja, "### Instruction:") && has(jinja, "### Response:") &&
@@ -227,16 +245,18 @@ std::optional<OwnTemplate> read_own_template(const std::string& jinja, const std
   };
   own.bos = writes_bos(jinja, bos);
   own.trims = has(jinja, "trim") || has(jinja, "strip(");
+  if (own.format == ChatFormat::chatml || own.format == ChatFormat::zephyr) {
+    const LineEnds lines = line_ends_of(jinja);
+    own.line_ends = lines != LineEnds::no;
+    not_written(own.trims, "what its template trims of the contents");
+    not_written(lines == LineEnds::unknown,
+                "anything but a line break between turns, if its template has it");
+  }
   if (own.format == ChatFormat::chatml) {
     const SystemText system = system_text(jinja);
     own.system = system.literal;
     own.ends_with_eos = !has(jinja, "<|im_end|>") && has(jinja, "eos_token");
-    const LineEnds lines = line_ends_of(jinja);
-    own.line_ends = lines != LineEnds::no;
-    not_written(own.trims, "what its template trims of the contents");
     not_written(system.other, "a system text that its template makes where none is given");
-    not_written(lines == LineEnds::unknown,
-                "anything but a line break between turns, if its template has it");
     not_written(has(jinja, "system") && !has(jinja, "<|im_start|>system") && !writes_roles(jinja),
                 "a system turn as its template has it, which is no turn of its own");
   }

@@ -6,14 +6,14 @@
 
 namespace mullion {
 
-enum class ChatFormat { none, llama2, llama3, chatml, vicuna, alpaca };
+enum class ChatFormat { none, llama2, llama3, chatml, zephyr, vicuna, alpaca };
 
 struct OwnTemplate {
   ChatFormat format = ChatFormat::none;
   bool bos = false;            // chatml, llama3: it begins with the BOS token
   bool ends_with_eos = false;  // chatml: turns end with the EOS token instead of <|im_end|>
   bool trims = false;          // llama2, llama3: contents without the spaces around them
-  bool line_ends = true;       // chatml: a line break after <|im_end|>
+  bool line_ends = true;       // chatml, zephyr: a line break after the end of a turn
   std::string system{};        // chatml: of a conversation without a system turn; "": nothing
   // What it has beside that and is not written, for a message.
   std::vector<std::string> not_written{};
@@ -21,9 +21,10 @@ struct OwnTemplate {
 
 // Recognised by special texts, in the order of llama.cpp; none: another template than the known
 // ones. [INST] alone is Mistral's and others', which Llama 2's is not: there BOS stands before each
-// one, <<SYS>> around the system text, and a space before EOS. Vicuna's and Alpaca's are known by
-// their system texts, which an unknown one would lack. `bos`: the text of the BOS token, which some
-// write instead of its name.
+// one, <<SYS>> around the system text, and a space before EOS. Zephyr's roles are others' too
+// (GLM's, Phi's): content and EOS follow there. Vicuna's and Alpaca's are known by their system
+// texts, which an unknown one would lack. `bos`: the text of the BOS token, which some write
+// instead of its name.
 std::optional<OwnTemplate> read_own_template(const std::string& jinja, const std::string& bos);
 
 // The words around instructions in Stanford Alpaca, and the system text of Vicuna 1.1 (FastChat).

@@ -47,7 +47,7 @@ class ChatSessions : public ::testing::Test {
 };
 
 TEST_F(ChatSessions, ATurnCostsItsOwnTokens) {
-  for (const char* name : {"chatml", "llama2", "llama3", "vicuna", "alpaca", "none"}) {
+  for (const char* name : {"chatml", "llama2", "llama3", "zephyr", "vicuna", "alpaca", "none"}) {
     const ChatTemplate chat(name, *tokenizer_);
     ChatSession s = session(chat);
     if (std::string(name) != "none") s.set_system("Be brief.");

@@ -163,6 +163,9 @@ TEST_F(Instructions, Templates) {
                                          "U1<|eot_id|>" + header("assistant") + "[A1<|eot_id|>]" +
                                          header("user") + "U2<|eot_id|>" + header("assistant") +
                                          "[A2<|eot_id|>]");
+  EXPECT_EQ(rendered("zephyr", two),
+            "<|system|>\nS</s>\n<|user|>\nU1</s>\n<|assistant|>\n[A1</s>]\n<|user|>\nU2</s>\n"
+            "<|assistant|>\n[A2</s>]\n");
   EXPECT_EQ(rendered("vicuna", two), "S USER: U1 ASSISTANT: [A1</s>]USER: U2 ASSISTANT: [A2</s>]");
   EXPECT_EQ(rendered("none", two), "S\n\nU1[A1</s>]U2[A2</s>]");
   const std::string input = R"({"instruction":"I","input":"N","output":"O"})";

@@ -78,7 +78,8 @@ TEST(OwnTemplate, ItsPartsAreWrittenOrSaidNotToBe) {
   EXPECT_NE(described(trims).find("not written: what its template trims"), std::string::npos);
   for (const char* unknown :
        {"{{ 'USER: ' }}{{ 'ASSISTANT: ' }}", "{{ '### Instruction:' }}{{ '### Response:' }}",
-        "{{ '[INST] <<SYS>>' }}", "{{ '<|im_start|>' + m.role + '<|im_sep|>' + m.content }}"})
+        "{{ '[INST] <<SYS>>' }}", "{{ '<|system|>\\n<|user|>\\n<|assistant|>\\n' + eos_token }}",
+        "{{ '<|im_start|>' + m.role + '<|im_sep|>' + m.content }}"})
     EXPECT_THROW(described(unknown), Error) << unknown;
 }
 

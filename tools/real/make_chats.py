@@ -3,7 +3,7 @@
 template of a tokenizer, and their ids.
 
 The vocabularies are made up: all bytes, a few merges, and the special texts of the format. The
-templates say what the published ones of SmolLM2, Llama 2 and Llama 3 say, in words of our own;
+templates say what the published ones of SmolLM2, Llama 2, Llama 3 and TinyLlama say, in words of our own;
 Vicuna's and Alpaca's formats are written as Jinja in the same way.
     python3 tools/real/make_chats.py
 """
@@ -60,6 +60,35 @@ LLAMA3 = """
 {{ bos_token }}
 {%- for m in messages -%}{{ head(m.role) ~ (m.content | trim) ~ "<|eot_id|>" }}{%- endfor -%}
 {%- if add_generation_prompt -%}{{ head("assistant") }}{%- endif -%}
+"""
+# As TinyLlama's: statements on lines of their own, which transformers takes away whole.
+ZEPHYR = """
+{% for m in messages %}
+{% if m.role == "system" %}
+{{ "<|system|>\\n" + m.content + eos_token }}
+{% elif m.role == "user" %}
+{{ "<|user|>\\n" + m.content + eos_token }}
+{% else %}
+{{ "<|assistant|>\\n" + m.content + eos_token }}
+{% endif %}
+{% if loop.last and add_generation_prompt %}
+{{ "<|assistant|>" }}
+{% endif %}
+{% endfor %}
+"""
+ZEPHYR_ONE_LINE = """
+{%- for m in messages -%}
+{%- if m.role == "system" -%}{{ "<|system|>\\n" + m.content + eos_token }}
+{%- elif m.role == "user" -%}{{ "<|user|>\\n" + m.content + eos_token }}
+{%- else -%}{{ "<|assistant|>\\n" + m.content + eos_token }}
+{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{ "<|assistant|>\\n" }}{%- endif -%}
+"""
+GLM = """
+{%- for m in messages -%}{{ "<|" + m.role + "|>\\n" + m.content }}{%- endfor -%}
+{%- if add_generation_prompt -%}{{ "<|assistant|>" }}{%- endif -%}
+{#- <|system|> <|user|> -#}
 """
 VICUNA = """
 {%- set given = messages[0].role == "system" -%}
@@ -158,11 +187,18 @@ def main():
     put("llama3_keeps_spaces", "llama3", LLAMA3_KEEPS_SPACES,
         ["<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>",
          "<|eot_id|>"], "<|begin_of_text|>", "<|end_of_text|>")
+    put("zephyr", "zephyr", ZEPHYR, ["<s>", "</s>"], "<s>", "</s>")
+    put("zephyr_on_one_line", "zephyr", ZEPHYR_ONE_LINE, ["<s>", "</s>"], "<s>", "</s>")
+    put("zephyr_with_bos", "zephyr", "{{ bos_token }}" + ZEPHYR_ONE_LINE, ["<s>", "</s>"], "<s>", "</s>")
     put("vicuna", "vicuna", VICUNA, ["<s>", "</s>"], "<s>", "</s>")
     put("alpaca", "alpaca", ALPACA, ["<s>", "</s>"], "<s>", "</s>")
     put("mistral", "none", MISTRAL, ["<s>", "</s>"], "<s>", "</s>", auto=False)
     rows.pop()
     rows.append({"name": "mistral_is_not_llama2", "file": "mistral", "made_by": MADE_BY,
+                 "template": "auto", "error": ["--template auto", "none of the known ones"]})
+    put("glm", "none", GLM, ["<s>", "</s>"], "<s>", "</s>", auto=False)
+    rows.pop()
+    rows.append({"name": "glm_is_not_zephyr", "file": "glm", "made_by": MADE_BY,
                  "template": "auto", "error": ["--template auto", "none of the known ones"]})
     put("unknown", "none", "{{ messages[0].content }}", ["<s>", "</s>"], "<s>", "</s>", auto=False)
     rows.pop()
