@@ -16,6 +16,7 @@ std::vector<Experiment> tic_experiments();
 struct TicTask {
   std::string name;                        // "cue"; of folders
   std::string data;                        // --data-dir
+  std::string about;                       // "tic-t, ImageNet-1K"
   TicConfig config = tic_preset("tic-n");  // the model with all that it has; arms change it
   int64_t side = 32;
   double images = 0;                         // that a training goes through
@@ -27,11 +28,12 @@ struct TicTask {
 };
 struct TicSetting {
   World world;
-  Background background;
-  std::vector<TicTask> tasks;                // of `classification`
-  TicTask ablation;                          // of all the others
-  std::vector<std::string> sizes;            // of `resolution`, "32" or "32x48"
-  TicConfig measured = tic_preset("tic-n");  // of `cost`
+  std::vector<Need> needs;
+  std::vector<TicTask> tasks;             // of `classification`
+  TicTask ablation;                       // of all the others
+  std::vector<std::string> sizes;         // of `resolution`, "32" or "32x48"
+  std::string measured_preset = "tic-n";  // of `cost`
+  TicConfig measured = tic_preset("tic-n");
   std::vector<int64_t> train_sizes, forward_sizes, twin_forward_sizes;
   int64_t field_side = 128;         // of `receptive-field`: more than a model sees
   std::vector<std::string> device;  // flags of every program

@@ -12,7 +12,10 @@ double tera_operations(double macs) { return 2 * macs / 1e12; }
 
 // The recipe of the demo: scenes are fresh at every step, the first lessons have one glyph alone.
 TicTask cue_task(bool smoke) {
-  TicTask task{.name = "cue", .data = "cue", .config = tic_preset("tic-n")};
+  TicTask task{.name = "cue",
+               .data = "cue",
+               .about = "tic-n with patches of 4 pixels, 0.55 M parameters, the made-up cue task",
+               .config = tic_preset("tic-n")};
   const int steps = smoke ? 2 : 2800, lessons = smoke ? 1 : 1000;
   task.config.patch = 4;
   task.config.mlp_dwconv = true;
@@ -29,12 +32,14 @@ TicTask cue_task(bool smoke) {
 }
 
 TicTask folder_task(const World& world, const std::string& name, const std::string& folder,
-                    const std::string& preset, const TicConfig& config, int64_t side,
-                    int64_t epochs, double epoch_images, double judged, int64_t batch) {
+                    const std::string& preset, const std::string& about, const TicConfig& config,
+                    int64_t side, int64_t epochs, double epoch_images, double judged,
+                    int64_t batch) {
   const int64_t passes = world.scale == Scale::paper ? 8 : 1;  // a step, as the presets say
   TicTask task{
       .name = name,
       .data = (world.data / folder).string(),
+      .about = about,
       .config = config,
       .side = side,
       .images = world.smoke ? static_cast<double>(2 * passes * batch)
@@ -57,12 +62,9 @@ void train_for(TicTask& task, int64_t epochs, const World& world) {
 
 TicSetting mini(const World& world) {
   TicSetting s;
-  s.background.heading =
-      "mini: tic-n with patches of 4 pixels, 0.55 M parameters, the made-up cue task";
   s.ablation = cue_task(world.smoke);
   s.tasks = {s.ablation};
   s.sizes = {"32", "40", "48", "64", "80", "96", "32x48", "48x32"};
-  s.measured = tic_preset("tic-n");
   s.train_sizes = world.smoke ? std::vector<int64_t>{32} : std::vector<int64_t>{32, 64, 128, 256};
   s.forward_sizes = s.twin_forward_sizes =
       world.smoke ? std::vector<int64_t>{64} : std::vector<int64_t>{512};
@@ -71,22 +73,23 @@ TicSetting mini(const World& world) {
 
 TicSetting small(const World& world) {
   TicSetting s;
-  s.background = {
-      "small: tic-n, 0.55 M parameters, CIFAR-10 and Imagenette (JPEG)",
-      {{world.data / "cifar10", "CIFAR-10 as class folders, train and test", "55 MB"},
-       {world.data / "imagenette2-160", "Imagenette of 160 pixels, train and val", "100 MB"}}};
+  s.needs = {{world.data / "cifar10", "CIFAR-10 as class folders, train and test", "55 MB"},
+             {world.data / "imagenette2-160", "Imagenette of 160 pixels, train and val", "100 MB"}};
   TicConfig nano = tic_preset("tic-n");
   nano.mlp_dwconv = true;
   TicConfig coarse = nano;
   coarse.patch = 4;
   const TicTask cifar =
-      folder_task(world, "cifar10", "cifar10", "cifar10-tic-n", nano, 32, 20, 5e4, 1e4, 128);
-  s.tasks = {cifar, folder_task(world, "imagenette", "imagenette2-160", "imagenette-tic-n", coarse,
-                                128, 30, 9469, 3925, 64)};
+      folder_task(world, "cifar10", "cifar10", "cifar10-tic-n",
+                  "tic-n with patches of 2 pixels, 0.55 M parameters, CIFAR-10 (JPEG)", nano, 32,
+                  20, 5e4, 1e4, 128);
+  s.tasks = {cifar, folder_task(world, "imagenette", "imagenette2-160", "imagenette-tic-n",
+                                "tic-n with patches of 4 pixels, Imagenette (JPEG)", coarse, 128,
+                                30, 9469, 3925, 64)};
   s.ablation = cifar;
   if (world.epochs == 0) train_for(s.ablation, 12, world);
   s.sizes = {"24", "32", "40", "48", "64", "96", "32x48", "48x32"};
-  s.measured = tic_preset("tic-t");
+  s.measured = tic_preset(s.measured_preset = "tic-t");
   s.train_sizes = {224, 384, 512, 1024};
   s.forward_sizes = {2048};
   return s;
@@ -94,20 +97,21 @@ TicSetting small(const World& world) {
 
 TicSetting paper(const World& world) {
   TicSetting s;
-  s.background = {"paper: tic-t, tic-s and tic-b, ImageNet-1K",
-                  {{world.data / "imagenet",
-                    "ImageNet-1K as class folders or shards (data_tic prepare, pack)", "155 GB"}}};
+  s.needs = {{world.data / "imagenet",
+              "ImageNet-1K as class folders or shards (data_tic prepare, pack)", "155 GB"}};
   const double epoch = 1281167, validation = 5e4;
   for (const char* model : {"tic-t", "tic-s", "tic-b"})
     s.tasks.push_back(folder_task(world, model, "imagenet", std::string("imagenet-") + model,
-                                  tic_preset(model), 224, 300, epoch, validation, 128));
-  s.ablation = folder_task(world, "tic-t-100ep", "imagenet", "imagenet-tic-t-100ep",
-                           tic_preset("tic-t"), 224, 100, epoch, validation, 128);
+                                  std::string(model) + ", ImageNet-1K", tic_preset(model), 224, 300,
+                                  epoch, validation, 128));
+  s.ablation =
+      folder_task(world, "tic-t-100ep", "imagenet", "imagenet-tic-t-100ep", "tic-t, ImageNet-1K",
+                  tic_preset("tic-t"), 224, 100, epoch, validation, 128);
   // The presets keep an average, which docs/imagenet.md judges as well.
   for (TicTask& task : s.tasks) append(task.evaluation, {"--use-ema"});
   append(s.ablation.evaluation, {"--use-ema"});
   s.sizes = {"160", "224", "288", "384", "512", "1024", "224x320", "320x224"};
-  s.measured = tic_preset("tic-t");
+  s.measured = tic_preset(s.measured_preset = "tic-t");
   s.train_sizes = {224, 384, 512, 1024};
   s.forward_sizes = s.twin_forward_sizes = {2048};
   s.field_side = 448;
@@ -135,7 +139,6 @@ TicSetting tic_setting(const World& world) {
   if (world.epochs > 0) {
     for (TicTask& task : s.tasks) train_for(task, world.epochs, world);
     train_for(s.ablation, world.epochs, world);
-    s.background.heading += concat("; ", world.epochs, " epochs of each training");
   }
   s.world = world;
   return s;
@@ -232,11 +235,32 @@ std::vector<std::string> judged_jobs(Plan& plan, const TicSetting& s, const TicT
   return jobs;
 }
 
+namespace {
+
+// The models and data that an experiment is of, and for how long.
+std::string heading(const std::string& experiment, const TicSetting& s) {
+  const std::string scale = scale_names()[static_cast<size_t>(s.world.scale)];
+  if (experiment == "tic/cost") return concat(scale, ": ", s.measured_preset);
+  std::vector<std::string> about;
+  for (const TicTask& task :
+       experiment == "tic/classification" ? s.tasks : std::vector{s.ablation}) {
+    const bool counts = task.epoch_images > 0 && !s.world.smoke;
+    about.push_back(counts ? concat(task.about, ", ", task.images / task.epoch_images, " epochs")
+                           : task.about);
+  }
+  return concat(scale, ": ", joined(about, "; "));
+}
+
+}  // namespace
+
 std::vector<Experiment> tic_experiments() {
   std::vector<Experiment> all;
   for (auto part : {tic_ablations, tic_sizes})
     for (Experiment& experiment : part()) {
-      experiment.background = [](const World& world) { return tic_setting(world).background; };
+      experiment.background = [id = experiment.id](const World& world) -> Background {
+        const TicSetting s = tic_setting(world);
+        return {heading(id, s), s.needs};
+      };
       all.push_back(std::move(experiment));
     }
   return all;
