@@ -109,8 +109,7 @@ ChatTemplate::ChatTemplate(const std::string& name, const Tokenizer& tokenizer) 
                                        : "a chat template that is none of the known ones"),
                   Fault::usage,
                   "give --template: llama2, llama3, chatml, zephyr, vicuna or alpaca; none learns "
-                  "the plain "
-                  "texts");
+                  "the plain texts");
     format_ = own->format;
     by_own_ = true;
   } else {

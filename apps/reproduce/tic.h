@@ -16,7 +16,7 @@ std::vector<Experiment> tic_experiments();
 struct TicTask {
   std::string name;                        // "cue"; of folders
   std::string data;                        // --data-dir
-  std::string about;                       // "tic-t, ImageNet-1K"
+  std::string about = {};                  // "tic-t, ImageNet-1K"
   TicConfig config = tic_preset("tic-n");  // the model with all that it has; arms change it
   int64_t side = 32;
   double images = 0;                         // that a training goes through

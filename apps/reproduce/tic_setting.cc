@@ -32,14 +32,12 @@ TicTask cue_task(bool smoke) {
 }
 
 TicTask folder_task(const World& world, const std::string& name, const std::string& folder,
-                    const std::string& preset, const std::string& about, const TicConfig& config,
-                    int64_t side, int64_t epochs, double epoch_images, double judged,
-                    int64_t batch) {
+                    const std::string& preset, const TicConfig& config, int64_t side,
+                    int64_t epochs, double epoch_images, double judged, int64_t batch) {
   const int64_t passes = world.scale == Scale::paper ? 8 : 1;  // a step, as the presets say
   TicTask task{
       .name = name,
       .data = (world.data / folder).string(),
-      .about = about,
       .config = config,
       .side = side,
       .images = world.smoke ? static_cast<double>(2 * passes * batch)
@@ -79,13 +77,13 @@ TicSetting small(const World& world) {
   nano.mlp_dwconv = true;
   TicConfig coarse = nano;
   coarse.patch = 4;
-  const TicTask cifar =
-      folder_task(world, "cifar10", "cifar10", "cifar10-tic-n",
-                  "tic-n with patches of 2 pixels, 0.55 M parameters, CIFAR-10 (JPEG)", nano, 32,
-                  20, 5e4, 1e4, 128);
-  s.tasks = {cifar, folder_task(world, "imagenette", "imagenette2-160", "imagenette-tic-n",
-                                "tic-n with patches of 4 pixels, Imagenette (JPEG)", coarse, 128,
-                                30, 9469, 3925, 64)};
+  TicTask cifar =
+      folder_task(world, "cifar10", "cifar10", "cifar10-tic-n", nano, 32, 20, 5e4, 1e4, 128);
+  cifar.about = "tic-n with patches of 2 pixels, 0.55 M parameters, CIFAR-10 (JPEG)";
+  TicTask imagenette = folder_task(world, "imagenette", "imagenette2-160", "imagenette-tic-n",
+                                   coarse, 128, 30, 9469, 3925, 64);
+  imagenette.about = "tic-n with patches of 4 pixels, Imagenette (JPEG)";
+  s.tasks = {cifar, imagenette};
   s.ablation = cifar;
   if (world.epochs == 0) train_for(s.ablation, 12, world);
   s.sizes = {"24", "32", "40", "48", "64", "96", "32x48", "48x32"};
@@ -102,11 +100,11 @@ TicSetting paper(const World& world) {
   const double epoch = 1281167, validation = 5e4;
   for (const char* model : {"tic-t", "tic-s", "tic-b"})
     s.tasks.push_back(folder_task(world, model, "imagenet", std::string("imagenet-") + model,
-                                  std::string(model) + ", ImageNet-1K", tic_preset(model), 224, 300,
-                                  epoch, validation, 128));
-  s.ablation =
-      folder_task(world, "tic-t-100ep", "imagenet", "imagenet-tic-t-100ep", "tic-t, ImageNet-1K",
-                  tic_preset("tic-t"), 224, 100, epoch, validation, 128);
+                                  tic_preset(model), 224, 300, epoch, validation, 128));
+  s.ablation = folder_task(world, "tic-t-100ep", "imagenet", "imagenet-tic-t-100ep",
+                           tic_preset("tic-t"), 224, 100, epoch, validation, 128);
+  for (TicTask& task : s.tasks) task.about = task.name + ", ImageNet-1K";
+  s.ablation.about = "tic-t, ImageNet-1K";
   // The presets keep an average, which docs/imagenet.md judges as well.
   for (TicTask& task : s.tasks) append(task.evaluation, {"--use-ema"});
   append(s.ablation.evaluation, {"--use-ema"});
